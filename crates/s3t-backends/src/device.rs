@@ -1,0 +1,163 @@
+//! Choosing a device by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+use s3t_core::NumericEnvironment;
+
+use crate::BackendError;
+
+/// The version of the tensor library; part of every stage's lineage.
+const LIBRARY: &str = "burn 0.22.1";
+
+/// The backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// Burn's maintained CPU backend; the default.
+    Flex,
+    /// Burn's older CPU backend.
+    NdArray,
+    /// NVIDIA cards.
+    Cuda,
+    /// Any card with a Vulkan driver.
+    Vulkan,
+}
+
+impl DeviceKind {
+    const ALL: [Self; 4] = [Self::Flex, Self::NdArray, Self::Cuda, Self::Vulkan];
+
+    /// The name in pipeline files, and of the cargo feature.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::NdArray => "ndarray",
+            Self::Cuda => "cuda",
+            Self::Vulkan => "vulkan",
+        }
+    }
+
+    /// Whether the backend is compiled in.
+    pub fn is_compiled(self) -> bool {
+        match self {
+            Self::Flex => cfg!(feature = "flex"),
+            Self::NdArray => cfg!(feature = "ndarray"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+        }
+    }
+}
+
+/// A device as it is written in a pipeline file: `flex`, `ndarray`, `cuda`, `cuda:1`, `vulkan`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceSpec {
+    kind: DeviceKind,
+    index: usize,
+}
+
+impl DeviceSpec {
+    /// The backend.
+    pub fn kind(self) -> DeviceKind {
+        self.kind
+    }
+
+    /// Whether the device computes on the processor, where many jobs run side by side and every bit is reproducible.
+    pub fn is_cpu(self) -> bool {
+        matches!(self.kind, DeviceKind::Flex | DeviceKind::NdArray)
+    }
+
+    /// Opens the device.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::DeviceNotCompiled`] if its backend was not compiled in.
+    pub fn open(self) -> Result<Device, BackendError> {
+        match self.kind {
+            #[cfg(feature = "flex")]
+            DeviceKind::Flex => Ok(Device::flex()),
+            #[cfg(feature = "ndarray")]
+            DeviceKind::NdArray => Ok(Device::ndarray()),
+            #[cfg(feature = "cuda")]
+            DeviceKind::Cuda => Ok(Device::cuda(self.index)),
+            #[cfg(feature = "vulkan")]
+            DeviceKind::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+            #[allow(unreachable_patterns)]
+            kind => {
+                let compiled: Vec<_> =
+                    DeviceKind::ALL.into_iter().filter(|kind| kind.is_compiled()).map(DeviceKind::name).collect();
+                Err(BackendError::DeviceNotCompiled { device: kind.name(), compiled: compiled.join(", ") })
+            }
+        }
+    }
+
+    /// The arithmetic that results on this device and machine come from.
+    pub fn environment(self) -> NumericEnvironment {
+        NumericEnvironment {
+            backend: self.kind.name().to_owned(),
+            library: LIBRARY.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            instructions: if self.is_cpu() { vector_instructions() } else { Vec::new() },
+            precision: "f32".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if self.index > 0 { write!(f, ":{}", self.index) } else { Ok(()) }
+    }
+}
+
+impl FromStr for DeviceSpec {
+    type Err = BackendError;
+
+    fn from_str(text: &str) -> Result<Self, BackendError> {
+        let unknown = || BackendError::UnknownDevice(text.to_owned());
+        let (name, index) = match text.split_once(':') {
+            Some(("cuda", index)) => ("cuda", index.parse().map_err(|_| unknown())?),
+            Some(_) => return Err(unknown()),
+            None => (text, 0),
+        };
+        let kind = DeviceKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(unknown)?;
+        Ok(Self { kind, index })
+    }
+}
+
+/// The vector instructions by which the CPU kernels choose their code path, and so the order of their additions.
+fn vector_instructions() -> Vec<String> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let found = [
+            ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+            ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+            ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ];
+        found.into_iter().filter(|(_, present)| *present).map(|(name, _)| name.to_owned()).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_and_print() {
+        for name in ["flex", "ndarray", "cuda", "cuda:1", "vulkan"] {
+            assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
+        }
+        for name in ["gpu", "cuda:x", "flex:0", ""] {
+            assert!(name.parse::<DeviceSpec>().unwrap_err().to_string().contains("known: flex"), "{name}");
+        }
+    }
+
+    #[test]
+    fn devices_that_were_not_compiled_in_are_refused() {
+        for kind in DeviceKind::ALL.into_iter().filter(|kind| !kind.is_compiled()) {
+            let message = DeviceSpec { kind, index: 0 }.open().unwrap_err().to_string();
+            assert!(message.contains(&format!("--features {}", kind.name())), "{message}");
+        }
+    }
+}

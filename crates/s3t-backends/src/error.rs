@@ -1,0 +1,97 @@
+use std::path::PathBuf;
+
+/// Everything that can be wrong with a device or a model directory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// A device that nobody knows.
+    #[error("unknown device `{0}`; known: flex, ndarray, cuda, cuda:N, vulkan")]
+    UnknownDevice(String),
+    /// A device whose backend was not compiled in.
+    #[error("device `{device}` is not compiled in; build with `--features {device}` or use one of: {compiled}")]
+    DeviceNotCompiled {
+        /// The device.
+        device: &'static str,
+        /// The devices that were compiled in.
+        compiled: String,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read `{path}`: {source}; a model is a folder with `config.json` and `model.safetensors`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that cannot be written.
+    #[error("cannot write `{path}`: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A JSON file with missing or impossible values.
+    #[error("`{path}`: {problem}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A weight file that is not valid safetensors.
+    #[error("`{path}` is not a valid safetensors file: {problem}; fetch it again")]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Tensors that the model needs and the file does not have.
+    #[error("`{path}` lacks {} of the model's tensors: {}", .names.len(), shown(.names))]
+    MissingTensors {
+        /// The file.
+        path: PathBuf,
+        /// The tensors.
+        names: Vec<String>,
+    },
+    /// Tensors in the file that the model has no place for.
+    #[error("`{path}` holds {} tensors that the model described by config.json has no place for: {}", .names.len(), shown(.names))]
+    ExtraTensors {
+        /// The file.
+        path: PathBuf,
+        /// The tensors.
+        names: Vec<String>,
+    },
+    /// A tensor of another shape or number format than the model's.
+    #[error("`{path}`: tensor `{name}` is {found}, but config.json asks for {expected}")]
+    WrongTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// A record that the model cannot take.
+    #[error("record `{record}` is a {found}, but the model takes {expected}")]
+    WrongInput {
+        /// The record's id.
+        record: String,
+        /// What it is.
+        found: String,
+        /// What the model takes.
+        expected: String,
+    },
+}
+
+/// The first five names.
+fn shown(names: &[String]) -> String {
+    let mut text = names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > 5 {
+        text.push_str(", ...");
+    }
+    text
+}

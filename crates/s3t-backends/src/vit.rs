@@ -1,0 +1,404 @@
+//! Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) in the layout of Hugging Face `ViTModel`.
+
+use std::ops::Range;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use s3t_core::digest::DigestBuilder;
+use s3t_core::{Digest, Payload, Record};
+use s3t_peft::{Adapters, BlockShape, HostTensor, Linear, NamedTensors};
+use serde::{Deserialize, Serialize};
+
+use crate::block::LayerNorm;
+use crate::huggingface::{TensorReader, write_safetensors};
+use crate::{Backbone, BackendError, Classifier, Hidden, Preprocessing, TransformerBlock};
+
+/// The part of a ViT's `config.json` that decides what it computes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VitConfig {
+    /// Always `vit`.
+    pub model_type: String,
+    /// The width of the residual stream.
+    pub hidden_size: usize,
+    /// Transformer blocks.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// The width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// The activation; only `gelu` is supported.
+    pub hidden_act: String,
+    /// The epsilon of layer normalisation.
+    pub layer_norm_eps: f64,
+    /// Height and width of the images in pixels.
+    pub image_size: usize,
+    /// Height and width of a patch in pixels.
+    pub patch_size: usize,
+    /// Colour channels.
+    pub num_channels: usize,
+    /// Whether query, key and value have a bias.
+    #[serde(default = "yes")]
+    pub qkv_bias: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl VitConfig {
+    /// Checks that the values are possible together.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value) in [
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("num_channels", self.num_channels),
+        ] {
+            // The bound keeps products of sizes far from overflow; the largest published ViT stays below a tenth of it.
+            if value == 0 || value > 1 << 16 {
+                return Err(format!("`{name}` is {value}; it takes 1 to 65536"));
+            }
+        }
+        if self.hidden_act != "gelu" {
+            return Err(format!("`hidden_act` is `{}`; supported: gelu", self.hidden_act));
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            return Err(format!(
+                "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
+                self.hidden_size, self.num_attention_heads
+            ));
+        }
+        if !self.image_size.is_multiple_of(self.patch_size) {
+            return Err(format!(
+                "`image_size` {} is not a multiple of `patch_size` {}",
+                self.image_size, self.patch_size
+            ));
+        }
+        if !self.layer_norm_eps.is_finite() || self.layer_norm_eps <= 0.0 {
+            return Err(format!("`layer_norm_eps` is {}; it takes a small positive number", self.layer_norm_eps));
+        }
+        Ok(())
+    }
+
+    fn patches(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2)
+    }
+
+    fn patch_values(&self) -> usize {
+        self.num_channels * self.patch_size * self.patch_size
+    }
+
+    fn values(&self) -> usize {
+        self.num_channels * self.image_size * self.image_size
+    }
+}
+
+/// A frozen vision transformer.
+pub struct Vit {
+    config: VitConfig,
+    preprocessing: Preprocessing,
+    digest: Digest,
+    /// `[1, hidden]`, with its position already added.
+    class_token: Tensor<2>,
+    /// `[patches, hidden]`.
+    positions: Tensor<2>,
+    projection: Linear,
+    blocks: Vec<TransformerBlock>,
+    norm: LayerNorm,
+    classifier: Option<Classifier>,
+    device: Device,
+}
+
+impl Vit {
+    /// Builds the model from its tensors; `path` is where they are from, for messages.
+    pub(crate) fn new(
+        config: VitConfig,
+        preprocessing: Preprocessing,
+        tensors: NamedTensors,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, BackendError> {
+        let mut reader = TensorReader::new(path, tensors);
+        // `ViTForImageClassification` puts everything but the classifier under `vit.`; `ViTModel` does not.
+        let prefix = if reader.has_prefix("vit.") { "vit." } else { "" };
+        let mut builder = DigestBuilder::new("vit");
+        builder.json(&serde_json::to_value(&config).unwrap_or_default());
+        builder.json(&serde_json::to_value(&preprocessing).unwrap_or_default());
+        let mut loader = Loader { reader: &mut reader, builder: &mut builder, prefix, device };
+
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let class_token = loader.tensor("embeddings.cls_token", &[1, 1, hidden])?.reshape([1, hidden]);
+        let positions = loader
+            .tensor("embeddings.position_embeddings", &[1, config.patches() + 1, hidden])?
+            .reshape([-1, hidden as i32]);
+        let patch = [hidden, config.num_channels, config.patch_size, config.patch_size];
+        let projection = Linear {
+            weight: transposed(
+                loader.tensor("embeddings.patch_embeddings.projection.weight", &patch)?,
+                [hidden, config.patch_values()],
+            ),
+            bias: Some(loader.tensor("embeddings.patch_embeddings.projection.bias", &[hidden])?),
+        };
+        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            let name = |part: &str| format!("encoder.layer.{index}.{part}");
+            let qkv = |part: &str| format!("encoder.layer.{index}.attention.attention.{part}");
+            blocks.push(TransformerBlock {
+                attention_norm: loader.norm(&name("layernorm_before"), &config)?,
+                query: loader.linear(&qkv("query"), hidden, hidden, config.qkv_bias)?,
+                key: loader.linear(&qkv("key"), hidden, hidden, config.qkv_bias)?,
+                value: loader.linear(&qkv("value"), hidden, hidden, config.qkv_bias)?,
+                output: loader.linear(&name("attention.output.dense"), hidden, hidden, true)?,
+                feed_forward_norm: loader.norm(&name("layernorm_after"), &config)?,
+                up: loader.linear(&name("intermediate.dense"), hidden, inner, true)?,
+                down: loader.linear(&name("output.dense"), inner, hidden, true)?,
+                heads: config.num_attention_heads,
+            });
+        }
+        let norm = loader.norm("layernorm", &config)?;
+        let digest = builder.finish();
+
+        let classifier = match (reader.take_optional("classifier.weight"), reader.take_optional("classifier.bias")) {
+            (Some(weight), Some(bias)) if weight.shape == [bias.values.len(), hidden] => {
+                Some(Classifier { weight: weight.values, bias: bias.values })
+            }
+            _ => None,
+        };
+        reader.ignore(&["pooler.", "vit.pooler."]);
+        reader.finish()?;
+
+        let first = positions.clone().slice([0..1, 0..hidden]);
+        let patches = config.patches();
+        Ok(Self {
+            class_token: class_token + first,
+            positions: positions.slice([1..patches + 1, 0..hidden]),
+            config,
+            preprocessing,
+            digest,
+            projection,
+            blocks,
+            norm,
+            classifier,
+            device: device.clone(),
+        })
+    }
+
+    /// One record's patches, `[patches, channels * patch * patch]` in row-major order, appended to `values`.
+    fn push_patches(&self, record: &Record, values: &mut Vec<f32>) {
+        let VitConfig { image_size, patch_size, num_channels, .. } = self.config;
+        let grid = image_size / patch_size;
+        let pixel = |channel: usize, y: usize, x: usize| match &record.payload {
+            Payload::Image { pixels, .. } => {
+                let value = f64::from(pixels[(y * image_size + x) * num_channels + channel]);
+                let scaled = value * self.preprocessing.rescale_factor - self.preprocessing.image_mean[channel];
+                (scaled / self.preprocessing.image_std[channel]) as f32
+            }
+            Payload::Features(features) => features[(channel * image_size + y) * image_size + x],
+            Payload::Text(_) => unreachable!("checked records are images or features"),
+        };
+        for (patch_y, patch_x) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y, x))) {
+            for channel in 0..num_channels {
+                for y in 0..patch_size {
+                    let row =
+                        (0..patch_size).map(|x| pixel(channel, patch_y * patch_size + y, patch_x * patch_size + x));
+                    values.extend(row);
+                }
+            }
+        }
+    }
+}
+
+impl Backbone for Vit {
+    fn model_type(&self) -> &str {
+        &self.config.model_type
+    }
+
+    fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn hidden(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn tokens(&self) -> usize {
+        self.config.patches() + 1
+    }
+
+    fn block_shape(&self) -> BlockShape {
+        self.blocks[0].shape()
+    }
+
+    fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn classifier(&self) -> Option<&Classifier> {
+        self.classifier.as_ref()
+    }
+
+    fn check(&self, record: &Record) -> Result<(), BackendError> {
+        let VitConfig { image_size, num_channels, .. } = self.config;
+        let fits = match &record.payload {
+            Payload::Image { width, height, channels, pixels } => {
+                (*width as usize, *height as usize, usize::from(*channels)) == (image_size, image_size, num_channels)
+                    && pixels.len() == self.config.values()
+            }
+            Payload::Features(features) => {
+                features.len() == self.config.values() && features.iter().all(|value| value.is_finite())
+            }
+            Payload::Text(_) => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let expected = format!(
+            "{image_size}x{image_size}x{num_channels} images, or {} finite features as channel, row, column",
+            self.config.values()
+        );
+        Err(BackendError::WrongInput { record: record.id.to_string(), found: record.payload.describe(), expected })
+    }
+
+    fn embed(&self, records: &[&Record]) -> Hidden {
+        let (batch, patches, hidden) = (records.len(), self.config.patches(), self.config.hidden_size);
+        let mut values = Vec::with_capacity(batch * self.config.values());
+        for record in records {
+            self.push_patches(record, &mut values);
+        }
+        let pixels = TensorData::new(values, [batch * patches, self.config.patch_values()]);
+        let tokens = self.projection.forward(Tensor::from_data(pixels, &self.device)).reshape([batch, patches, hidden]);
+        let tokens = tokens + self.positions.clone().unsqueeze::<3>();
+        let class = self.class_token.clone().unsqueeze::<3>().expand([batch, 1, hidden]);
+        Tensor::cat(vec![class, tokens], 1)
+    }
+
+    fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
+        range.fold(hidden, |hidden, block| self.blocks[block].forward(hidden, adapters.get(block)))
+    }
+
+    fn pool(&self, hidden: Hidden) -> Tensor<2> {
+        let [batch, _, width] = hidden.dims();
+        // Layer normalisation works row by row, so normalising the class token alone gives the same numbers.
+        self.norm.forward(hidden.slice([0..batch, 0..1, 0..width]).reshape([batch, width]))
+    }
+}
+
+/// Takes tensors from a file, onto the device and into the model's digest.
+struct Loader<'a, 'b> {
+    reader: &'a mut TensorReader<'b>,
+    builder: &'a mut DigestBuilder,
+    prefix: &'static str,
+    device: &'a Device,
+}
+
+impl Loader<'_, '_> {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor<1>, BackendError> {
+        let tensor = self.reader.take(&format!("{}{name}", self.prefix), shape)?;
+        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.builder.bytes(name.as_bytes()).bytes(&bytes);
+        Ok(tensor.to_device(self.device))
+    }
+
+    fn norm(&mut self, name: &str, config: &VitConfig) -> Result<LayerNorm, BackendError> {
+        Ok(LayerNorm {
+            weight: self.tensor(&format!("{name}.weight"), &[config.hidden_size])?,
+            bias: self.tensor(&format!("{name}.bias"), &[config.hidden_size])?,
+            epsilon: config.layer_norm_eps,
+        })
+    }
+
+    fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, BackendError> {
+        let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+        let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
+        Ok(Linear { weight: transposed(weight, [outputs, inputs]), bias })
+    }
+}
+
+/// A flat `[outputs, inputs]` weight as a contiguous `[inputs, outputs]` one.
+fn transposed(flat: Tensor<1>, shape: [usize; 2]) -> Tensor<2> {
+    let view = flat.reshape(shape).transpose();
+    Tensor::from_data(view.to_data(), &view.device())
+}
+
+/// Tensors for a ViT of this shape with random weights, `value(name, index)` giving each number: for pre-training and for
+/// tests. Layer norms start as the identity.
+pub fn random_vit_tensors(config: &VitConfig, mut value: impl FnMut() -> f32) -> NamedTensors {
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let mut shapes: Vec<(String, Vec<usize>)> = vec![
+        ("embeddings.cls_token".into(), vec![1, 1, hidden]),
+        ("embeddings.position_embeddings".into(), vec![1, config.patches() + 1, hidden]),
+        (
+            "embeddings.patch_embeddings.projection.weight".into(),
+            vec![hidden, config.num_channels, config.patch_size, config.patch_size],
+        ),
+        ("embeddings.patch_embeddings.projection.bias".into(), vec![hidden]),
+    ];
+    for index in 0..config.num_hidden_layers {
+        let mut linear = |name: &str, outputs: usize, inputs: usize, bias: bool| {
+            shapes.push((format!("encoder.layer.{index}.{name}.weight"), vec![outputs, inputs]));
+            if bias {
+                shapes.push((format!("encoder.layer.{index}.{name}.bias"), vec![outputs]));
+            }
+        };
+        for part in ["query", "key", "value"] {
+            linear(&format!("attention.attention.{part}"), hidden, hidden, config.qkv_bias);
+        }
+        linear("attention.output.dense", hidden, hidden, true);
+        linear("intermediate.dense", inner, hidden, true);
+        linear("output.dense", hidden, inner, true);
+        for norm in ["layernorm_before", "layernorm_after"] {
+            shapes.push((format!("encoder.layer.{index}.{norm}.weight"), vec![hidden]));
+            shapes.push((format!("encoder.layer.{index}.{norm}.bias"), vec![hidden]));
+        }
+    }
+    shapes.push(("layernorm.weight".into(), vec![hidden]));
+    shapes.push(("layernorm.bias".into(), vec![hidden]));
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let length = shape.iter().product();
+        let norm_weight = name.contains("layernorm") && name.ends_with("weight");
+        let values = match () {
+            () if norm_weight => vec![1.0; length],
+            () if name.ends_with("bias") => vec![0.0; length],
+            () => (0..length).map(|_| value()).collect(),
+        };
+        (name, HostTensor { shape, values })
+    };
+    shapes.into_iter().map(tensor).collect()
+}
+
+/// Writes a ViT as a Hugging Face directory: `config.json`, `preprocessor_config.json`, `model.safetensors`.
+///
+/// # Errors
+///
+/// [`BackendError::Write`] naming the file.
+pub fn write_vit(
+    directory: &Path,
+    config: &VitConfig,
+    preprocessing: &Preprocessing,
+    tensors: &NamedTensors,
+) -> Result<(), BackendError> {
+    let write = |name: &str, value: serde_json::Value| {
+        let path = directory.join(name);
+        let text = format!("{value:#}\n");
+        std::fs::write(&path, text).map_err(|source| BackendError::Write { path, source })
+    };
+    std::fs::create_dir_all(directory).map_err(|source| BackendError::Write { path: directory.into(), source })?;
+    let mut config_json = serde_json::to_value(config).unwrap_or_default();
+    config_json["architectures"] = serde_json::json!(["ViTModel"]);
+    write("config.json", config_json)?;
+    let mut preprocessing_json = serde_json::to_value(preprocessing).unwrap_or_default();
+    preprocessing_json["image_processor_type"] = "ViTImageProcessor".into();
+    preprocessing_json["do_resize"] = true.into();
+    preprocessing_json["do_rescale"] = true.into();
+    preprocessing_json["do_normalize"] = true.into();
+    preprocessing_json["size"] = serde_json::json!({"height": config.image_size, "width": config.image_size});
+    write("preprocessor_config.json", preprocessing_json)?;
+    write_safetensors(&directory.join("model.safetensors"), tensors)
+}

@@ -1,0 +1,188 @@
+//! Availability: how deep each sequence is still usable, updated in memory for each deletion.
+//!
+//! # Proof note
+//!
+//! *Before*: every sequence is usable to the depth to which its stages are built. *After* a hit in slice s: every
+//! sequence of that shard is usable at most to the position before s. *Why*: stage k of a sequence is trained on its
+//! first k slices, so the prefixes that never saw s are those that end before it. Which sequence serves depends on depth
+//! and, among equals, on the order the strategy gave: on no data.
+
+use crate::{Sequence, ShardId, SliceAddress, SliceId};
+
+/// What a shard serves with: a sequence and how many of its stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Serving {
+    /// The index of the sequence in the shard's list.
+    pub sequence: usize,
+    /// The usable depth, at least 1.
+    pub depth: usize,
+}
+
+/// What one deletion did to a shard.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Cut {
+    /// The slice that was hit.
+    pub address: SliceAddress,
+    /// The sequences that lost stages: index, depth before, depth after.
+    pub shortened: Vec<(usize, usize, usize)>,
+    /// What the shard served with before.
+    pub before: Option<Serving>,
+    /// What it serves with now; `None` if no sequence is left.
+    pub after: Option<Serving>,
+}
+
+/// The usable depth of every sequence of every shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Availability {
+    shards: Vec<ShardAvailability>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ShardAvailability {
+    /// `[sequence][slice]`: the position of the slice.
+    positions: Vec<Vec<usize>>,
+    depths: Vec<usize>,
+    best: Option<Serving>,
+}
+
+impl Availability {
+    /// Availability of each shard's sequences, built to the depth that `depth(shard, sequence)` gives.
+    pub fn new<'a>(
+        sequences: impl IntoIterator<Item = &'a [Sequence]>,
+        depth: impl Fn(ShardId, usize) -> usize,
+    ) -> Self {
+        let shard = |(index, sequences): (usize, &[Sequence])| {
+            let depths = (0..sequences.len()).map(|sequence| depth(ShardId(index as u32), sequence)).collect();
+            let mut shard =
+                ShardAvailability { positions: sequences.iter().map(positions).collect(), depths, best: None };
+            shard.best = shard.deepest();
+            shard
+        };
+        Self { shards: sequences.into_iter().enumerate().map(shard).collect() }
+    }
+
+    /// All sequences usable to the end.
+    pub fn full<'a>(sequences: impl IntoIterator<Item = &'a [Sequence]> + Clone) -> Self {
+        let lengths: Vec<usize> =
+            sequences.clone().into_iter().map(|shard| shard.first().map_or(0, |first| first.slices().len())).collect();
+        Self::new(sequences, |shard, _| lengths[shard.index()])
+    }
+
+    /// What a shard serves with; `None` if it has no live sequence.
+    pub fn serving(&self, shard: ShardId) -> Option<Serving> {
+        self.shards.get(shard.index()).and_then(|shard| shard.best)
+    }
+
+    /// The usable depth of each sequence of a shard.
+    pub fn depths(&self, shard: ShardId) -> &[usize] {
+        self.shards.get(shard.index()).map_or(&[], |shard| &shard.depths)
+    }
+
+    /// The number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shards with no live sequence.
+    pub fn dead(&self) -> impl Iterator<Item = ShardId> + '_ {
+        (0..self.shards.len()).filter(|shard| self.shards[*shard].best.is_none()).map(|shard| ShardId(shard as u32))
+    }
+
+    /// Takes a deletion in a slice into account. Costs O(B) and looks at no record.
+    ///
+    /// # Panics
+    ///
+    /// If the address is outside the partition, which ids from this system never are.
+    pub fn hit(&mut self, address: SliceAddress) -> Cut {
+        let shard = &mut self.shards[address.shard.index()];
+        let before = shard.best;
+        let mut shortened = Vec::new();
+        for (sequence, (positions, depth)) in shard.positions.iter().zip(&mut shard.depths).enumerate() {
+            let position = positions[address.slice.index()];
+            if position < *depth {
+                shortened.push((sequence, *depth, position));
+                *depth = position;
+            }
+        }
+        shard.best = shard.deepest();
+        Cut { address, shortened, before, after: shard.best }
+    }
+
+    /// The smallest number of requests with which an adversary who picks slices can kill every sequence of a shard:
+    /// the number of distinct first slices among its live sequences (S3T, section 4).
+    pub fn adversarial_budget(&self, shard: ShardId) -> usize {
+        let Some(shard) = self.shards.get(shard.index()) else { return 0 };
+        let alive = shard.positions.iter().zip(&shard.depths).filter(|(_, depth)| **depth > 0);
+        let heads: std::collections::HashSet<_> =
+            alive.map(|(positions, _)| positions.iter().position(|position| *position == 0)).collect();
+        heads.len()
+    }
+}
+
+impl ShardAvailability {
+    fn deepest(&self) -> Option<Serving> {
+        let deepest = self.depths.iter().copied().max().filter(|depth| *depth > 0)?;
+        let sequence = self.depths.iter().position(|depth| *depth == deepest)?;
+        Some(Serving { sequence, depth: deepest })
+    }
+}
+
+fn positions(sequence: &Sequence) -> Vec<usize> {
+    let slices = sequence.slices();
+    let mut positions = vec![0; slices.len()];
+    for (position, SliceId(slice)) in slices.iter().enumerate() {
+        positions[*slice as usize] = position;
+    }
+    positions
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Prior;
+    use crate::sequence::{Cyclic, SequenceRequest, plan_sequences};
+
+    fn cyclic(slices: u32, budget: usize) -> Vec<Sequence> {
+        let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &Prior::Uniform, seed: 0 };
+        plan_sequences(&Cyclic {}, &request).unwrap()
+    }
+
+    #[test]
+    fn a_hit_cuts_every_sequence_before_the_slice() {
+        let sequences = vec![cyclic(3, 3); 2];
+        let mut availability = Availability::full(sequences.iter().map(Vec::as_slice));
+        assert_eq!(availability.serving(ShardId(0)), Some(Serving { sequence: 0, depth: 3 }));
+        let cut = availability.hit(SliceAddress::new(0, 1));
+        // 0 1 2 keeps depth 1, 1 2 0 is dead, 2 0 1 keeps depth 2.
+        assert_eq!(cut.shortened, [(0, 3, 1), (1, 3, 0), (2, 3, 2)]);
+        assert_eq!(cut.after, Some(Serving { sequence: 2, depth: 2 }));
+        assert_eq!(availability.adversarial_budget(ShardId(0)), 2);
+        assert_eq!(availability.hit(SliceAddress::new(0, 1)).shortened, []);
+        availability.hit(SliceAddress::new(0, 0));
+        availability.hit(SliceAddress::new(0, 2));
+        assert_eq!(availability.serving(ShardId(0)), None);
+        assert_eq!(availability.dead().collect::<Vec<_>>(), [ShardId(0)]);
+        assert_eq!(availability.serving(ShardId(1)), Some(Serving { sequence: 0, depth: 3 }));
+    }
+
+    proptest! {
+        #[test]
+        fn depth_is_the_longest_prefix_without_a_hit(
+            slices in 1u32..8, budget in 1usize..8, hits in proptest::collection::vec(0u32..8, 0..6),
+        ) {
+            let budget = budget.min(slices as usize);
+            let sequences = cyclic(slices, budget);
+            let mut availability = Availability::full([sequences.as_slice()]);
+            let hits: Vec<_> = hits.into_iter().map(|slice| SliceId(slice % slices)).collect();
+            for slice in &hits {
+                availability.hit(SliceAddress { shard: ShardId(0), slice: *slice });
+            }
+            for (index, sequence) in sequences.iter().enumerate() {
+                let expected = sequence.slices().iter().take_while(|slice| !hits.contains(slice)).count();
+                prop_assert_eq!(availability.depths(ShardId(0))[index], expected);
+            }
+        }
+    }
+}

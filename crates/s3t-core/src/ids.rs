@@ -1,0 +1,146 @@
+//! Names of records, subjects, shards and slices.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::CoreError;
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks and wraps an id.
+            ///
+            /// # Errors
+            ///
+            /// [`CoreError::InvalidId`] if it is empty, longer than 256 bytes or holds control characters.
+            pub fn new(id: impl Into<String>) -> Result<Self, CoreError> {
+                let id = id.into();
+                let reason = if id.is_empty() {
+                    "it is empty"
+                } else if id.len() > 256 {
+                    "it is longer than 256 bytes"
+                } else if id.chars().any(char::is_control) {
+                    "it holds a control character"
+                } else {
+                    return Ok(Self(id));
+                };
+                Err(CoreError::InvalidId { kind: $kind, id, reason })
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = CoreError;
+
+            fn try_from(id: String) -> Result<Self, CoreError> {
+                Self::new(id)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+text_id! {
+    /// The stable name of one record, given by the user or derived from its place in the source.
+    RecordId, "record"
+}
+
+text_id! {
+    /// The person, or other owner, that a record belongs to.
+    SubjectId, "subject"
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The number as an index.
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_id! {
+    /// A shard, counted from 0: one disjoint part of the data, with an ensemble member of its own.
+    ShardId
+}
+
+number_id! {
+    /// A slice of a shard, counted from 0.
+    SliceId
+}
+
+/// Where a record is: its shard, and its slice in that shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SliceAddress {
+    /// The shard.
+    pub shard: ShardId,
+    /// The slice of that shard.
+    pub slice: SliceId,
+}
+
+impl SliceAddress {
+    /// The slice `slice` of the shard `shard`.
+    pub const fn new(shard: u32, slice: u32) -> Self {
+        Self { shard: ShardId(shard), slice: SliceId(slice) }
+    }
+}
+
+impl fmt::Display for SliceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {} slice {}", self.shard, self.slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_ids_are_refused_with_a_reason() {
+        for (id, reason) in [("", "empty"), ("a\nb", "control"), (&"x".repeat(257) as &str, "256")] {
+            let message = RecordId::new(id).unwrap_err().to_string();
+            assert!(message.contains(reason), "{message}");
+        }
+        assert_eq!(SubjectId::new("zoë").unwrap().as_str(), "zoë");
+    }
+}

@@ -1,0 +1,143 @@
+//! Records: what is trained on, and what is deleted.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::DigestBuilder;
+use crate::{Digest, RecordId, StoreSecret, SubjectId};
+
+/// The content of a record.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub enum Payload {
+    /// An 8-bit image, rows from the top, channels interleaved: `[height, width, channels]`.
+    Image {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// 1 for grey, 3 for RGB.
+        channels: u8,
+        /// `height * width * channels` values.
+        pixels: Vec<u8>,
+    },
+    /// Numbers, used as they are.
+    Features(Vec<f32>),
+    /// Text, valid UTF-8.
+    Text(String),
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Records are personal data: their content stays out of logs and messages.
+        f.write_str(&self.describe())
+    }
+}
+
+impl Payload {
+    /// What kind of content this is and how large, without the content: `28x28x1 image`, `64 features`, `120 bytes of text`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Image { width, height, channels, .. } => format!("{width}x{height}x{channels} image"),
+            Self::Features(values) => format!("{} features", values.len()),
+            Self::Text(text) => format!("{} bytes of text", text.len()),
+        }
+    }
+}
+
+/// One training example.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its stable name.
+    pub id: RecordId,
+    /// Who it belongs to, if anybody is named.
+    pub subject: Option<SubjectId>,
+    /// The index of its class in the pipeline's list of labels.
+    pub label: u32,
+    /// Its row in the source, counted from 0. Used by the `contiguous` partition only.
+    pub ordinal: u64,
+    /// Its content.
+    pub payload: Payload,
+}
+
+impl Record {
+    /// The keyed digest of everything that training can see of this record, and of its id and subject.
+    ///
+    /// The ordinal is left out: it says where the record stood among others and never reaches a model.
+    pub fn digest(&self, secret: &StoreSecret) -> Digest {
+        let mut builder = DigestBuilder::keyed(secret, "record");
+        builder.bytes(self.id.as_str().as_bytes());
+        match &self.subject {
+            Some(subject) => builder.number(1).bytes(subject.as_str().as_bytes()),
+            None => builder.number(0),
+        };
+        builder.number(u64::from(self.label));
+        match &self.payload {
+            Payload::Image { width, height, channels, pixels } => builder
+                .number(0)
+                .number(u64::from(*width))
+                .number(u64::from(*height))
+                .number(u64::from(*channels))
+                .bytes(pixels),
+            Payload::Features(values) => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                builder.number(1).bytes(&bytes)
+            }
+            Payload::Text(text) => builder.number(2).bytes(text.as_bytes()),
+        };
+        builder.finish()
+    }
+}
+
+/// The digest of a slice: over its records' digests in ascending order, so that it depends on the set and not on how it
+/// was read.
+pub fn slice_digest(secret: &StoreSecret, records: impl IntoIterator<Item = Digest>) -> Digest {
+    let mut digests: Vec<Digest> = records.into_iter().collect();
+    digests.sort_unstable();
+    let mut builder = DigestBuilder::keyed(secret, "slice");
+    builder.number(digests.len() as u64);
+    for digest in &digests {
+        builder.digest(digest);
+    }
+    builder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str, payload: Payload) -> Record {
+        Record { id: RecordId::new(id).unwrap(), subject: None, label: 0, ordinal: 0, payload }
+    }
+
+    #[test]
+    fn digest_depends_on_content_and_secret_but_not_on_the_ordinal() {
+        let secret = StoreSecret::from_bytes([1; 32]);
+        let base = record("a", Payload::Features(vec![1.0, 2.0]));
+        let digest = base.digest(&secret);
+        assert_eq!(Record { ordinal: 9, ..base.clone() }.digest(&secret), digest);
+        for other in [
+            Record { label: 1, ..base.clone() },
+            Record { subject: Some(SubjectId::new("a").unwrap()), ..base.clone() },
+            record("b", base.payload.clone()),
+            record("a", Payload::Features(vec![1.0, 2.5])),
+            record("a", Payload::Text("12".into())),
+        ] {
+            assert_ne!(other.digest(&secret), digest);
+        }
+        assert_ne!(base.digest(&StoreSecret::from_bytes([2; 32])), digest);
+    }
+
+    #[test]
+    fn slice_digest_ignores_reading_order() {
+        let secret = StoreSecret::from_bytes([1; 32]);
+        let digests = ["a", "b", "c"].map(|id| record(id, Payload::Text(String::new())).digest(&secret));
+        let forward = slice_digest(&secret, digests);
+        assert_eq!(slice_digest(&secret, digests.into_iter().rev()), forward);
+        assert_ne!(slice_digest(&secret, digests[..2].iter().copied()), forward);
+    }
+
+    #[test]
+    fn content_stays_out_of_debug_output() {
+        let text = format!("{:?}", record("a", Payload::Text("my secret".into())));
+        assert!(!text.contains("secret"), "{text}");
+    }
+}

@@ -1,0 +1,262 @@
+//! The plugins that are linked into a program: their names, fields, defaults and documentation.
+//!
+//! Traits are (de)serialised by `typetag`; this registry adds what a person needs: listings, and errors that name the
+//! alternatives. A plugin's fields are documented once, by the docstrings of its struct.
+
+use std::fmt;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// What a plugin can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PluginKind {
+    /// A [`crate::Partitioner`].
+    Partitioner,
+    /// A [`crate::SequenceStrategy`].
+    SequenceStrategy,
+    /// A PEFT method (trait in `s3t-peft`).
+    PeftMethod,
+    /// A [`crate::Aggregator`].
+    Aggregator,
+}
+
+impl PluginKind {
+    /// All kinds, in the order of a pipeline file.
+    pub const ALL: [Self; 4] = [Self::Partitioner, Self::SequenceStrategy, Self::PeftMethod, Self::Aggregator];
+}
+
+impl fmt::Display for PluginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Partitioner => "partitioner",
+            Self::SequenceStrategy => "sequence strategy",
+            Self::PeftMethod => "peft method",
+            Self::Aggregator => "aggregator",
+        })
+    }
+}
+
+/// One field of a plugin.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FieldInfo {
+    /// Its key in a pipeline file.
+    pub name: String,
+    /// The JSON types it takes: `integer`, `number`, `string`, `boolean`, `array`, `object`, `null`. Empty: any.
+    pub types: Vec<String>,
+    /// The default.
+    pub default: Value,
+    /// What it means.
+    pub documentation: String,
+}
+
+/// What the registry knows about one plugin. Made by [`plugin!`](crate::plugin).
+#[derive(Debug)]
+pub struct PluginInfo {
+    kind: PluginKind,
+    name: &'static str,
+    describe: fn() -> (String, Vec<FieldInfo>),
+}
+
+impl PluginInfo {
+    /// The description of the plugin struct `T`.
+    pub const fn of<T: JsonSchema + Serialize + Default>(kind: PluginKind, name: &'static str) -> Self {
+        Self { kind, name, describe: describe::<T> }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> PluginKind {
+        self.kind
+    }
+
+    /// Its name: the value of `type` in a pipeline file.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it is: the docstring of its struct.
+    pub fn documentation(&self) -> String {
+        (self.describe)().0
+    }
+
+    /// Its fields, in the order of its struct.
+    pub fn fields(&self) -> Vec<FieldInfo> {
+        (self.describe)().1
+    }
+}
+
+inventory::collect!(PluginInfo);
+
+/// Registers a plugin: its kind (a variant of [`PluginKind`]), its name and its struct.
+///
+/// The name must be the one given to `#[typetag::serde(name = "...")]`; the struct derives `Default`, `Serialize`,
+/// `Deserialize` and `JsonSchema`, and its docstrings become its help.
+#[macro_export]
+macro_rules! plugin {
+    ($kind:ident, $name:literal, $plugin:ty) => {
+        $crate::reexport::inventory::submit! { $crate::PluginInfo::of::<$plugin>($crate::PluginKind::$kind, $name) }
+    };
+}
+
+/// All linked plugins, sorted by kind and name.
+pub fn plugins() -> Vec<&'static PluginInfo> {
+    let mut all: Vec<_> = inventory::iter::<PluginInfo>.into_iter().collect();
+    all.sort_by_key(|plugin| (plugin.kind, plugin.name));
+    all
+}
+
+/// Names that two linked plugins of one kind share: always a mistake in how the program was put together.
+pub fn duplicate_plugins() -> Vec<(PluginKind, &'static str)> {
+    let all = plugins();
+    let same = |pair: &&[&PluginInfo]| (pair[0].kind, pair[0].name) == (pair[1].kind, pair[1].name);
+    all.windows(2).filter(same).map(|pair| (pair[0].kind, pair[0].name)).collect()
+}
+
+/// Why a plugin's table was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct PluginError {
+    /// The key at fault inside the table, `type` if the type itself is.
+    pub key: String,
+    /// What is wrong, with the alternatives.
+    pub message: String,
+}
+
+/// Reads a plugin from its table: `type` picks it, the other keys are its fields.
+///
+/// # Errors
+///
+/// [`PluginError`] naming the key, for a missing or unknown `type`, an unknown field, or a value of the wrong type.
+pub fn plugin_from_json<P: ?Sized>(kind: PluginKind, table: &Value) -> Result<Box<P>, PluginError>
+where
+    Box<P>: DeserializeOwned,
+{
+    let of_kind: Vec<_> = plugins().into_iter().filter(|plugin| plugin.kind == kind).collect();
+    let names: Vec<&str> = of_kind.iter().map(|plugin| plugin.name).collect();
+    let refuse = |key: &str, message: String| PluginError { key: key.to_owned(), message };
+    let fields = table.as_object().ok_or_else(|| refuse("type", format!("a {kind} is a table with a `type`")))?;
+    let name = match fields.get("type") {
+        Some(Value::String(name)) => name,
+        Some(other) => return Err(refuse("type", format!("`type` is {other}; known: {}", names.join(", ")))),
+        None => return Err(refuse("type", format!("the {kind} has no `type`; known: {}", names.join(", ")))),
+    };
+    let Some(plugin) = of_kind.iter().find(|plugin| plugin.name == name) else {
+        return Err(refuse("type", unknown(&format!("{kind} `{name}`"), name, &names)));
+    };
+    check_fields(plugin, fields)?;
+    serde_json::from_value(table.clone()).map_err(|error| refuse("type", format!("{kind} `{name}`: {error}")))
+}
+
+/// The message for an unknown name: what it is, the known names, and the closest of them if it is close.
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let close = known.iter().map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
+    let hint = match close {
+        Some((distance, other)) if distance <= 2.max(name.len() / 3) => format!("; did you mean `{other}`?"),
+        _ => String::new(),
+    };
+    format!("unknown {what}; known: {}{hint}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })
+}
+
+fn check_fields(plugin: &PluginInfo, given: &Map<String, Value>) -> Result<(), PluginError> {
+    let fields = plugin.fields();
+    for (key, value) in given.iter().filter(|(key, _)| *key != "type") {
+        let refuse = |message: String| PluginError { key: key.clone(), message };
+        let Some(field) = fields.iter().find(|field| field.name == *key) else {
+            let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+            return Err(refuse(unknown(&format!("field `{key}` of {} `{}`", plugin.kind, plugin.name), key, &known)));
+        };
+        if !field.types.is_empty() && !field.types.iter().any(|expected| has_type(value, expected)) {
+            let expected: Vec<&str> = field.types.iter().map(String::as_str).filter(|name| *name != "null").collect();
+            return Err(refuse(format!("`{key}` is {value}, but it takes a value of type {}", expected.join(" or "))));
+        }
+    }
+    Ok(())
+}
+
+fn has_type(value: &Value, expected: &str) -> bool {
+    match expected {
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "null" => value.is_null(),
+        _ => true,
+    }
+}
+
+fn describe<T: JsonSchema + Serialize + Default>() -> (String, Vec<FieldInfo>) {
+    let schema = SchemaGenerator::default().into_root_schema_for::<T>();
+    let defaults = serde_json::to_value(T::default()).unwrap_or(Value::Null);
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
+    let fields = schema.get("properties").and_then(Value::as_object).map(|properties| {
+        let field = |(name, property): (&String, &Value)| FieldInfo {
+            name: name.clone(),
+            types: types_of(property),
+            default: defaults.get(name).cloned().unwrap_or(Value::Null),
+            documentation: text(property.get("description")),
+        };
+        properties.iter().map(field).collect()
+    });
+    (text(schema.get("description")), fields.unwrap_or_default())
+}
+
+fn types_of(property: &Value) -> Vec<String> {
+    match property.get("type") {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Aggregator, Partitioner, SequenceStrategy};
+
+    #[test]
+    fn every_registered_plugin_deserialises_from_its_name() {
+        for plugin in plugins() {
+            let table = json!({ "type": plugin.name });
+            match plugin.kind {
+                PluginKind::Partitioner => drop(plugin_from_json::<dyn Partitioner>(plugin.kind, &table).unwrap()),
+                PluginKind::SequenceStrategy => {
+                    drop(plugin_from_json::<dyn SequenceStrategy>(plugin.kind, &table).unwrap());
+                }
+                PluginKind::Aggregator => drop(plugin_from_json::<dyn Aggregator>(plugin.kind, &table).unwrap()),
+                PluginKind::PeftMethod => unreachable!("no PEFT method is linked here"),
+            }
+            assert!(!plugin.documentation().is_empty(), "{} has no documentation", plugin.name);
+        }
+        assert_eq!(duplicate_plugins(), []);
+    }
+
+    #[test]
+    fn refusals_name_the_key_and_the_alternatives() {
+        for (table, key, message) in [
+            (
+                json!({"type": "cyclik"}),
+                "type",
+                "unknown sequence strategy `cyclik`; known: cyclic, single; did you mean `cyclic`?",
+            ),
+            (json!({}), "type", "the sequence strategy has no `type`; known: cyclic, single"),
+            (
+                json!({"type": "single", "wide": 1}),
+                "wide",
+                "unknown field `wide` of sequence strategy `single`; known: none",
+            ),
+        ] {
+            let error = plugin_from_json::<dyn SequenceStrategy>(PluginKind::SequenceStrategy, &table).unwrap_err();
+            assert_eq!((error.key.as_str(), error.message.as_str()), (key, message));
+        }
+        let table = json!({"type": "contiguous", "capacity": "many"});
+        let error = plugin_from_json::<dyn Partitioner>(PluginKind::Partitioner, &table).unwrap_err();
+        assert_eq!(error.message, "`capacity` is \"many\", but it takes a value of type integer");
+    }
+}

@@ -1,0 +1,230 @@
+//! Sequences: the orders in which a shard's slices are trained.
+
+use std::collections::HashSet;
+use std::fmt::{self, Debug};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{CoreError, Prior, ShardId, SliceId};
+
+/// An order of all L slices of a shard. A deletion in the slice at position p leaves the first p stages usable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Sequence(Vec<SliceId>);
+
+impl Sequence {
+    /// Checks and wraps a permutation of `0..slices`.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError::NotAPermutation`] if a slice is missing, doubled or out of range.
+    pub fn new(order: Vec<SliceId>, slices: u32) -> Result<Self, CoreError> {
+        let distinct: HashSet<_> = order.iter().collect();
+        if order.len() == slices as usize && distinct.len() == order.len() && order.iter().all(|slice| slice.0 < slices)
+        {
+            Ok(Self(order))
+        } else {
+            Err(CoreError::NotAPermutation { slices: order, expected: slices })
+        }
+    }
+
+    /// The slices in order.
+    pub fn slices(&self) -> &[SliceId] {
+        &self.0
+    }
+
+    /// The position of a slice, from 0.
+    pub fn position(&self, slice: SliceId) -> Option<usize> {
+        self.0.iter().position(|other| *other == slice)
+    }
+
+    /// In how many positions two sequences differ: the Hamming distance, L when they share no prefix and no position.
+    pub fn distance(&self, other: &Self) -> usize {
+        self.0.iter().zip(&other.0).filter(|(one, other)| one != other).count()
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, slice) in self.0.iter().enumerate() {
+            write!(f, "{}{slice}", if position == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a strategy may look at: no record, no digest, no count of records.
+#[derive(Debug, Clone, Copy)]
+pub struct SequenceRequest<'a> {
+    /// The shard the sequences are for.
+    pub shard: ShardId,
+    /// The number of slices L.
+    pub slices: u32,
+    /// The number of sequences B wanted.
+    pub budget: usize,
+    /// How likely each slice is to be hit.
+    pub prior: &'a Prior,
+    /// The pipeline's seed, for strategies that draw.
+    pub seed: u64,
+}
+
+/// A way to choose the B sequences of a shard.
+///
+/// # Contract
+///
+/// The result is a function of the request and the strategy's fields: B distinct permutations of `0..L`, or an error.
+/// [`plan_sequences`] checks it.
+#[typetag::serde(tag = "type")]
+pub trait SequenceStrategy: Debug + Send + Sync {
+    /// Chooses the sequences.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError::BudgetOutOfRange`] if the strategy cannot make B distinct sequences, or another [`CoreError`] that
+    /// names the field at fault.
+    fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError>;
+}
+
+/// Runs a strategy and checks its contract.
+///
+/// # Errors
+///
+/// The strategy's own error; the prior's; [`CoreError::BrokenStrategy`] if the result is not B distinct permutations.
+pub fn plan_sequences(
+    strategy: &dyn SequenceStrategy,
+    request: &SequenceRequest<'_>,
+) -> Result<Vec<Sequence>, CoreError> {
+    let name = strategy.typetag_name();
+    if request.budget == 0 {
+        return Err(CoreError::field("budget", "is 0; use at least 1 sequence"));
+    }
+    request.prior.check(request.slices)?;
+    let sequences = strategy.sequences(request)?;
+    let broken = |problem: String| CoreError::BrokenStrategy { strategy: name.to_owned(), problem };
+    if sequences.len() != request.budget {
+        return Err(broken(format!("it returned {} sequences, not {}", sequences.len(), request.budget)));
+    }
+    let mut seen = HashSet::new();
+    for sequence in &sequences {
+        Sequence::new(sequence.0.clone(), request.slices).map_err(|error| broken(error.to_string()))?;
+        if !seen.insert(sequence) {
+            return Err(broken(format!("it returned the sequence {sequence} twice")));
+        }
+    }
+    Ok(sequences)
+}
+
+/// A [`CoreError::BudgetOutOfRange`] for a strategy.
+pub fn out_of_range(strategy: &str, request: &SequenceRequest<'_>, reason: impl Into<String>) -> CoreError {
+    CoreError::BudgetOutOfRange {
+        strategy: strategy.to_owned(),
+        budget: request.budget,
+        slices: request.slices,
+        reason: reason.into(),
+    }
+}
+
+/// One sequence, `0 1 .. L-1`: the order of SISA (Bourtoule et al. 2021). The budget must be 1.
+///
+/// # Proof note
+///
+/// *After*: the identity permutation, whatever the seed and prior. With B = 1 there is nothing to be distinct from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Single {}
+
+#[typetag::serde(name = "single")]
+impl SequenceStrategy for Single {
+    fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
+        if request.budget != 1 {
+            return Err(out_of_range("single", request, "it makes exactly 1; use `cyclic` for more"));
+        }
+        Ok(vec![Sequence((0..request.slices).map(SliceId).collect())])
+    }
+}
+
+crate::plugin!(SequenceStrategy, "single", Single);
+
+/// Cyclic rotation: sequence b starts at slice b (S3T, section 3.3). The budget must be at most L.
+///
+/// # Proof note
+///
+/// *Before*: B <= L. *After*: B permutations, no two with a slice at the same position, so at Hamming distance L from
+/// each other; with B = L every slice stands once at every position. *Why*: position p of sequence b holds slice
+/// `(b + p) mod L`, and `b + p = b' + p (mod L)` only for `b = b'`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cyclic {}
+
+#[typetag::serde(name = "cyclic")]
+impl SequenceStrategy for Cyclic {
+    fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
+        let slices = request.slices;
+        if request.budget > slices as usize {
+            return Err(out_of_range("cyclic", request, format!("it makes 1 to {slices}")));
+        }
+        let rotation =
+            |first: u32| Sequence((0..slices).map(|position| SliceId((first + position) % slices)).collect());
+        Ok((0..request.budget as u32).map(rotation).collect())
+    }
+}
+
+crate::plugin!(SequenceStrategy, "cyclic", Cyclic);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request(slices: u32, budget: usize) -> SequenceRequest<'static> {
+        SequenceRequest { shard: ShardId(0), slices, budget, prior: &Prior::Uniform, seed: 0 }
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Broken(Vec<Vec<u32>>);
+
+    #[typetag::serde(name = "broken-for-test")]
+    impl SequenceStrategy for Broken {
+        fn sequences(&self, _request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
+            Ok(self.0.iter().map(|order| Sequence(order.iter().copied().map(SliceId).collect())).collect())
+        }
+    }
+
+    #[test]
+    fn broken_strategies_are_caught() {
+        for (result, word) in [
+            (vec![vec![0, 1]], "not 2"),
+            (vec![vec![0, 1], vec![0, 1]], "twice"),
+            (vec![vec![0, 1], vec![1, 1]], "permutation"),
+            (vec![vec![0, 1], vec![0, 2]], "permutation"),
+        ] {
+            let message = plan_sequences(&Broken(result), &request(2, 2)).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+        assert!(plan_sequences(&Cyclic {}, &request(2, 0)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn cyclic_sequences_are_distinct_and_diverse(slices in 1u32..40, budget in 1usize..40) {
+            let found = plan_sequences(&Cyclic {}, &request(slices, budget));
+            if budget > slices as usize {
+                let refused = matches!(found, Err(CoreError::BudgetOutOfRange { .. }));
+                prop_assert!(refused);
+            } else {
+                let found = found.unwrap();
+                for (index, one) in found.iter().enumerate() {
+                    for other in &found[index + 1..] {
+                        prop_assert_eq!(one.distance(other), slices as usize);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn single_makes_one_sequence_only(slices in 1u32..40, budget in 1usize..5) {
+            prop_assert_eq!(plan_sequences(&Single {}, &request(slices, budget)).is_ok(), budget == 1);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The hooks through which an adapter changes a transformer block.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// The linear layers of a transformer block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinearSite {
+    /// Attention query projection.
+    Query,
+    /// Attention key projection.
+    Key,
+    /// Attention value projection.
+    Value,
+    /// Attention output projection.
+    Output,
+    /// Gate projection of a gated feed-forward layer.
+    Gate,
+    /// First projection of the feed-forward layer.
+    Up,
+    /// Second projection of the feed-forward layer.
+    Down,
+}
+
+impl LinearSite {
+    /// All sites, in the order in which a block runs them.
+    pub const ALL: [Self; 7] = [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
+
+    /// The name in pipeline files and tensor names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Key => "key",
+            Self::Value => "value",
+            Self::Output => "output",
+            Self::Gate => "gate",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+
+    /// The site with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|site| site.name() == name)
+    }
+}
+
+impl fmt::Display for LinearSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The two sublayers of a transformer block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sublayer {
+    /// Attention, after its output projection.
+    Attention,
+    /// Feed-forward, after its second projection.
+    FeedForward,
+}
+
+/// A frozen linear layer, `y = x W + b`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[inputs, outputs]`.
+    pub weight: Tensor<2>,
+    /// `[outputs]`.
+    pub bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    /// Applies the layer.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[rows, inputs]`
+    /// - result: `[rows, outputs]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = x.matmul(self.weight.clone());
+        match &self.bias {
+            Some(bias) => y + bias.clone().unsqueeze::<2>(),
+            None => y,
+        }
+    }
+}
+
+/// Keys and values that attention sees before those of the tokens.
+#[derive(Debug, Clone)]
+pub struct KeyValuePrefix {
+    /// `[kv_heads, length, head_dim]`.
+    pub keys: Tensor<3>,
+    /// `[kv_heads, length, head_dim]`.
+    pub values: Tensor<3>,
+}
+
+/// An adapter of one block, with its parameters inside. Every hook defaults to leaving the block as it is.
+///
+/// # Contract
+///
+/// A hook is a function of its arguments and the adapter's parameters. It treats every row (token of a record) the same
+/// way whatever the other rows are, so that a record's result does not depend on what it is batched with.
+pub trait BlockAdapter: Send + Sync {
+    /// Runs a linear layer. LoRA-like methods add to `base.forward(x)`, scaling methods multiply before or after it, and
+    /// methods that need the weight find it in `base`.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[rows, inputs]`
+    /// - result: `[rows, outputs]`
+    fn linear(&self, _site: LinearSite, x: Tensor<2>, base: &Linear) -> Tensor<2> {
+        base.forward(x)
+    }
+
+    /// Changes the output of a sublayer before it is added to the residual stream: the place of bottleneck adapters.
+    ///
+    /// # Shapes
+    ///
+    /// - `y` and result: `[rows, hidden]`
+    fn sublayer(&self, _place: Sublayer, y: Tensor<2>) -> Tensor<2> {
+        y
+    }
+
+    /// Keys and values put before those of the tokens: prefix tuning.
+    fn key_value_prefix(&self) -> Option<KeyValuePrefix> {
+        None
+    }
+
+    /// Tokens `[length, hidden]` put before the block's input and taken off its output: deep prompt tuning.
+    fn prompt(&self) -> Option<Tensor<2>> {
+        None
+    }
+}
+
+/// The adapters that are switched on, by block index. Blocks that are not named run as in the base model.
+#[derive(Default)]
+pub struct Adapters(BTreeMap<usize, Box<dyn BlockAdapter>>);
+
+impl Adapters {
+    /// No adapter at all: the base model.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Switches an adapter on; a former one of the same block is dropped.
+    pub fn insert(&mut self, block: usize, adapter: Box<dyn BlockAdapter>) {
+        self.0.insert(block, adapter);
+    }
+
+    /// The adapter of a block.
+    pub fn get(&self, block: usize) -> Option<&dyn BlockAdapter> {
+        self.0.get(&block).map(Box::as_ref)
+    }
+
+    /// The lowest block with an adapter.
+    pub fn lowest(&self) -> Option<usize> {
+        self.0.keys().next().copied()
+    }
+
+    /// Adds all adapters of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+}
+
+impl fmt::Debug for Adapters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Adapters").field(&self.0.keys().collect::<Vec<_>>()).finish()
+    }
+}

@@ -1,0 +1,38 @@
+/// Everything that can be wrong with a PEFT method's configuration or its tensors.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeftError {
+    /// A field whose value cannot be used.
+    #[error("`{field}` {problem}")]
+    InvalidField {
+        /// The field, as it is written in a pipeline file.
+        field: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A parameter that is not there.
+    #[error("parameter `{name}` is missing; present: {}", .present.join(", "))]
+    MissingParameter {
+        /// The parameter asked for.
+        name: String,
+        /// The parameters there are.
+        present: Vec<String>,
+    },
+    /// A parameter of another shape than its method declares.
+    #[error("parameter `{name}` has shape {found:?}, expected {expected:?}")]
+    WrongShape {
+        /// The parameter.
+        name: String,
+        /// The shape it has.
+        found: Vec<usize>,
+        /// The shape it must have.
+        expected: Vec<usize>,
+    },
+}
+
+impl PeftError {
+    /// A [`PeftError::InvalidField`].
+    pub fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidField { field: field.into(), problem: problem.into() }
+    }
+}

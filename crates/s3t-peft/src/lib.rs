@@ -1,0 +1,21 @@
+//! What a PEFT method is.
+//!
+//! A method declares, for one transformer block, which named parameters it needs ([`PeftMethod::parameters`]), and turns
+//! their tensors into hooks that the block calls while it runs ([`BlockAdapter`]). It never sees a model, a record, a file
+//! or another block: what it adapts is described by [`BlockShape`], so it works with every backbone.
+//!
+//! This is the one crate that a third party's PEFT plugin depends on; the tensor library and the plugin macro are
+//! re-exported.
+
+mod adapter;
+mod error;
+mod method;
+pub mod tensors;
+
+pub use adapter::{Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, Sublayer};
+pub use error::PeftError;
+pub use method::{BlockParameters, BlockShape, Init, ParameterSpec, PeftMethod, bind, parameter_name};
+pub use tensors::{HostTensor, NamedTensors, TensorDifference};
+
+pub use burn::tensor::{Device, Tensor};
+pub use {burn, s3t_core, typetag};

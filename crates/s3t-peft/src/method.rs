@@ -1,0 +1,149 @@
+//! The trait of PEFT methods and how their parameters reach a block.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+
+use crate::{Adapters, BlockAdapter, LinearSite, PeftError};
+
+/// What a method may know of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockShape {
+    /// The width of the residual stream.
+    pub hidden: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Heads of keys and values; fewer than `heads` with grouped-query attention.
+    pub kv_heads: usize,
+    /// The width of a head.
+    pub head_dim: usize,
+    /// The block's linear layers: `(inputs, outputs)`.
+    pub linears: BTreeMap<LinearSite, (usize, usize)>,
+}
+
+/// How a parameter starts. The numbers are drawn from the stage's seed by the trainer, never by the method.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+    /// Uniform in `-bound..bound`.
+    Uniform {
+        /// The bound.
+        bound: f64,
+    },
+    /// Normal around zero.
+    Normal {
+        /// The standard deviation.
+        std: f64,
+    },
+}
+
+/// One parameter of a method in one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterSpec {
+    /// Its name inside the block, for example `query.lora_A.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub init: Init,
+}
+
+impl ParameterSpec {
+    /// A parameter.
+    pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>, init: Init) -> Self {
+        Self { name: name.into(), shape: shape.into(), init }
+    }
+
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A parameter-efficient fine-tuning method.
+///
+/// # Contract
+///
+/// - [`parameters`](Self::parameters) is a function of the fields and the block's shape.
+/// - With its parameters as they start, the adapter leaves the block's function unchanged, or its documentation says not.
+/// - An adapter that is not inserted leaves no trace: the base weights are never written to.
+#[typetag::serde(tag = "type")]
+pub trait PeftMethod: Debug + Send + Sync {
+    /// Checks the fields against the blocks they will be used in.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::InvalidField`] naming the field, what is wrong and what is allowed.
+    fn check(&self, block: &BlockShape) -> Result<(), PeftError>;
+
+    /// The parameters the method adds to a block of this shape.
+    fn parameters(&self, block: &BlockShape) -> Vec<ParameterSpec>;
+
+    /// Makes the adapter of one block from its parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::MissingParameter`] or [`PeftError::WrongShape`] if they are not those that
+    /// [`parameters`](Self::parameters) declares.
+    fn adapter(&self, block: &BlockShape, parameters: &BlockParameters<'_>)
+    -> Result<Box<dyn BlockAdapter>, PeftError>;
+}
+
+/// The full name of a block's parameter: `blocks.{block}.{name}`.
+pub fn parameter_name(block: usize, name: &str) -> String {
+    format!("blocks.{block}.{name}")
+}
+
+/// The parameters of one block, by the names that the method gave them.
+#[derive(Debug)]
+pub struct BlockParameters<'a> {
+    block: usize,
+    tensors: &'a BTreeMap<String, Tensor<1>>,
+}
+
+impl BlockParameters<'_> {
+    /// A parameter as a tensor of rank `D`.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::MissingParameter`] if it is not there, [`PeftError::WrongShape`] if it has another number of values.
+    pub fn get<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, PeftError> {
+        let full = parameter_name(self.block, name);
+        let Some(tensor) = self.tensors.get(&full) else {
+            return Err(PeftError::MissingParameter { name: full, present: self.tensors.keys().cloned().collect() });
+        };
+        let found = tensor.dims()[0];
+        if found != shape.iter().product::<usize>() {
+            return Err(PeftError::WrongShape { name: full, found: vec![found], expected: shape.to_vec() });
+        }
+        Ok(tensor.clone().reshape(shape))
+    }
+}
+
+/// Makes the adapters of the blocks `range` from flat parameter tensors named as by [`parameter_name`].
+///
+/// # Errors
+///
+/// Those of [`PeftMethod::adapter`].
+pub fn bind(
+    method: &dyn PeftMethod,
+    shape: &BlockShape,
+    range: Range<usize>,
+    tensors: &BTreeMap<String, Tensor<1>>,
+) -> Result<Adapters, PeftError> {
+    let mut adapters = Adapters::none();
+    for block in range {
+        adapters.insert(block, method.adapter(shape, &BlockParameters { block, tensors })?);
+    }
+    Ok(adapters)
+}
