@@ -44,6 +44,9 @@ pub trait Backbone: Send + Sync {
     /// The shape of a block; all blocks have the same.
     fn block_shape(&self) -> BlockShape;
 
+    /// The images that the model takes, as channels and the length of a side in pixels; `None` if it takes no images.
+    fn image_input(&self) -> Option<(u8, u32)>;
+
     /// The digest of weights, configuration and preprocessing constants: all that results depend on.
     fn digest(&self) -> Digest;
 

@@ -1,5 +1,6 @@
 //! Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) in the layout of Hugging Face `ViTModel`.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -117,7 +118,7 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// Builds the model from its tensors; `path` is where they are from, for messages.
+    /// Builds the model from a file's tensors; `path` is where they are from, for messages.
     pub(crate) fn new(
         config: VitConfig,
         preprocessing: Preprocessing,
@@ -128,54 +129,84 @@ impl Vit {
         let mut reader = TensorReader::new(path, tensors);
         // `ViTForImageClassification` puts everything but the classifier under `vit.`; `ViTModel` does not.
         let prefix = if reader.has_prefix("vit.") { "vit." } else { "" };
-        let mut builder = DigestBuilder::new("vit");
-        builder.json(&serde_json::to_value(&config).unwrap_or_default());
-        builder.json(&serde_json::to_value(&preprocessing).unwrap_or_default());
-        let mut loader = Loader { reader: &mut reader, builder: &mut builder, prefix, device };
-
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let class_token = loader.tensor("embeddings.cls_token", &[1, 1, hidden])?.reshape([1, hidden]);
-        let positions = loader
-            .tensor("embeddings.position_embeddings", &[1, config.patches() + 1, hidden])?
-            .reshape([-1, hidden as i32]);
-        let patch = [hidden, config.num_channels, config.patch_size, config.patch_size];
-        let projection = Linear {
-            weight: transposed(
-                loader.tensor("embeddings.patch_embeddings.projection.weight", &patch)?,
-                [hidden, config.patch_values()],
-            ),
-            bias: Some(loader.tensor("embeddings.patch_embeddings.projection.bias", &[hidden])?),
+        let mut digest = DigestBuilder::new("vit");
+        digest.json(&serde_json::to_value(&config).unwrap_or_default());
+        digest.json(&serde_json::to_value(&preprocessing).unwrap_or_default());
+        let mut take = |name: &str, shape: &[usize]| {
+            let tensor = reader.take(&format!("{prefix}{name}"), shape)?;
+            let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            digest.bytes(name.as_bytes()).bytes(&bytes);
+            Ok(tensor.to_device(device))
         };
-        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
-        for index in 0..config.num_hidden_layers {
-            let name = |part: &str| format!("encoder.layer.{index}.{part}");
-            let qkv = |part: &str| format!("encoder.layer.{index}.attention.attention.{part}");
-            blocks.push(TransformerBlock {
-                attention_norm: loader.norm(&name("layernorm_before"), &config)?,
-                query: loader.linear(&qkv("query"), hidden, hidden, config.qkv_bias)?,
-                key: loader.linear(&qkv("key"), hidden, hidden, config.qkv_bias)?,
-                value: loader.linear(&qkv("value"), hidden, hidden, config.qkv_bias)?,
-                output: loader.linear(&name("attention.output.dense"), hidden, hidden, true)?,
-                feed_forward_norm: loader.norm(&name("layernorm_after"), &config)?,
-                up: loader.linear(&name("intermediate.dense"), hidden, inner, true)?,
-                down: loader.linear(&name("output.dense"), inner, hidden, true)?,
-                heads: config.num_attention_heads,
-            });
-        }
-        let norm = loader.norm("layernorm", &config)?;
-        let digest = builder.finish();
-
-        let classifier = match (reader.take_optional("classifier.weight"), reader.take_optional("classifier.bias")) {
-            (Some(weight), Some(bias)) if weight.shape == [bias.values.len(), hidden] => {
+        let mut vit = Self::assemble(config, preprocessing, &mut take, device)?;
+        vit.digest = digest.finish();
+        vit.classifier = match (reader.take_optional("classifier.weight"), reader.take_optional("classifier.bias")) {
+            (Some(weight), Some(bias)) if weight.shape == [bias.values.len(), vit.config.hidden_size] => {
                 Some(Classifier { weight: weight.values, bias: bias.values })
             }
             _ => None,
         };
         reader.ignore(&["pooler.", "vit.pooler."]);
         reader.finish()?;
+        Ok(vit)
+    }
 
+    /// Builds a model on flat tensors by their Hugging Face names, which may be tracked for gradients: for pre-training.
+    ///
+    /// Its digest names the configuration only. Write the trained tensors with [`write_vit`] and load them to get a model
+    /// that stages can be built on.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::MissingTensors`] naming the first tensor that is not there.
+    pub fn from_tensors(
+        config: VitConfig,
+        preprocessing: Preprocessing,
+        tensors: &BTreeMap<String, Tensor<1>>,
+        device: &Device,
+    ) -> Result<Self, BackendError> {
+        let mut take = |name: &str, _shape: &[usize]| {
+            let missing = || BackendError::MissingTensors { path: "memory".into(), names: vec![name.to_owned()] };
+            tensors.get(name).cloned().ok_or_else(missing)
+        };
+        Self::assemble(config, preprocessing, &mut take, device)
+    }
+
+    fn assemble(
+        config: VitConfig,
+        preprocessing: Preprocessing,
+        take: &mut Take<'_>,
+        device: &Device,
+    ) -> Result<Self, BackendError> {
+        let (hidden, inner, patches) = (config.hidden_size, config.intermediate_size, config.patches());
+        let class_token = take("embeddings.cls_token", &[1, 1, hidden])?.reshape([1, hidden]);
+        let positions =
+            take("embeddings.position_embeddings", &[1, patches + 1, hidden])?.reshape([patches + 1, hidden]);
+        let patch = [hidden, config.num_channels, config.patch_size, config.patch_size];
+        let weight = take("embeddings.patch_embeddings.projection.weight", &patch)?;
+        let projection = Linear {
+            weight: transposed(weight, [hidden, config.patch_values()]),
+            bias: Some(take("embeddings.patch_embeddings.projection.bias", &[hidden])?),
+        };
+        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            let name = |part: &str| format!("encoder.layer.{index}.{part}");
+            let qkv = |part: &str| format!("encoder.layer.{index}.attention.attention.{part}");
+            blocks.push(TransformerBlock {
+                attention_norm: norm(take, &name("layernorm_before"), &config)?,
+                query: linear(take, &qkv("query"), hidden, hidden, config.qkv_bias)?,
+                key: linear(take, &qkv("key"), hidden, hidden, config.qkv_bias)?,
+                value: linear(take, &qkv("value"), hidden, hidden, config.qkv_bias)?,
+                output: linear(take, &name("attention.output.dense"), hidden, hidden, true)?,
+                feed_forward_norm: norm(take, &name("layernorm_after"), &config)?,
+                up: linear(take, &name("intermediate.dense"), hidden, inner, true)?,
+                down: linear(take, &name("output.dense"), inner, hidden, true)?,
+                heads: config.num_attention_heads,
+            });
+        }
+        let norm = norm(take, "layernorm", &config)?;
         let first = positions.clone().slice([0..1, 0..hidden]);
-        let patches = config.patches();
+        let digest = DigestBuilder::new("vit").json(&serde_json::to_value(&config).unwrap_or_default()).finish();
         Ok(Self {
             class_token: class_token + first,
             positions: positions.slice([1..patches + 1, 0..hidden]),
@@ -185,7 +216,7 @@ impl Vit {
             projection,
             blocks,
             norm,
-            classifier,
+            classifier: None,
             device: device.clone(),
         })
     }
@@ -234,6 +265,10 @@ impl Backbone for Vit {
 
     fn block_shape(&self) -> BlockShape {
         self.blocks[0].shape()
+    }
+
+    fn image_input(&self) -> Option<(u8, u32)> {
+        Some((self.config.num_channels as u8, self.config.image_size as u32))
     }
 
     fn digest(&self) -> Digest {
@@ -290,45 +325,31 @@ impl Backbone for Vit {
     }
 }
 
-/// Takes tensors from a file, onto the device and into the model's digest.
-struct Loader<'a, 'b> {
-    reader: &'a mut TensorReader<'b>,
-    builder: &'a mut DigestBuilder,
-    prefix: &'static str,
-    device: &'a Device,
+type Take<'a> = dyn FnMut(&str, &[usize]) -> Result<Tensor<1>, BackendError> + 'a;
+
+fn norm(take: &mut Take<'_>, name: &str, config: &VitConfig) -> Result<LayerNorm, BackendError> {
+    Ok(LayerNorm {
+        weight: take(&format!("{name}.weight"), &[config.hidden_size])?,
+        bias: take(&format!("{name}.bias"), &[config.hidden_size])?,
+        epsilon: config.layer_norm_eps,
+    })
 }
 
-impl Loader<'_, '_> {
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor<1>, BackendError> {
-        let tensor = self.reader.take(&format!("{}{name}", self.prefix), shape)?;
-        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.builder.bytes(name.as_bytes()).bytes(&bytes);
-        Ok(tensor.to_device(self.device))
-    }
-
-    fn norm(&mut self, name: &str, config: &VitConfig) -> Result<LayerNorm, BackendError> {
-        Ok(LayerNorm {
-            weight: self.tensor(&format!("{name}.weight"), &[config.hidden_size])?,
-            bias: self.tensor(&format!("{name}.bias"), &[config.hidden_size])?,
-            epsilon: config.layer_norm_eps,
-        })
-    }
-
-    fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, BackendError> {
-        let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
-        let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
-        Ok(Linear { weight: transposed(weight, [outputs, inputs]), bias })
-    }
+fn linear(take: &mut Take<'_>, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, BackendError> {
+    let weight = take(&format!("{name}.weight"), &[outputs, inputs])?;
+    let bias = if bias { Some(take(&format!("{name}.bias"), &[outputs])?) } else { None };
+    Ok(Linear { weight: transposed(weight, [outputs, inputs]), bias })
 }
 
-/// A flat `[outputs, inputs]` weight as a contiguous `[inputs, outputs]` one.
+/// A flat `[outputs, inputs]` weight as `[inputs, outputs]`; a frozen one is laid out anew so that products read it in
+/// order.
 fn transposed(flat: Tensor<1>, shape: [usize; 2]) -> Tensor<2> {
     let view = flat.reshape(shape).transpose();
-    Tensor::from_data(view.to_data(), &view.device())
+    if view.is_autodiff() { view } else { Tensor::from_data(view.to_data(), &view.device()) }
 }
 
-/// Tensors for a ViT of this shape with random weights, `value(name, index)` giving each number: for pre-training and for
-/// tests. Layer norms start as the identity.
+/// Tensors for a ViT of this shape, `value` giving each weight: for pre-training and for tests. Layer norms start as the
+/// identity, biases at zero.
 pub fn random_vit_tensors(config: &VitConfig, mut value: impl FnMut() -> f32) -> NamedTensors {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let mut shapes: Vec<(String, Vec<usize>)> = vec![

@@ -23,6 +23,15 @@ impl HostTensor {
     }
 }
 
+/// The values of a tensor in host memory, row-major.
+///
+/// # Panics
+///
+/// Never: every float tensor converts to `f32`.
+pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec::<f32>().expect("the data was converted to f32")
+}
+
 /// Tensors by name.
 pub type NamedTensors = BTreeMap<String, HostTensor>;
 

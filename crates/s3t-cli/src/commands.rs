@@ -1,0 +1,520 @@
+//! What each command does.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use s3t::core::budget::{PlanCost, deletion_rate};
+use s3t::core::registry::plugins;
+use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, SubjectId};
+use s3t::data::ImageFolderSource;
+use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, System, VerifyReport, VerifyScope};
+use s3t::eval::{Baseline, Evaluation, evaluate};
+use s3t::prelude::{PartitionShape, ShardId};
+
+use crate::exit::{self, Failure};
+use crate::output::{Output, count, duration, percent, table};
+use crate::progress::Bars;
+use crate::{Command, init};
+
+type Outcome = Result<u8, Failure>;
+
+pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
+    match command {
+        Command::Run { pipeline, fresh } => run(&pipeline.pipeline, fresh, output),
+        Command::Plan(pipeline) => plan(&pipeline.pipeline, output),
+        Command::Train { pipeline, fresh } => train(&pipeline.pipeline, fresh, output),
+        Command::Eval(pipeline) => eval(&pipeline.pipeline, output),
+        Command::Predict { pipeline, image, limit } => predict(&pipeline.pipeline, &image, limit, output),
+        Command::Delete { pipeline, record, subject, records_from, subjects_from } => {
+            let records = ids(record, records_from.as_deref(), RecordId::new)?;
+            let subjects = ids(subject, subjects_from.as_deref(), SubjectId::new)?;
+            delete(&pipeline.pipeline, &records, &subjects, output)
+        }
+        Command::Repair(pipeline) => repair(&pipeline.pipeline, output),
+        Command::Verify { pipeline, scope } => verify(&pipeline.pipeline, scope.into(), output),
+        Command::Status(pipeline) => status(&pipeline.pipeline, output),
+        Command::Plugins => list_plugins(output),
+        Command::Init { file } => write_template(&file, output),
+    }
+}
+
+/// The whole story.
+fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
+    let mut system = open(path, fresh)?;
+    let test = test_records(&system)?;
+    let settings = system.pipeline().run.clone();
+    output.heading("Plan");
+    show_plan(&system, output);
+
+    output.heading("Training");
+    let started = Instant::now();
+    let baseline = if settings.baseline { Some(Baseline::new(&system)?) } else { None };
+    let bars = Bars::new(output.shows_progress());
+    let (report, baseline) = std::thread::scope(|scope| {
+        // The comparison is trained beside the stages, as one more job.
+        let bar = baseline.as_ref().map(|baseline| bars.extra("ordinary fine-tuning", baseline.steps()));
+        let baseline = baseline.map(|baseline| {
+            scope.spawn(move || match bar {
+                Some(bar) => baseline.train(&bar),
+                None => baseline.train(&s3t::train::Silent),
+            })
+        });
+        let report = system.train(&bars);
+        let baseline = baseline.map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        (report, baseline.transpose())
+    });
+    drop(bars);
+    show_build(&report?, started.elapsed().as_secs_f64(), output);
+    let baseline = baseline?;
+
+    output.heading("Accuracy");
+    let before = evaluate(&system, &test)?;
+    let of_baseline = match &baseline {
+        Some(model) => Some((model.accuracy(&test)?, model.epochs)),
+        None => None,
+    };
+    show_comparison(&before, of_baseline, output);
+
+    let (records, subjects) = still_there(&system, &settings)?;
+    if records.is_empty() && subjects.is_empty() {
+        if settings.delete_records.is_empty() && settings.delete_subjects.is_empty() {
+            output.say("\nThe pipeline names nothing to delete (`run.delete_subjects`, `run.delete_records`).");
+        } else {
+            output.say("\nWhat the pipeline names was deleted in an earlier run; `--fresh` starts again.");
+        }
+    } else {
+        output.heading("Deletion");
+        let deletion = system.delete(&records, &subjects)?;
+        show_deletion(&deletion, &subjects, output);
+        output.heading("Accuracy after the deletion");
+        let after = evaluate(&system, &test)?;
+        show_evaluation("after", &after, Some(&before), output);
+    }
+
+    output.heading("Verification");
+    check(&system, settings.verify, output)
+}
+
+fn plan(path: &Path, output: &mut Output) -> Outcome {
+    let pipeline = Pipeline::read(path)?;
+    if pipeline.store.exists() {
+        let system = System::open(pipeline)?;
+        show_plan(&system, output);
+        return Ok(0);
+    }
+    // A plan needs the records' places, and so a store: one is made in a folder that goes away again.
+    let folder = std::env::temp_dir().join(format!("s3t-plan-{}", std::process::id()));
+    let mut pipeline = pipeline;
+    pipeline.store = folder.clone();
+    let system = System::open(pipeline);
+    let shown = system.map(|system| show_plan(&system, output));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)
+            .map_err(|error| Failure::new(exit::FAILED, format!("cannot remove `{}`: {error}", folder.display())))?;
+    }
+    shown?;
+    Ok(0)
+}
+
+fn train(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
+    let mut system = open(path, fresh)?;
+    build(&mut system, output)
+}
+
+fn repair(path: &Path, output: &mut Output) -> Outcome {
+    let mut system = open_existing(path)?;
+    build(&mut system, output)?;
+    show_serving(&system, output);
+    Ok(0)
+}
+
+fn eval(path: &Path, output: &mut Output) -> Outcome {
+    let system = open_existing(path)?;
+    let test = test_records(&system)?;
+    show_evaluation("evaluation", &evaluate(&system, &test)?, None, output);
+    Ok(0)
+}
+
+fn predict(path: &Path, images: &[PathBuf], limit: Option<usize>, output: &mut Output) -> Outcome {
+    let system = open_existing(path)?;
+    let mut records = if images.is_empty() { test_records(&system)? } else { image_records(&system, images)? };
+    records.truncate(limit.unwrap_or(usize::MAX));
+    let predictions = system.predict(&records)?;
+    output.result("labels", &system.pipeline().labels.names(), || {});
+    output.result("predictions", &predictions, || {
+        let row = |prediction: &s3t::engine::Prediction| {
+            let name = system.pipeline().labels.names()[prediction.label].clone();
+            vec![prediction.id.clone(), name, format!("{:.3}", prediction.scores[prediction.label])]
+        };
+        table(&["record", "label", "score"], predictions.iter().map(row).collect(), 2);
+    });
+    Ok(0)
+}
+
+fn delete(path: &Path, records: &[RecordId], subjects: &[SubjectId], output: &mut Output) -> Outcome {
+    if records.is_empty() && subjects.is_empty() {
+        return Err(Failure::new(
+            exit::REFUSED,
+            "nothing to delete; give --record, --subject, --records-from or --subjects-from",
+        ));
+    }
+    let mut system = open_existing(path)?;
+    let deletion = system.delete(records, subjects)?;
+    show_deletion(&deletion, subjects, output);
+    Ok(0)
+}
+
+fn verify(path: &Path, scope: VerifyScope, output: &mut Output) -> Outcome {
+    let system = open_existing(path)?;
+    check(&system, scope, output)
+}
+
+fn status(path: &Path, output: &mut Output) -> Outcome {
+    let system = open_existing(path)?;
+    let status = system.status();
+    output.result("status", &status, || {
+        println!(
+            "{}: {} records, {} subjects; {} records deleted in {} requests; {} of {} stages built",
+            status.store.display(),
+            count(status.records as u64),
+            count(status.subjects as u64),
+            status.deleted,
+            status.epoch,
+            status.built_stages,
+            status.planned_stages
+        );
+        if !status.same_environment {
+            println!(
+                "The store was trained on another arithmetic: this machine can serve and delete, not train or verify."
+            );
+        }
+    });
+    show_serving(&system, output);
+    Ok(0)
+}
+
+fn list_plugins(output: &mut Output) -> Outcome {
+    let described: Vec<serde_json::Value> = plugins()
+        .iter()
+        .map(|plugin| {
+            serde_json::json!({
+                "kind": plugin.kind(),
+                "type": plugin.name(),
+                "documentation": plugin.documentation(),
+                "fields": plugin.fields(),
+            })
+        })
+        .collect();
+    output.result("plugins", &described, || {
+        for kind in PluginKind::ALL {
+            println!("\n{}", console::style(format!("{kind}s").to_uppercase()).bold());
+            for plugin in plugins().into_iter().filter(|plugin| plugin.kind() == kind) {
+                println!("\n  {}  {}", console::style(plugin.name()).bold(), plugin.documentation());
+                for field in plugin.fields() {
+                    println!("      {} = {}   {}", field.name, field.default, field.documentation);
+                }
+            }
+        }
+    });
+    Ok(0)
+}
+
+fn write_template(file: &Path, output: &Output) -> Outcome {
+    use std::io::Write;
+    let refuse =
+        |error: std::io::Error| Failure::new(exit::FAILED, format!("cannot write `{}`: {error}", file.display()));
+    let mut opened = match std::fs::OpenOptions::new().write(true).create_new(true).open(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let message = format!("`{}` exists already; give another name", file.display());
+            return Err(Failure::new(exit::REFUSED, message));
+        }
+        opened => opened.map_err(refuse)?,
+    };
+    opened.write_all(init::TEMPLATE.as_bytes()).map_err(refuse)?;
+    output.say(format!("wrote {}; fill in the paths, then: s3t plan {0}", file.display()));
+    Ok(0)
+}
+
+fn open(path: &Path, fresh: bool) -> Result<System, Failure> {
+    let pipeline = Pipeline::read(path)?;
+    if fresh && pipeline.store.exists() {
+        if !pipeline.store.join("manifest.json").is_file() {
+            let message = format!("`{}` is not a store, so --fresh does not delete it", pipeline.store.display());
+            return Err(Failure::new(exit::REFUSED, message));
+        }
+        std::fs::remove_dir_all(&pipeline.store).map_err(|error| {
+            Failure::new(exit::FAILED, format!("cannot delete `{}`: {error}", pipeline.store.display()))
+        })?;
+    }
+    Ok(System::open(pipeline)?)
+}
+
+fn open_existing(path: &Path) -> Result<System, Failure> {
+    let pipeline = Pipeline::read(path)?;
+    if !pipeline.store.exists() {
+        let message =
+            format!("there is no store at `{}`; `s3t train {}` makes it", pipeline.store.display(), path.display());
+        return Err(Failure::new(exit::STORE, message));
+    }
+    Ok(System::open(pipeline)?)
+}
+
+fn build(system: &mut System, output: &mut Output) -> Outcome {
+    let started = Instant::now();
+    let bars = Bars::new(output.shows_progress());
+    let report = system.train(&bars);
+    drop(bars);
+    show_build(&report?, started.elapsed().as_secs_f64(), output);
+    Ok(0)
+}
+
+fn check(system: &System, scope: VerifyScope, output: &mut Output) -> Outcome {
+    let started = Instant::now();
+    let bars = Bars::new(output.shows_progress());
+    let report = system.verify(scope, &bars);
+    drop(bars);
+    let report = report?;
+    show_verification(&report, started.elapsed().as_secs_f64(), output);
+    Ok(if report.passed() { 0 } else { exit::DIFFERENT })
+}
+
+fn test_records(system: &System) -> Result<Vec<Record>, Failure> {
+    let pipeline = system.pipeline();
+    match &pipeline.test_data {
+        Some(source) => Ok(source.read(&pipeline.base_dir, &pipeline.labels)?),
+        None => Err(Failure::new(exit::REFUSED, "the pipeline has no `data.test` to evaluate on")),
+    }
+}
+
+/// Image files as records; what they show is unknown, so their label is not used.
+fn image_records(system: &System, images: &[PathBuf]) -> Result<Vec<Record>, Failure> {
+    let (channels, resize) =
+        system.backbone().image_input().map_or((3, None), |(channels, size)| (channels, Some([size, size])));
+    let read = |image: &PathBuf| {
+        let payload = ImageFolderSource::read_image(image, channels, resize)
+            .map_err(|problem| Failure::new(exit::REFUSED, problem))?;
+        let id = RecordId::new(image.display().to_string()).map_err(EngineError::from)?;
+        Ok(Record { id, subject: None, label: 0, ordinal: 0, payload })
+    };
+    images.iter().map(read).collect()
+}
+
+/// The records and subjects that `s3t run` deletes and that were not deleted in an earlier run.
+fn still_there(
+    system: &System,
+    settings: &s3t::engine::RunSettings,
+) -> Result<(Vec<RecordId>, Vec<SubjectId>), Failure> {
+    let mut records = Vec::new();
+    for record in &settings.delete_records {
+        let record = RecordId::new(record.as_str()).map_err(EngineError::from)?;
+        if !system.store().is_deleted(&record) {
+            records.push(record);
+        }
+    }
+    let mut subjects = Vec::new();
+    for subject in &settings.delete_subjects {
+        let subject = SubjectId::new(subject.as_str()).map_err(EngineError::from)?;
+        if !system.store().is_deleted_subject(&subject) {
+            subjects.push(subject);
+        }
+    }
+    Ok((records, subjects))
+}
+
+/// The ids on the command line and in a file with one a line.
+fn ids<T>(
+    given: Vec<String>,
+    file: Option<&Path>,
+    check: impl Fn(String) -> Result<T, s3t::core::CoreError>,
+) -> Result<Vec<T>, Failure> {
+    let mut lines = given;
+    if let Some(file) = file {
+        let mut text = String::new();
+        let read = if file == Path::new("-") {
+            std::io::stdin().read_to_string(&mut text).map(drop)
+        } else {
+            std::fs::read_to_string(file).map(|read| text = read)
+        };
+        read.map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))?;
+        lines.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    Ok(lines.into_iter().map(check).collect::<Result<_, _>>().map_err(EngineError::from)?)
+}
+
+fn show_plan(system: &System, output: &mut Output) {
+    let plan = system.store().plan();
+    let sizes = system.slice_sizes();
+    let cost = PlanCost::of(plan, &sizes);
+    let pipeline = system.pipeline();
+    let PartitionShape { shards, slices } = pipeline.shape;
+    let rate = |budget: usize| deletion_rate(u64::from(shards), u64::from(slices), budget as u64);
+    let (own, sisa) = (rate(pipeline.budget), rate(1));
+    let groups: Vec<String> = plan.groups().groups().iter().map(ToString::to_string).collect();
+    let flat = || sizes.iter().flatten().copied();
+    let (smallest, largest) = (flat().min().unwrap_or(0), flat().max().unwrap_or(0));
+    let json = serde_json::json!({
+        "records": flat().sum::<u64>(),
+        "shape": pipeline.shape,
+        "slice_sizes": sizes,
+        "sequences": system.store().manifest().settings.sequences,
+        "groups": plan.groups(),
+        "cost": cost,
+        "epochs": pipeline.training.epochs,
+        "mean_deletions": own,
+        "mean_deletions_sisa": sisa,
+    });
+    output.result("plan", &json, || {
+        let epochs = pipeline.training.epochs as u64;
+        let rows = [
+            ("records", count(flat().sum())),
+            ("shards x slices", format!("{shards} x {slices}, slices of {smallest} to {largest} records")),
+            ("sequences", format!("{} a shard, {}", pipeline.budget, pipeline.strategy.typetag_name())),
+            ("layer groups", format!("blocks {}, top first", groups.join(", "))),
+            ("method", pipeline.peft.typetag_name().to_owned()),
+            ("stages", format!("{} ({} without shared prefixes)", cost.stages, cost.stages_without_sharing)),
+            ("record passes", count(cost.records_per_epoch * epochs)),
+            ("block passes", format!("{} forward and as many backward", count(cost.block_passes_forward * epochs))),
+            ("deletions it lasts", format!("{own:.1} expected until every shard is dead (SISA: {sisa:.1})")),
+        ];
+        table(&["", "plan"], rows.into_iter().map(|(name, value)| vec![name.into(), value]).collect(), 2);
+    });
+    if plan.groups().smallest() < 2 {
+        output.say("Warning: a slice has one block only; training is known to collapse below two. Use fewer slices.");
+    }
+}
+
+fn show_build(report: &BuildReport, seconds: f64, output: &mut Output) {
+    let json = serde_json::json!({ "report": report, "seconds": seconds });
+    output.result("training", &json, || {
+        println!(
+            "{} stages trained, {} reused, {} in the plan; {}",
+            report.trained,
+            report.reused,
+            report.planned,
+            duration(seconds)
+        );
+    });
+}
+
+fn show_comparison(before: &Evaluation, baseline: Option<(f64, usize)>, output: &mut Output) {
+    let json = baseline.map(|(accuracy, epochs)| serde_json::json!({ "accuracy": accuracy, "epochs": epochs }));
+    if let Some((accuracy, epochs)) = baseline {
+        output.result("baseline", &json, || {
+            let name = format!("ordinary fine-tuning, all blocks on all data, {epochs} epochs");
+            table(
+                &["", "accuracy"],
+                vec![
+                    vec![name, percent(accuracy)],
+                    vec!["this ensemble".into(), percent(before.accuracy)],
+                    vec!["difference".into(), format!("{:+.1} points", 100.0 * (before.accuracy - accuracy))],
+                ],
+                1,
+            );
+        });
+    }
+    show_evaluation("before", before, None, output);
+}
+
+fn show_evaluation(field: &str, evaluation: &Evaluation, before: Option<&Evaluation>, output: &mut Output) {
+    output.result(field, evaluation, || {
+        let was = |index: Option<f64>| index.map_or_else(String::new, percent);
+        let of_shard = |shard: ShardId| {
+            let members = before.map(|before| before.members.iter());
+            was(members
+                .and_then(|mut members| members.find(|member| member.shard == shard))
+                .map(|member| member.accuracy))
+        };
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for member in &evaluation.members {
+            let name = format!("shard {}, {}", member.shard, serving(member.serving));
+            rows.push(vec![name, of_shard(member.shard), percent(member.accuracy)]);
+        }
+        let name = format!("ensemble, {} records", count(evaluation.records as u64));
+        rows.push(vec![name, was(before.map(|before| before.accuracy)), percent(evaluation.accuracy)]);
+        if before.is_none() {
+            rows.iter_mut().for_each(|row| drop(row.remove(1)));
+            table(&["", "accuracy"], rows, 1);
+        } else {
+            table(&["", "before", "after"], rows, 1);
+        }
+    });
+}
+
+fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Output) {
+    output.result("deletion", deletion, || {
+        let who: Vec<String> = subjects.iter().map(|subject| format!("subject {subject}")).collect();
+        let ids: Vec<&str> = deletion.records.iter().take(8).map(RecordId::as_str).collect();
+        let more = if deletion.records.len() > ids.len() { ", ..." } else { "" };
+        let of = if who.is_empty() { String::new() } else { format!(" of {}", who.join(", ")) };
+        println!("{} records{of}: {}{more}", deletion.records.len(), ids.join(", "));
+        let mut rows = Vec::new();
+        for cut in &deletion.cuts {
+            let shortened: Vec<String> =
+                cut.shortened.iter().map(|(sequence, from, to)| format!("sequence {sequence}: {from} to {to}")).collect();
+            let shortened = if shortened.is_empty() { "nothing more".to_owned() } else { shortened.join("\n") };
+            rows.push(vec![cut.address.to_string(), shortened, serving(cut.before), serving(cut.after)]);
+        }
+        table(&["hit", "cut to depth", "served with", "serves with now"], rows, 4);
+        println!(
+            "no answer uses it after {}; cannot be lost after {}; gone from disk after {}: {} stages removed, {} slices rewritten",
+            duration(deletion.effective_seconds),
+            duration(deletion.durable_seconds),
+            duration(deletion.erased_seconds),
+            deletion.erased_stages.len(),
+            deletion.rewritten_slices.len()
+        );
+    });
+}
+
+fn show_verification(report: &VerifyReport, seconds: f64, output: &mut Output) {
+    let json = serde_json::json!({ "passed": report.passed(), "report": report, "seconds": seconds });
+    output.result("verification", &json, || {
+        let row = |stage: &s3t::engine::VerifiedStage| {
+            let result = stage.difference.as_ref().map_or_else(|| "every bit equal".to_owned(), ToString::to_string);
+            vec![stage.stage.key.short(), stage.stage.to_string(), result]
+        };
+        if !report.stages.is_empty() {
+            table(&["stage", "trained again from", "result"], report.stages.iter().map(row).collect(), 3);
+        }
+        report.problems.iter().for_each(|problem| println!("problem: {problem}"));
+        println!(
+            "{} stage lineages and {} records checked; none of the {} deleted records is in a slice; {}: {}",
+            report.lineages,
+            count(report.records as u64),
+            report.deleted,
+            duration(seconds),
+            if report.passed() { "verified" } else { "NOT verified" }
+        );
+    });
+}
+
+fn show_serving(system: &System, output: &mut Output) {
+    let availability: &Availability = system.availability();
+    let status = system.status();
+    output.result("shards", &status.shards, || {
+        let row = |shard: &s3t::engine::ShardStatus| {
+            let depths: Vec<String> = shard.depths.iter().map(ToString::to_string).collect();
+            vec![
+                format!("shard {}", shard.shard),
+                count(shard.records as u64),
+                serving(shard.serving),
+                depths.join(" "),
+                shard.adversarial_budget.to_string(),
+            ]
+        };
+        let header = ["", "records", "serves with", "usable depths", "worst-case requests left"];
+        table(&header, status.shards.iter().map(row).collect(), 1);
+        let dead = availability.dead().count();
+        if dead > 0 {
+            println!("{dead} of {} shards are dead; `s3t repair` rebuilds them", availability.shards());
+        }
+    });
+}
+
+fn serving(serving: Option<Serving>) -> String {
+    match serving {
+        Some(Serving { sequence, depth }) => format!("sequence {sequence} depth {depth}"),
+        None => "no live sequence".to_owned(),
+    }
+}

@@ -1,0 +1,58 @@
+//! Exit codes, and the failures that end in one.
+
+use s3t::engine::EngineError;
+use s3t::store::StoreError;
+use s3t::train::TrainError;
+
+/// A file, device or thread failed.
+pub(crate) const FAILED: u8 = 1;
+/// The command line, pipeline, data or model was refused.
+pub(crate) const REFUSED: u8 = 2;
+/// Unknown record or subject.
+pub(crate) const UNKNOWN: u8 = 3;
+/// Deleted already.
+pub(crate) const ALREADY_DELETED: u8 = 4;
+/// Verification found a difference.
+pub(crate) const DIFFERENT: u8 = 5;
+/// The store is damaged, in use, or made for something else.
+pub(crate) const STORE: u8 = 6;
+/// No shard can answer.
+pub(crate) const NOTHING_SERVES: u8 = 7;
+/// Interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Why a command failed.
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl<E: Into<EngineError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        Self { code: code(&error), message: error.to_string() }
+    }
+}
+
+fn code(error: &EngineError) -> u8 {
+    match error {
+        EngineError::NothingServes => NOTHING_SERVES,
+        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } => STORE,
+        EngineError::Store(error) => match error {
+            StoreError::UnknownRecord(_) | StoreError::UnknownSubject(_) => UNKNOWN,
+            StoreError::RecordAlreadyDeleted(_) | StoreError::SubjectAlreadyDeleted(_) => ALREADY_DELETED,
+            StoreError::Io { .. } => FAILED,
+            StoreError::Core(_) => REFUSED,
+            _ => STORE,
+        },
+        EngineError::Train(TrainError::Interrupted(_)) => INTERRUPTED,
+        EngineError::Train(_) => FAILED,
+        _ => REFUSED,
+    }
+}

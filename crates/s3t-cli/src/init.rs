@@ -1,0 +1,69 @@
+//! The pipeline file that `s3t init` writes.
+
+/// A commented pipeline file.
+pub(crate) const TEMPLATE: &str = r#"# A pipeline: everything that an unlearning system is made from.
+# Relative paths start from the folder of this file. `s3t plugins` lists the values of every `type` with their fields.
+
+seed = 0                       # changes every random choice
+device = "flex"                # flex (CPU), ndarray, cuda, cuda:1, vulkan
+
+[model]                        # a public base model in Hugging Face layout; frozen, never the subject of a deletion
+path = "model"
+
+[data]                         # class names are declared, never collected from the records
+labels = ["cat", "dog"]
+
+[data.train]                   # types: idx, image-folder, csv, jsonl
+type = "image-folder"
+root = "images"
+manifest = "train.csv"         # columns: file, label, and optionally id and subject
+channels = 3
+resize = [224, 224]
+
+[data.test]                    # held-out records, not subject to deletion
+type = "image-folder"
+root = "images"
+manifest = "test.csv"
+channels = 3
+resize = [224, 224]
+
+[partition]                    # where a record goes depends on its subject and a secret, on no other record
+type = "keyed-hash"
+shards = 2                     # ensemble members
+slices = 3                     # parts of a shard, each with its own group of transformer blocks
+
+[sequences]                    # the orders in which a shard's slices are trained
+type = "cyclic"
+budget = 3                     # sequences for each shard: more of them survive more deletions
+
+[peft]
+type = "lora"
+rank = 8
+alpha = 16.0
+targets = ["query", "value"]
+
+[training]
+epochs = 3                     # passes over a stage's records
+batch_size = 32
+learning_rate = 2e-3
+warmup = 0.1                   # share of the steps
+decay = "linear"               # constant, linear, cosine
+weight_decay = 0.01
+
+[serving]
+aggregator = { type = "mean-logits" }   # mean-logits, mean-probabilities, majority-vote
+dead_shard = "leave-out"       # what a shard without a live sequence does: leave-out, base
+
+[resources]
+jobs = 0                       # stages side by side; 0: one a core
+activation_memory_mb = 512     # outputs of frozen blocks to remember
+
+[store]                        # records, stages and the secret; keep it where only the service can read it
+path = "store"
+
+[run]                          # what `s3t run` does after training
+delete_subjects = []
+delete_records = []
+baseline = true                # also fine-tune all blocks on all data, for comparison
+verify = "serving"             # serving, all, lineages
+"#;

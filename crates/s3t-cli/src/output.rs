@@ -1,0 +1,120 @@
+//! Tables for people, one JSON object for machines.
+
+use comfy_table::{CellAlignment, Table, presets};
+use console::style;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::exit::Failure;
+
+/// Where a command's results go: to tables as they come, or into one JSON object printed at the end.
+pub(crate) struct Output {
+    json: Option<Map<String, Value>>,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self { json: json.then(Map::new), quiet }
+    }
+
+    /// Whether progress is shown.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.quiet && self.json.is_none()
+    }
+
+    /// A result: a field of the JSON object, or what `print` prints.
+    pub(crate) fn result(&mut self, field: &str, value: &impl Serialize, print: impl FnOnce()) {
+        match &mut self.json {
+            Some(object) => drop(object.insert(field.to_owned(), serde_json::to_value(value).unwrap_or_default())),
+            None => print(),
+        }
+    }
+
+    /// A headline, for people only.
+    pub(crate) fn heading(&self, text: &str) {
+        if self.json.is_none() {
+            println!("\n{}", style(text).bold());
+        }
+    }
+
+    /// A sentence, for people only.
+    pub(crate) fn say(&self, text: impl AsRef<str>) {
+        if self.json.is_none() {
+            println!("{}", text.as_ref());
+        }
+    }
+
+    /// Prints the JSON object.
+    pub(crate) fn finish(self) {
+        if let Some(object) = self.json {
+            println!("{:#}", Value::Object(object));
+        }
+    }
+
+    /// Reports a failure on standard error; with `--json` also as an object with what was there until then.
+    pub(crate) fn fail(self, failure: &Failure) {
+        eprintln!("{} {}", style("error:").for_stderr().red().bold(), failure.message);
+        if let Some(mut object) = self.json {
+            object.insert("error".into(), Value::from(failure.message.clone()));
+            object.insert("exit_code".into(), Value::from(failure.code));
+            println!("{:#}", Value::Object(object));
+        }
+    }
+}
+
+/// Prints a table; the columns after the first `left` are aligned right.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, left: usize) {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(left) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!("{table}");
+}
+
+/// `0.8312` as `83.1 %`.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Seconds in the unit that fits: microseconds, milliseconds, seconds, minutes.
+pub(crate) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s => format!("{:.1} min", s / 60.0),
+    }
+}
+
+/// `12345678` as `12,345,678`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_with_units_and_separators() {
+        assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [duration(2e-6), duration(0.0123), duration(3.0), duration(600.0)],
+            ["2 us", "12.3 ms", "3.0 s", "10.0 min"]
+        );
+        assert_eq!(percent(0.8312), "83.1 %");
+    }
+}

@@ -1,0 +1,61 @@
+use std::path::{Path, PathBuf};
+
+use s3t_core::{Payload, Record};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rows::{Columns, Content, content, read_csv, records};
+use crate::{DataError, Labels};
+
+/// Text or feature records from a CSV file with a header line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CsvSource {
+    /// The file; a name ending in `.gz` is decompressed.
+    pub file: PathBuf,
+    /// The column of the class name.
+    #[serde(default = "label")]
+    pub label: String,
+    /// The column of the record id; without it ids are `row-0`, `row-1`, ...
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The column of the subject; an empty cell is no subject.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The column of the text. Give this or `features`.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// The columns of the numbers. Give this or `text`.
+    #[serde(default)]
+    pub features: Option<Vec<String>>,
+}
+
+pub(crate) fn label() -> String {
+    "label".into()
+}
+
+impl CsvSource {
+    pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+        let path = base_dir.join(&self.file);
+        let content = content(&path, self.text.as_deref(), self.features.as_deref())?;
+        let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
+        let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
+        records(
+            &path,
+            &read_csv(&path)?,
+            &columns,
+            labels,
+            |row, _| Ok(format!("row-{row}")),
+            |row| match content {
+                Content::Text(column) => Ok(Payload::Text(row.text(column)?.to_owned())),
+                Content::Features(names) => {
+                    let value = |name: &String| {
+                        let text = row.text(name)?;
+                        number(text).ok_or_else(|| format!("`{name}` is `{text}`, not a finite number"))
+                    };
+                    Ok(Payload::Features(names.iter().map(value).collect::<Result<_, String>>()?))
+                }
+            },
+        )
+    }
+}

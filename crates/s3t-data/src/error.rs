@@ -1,0 +1,46 @@
+use std::path::PathBuf;
+
+/// Everything that can be wrong with data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file that cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file whose bytes are not what its format asks for.
+    #[error("`{path}`: {problem}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+    /// A line that cannot be used.
+    #[error("`{path}` line {line}: {problem}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, as an editor shows it.
+        line: u64,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A list of labels that cannot be used.
+    #[error("the list of labels {0}")]
+    Labels(String),
+}
+
+impl DataError {
+    pub(crate) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self::File { path: path.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn line(path: impl Into<PathBuf>, line: u64, problem: impl Into<String>) -> Self {
+        Self::Line { path: path.into(), line, problem: problem.into() }
+    }
+}

@@ -1,0 +1,102 @@
+use std::path::{Component, Path, PathBuf};
+
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageReader, Limits};
+use s3t_core::{Payload, Record};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::input::has_ending;
+use crate::rows::{Columns, Row, read_csv, read_jsonl, records};
+use crate::{DataError, Labels};
+
+/// The largest side of an image in pixels.
+const LARGEST_SIDE: u32 = 8192;
+
+/// Image records from a folder of PNG and JPEG files, listed in a CSV or JSONL manifest with the columns `file`, `label`
+/// and optionally `id` and `subject`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFolderSource {
+    /// The folder that the manifest's file names start from.
+    pub root: PathBuf,
+    /// The manifest: `.csv`, `.jsonl` or `.ndjson`.
+    pub manifest: PathBuf,
+    /// 1 for grey, 3 for RGB.
+    #[serde(default = "channels")]
+    pub channels: u8,
+    /// `[height, width]` that images are resized to, by a triangle filter. Without it they stay as they are.
+    #[serde(default)]
+    pub resize: Option<[u32; 2]>,
+}
+
+fn channels() -> u8 {
+    3
+}
+
+impl ImageFolderSource {
+    pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+        let manifest = base_dir.join(&self.manifest);
+        if ![1, 3].contains(&self.channels) {
+            return Err(DataError::file(
+                manifest,
+                format!("cannot be read with `channels` = {}; use 1 or 3", self.channels),
+            ));
+        }
+        if self.resize.is_some_and(|sides| sides.iter().any(|side| !(1..=LARGEST_SIDE).contains(side))) {
+            return Err(DataError::file(
+                manifest,
+                format!("cannot be read with this `resize`; sides are 1 to {LARGEST_SIDE}"),
+            ));
+        }
+        let rows = if has_ending(&manifest, &["csv"]) {
+            read_csv(&manifest)?
+        } else if has_ending(&manifest, &["jsonl", "ndjson"]) {
+            read_jsonl(&manifest)?
+        } else {
+            return Err(DataError::file(manifest, "is not a manifest; use .csv, .jsonl or .ndjson"));
+        };
+        let has = |column: &str| rows.iter().any(|row| row.required(column).is_ok());
+        let columns =
+            Columns { label: "label", id: has("id").then_some("id"), subject: has("subject").then_some("subject") };
+        let root = base_dir.join(&self.root);
+        let name = |_: usize, row: &Row| Ok(row.text("file")?.to_owned());
+        records(&manifest, &rows, &columns, labels, name, |row| self.image(&root, row.text("file")?))
+    }
+
+    fn image(&self, root: &Path, file: &str) -> Result<Payload, String> {
+        let inside = Path::new(file).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if file.is_empty() || !inside {
+            return Err(format!("`{file}` is not a file below the image folder"));
+        }
+        Self::read_image(&root.join(file), self.channels, self.resize)
+    }
+
+    /// Reads one image file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    pub fn read_image(path: &Path, channels: u8, resize: Option<[u32; 2]>) -> Result<Payload, String> {
+        let unreadable = |problem: String| format!("cannot read the image `{}`: {problem}", path.display());
+        let mut reader = ImageReader::open(path)
+            .and_then(ImageReader::with_guessed_format)
+            .map_err(|error| unreadable(error.to_string()))?;
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(LARGEST_SIDE);
+        limits.max_image_height = Some(LARGEST_SIDE);
+        reader.limits(limits);
+        let image = reader.decode().map_err(|error| unreadable(error.to_string()))?;
+        let image = match resize {
+            Some([height, width]) => image.resize_exact(width, height, FilterType::Triangle),
+            None => image,
+        };
+        let (width, height) = (image.width(), image.height());
+        let pixels = match (channels, image) {
+            (1, image) => image.into_luma8().into_raw(),
+            (_, DynamicImage::ImageRgb8(image)) => image.into_raw(),
+            (_, image) => image.into_rgb8().into_raw(),
+        };
+        Ok(Payload::Image { width, height, channels, pixels })
+    }
+}

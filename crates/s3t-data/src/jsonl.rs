@@ -1,0 +1,74 @@
+use std::path::{Path, PathBuf};
+
+use s3t_core::{Payload, Record};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::csv_file::label;
+use crate::rows::{Columns, Row, read_jsonl, records};
+use crate::{DataError, Labels};
+
+/// Text or feature records from a file with one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlSource {
+    /// The file; a name ending in `.gz` is decompressed.
+    pub file: PathBuf,
+    /// The key of the label: a class name or a class index.
+    #[serde(default = "label")]
+    pub label: String,
+    /// The key of the record id; without it ids are `row-0`, `row-1`, ...
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The key of the subject; null or an empty text is no subject.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The key of the text. Give this or `features`.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// The key of the list of numbers. Give this or `text`.
+    #[serde(default)]
+    pub features: Option<String>,
+}
+
+impl JsonlSource {
+    pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+        let path = base_dir.join(&self.file);
+        let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
+        let payload: Box<dyn Fn(&Row) -> Result<Payload, String> + '_> = match (&self.text, &self.features) {
+            (Some(key), None) => Box::new(move |row| Ok(Payload::Text(row.text(key)?.to_owned()))),
+            (None, Some(key)) => Box::new(move |row| Ok(Payload::Features(numbers(key, row.required(key)?)?))),
+            _ => {
+                let problem = "needs exactly one of `text` and `features`, to say where the content is";
+                return Err(DataError::file(path, problem));
+            }
+        };
+        let rows = read_jsonl(&path)?;
+        let found = records(&path, &rows, &columns, labels, |row, _| Ok(format!("row-{row}")), payload)?;
+        let length = |record: &Record| match &record.payload {
+            Payload::Features(values) => values.len(),
+            _ => 0,
+        };
+        for (record, row) in found.iter().zip(&rows) {
+            if length(record) != length(&found[0]) {
+                let (this, first) = (length(record), length(&found[0]));
+                return Err(DataError::line(
+                    path,
+                    row.line,
+                    format!("has {this} features, but the first record has {first}"),
+                ));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn numbers(key: &str, value: &Value) -> Result<Vec<f32>, String> {
+    let list = value.as_array().ok_or_else(|| format!("`{key}` is not a list of numbers"))?;
+    let number = |value: &Value| {
+        let number = value.as_f64().map(|value| value as f32).filter(|value| value.is_finite());
+        number.ok_or_else(|| format!("`{key}` holds {value}, not a finite number"))
+    };
+    list.iter().map(number).collect()
+}

@@ -1,0 +1,23 @@
+//! Reading training records.
+//!
+//! A [`Source`] is read as a whole or refused as a whole: every error names the file and the line, and nothing is written
+//! before everything was read. No constant of the data (a label list, a mean) is derived from the records, because
+//! whatever is derived from a record outlives its deletion.
+
+mod csv_file;
+mod error;
+mod idx;
+mod image_folder;
+mod input;
+mod jsonl;
+mod labels;
+mod rows;
+mod source;
+
+pub use csv_file::CsvSource;
+pub use error::DataError;
+pub use idx::IdxSource;
+pub use image_folder::ImageFolderSource;
+pub use jsonl::JsonlSource;
+pub use labels::Labels;
+pub use source::Source;

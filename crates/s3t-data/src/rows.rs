@@ -1,0 +1,169 @@
+//! Rows of a table or of JSON lines, and the records made of them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use s3t_core::registry::unknown;
+use s3t_core::{Payload, Record, RecordId, SubjectId};
+use serde_json::{Map, Value};
+
+use crate::{DataError, Labels, input};
+
+/// One row: its values by column, and its line.
+pub(crate) struct Row {
+    pub(crate) line: u64,
+    values: Map<String, Value>,
+}
+
+/// The rows of a CSV file with a header. All values are text.
+pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
+    let text = input::text(path)?;
+    let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
+    let at = |error: &csv::Error| error.position().map_or(1, csv::Position::line);
+    let refuse = |error: &csv::Error| match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            DataError::line(path, at(error), format!("has {len} fields, but the header has {expected_len}"))
+        }
+        _ => DataError::line(path, at(error), error.to_string()),
+    };
+    let header = reader.headers().map_err(|error| refuse(&error))?.clone();
+    if let Some(twice) =
+        header.iter().enumerate().find(|(index, name)| header.iter().take(*index).any(|other| other == *name))
+    {
+        return Err(DataError::line(path, 1, format!("names the column `{}` twice", twice.1)));
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| refuse(&error))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let values = header.iter().zip(&record).map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        rows.push(Row { line, values });
+    }
+    if rows.is_empty() {
+        return Err(DataError::file(path, "has no records; a CSV file has a header line and one line a record"));
+    }
+    Ok(rows)
+}
+
+/// The objects of a JSON lines file. Blank lines are passed over.
+pub(crate) fn read_jsonl(path: &Path) -> Result<Vec<Row>, DataError> {
+    let text = input::text(path)?;
+    let mut rows = Vec::new();
+    for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(values)) => rows.push(Row { line, values }),
+            Ok(_) => return Err(DataError::line(path, line, "is not a JSON object; give one object a line")),
+            Err(error) => {
+                return Err(DataError::line(
+                    path,
+                    line,
+                    format!("is not valid JSON at column {}: {error}", error.column()),
+                ));
+            }
+        }
+    }
+    if rows.is_empty() {
+        return Err(DataError::file(path, "has no records; give one JSON object a line"));
+    }
+    Ok(rows)
+}
+
+impl Row {
+    /// A value that must be there.
+    pub(crate) fn required(&self, column: &str) -> Result<&Value, String> {
+        self.values.get(column).ok_or_else(|| {
+            let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
+            unknown(&format!("column `{column}`"), column, &known)
+        })
+    }
+
+    /// A text that must be there.
+    pub(crate) fn text(&self, column: &str) -> Result<&str, String> {
+        let value = self.required(column)?;
+        value.as_str().ok_or_else(|| format!("`{column}` is {value}, not a text"))
+    }
+
+    /// An id: a text, or in JSON a whole number.
+    fn id(&self, column: &str) -> Result<String, String> {
+        match self.required(column)? {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string()),
+            other => Err(format!("`{column}` is {other}, not an id")),
+        }
+    }
+
+    /// The class index: a name, or in JSON an index too.
+    fn label(&self, column: &str, labels: &Labels) -> Result<u32, String> {
+        match self.required(column)? {
+            Value::Number(number) => match number.as_u64().filter(|index| *index < labels.len() as u64) {
+                Some(index) => Ok(index as u32),
+                None => Err(format!("label {number} is not a class index; the indices are 0 to {}", labels.len() - 1)),
+            },
+            Value::String(name) => labels.index_of(name),
+            other => Err(format!("`{column}` is {other}, not a label")),
+        }
+    }
+}
+
+/// Which columns hold what.
+pub(crate) struct Columns<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) id: Option<&'a str>,
+    pub(crate) subject: Option<&'a str>,
+}
+
+/// Makes a record of each row; `payload` reads its content, `default_id` names rows without an id column.
+pub(crate) fn records(
+    path: &Path,
+    rows: &[Row],
+    columns: &Columns<'_>,
+    labels: &Labels,
+    default_id: impl Fn(usize, &Row) -> Result<String, String>,
+    payload: impl Fn(&Row) -> Result<Payload, String>,
+) -> Result<Vec<Record>, DataError> {
+    let mut lines: HashMap<RecordId, u64> = HashMap::with_capacity(rows.len());
+    let mut records = Vec::with_capacity(rows.len());
+    for (ordinal, row) in rows.iter().enumerate() {
+        let make = || -> Result<Record, String> {
+            let id = columns.id.map_or_else(|| default_id(ordinal, row), |column| row.id(column))?;
+            let subject = match columns.subject {
+                Some(column) if row.required(column)?.is_null() => None,
+                Some(column) => Some(row.id(column)?).filter(|subject| !subject.is_empty()),
+                None => None,
+            };
+            Ok(Record {
+                id: RecordId::new(id).map_err(|error| error.to_string())?,
+                subject: subject.map(SubjectId::new).transpose().map_err(|error| error.to_string())?,
+                label: row.label(columns.label, labels)?,
+                ordinal: ordinal as u64,
+                payload: payload(row)?,
+            })
+        };
+        let record = make().map_err(|problem| DataError::line(path, row.line, problem))?;
+        if let Some(first) = lines.insert(record.id.clone(), row.line) {
+            let problem = format!("record id `{}` is used in line {first} already; ids must be unique", record.id);
+            return Err(DataError::line(path, row.line, problem));
+        }
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// What the content of a row is read from.
+pub(crate) enum Content<'a> {
+    Text(&'a str),
+    Features(&'a [String]),
+}
+
+/// Exactly one of `text` and `features` says where the content is.
+pub(crate) fn content<'a>(
+    path: &Path,
+    text: Option<&'a str>,
+    features: Option<&'a [String]>,
+) -> Result<Content<'a>, DataError> {
+    match (text, features) {
+        (Some(text), None) => Ok(Content::Text(text)),
+        (None, Some(features)) if !features.is_empty() => Ok(Content::Features(features)),
+        _ => Err(DataError::file(path, "needs exactly one of `text` and `features`, to say where the content is")),
+    }
+}

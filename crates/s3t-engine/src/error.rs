@@ -1,0 +1,79 @@
+use std::path::PathBuf;
+
+use s3t_backends::BackendError;
+use s3t_core::{CoreError, NumericEnvironment};
+use s3t_data::DataError;
+use s3t_store::StoreError;
+use s3t_train::TrainError;
+
+/// Everything that can go wrong in the system.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A pipeline file that cannot be read.
+    #[error("cannot read the pipeline file `{path}`: {source}; `s3t init` writes one to start from")]
+    ReadPipeline {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A pipeline file that cannot be used.
+    #[error("{file}{}: {problem}", .line.map(|line| format!(" line {line}")).unwrap_or_default())]
+    Pipeline {
+        /// The file.
+        file: String,
+        /// The line, from 1, where there is one.
+        line: Option<usize>,
+        /// The key, as `section.key`.
+        key: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A store that was made with other settings.
+    #[error(
+        "the store `{store}` was made with `{key}` = {stored}, but the pipeline says {asked}; give another store path, or \
+         use --fresh to delete the store and start again"
+    )]
+    StoreMismatch {
+        /// The store.
+        store: PathBuf,
+        /// The setting.
+        key: String,
+        /// Its value in the store.
+        stored: String,
+        /// Its value in the pipeline.
+        asked: String,
+    },
+    /// Training or verifying on another arithmetic than the store's.
+    #[error(
+        "the store was trained with {stored}, but this is {here}; bits are comparable on equal arithmetic only: serving and deleting work here, training, repair and verification do not"
+    )]
+    Environment {
+        /// The store's.
+        stored: Box<NumericEnvironment>,
+        /// This machine's.
+        here: Box<NumericEnvironment>,
+    },
+    /// No shard can answer.
+    #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
+    NothingServes,
+    /// A record, given for prediction, that is not in the store and not in the data.
+    #[error("no record to work on: {0}")]
+    NoRecords(String),
+    /// Data that cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A model or device that cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A store that cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stage that could not be trained.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Settings that make no sense.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}

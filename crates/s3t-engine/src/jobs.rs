@@ -1,0 +1,258 @@
+//! Jobs side by side.
+//!
+//! Each job is deterministic by itself and uses one thread for its arithmetic, so the order in which jobs run, and how
+//! many run at once, changes no bit of any result.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use s3t_core::{ShardId, SliceAddress, SliceId, StageKey};
+use s3t_peft::NamedTensors;
+use s3t_store::Store;
+use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, one_thread};
+
+use crate::EngineError;
+
+/// A stage as a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StageLabel {
+    /// Its key.
+    pub key: StageKey,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The slices it is trained on, in order.
+    pub slices: Vec<SliceId>,
+}
+
+impl std::fmt::Display for StageLabel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let slices: Vec<String> = self.slices.iter().map(ToString::to_string).collect();
+        write!(f, "shard {} slices {}", self.shard, slices.join(" "))
+    }
+}
+
+/// Watches stages being built and may stop it.
+pub trait Observer: Sync {
+    /// Called once, before any work: how many stages will be built, and how many optimiser steps that takes.
+    fn started(&self, _stages: usize, _steps: usize) {}
+
+    /// A stage starts.
+    fn stage_started(&self, _stage: &StageLabel, _records: usize) {}
+
+    /// A step of a stage is done. Breaking stops all jobs; finished stages are kept.
+    fn step(&self, _stage: &StageLabel, _step: Step) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    /// A stage is done.
+    fn stage_finished(&self, _stage: &StageLabel) {}
+}
+
+/// Watches nothing and stops nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet;
+
+impl Observer for Quiet {}
+
+/// Runs `work` for every item on `jobs` threads, each with one thread of its own for tensor operations, and gives the
+/// results in the order of the items.
+///
+/// # Errors
+///
+/// The first error in item order.
+pub fn parallel<T: Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, EngineError> + Sync,
+) -> Result<Vec<R>, EngineError> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<BTreeMap<usize, Result<R, EngineError>>> = Mutex::default();
+    let worker = || {
+        one_thread(|| {
+            while let Some((index, item)) = {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                items.get(index).map(|item| (index, item))
+            } {
+                let result = work(item);
+                lock(&results).insert(index, result);
+            }
+        })
+    };
+    let started: Vec<Result<(), TrainError>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.clamp(1, items.len().max(1))).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    started.into_iter().collect::<Result<(), _>>()?;
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// Where a build gets the stages it builds on, and puts what it built.
+pub(crate) trait Stages: Sync {
+    /// The tensors of a stage that this build does not build.
+    fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError>;
+
+    /// Keeps a stage that was built.
+    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<(), EngineError>;
+}
+
+/// Builds the stages `wanted` of the store's plan, each after its parent.
+pub(crate) fn build(
+    store: &Store,
+    builder: &dyn StageBuilder,
+    stages: &dyn Stages,
+    wanted: &BTreeSet<StageKey>,
+    jobs: usize,
+    observer: &dyn Observer,
+) -> Result<(), EngineError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let queue = Queue { state: Mutex::new(QueueState::new(store, wanted)), changed: Condvar::new() };
+    let build_one = |key: &StageKey| -> Result<NamedTensors, EngineError> {
+        let (job, label) = make_job(store, &queue, stages, key)?;
+        observer.stage_started(&label, job.records.len());
+        let tensors = builder.build(&job, &Watch { queue: &queue, observer, label: &label })?;
+        stages.built(&job, &tensors)?;
+        observer.stage_finished(&label);
+        Ok(tensors)
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, wanted.len()) {
+            scope.spawn(|| {
+                // A worker that unwinds must not leave the others waiting for its stage.
+                let _guard = StopOnPanic(&queue);
+                while let Some(key) = queue.next() {
+                    queue.done(key, build_one(&key));
+                }
+            });
+        }
+    });
+    let state = queue.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.failure.map_or(Ok(()), Err)
+}
+
+fn make_job(
+    store: &Store,
+    queue: &Queue,
+    stages: &dyn Stages,
+    key: &StageKey,
+) -> Result<(StageJob, StageLabel), EngineError> {
+    let plan = store.plan();
+    let missing = || s3t_store::StoreError::MissingStage(*key);
+    let stage = plan.stage(key).ok_or_else(missing)?;
+    let lineage = plan.lineage(key).ok_or_else(missing)?;
+    let mut records = Vec::new();
+    for slice in &stage.slices {
+        let of_slice = store.records(SliceAddress { shard: stage.shard, slice: *slice })?;
+        let with_digest = |(digest, record)| StageRecord { digest, record: Arc::new(record) };
+        records.extend(of_slice.into_iter().map(with_digest));
+    }
+    let mut ancestors = NamedTensors::new();
+    let chain = plan.chain(key);
+    for ancestor in chain.iter().take(chain.len().saturating_sub(1)) {
+        let built = lock(&queue.state).built.get(&ancestor.key).cloned();
+        match built {
+            Some(tensors) => ancestors.extend(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone()))),
+            None => ancestors.extend(stages.existing(&ancestor.key)?),
+        }
+    }
+    let label = StageLabel { key: *key, shard: stage.shard, slices: stage.slices.clone() };
+    Ok((StageJob { lineage, records, ancestors }, label))
+}
+
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+struct QueueState {
+    /// Stages not yet started, with the parent they wait for; in the order in which they should start.
+    waiting: Vec<(StageKey, Option<StageKey>)>,
+    built: BTreeMap<StageKey, Arc<NamedTensors>>,
+    failure: Option<EngineError>,
+    stopped: bool,
+}
+
+impl QueueState {
+    fn new(store: &Store, wanted: &BTreeSet<StageKey>) -> Self {
+        let plan = store.plan();
+        let mut stages: Vec<_> = wanted.iter().filter_map(|key| plan.stage(key)).collect();
+        stages.sort_by_key(|stage| (stage.slices.len(), stage.shard, stage.slices.clone()));
+        let wait = |stage: &&s3t_core::PlannedStage| (stage.key, stage.parent.filter(|parent| wanted.contains(parent)));
+        Self { waiting: stages.iter().map(wait).collect(), built: BTreeMap::new(), failure: None, stopped: false }
+    }
+}
+
+impl Queue {
+    /// The next stage whose parent is there; waits for one. `None` when there is nothing left to start.
+    fn next(&self) -> Option<StageKey> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.stopped || state.waiting.is_empty() {
+                return None;
+            }
+            let ready =
+                |(_, parent): &(StageKey, Option<StageKey>)| parent.is_none_or(|key| state.built.contains_key(&key));
+            match state.waiting.iter().position(ready) {
+                Some(index) => return Some(state.waiting.remove(index).0),
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn done(&self, key: StageKey, result: Result<NamedTensors, EngineError>) {
+        let mut state = lock(&self.state);
+        match result {
+            Ok(tensors) => drop(state.built.insert(key, Arc::new(tensors))),
+            Err(error) => {
+                state.stopped = true;
+                // Jobs that were stopped because of a failure report an interruption; the cause is what counts.
+                if state.failure.as_ref().is_none_or(is_interruption) {
+                    state.failure = Some(error);
+                }
+            }
+        }
+        self.changed.notify_all();
+    }
+}
+
+fn is_interruption(error: &EngineError) -> bool {
+    matches!(error, EngineError::Train(TrainError::Interrupted(_)))
+}
+
+struct StopOnPanic<'a>(&'a Queue);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.state).stopped = true;
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+/// Passes steps on, and stops the stage when the observer or another job says so.
+struct Watch<'a> {
+    queue: &'a Queue,
+    observer: &'a dyn Observer,
+    label: &'a StageLabel,
+}
+
+impl StageProgress for Watch<'_> {
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        if lock(&self.queue.state).stopped {
+            return ControlFlow::Break(());
+        }
+        self.observer.step(self.label, step)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the mutexes guard is changed in single steps, so a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,21 @@
+//! The unlearning system.
+//!
+//! A [`Pipeline`] says everything: data, base model, partition, sequences, PEFT method, training, device. A [`System`] is a
+//! pipeline with its store: it trains every missing stage, answers from the deepest live prefix of each shard, deletes,
+//! repairs and verifies. Each of these is a comparison of the plan with what is on disk.
+
+mod ensemble;
+mod error;
+mod jobs;
+mod pipeline;
+mod settings;
+mod system;
+mod verify;
+
+pub use ensemble::{Member, Prediction};
+pub use error::EngineError;
+pub use jobs::{Observer, Quiet, StageLabel, parallel};
+pub use pipeline::Pipeline;
+pub use settings::{DeadShard, Resources, RunSettings, ServingSettings, VerifyScope};
+pub use system::{BuildReport, Deletion, ShardStatus, Status, System};
+pub use verify::{VerifiedStage, VerifyReport};

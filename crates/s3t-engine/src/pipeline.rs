@@ -1,0 +1,421 @@
+//! Pipeline files.
+
+use std::path::{Path, PathBuf};
+
+use s3t_backends::DeviceSpec;
+use s3t_core::partition::KeyedHash;
+use s3t_core::registry::{plugin_from_json, unknown};
+use s3t_core::sequence::Cyclic;
+use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, SequenceStrategy};
+use s3t_data::{Labels, Source};
+use s3t_peft::PeftMethod;
+use s3t_train::{TrainError, TrainingConfig};
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::EngineError;
+use crate::settings::{Resources, RunSettings, ServingSettings};
+
+/// Everything a system is made from, read from a TOML file or put together by a program.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Seed of the sequences and, unless it has its own, of training.
+    pub seed: u64,
+    /// The device.
+    pub device: DeviceSpec,
+    /// The base model's folder.
+    pub model: PathBuf,
+    /// The store's folder.
+    pub store: PathBuf,
+    /// The class names.
+    pub labels: Labels,
+    /// Where training records come from; read only when the store is made.
+    pub train_data: Option<Source>,
+    /// Where held-out records come from.
+    pub test_data: Option<Source>,
+    /// What relative paths inside the data sources start from.
+    pub base_dir: PathBuf,
+    /// Shards and slices.
+    pub shape: PartitionShape,
+    /// Places records.
+    pub partitioner: Box<dyn Partitioner>,
+    /// Sequences of each shard, B.
+    pub budget: usize,
+    /// Chooses the sequences.
+    pub strategy: Box<dyn SequenceStrategy>,
+    /// How likely each slice is to be hit.
+    pub prior: Prior,
+    /// Blocks of each layer group; `None` spreads all blocks over the slices.
+    pub blocks_per_slice: Option<usize>,
+    /// The PEFT method.
+    pub peft: Box<dyn PeftMethod>,
+    /// How a stage is trained.
+    pub training: TrainingConfig,
+    /// How the ensemble answers.
+    pub serving: ServingSettings,
+    /// What the machine may use.
+    pub resources: Resources,
+    /// What `s3t run` does after training.
+    pub run: RunSettings,
+    lines: Lines,
+}
+
+impl Pipeline {
+    /// A pipeline with default settings: 2 shards of 3 slices, keyed hash, 3 cyclic sequences, the first CPU device.
+    ///
+    /// # Panics
+    ///
+    /// Never: the default device's name is known.
+    pub fn new(
+        model: impl Into<PathBuf>,
+        store: impl Into<PathBuf>,
+        labels: Labels,
+        peft: impl PeftMethod + 'static,
+    ) -> Self {
+        Self {
+            seed: 0,
+            device: "flex".parse().expect("flex is a known device"),
+            model: model.into(),
+            store: store.into(),
+            labels,
+            train_data: None,
+            test_data: None,
+            base_dir: PathBuf::new(),
+            shape: PartitionShape { shards: 2, slices: 3 },
+            partitioner: Box::new(KeyedHash {}),
+            budget: 3,
+            strategy: Box::new(Cyclic {}),
+            prior: Prior::Uniform,
+            blocks_per_slice: None,
+            peft: Box::new(peft),
+            training: TrainingConfig::default(),
+            serving: ServingSettings::default(),
+            resources: Resources::default(),
+            run: RunSettings::default(),
+            lines: Lines::default(),
+        }
+    }
+
+    /// Reads a pipeline file. Relative paths in it start from its folder.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::ReadPipeline`], or [`EngineError::Pipeline`] for the first thing in it that cannot be used.
+    pub fn read(path: &Path) -> Result<Self, EngineError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| EngineError::ReadPipeline { path: path.into(), source })?;
+        let base_dir = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, &path.display().to_string(), base_dir)
+    }
+
+    /// Reads a pipeline from text; `file` names it in messages, and relative paths start from `base_dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Pipeline`] for the first thing in it that cannot be used.
+    pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Self, EngineError> {
+        let mut file = PipelineText::new(text, file)?;
+        let path = |file: &mut PipelineText, section: &str| -> Result<PathBuf, EngineError> {
+            let mut table = file.section(section)?;
+            let path: String = file.take(&mut table, section, "path", None)?;
+            file.nothing_left(&table, section, &["path"])?;
+            Ok(base_dir.join(path))
+        };
+        let seed = file.root_value("seed", Some(0))?;
+        let device: String = file.root_value("device", Some("flex".to_owned()))?;
+        let device = device.parse::<DeviceSpec>().map_err(|error| file.refuse("device", error.to_string()))?;
+        let model = path(&mut file, "model")?;
+        let store = path(&mut file, "store")?;
+
+        let mut data = file.section("data")?;
+        let labels: Vec<String> = file.take(&mut data, "data", "labels", None)?;
+        let labels = Labels::new(labels).map_err(|error| file.refuse("data.labels", error.to_string()))?;
+        let train_data = file.source(&mut data, "train")?;
+        let test_data = file.source(&mut data, "test")?;
+        file.nothing_left(&data, "data", &["labels", "train", "test"])?;
+        if train_data.is_none() {
+            return Err(file.refuse("data", "`data.train` is missing; it says where the records come from"));
+        }
+
+        let mut partition = file.section("partition")?;
+        let shape = PartitionShape {
+            shards: file.take_size(&mut partition, "partition", "shards")?,
+            slices: file.take_size(&mut partition, "partition", "slices")?,
+        };
+        let partitioner = file.plugin::<dyn Partitioner>(partition, "partition", PluginKind::Partitioner)?;
+        partitioner.check(shape).map_err(|error| file.refuse_core("partition", &error))?;
+
+        let mut sequences = file.section("sequences")?;
+        let budget = file.take_size(&mut sequences, "sequences", "budget")? as usize;
+        let prior: Option<Vec<f64>> = file.take(&mut sequences, "sequences", "prior", Some(None))?;
+        let prior = prior.map_or(Prior::Uniform, Prior::PerSlice);
+        prior.check(shape.slices).map_err(|error| file.refuse_core("sequences", &error))?;
+        let blocks_per_slice = file.take(&mut sequences, "sequences", "blocks_per_slice", Some(None))?;
+        let strategy = file.plugin::<dyn SequenceStrategy>(sequences, "sequences", PluginKind::SequenceStrategy)?;
+
+        let peft = file.section("peft")?;
+        let peft = file.plugin::<dyn PeftMethod>(peft, "peft", PluginKind::PeftMethod)?;
+
+        let own_seed = file.has("training.seed");
+        let mut training: TrainingConfig = file.whole_section("training")?;
+        training.check().map_err(|error| file.refuse_training(&error))?;
+        if !own_seed {
+            training.seed = seed;
+        }
+        let serving = file.serving()?;
+        let resources = file.whole_section("resources")?;
+        let run = file.whole_section("run")?;
+        file.no_unknown_sections()?;
+        Ok(Self {
+            seed,
+            device,
+            model,
+            store,
+            labels,
+            train_data,
+            test_data,
+            base_dir: base_dir.into(),
+            shape,
+            partitioner,
+            budget,
+            strategy,
+            prior,
+            blocks_per_slice,
+            peft,
+            training,
+            serving,
+            resources,
+            run,
+            lines: file.lines,
+        })
+    }
+
+    /// An error at a key of this pipeline, with its line if it was read from a file.
+    pub(crate) fn refuse(&self, key: &str, problem: impl Into<String>) -> EngineError {
+        self.lines.refuse(key, problem)
+    }
+
+    /// A core error at the key it names inside a section.
+    pub(crate) fn refuse_core(&self, section: &str, error: &CoreError) -> EngineError {
+        self.lines.refuse_core(section, error)
+    }
+}
+
+/// Where the keys of a file are.
+#[derive(Debug, Default)]
+struct Lines {
+    file: String,
+    text: String,
+    document: Option<toml_edit::Document<String>>,
+}
+
+impl Lines {
+    fn refuse(&self, key: &str, problem: impl Into<String>) -> EngineError {
+        let file = if self.file.is_empty() { format!("pipeline `{key}`") } else { self.file.clone() };
+        EngineError::Pipeline { file, line: self.line(key), key: key.to_owned(), problem: problem.into() }
+    }
+
+    fn refuse_core(&self, section: &str, error: &CoreError) -> EngineError {
+        match error {
+            CoreError::InvalidField { field, problem } => {
+                self.refuse(&format!("{section}.{field}"), format!("`{section}.{field}` {problem}"))
+            }
+            CoreError::BudgetOutOfRange { .. } => self.refuse(&format!("{section}.budget"), error.to_string()),
+            _ => self.refuse(section, error.to_string()),
+        }
+    }
+
+    /// The line of a dotted key, or of the innermost table around it that is there.
+    fn line(&self, key: &str) -> Option<usize> {
+        let mut table = self.document.as_ref()?.as_table() as &dyn toml_edit::TableLike;
+        let mut found = None;
+        for part in key.split('.') {
+            let Some((key, item)) = table.get_key_value(part) else { break };
+            found = key.span().or_else(|| item.span()).or(found);
+            match item.as_table_like() {
+                Some(inner) => table = inner,
+                None => break,
+            }
+        }
+        found.map(|span| self.text[..span.start].matches('\n').count() + 1)
+    }
+}
+
+/// A pipeline file while it is being read. Sections are taken out, so that what is left is unknown.
+struct PipelineText {
+    lines: Lines,
+    root: Table,
+}
+
+const SECTIONS: [&str; 12] = [
+    "seed",
+    "device",
+    "model",
+    "store",
+    "data",
+    "partition",
+    "sequences",
+    "peft",
+    "training",
+    "serving",
+    "resources",
+    "run",
+];
+
+impl PipelineText {
+    fn new(text: &str, file: &str) -> Result<Self, EngineError> {
+        let mut lines = Lines { file: file.to_owned(), text: text.to_owned(), document: None };
+        let refuse = |line: Option<usize>, message: &str| EngineError::Pipeline {
+            file: file.to_owned(),
+            line,
+            key: String::new(),
+            problem: format!("not valid TOML: {message}"),
+        };
+        let root: Table = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            refuse(line, error.message())
+        })?;
+        lines.document = toml_edit::Document::parse(text.to_owned()).ok();
+        Ok(Self { lines, root })
+    }
+
+    fn refuse(&self, key: &str, problem: impl Into<String>) -> EngineError {
+        self.lines.refuse(key, problem)
+    }
+
+    fn refuse_core(&self, section: &str, error: &CoreError) -> EngineError {
+        self.lines.refuse_core(section, error)
+    }
+
+    fn refuse_training(&self, error: &TrainError) -> EngineError {
+        match error {
+            TrainError::InvalidField { field, problem } => {
+                self.refuse(&format!("training.{field}"), format!("`training.{field}` {problem}"))
+            }
+            other => self.refuse("training", other.to_string()),
+        }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        let mut value = self.root.get(key.split('.').next().unwrap_or_default());
+        for part in key.split('.').skip(1) {
+            value = value.and_then(|value| value.get(part));
+        }
+        value.is_some()
+    }
+
+    /// Takes a section that must be there.
+    fn section(&mut self, name: &str) -> Result<Table, EngineError> {
+        match self.root.remove(name) {
+            Some(Value::Table(table)) => Ok(table),
+            Some(other) => Err(self.refuse(name, format!("`{name}` is a {}, not a section", other.type_str()))),
+            None => Err(self.refuse(name, format!("the section `[{name}]` is missing"))),
+        }
+    }
+
+    /// Takes a section of which every key has a default.
+    fn whole_section<T: DeserializeOwned + Default>(&mut self, name: &str) -> Result<T, EngineError> {
+        if !self.root.contains_key(name) {
+            return Ok(T::default());
+        }
+        let table = self.section(name)?;
+        self.read_value(name, Value::Table(table))
+    }
+
+    fn root_value<T: DeserializeOwned>(&mut self, key: &str, default: Option<T>) -> Result<T, EngineError> {
+        match (self.root.remove(key), default) {
+            (Some(value), _) => self.read_value(key, value),
+            (None, Some(default)) => Ok(default),
+            (None, None) => Err(self.refuse(key, format!("`{key}` is missing"))),
+        }
+    }
+
+    /// Takes one key out of a section.
+    fn take<T: DeserializeOwned>(
+        &self,
+        table: &mut Table,
+        section: &str,
+        key: &str,
+        default: Option<T>,
+    ) -> Result<T, EngineError> {
+        match (table.remove(key), default) {
+            (Some(value), _) => self.read_value(&format!("{section}.{key}"), value),
+            (None, Some(default)) => Ok(default),
+            (None, None) => Err(self.refuse(section, format!("`{section}.{key}` is missing"))),
+        }
+    }
+
+    /// Takes a number of shards, slices or sequences: 1 to a million.
+    fn take_size(&self, table: &mut Table, section: &str, key: &str) -> Result<u32, EngineError> {
+        let value: i64 = self.take(table, section, key, None)?;
+        match u32::try_from(value) {
+            Ok(size @ 1..=1_000_000) => Ok(size),
+            _ => {
+                let path = format!("{section}.{key}");
+                Err(self.refuse(&path, format!("`{path}` is {value}; it takes 1 to 1000000")))
+            }
+        }
+    }
+
+    fn read_value<T: DeserializeOwned>(&self, path: &str, value: Value) -> Result<T, EngineError> {
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let inner = error.path().to_string();
+            let message = error.into_inner().message().trim().to_owned();
+            let mut key = if inner == "." { path.to_owned() } else { format!("{path}.{inner}") };
+            if let Some(name) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
+                && !key.ends_with(name)
+            {
+                key = format!("{key}.{name}");
+            }
+            self.refuse(&key, format!("`{key}`: {message}"))
+        })
+    }
+
+    fn source(&self, data: &mut Table, part: &str) -> Result<Option<Source>, EngineError> {
+        let key = format!("data.{part}");
+        data.remove(part).map(|value| self.read_value(&key, value)).transpose()
+    }
+
+    fn plugin<P: ?Sized>(&self, table: Table, section: &str, kind: PluginKind) -> Result<Box<P>, EngineError>
+    where
+        Box<P>: DeserializeOwned,
+    {
+        let json = serde_json::to_value(table).map_err(|error| self.refuse(section, error.to_string()))?;
+        plugin_from_json(kind, &json).map_err(|error| self.refuse(&format!("{section}.{}", error.key), error.message))
+    }
+
+    fn serving(&mut self) -> Result<ServingSettings, EngineError> {
+        let mut settings = ServingSettings::default();
+        if !self.root.contains_key("serving") {
+            return Ok(settings);
+        }
+        let mut table = self.section("serving")?;
+        settings.dead_shard = self.take(&mut table, "serving", "dead_shard", Some(settings.dead_shard))?;
+        if let Some(aggregator) = table.remove("aggregator") {
+            let Value::Table(aggregator) = aggregator else {
+                let example = "`serving.aggregator` is a table, for example { type = \"mean-logits\" }";
+                return Err(self.refuse("serving.aggregator", example));
+            };
+            settings.aggregator =
+                self.plugin::<dyn Aggregator>(aggregator, "serving.aggregator", PluginKind::Aggregator)?;
+        }
+        self.nothing_left(&table, "serving", &["aggregator", "dead_shard"])?;
+        Ok(settings)
+    }
+
+    fn nothing_left(&self, table: &Table, section: &str, known: &[&str]) -> Result<(), EngineError> {
+        match table.keys().next() {
+            Some(key) => {
+                Err(self.refuse(&format!("{section}.{key}"), unknown(&format!("key `{section}.{key}`"), key, known)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn no_unknown_sections(&self) -> Result<(), EngineError> {
+        match self.root.keys().next() {
+            Some(key) => Err(self.refuse(key, unknown(&format!("key `{key}`"), key, &SECTIONS))),
+            None => Ok(()),
+        }
+    }
+}

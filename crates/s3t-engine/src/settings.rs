@@ -1,0 +1,88 @@
+//! The sections of a pipeline file that say how to run, not what to train: none is part of a lineage.
+
+use s3t_core::Aggregator;
+use s3t_core::aggregate::MeanLogits;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a shard without a live sequence does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadShard {
+    /// It is left out of the ensemble.
+    #[default]
+    LeaveOut,
+    /// It answers with the base model's own classification head.
+    Base,
+}
+
+/// How the ensemble answers.
+#[derive(Debug)]
+pub struct ServingSettings {
+    /// Combines the shards' logits.
+    pub aggregator: Box<dyn Aggregator>,
+    /// What a shard without a live sequence does.
+    pub dead_shard: DeadShard,
+}
+
+impl Default for ServingSettings {
+    fn default() -> Self {
+        Self { aggregator: Box::new(MeanLogits {}), dead_shard: DeadShard::default() }
+    }
+}
+
+/// What the machine may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// Stages trained side by side; 0 for one a core.
+    pub jobs: usize,
+    /// Megabytes of frozen-block outputs to remember; beyond it they are computed again.
+    pub activation_memory_mb: usize,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { jobs: 0, activation_memory_mb: 512 }
+    }
+}
+
+impl Resources {
+    /// The number of jobs, with 0 resolved.
+    pub fn job_count(&self) -> usize {
+        if self.jobs > 0 { self.jobs } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) }
+    }
+}
+
+/// Which stages a verification trains again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerifyScope {
+    /// The stages that answer now.
+    #[default]
+    Serving,
+    /// All stages on disk.
+    All,
+    /// None: lineages and files only.
+    Lineages,
+}
+
+/// What `s3t run` does after training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSettings {
+    /// Subjects to delete.
+    pub delete_subjects: Vec<String>,
+    /// Records to delete.
+    pub delete_records: Vec<String>,
+    /// Whether to fine-tune all blocks on all data as well, for comparison.
+    pub baseline: bool,
+    /// Which stages are trained again to compare bits: `serving`, `all` or `lineages`.
+    pub verify: VerifyScope,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self { delete_subjects: Vec::new(), delete_records: Vec::new(), baseline: true, verify: VerifyScope::Serving }
+    }
+}

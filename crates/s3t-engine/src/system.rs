@@ -1,0 +1,475 @@
+//! A pipeline with its store.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use s3t_backends::{Backbone, Device};
+use s3t_core::sequence::plan_sequences;
+use s3t_core::{
+    Availability, Cut, LayerGroups, NumericEnvironment, PlannedStage, Recipe, Record, RecordId, SequenceRequest,
+    Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, lineage,
+};
+use s3t_peft::{NamedTensors, PeftError};
+use s3t_store::{Erasure, NewStore, Store, StoreSettings};
+use s3t_train::{StageBuilder, StageJob, StageModel, StageTrainer};
+use serde::Serialize;
+
+use crate::ensemble::{self, BATCH, Member, Prediction};
+use crate::jobs::{self, Observer, Stages, parallel};
+use crate::settings::DeadShard;
+use crate::{EngineError, Pipeline};
+
+/// An unlearning system: trained, serving, deleting.
+///
+/// # Proof note
+///
+/// *Before*: the plan is derived from the slices as they are on disk. *After* [`delete`](Self::delete) returns: no answer
+/// uses a stage whose lineage held a deleted record, and none is left on disk. *Why*: a stage's key is the hash of its
+/// lineage, the deletion changes the digest of the record's slice, so the new plan holds none of the keys that held it; the
+/// depth of a sequence is the longest prefix whose keys are in the plan and on disk; files outside the plan are removed.
+pub struct System {
+    pipeline: Pipeline,
+    device: Device,
+    backbone: Arc<dyn Backbone>,
+    builder: Arc<dyn StageBuilder>,
+    environment: NumericEnvironment,
+    store: Store,
+    availability: Availability,
+    members: Mutex<Option<Arc<Vec<Member>>>>,
+}
+
+/// What a build did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BuildReport {
+    /// Stages of the plan.
+    pub planned: usize,
+    /// Stages that were there already.
+    pub reused: usize,
+    /// Stages that were trained.
+    pub trained: usize,
+}
+
+/// What a deletion did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Deletion {
+    /// The records that are gone.
+    pub records: Vec<RecordId>,
+    /// What was cut in each slice that was hit, and what the shard serves with now.
+    pub cuts: Vec<Cut>,
+    /// Stages whose files were removed.
+    pub erased_stages: Vec<StageKey>,
+    /// Slices whose files were rewritten.
+    pub rewritten_slices: Vec<SliceAddress>,
+    /// How many deletions this store has seen, this one included.
+    pub epoch: u64,
+    /// Seconds until no answer used a dead stage.
+    pub effective_seconds: f64,
+    /// Seconds until the deletion could no longer be lost.
+    pub durable_seconds: f64,
+    /// Seconds until the bytes were gone from disk.
+    pub erased_seconds: f64,
+}
+
+/// One shard as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShardStatus {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its records.
+    pub records: usize,
+    /// What it serves with.
+    pub serving: Option<Serving>,
+    /// The usable depth of each sequence.
+    pub depths: Vec<usize>,
+    /// The number of requests with which somebody who picks slices could kill it.
+    pub adversarial_budget: usize,
+}
+
+/// The system as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Where the store is.
+    pub store: PathBuf,
+    /// Records that are there.
+    pub records: usize,
+    /// Subjects that are there.
+    pub subjects: usize,
+    /// Deletion requests seen.
+    pub epoch: u64,
+    /// Records deleted.
+    pub deleted: usize,
+    /// Stages of the plan.
+    pub planned_stages: usize,
+    /// Stages of the plan that are on disk.
+    pub built_stages: usize,
+    /// Each shard.
+    pub shards: Vec<ShardStatus>,
+    /// Whether stages can be trained and compared here: the arithmetic is the store's.
+    pub same_environment: bool,
+}
+
+impl System {
+    /// Opens the pipeline's store, or makes it from the training data if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the pipeline, the model, the data or the store; nothing is written then.
+    pub fn open(pipeline: Pipeline) -> Result<Self, EngineError> {
+        if pipeline.store.exists() {
+            return Self::assemble(pipeline, None);
+        }
+        let Some(source) = &pipeline.train_data else {
+            return Err(pipeline.refuse("data", "`data.train` is missing; it says where the records come from"));
+        };
+        let records = source.read(&pipeline.base_dir, &pipeline.labels)?;
+        Self::create(pipeline, &records, None)
+    }
+
+    /// Makes the pipeline's store from these records. `secret` keys the partition; `None` draws one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the pipeline, the model or the records, or if the store exists; nothing is written then.
+    pub fn create(pipeline: Pipeline, records: &[Record], secret: Option<StoreSecret>) -> Result<Self, EngineError> {
+        if records.is_empty() {
+            return Err(EngineError::NoRecords("the training data is empty".into()));
+        }
+        Self::assemble(pipeline, Some((records, secret)))
+    }
+
+    fn assemble(pipeline: Pipeline, new: Option<(&[Record], Option<StoreSecret>)>) -> Result<Self, EngineError> {
+        let device = pipeline.device.open()?;
+        let backbone = s3t_backends::load(&pipeline.model, &device)?;
+        let settings = settings(&pipeline, &*backbone)?;
+        let environment = settings.recipe.environment.clone();
+        let store = match new {
+            Some((records, secret)) => {
+                records.iter().try_for_each(|record| backbone.check(record))?;
+                let partitioner = &*pipeline.partitioner;
+                Store::create(&pipeline.store, NewStore { settings, partitioner, records, secret })?
+            }
+            None => {
+                let store = Store::open(&pipeline.store)?;
+                check_settings(&store, settings)?;
+                store
+            }
+        };
+        let memory = pipeline.resources.activation_memory_mb.saturating_mul(1 << 20);
+        let builder = Arc::new(StageTrainer::new(Arc::clone(&backbone), device.clone(), memory));
+        let availability = availability(&store);
+        Ok(Self { pipeline, device, backbone, builder, environment, store, availability, members: Mutex::default() })
+    }
+
+    /// Replaces the trainer: for training elsewhere, and for tests that plant mistakes.
+    #[must_use]
+    pub fn with_builder(mut self, builder: Arc<dyn StageBuilder>) -> Self {
+        self.builder = builder;
+        self
+    }
+
+    /// The pipeline.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The base model.
+    pub fn backbone(&self) -> &Arc<dyn Backbone> {
+        &self.backbone
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What trains stages.
+    pub fn builder(&self) -> &Arc<dyn StageBuilder> {
+        &self.builder
+    }
+
+    /// The usable depth of every sequence.
+    pub fn availability(&self) -> &Availability {
+        &self.availability
+    }
+
+    /// Builds every missing stage. This is training, resuming and repair: they differ in what is missing only.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Environment`] on another arithmetic than the store's; otherwise the first failure, or
+    /// [`s3t_train::TrainError::Interrupted`] if the observer breaks. Finished stages are kept in either case.
+    pub fn train(&mut self, observer: &dyn Observer) -> Result<BuildReport, EngineError> {
+        self.check_environment()?;
+        let missing = self.missing();
+        let planned = self.store.plan().stages().len();
+        let report = BuildReport { planned, reused: planned - missing.len(), trained: missing.len() };
+        observer.started(missing.len(), self.steps(&missing));
+        let jobs = self.pipeline.resources.job_count();
+        let result = jobs::build(&self.store, &*self.builder, &InStore(&self.store), &missing, jobs, observer);
+        self.availability = availability(&self.store);
+        self.forget_members();
+        result.map(|()| report)
+    }
+
+    /// The stages of the plan that are not on disk.
+    pub fn missing(&self) -> BTreeSet<StageKey> {
+        self.store.plan().stages().map(|stage| stage.key).filter(|key| !self.store.has_stage(key)).collect()
+    }
+
+    /// What each shard answers with now.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NothingServes`] if no shard can answer; a stage that cannot be read.
+    pub fn members(&self) -> Result<Arc<Vec<Member>>, EngineError> {
+        let mut cached = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(members) = &*cached {
+            return Ok(Arc::clone(members));
+        }
+        let mut members = Vec::new();
+        for shard in self.store.plan().shards() {
+            members.extend(self.member(shard.shard)?);
+        }
+        if members.is_empty() {
+            return Err(EngineError::NothingServes);
+        }
+        let members = Arc::new(members);
+        *cached = Some(Arc::clone(&members));
+        Ok(members)
+    }
+
+    /// Answers for records.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](Self::members).
+    pub fn predict(&self, records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
+        records.iter().try_for_each(|record| self.backbone.check(record))?;
+        let members = self.members()?;
+        let batches: Vec<Vec<&Record>> = records.chunks(BATCH).map(|batch| batch.iter().collect()).collect();
+        let aggregator = &*self.pipeline.serving.aggregator;
+        let answers = parallel(self.pipeline.resources.job_count(), &batches, |batch| {
+            Ok(ensemble::predict(&*self.backbone, &members, aggregator, batch))
+        })?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Deletes records and subjects: at once in memory, then durably, then from disk.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] for an unknown or already deleted record or subject: nothing is deleted then. If the disk
+    /// fails, the stages stay switched off here, and the deletion is finished when the store is opened again if it was
+    /// accepted.
+    pub fn delete(&mut self, records: &[RecordId], subjects: &[SubjectId]) -> Result<Deletion, EngineError> {
+        let start = std::time::Instant::now();
+        let named = self.store.resolve(records, subjects)?;
+        let addresses: BTreeSet<SliceAddress> =
+            named.iter().filter_map(|record| self.store.index().address(record.as_str())).collect();
+        let cuts: Vec<Cut> = addresses.iter().map(|address| self.availability.hit(*address)).collect();
+        self.forget_members();
+        let effective_seconds = start.elapsed().as_secs_f64();
+        self.store.accept(&named, subjects)?;
+        let durable_seconds = start.elapsed().as_secs_f64();
+        let Erasure { slices, stages, records: digests } = self.store.erase_pending()?;
+        digests.iter().for_each(|digest| self.builder.forget(digest));
+        // What the disk says is what counts from here on; it agrees with what was cut in memory.
+        self.availability = availability(&self.store);
+        Ok(Deletion {
+            records: named,
+            cuts,
+            erased_stages: stages,
+            rewritten_slices: slices,
+            epoch: self.store.manifest().epoch,
+            effective_seconds,
+            durable_seconds,
+            erased_seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The system as it is.
+    pub fn status(&self) -> Status {
+        let manifest = self.store.manifest();
+        let built = self.store.plan().stages().filter(|stage| self.store.has_stage(&stage.key)).count();
+        let shard = |index: usize| {
+            let shard = ShardId(index as u32);
+            ShardStatus {
+                shard,
+                records: self.slice_sizes()[index].iter().sum::<u64>() as usize,
+                serving: self.availability.serving(shard),
+                depths: self.availability.depths(shard).to_vec(),
+                adversarial_budget: self.availability.adversarial_budget(shard),
+            }
+        };
+        Status {
+            store: self.store.path().into(),
+            records: self.store.index().len(),
+            subjects: self.store.index().subjects().len(),
+            epoch: manifest.epoch,
+            deleted: manifest.deleted_records.len(),
+            planned_stages: self.store.plan().stages().len(),
+            built_stages: built,
+            shards: (0..self.availability.shards()).map(shard).collect(),
+            same_environment: self.environment == manifest.settings.recipe.environment,
+        }
+    }
+
+    /// The number of records in each slice, `[shard][slice]`.
+    pub fn slice_sizes(&self) -> Vec<Vec<u64>> {
+        let shape = self.store.manifest().settings.shape;
+        let mut sizes = vec![vec![0; shape.slices as usize]; shape.shards as usize];
+        for address in self.store.index().addresses() {
+            sizes[address.shard.index()][address.slice.index()] += 1;
+        }
+        sizes
+    }
+
+    pub(crate) fn check_environment(&self) -> Result<(), EngineError> {
+        let stored = &self.store.manifest().settings.recipe.environment;
+        if self.environment == *stored {
+            return Ok(());
+        }
+        Err(EngineError::Environment { stored: Box::new(stored.clone()), here: Box::new(self.environment.clone()) })
+    }
+
+    /// The optimiser steps that building these stages takes.
+    pub(crate) fn steps(&self, stages: &BTreeSet<StageKey>) -> usize {
+        let sizes = self.slice_sizes();
+        let records = |stage: &PlannedStage| -> u64 {
+            stage.slices.iter().map(|slice| sizes[stage.shard.index()][slice.index()]).sum()
+        };
+        let planned = stages.iter().filter_map(|key| self.store.plan().stage(key));
+        planned.map(|stage| self.pipeline.training.steps(records(stage) as usize)).sum()
+    }
+
+    /// The stages, first to last, that a shard answers with.
+    pub(crate) fn serving_chain(&self, shard: ShardId) -> Option<(Serving, Vec<StageKey>)> {
+        let serving = self.availability.serving(shard)?;
+        let planned = &self.store.plan().shards()[shard.index()].sequences[serving.sequence];
+        Some((serving, planned.keys[..serving.depth].to_vec()))
+    }
+
+    fn member(&self, shard: ShardId) -> Result<Option<Member>, EngineError> {
+        let Some((serving, keys)) = self.serving_chain(shard) else {
+            let classes = self.pipeline.labels.len();
+            let base = match self.pipeline.serving.dead_shard {
+                DeadShard::LeaveOut => None,
+                DeadShard::Base => StageModel::base(&*self.backbone, &self.device, classes),
+            };
+            return Ok(base.map(|model| Member { shard, serving: None, key: None, model }));
+        };
+        let mut stages = Vec::with_capacity(keys.len());
+        let mut lineage = None;
+        for key in &keys {
+            let (of_stage, tensors) = self.store.stage(key)?;
+            lineage = Some(of_stage);
+            stages.push(tensors);
+        }
+        let Some(lineage) = lineage else { return Ok(None) };
+        let stages: Vec<&NamedTensors> = stages.iter().collect();
+        let model = StageModel::new(&*self.backbone, &self.device, &lineage, &stages)?;
+        Ok(Some(Member { shard, serving: Some(serving), key: keys.last().copied(), model }))
+    }
+
+    fn forget_members(&self) {
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Stages that come from the store and go there.
+struct InStore<'a>(&'a Store);
+
+impl Stages for InStore<'_> {
+    fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError> {
+        Ok(self.0.stage(key)?.1)
+    }
+
+    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<(), EngineError> {
+        Ok(self.0.write_stage(&job.lineage, tensors)?)
+    }
+}
+
+/// The settings of the store that a pipeline asks for, checked against the model.
+fn settings(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<StoreSettings, EngineError> {
+    let groups = LayerGroups::from_top(backbone.blocks(), pipeline.shape.slices, pipeline.blocks_per_slice)
+        .map_err(|error| pipeline.refuse_core(groups_section(&error), &error))?;
+    pipeline.peft.check(&backbone.block_shape()).map_err(|error| match error {
+        PeftError::InvalidField { field, problem } => {
+            pipeline.refuse(&format!("peft.{field}"), format!("`peft.{field}` {problem}"))
+        }
+        other => pipeline.refuse("peft", other.to_string()),
+    })?;
+    let json = |value: Result<serde_json::Value, serde_json::Error>, section: &str| {
+        value.map_err(|error| pipeline.refuse(section, error.to_string()))
+    };
+    if matches!(pipeline.serving.dead_shard, DeadShard::Base) {
+        let classes = pipeline.labels.len();
+        if backbone.classifier().is_none_or(|classifier| classifier.bias.len() != classes) {
+            let problem = format!(
+                "`serving.dead_shard` is `base`, but the model has no classification head for {classes} classes; use `leave-out`"
+            );
+            return Err(pipeline.refuse("serving.dead_shard", problem));
+        }
+    }
+    let sequences = |shard| {
+        let request = SequenceRequest {
+            shard: ShardId(shard),
+            slices: pipeline.shape.slices,
+            budget: pipeline.budget,
+            prior: &pipeline.prior,
+            seed: pipeline.seed,
+        };
+        plan_sequences(&*pipeline.strategy, &request).map_err(|error| pipeline.refuse_core("sequences", &error))
+    };
+    Ok(StoreSettings {
+        recipe: Recipe {
+            format: lineage::FORMAT,
+            base: backbone.digest(),
+            peft: json(serde_json::to_value(&*pipeline.peft), "peft")?,
+            training: json(serde_json::to_value(&pipeline.training), "training")?,
+            classes: pipeline.labels.len(),
+            environment: pipeline.device.environment(),
+        },
+        groups,
+        shape: pipeline.shape,
+        partitioner: json(serde_json::to_value(&*pipeline.partitioner), "partition")?,
+        sequences: (0..pipeline.shape.shards).map(sequences).collect::<Result<_, _>>()?,
+        labels: pipeline.labels.names().to_vec(),
+    })
+}
+
+fn groups_section(error: &s3t_core::CoreError) -> &'static str {
+    match error {
+        s3t_core::CoreError::InvalidField { field, .. } if field == "blocks_per_slice" => "sequences",
+        _ => "partition",
+    }
+}
+
+/// Compares a store's settings with those that the pipeline asks for. The numeric environment may differ: serving and
+/// deleting need no arithmetic of their own.
+fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<(), EngineError> {
+    let stored = &store.manifest().settings;
+    asked.recipe.environment.clone_from(&stored.recipe.environment);
+    match stored.difference(&asked) {
+        Some((key, stored, asked)) => {
+            let key = key.strip_prefix("recipe.").unwrap_or(&key).to_owned();
+            Err(EngineError::StoreMismatch { store: store.path().into(), key, stored, asked })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The usable depth of every sequence: its longest prefix whose stages are on disk.
+fn availability(store: &Store) -> Availability {
+    let shards = store.plan().shards();
+    let sequences: Vec<Vec<s3t_core::Sequence>> = store.manifest().settings.sequences.clone();
+    Availability::new(sequences.iter().map(Vec::as_slice), |shard, sequence| {
+        shards[shard.index()].sequences[sequence].keys.iter().take_while(|key| store.has_stage(key)).count()
+    })
+}

@@ -1,0 +1,113 @@
+//! Ordinary fine-tuning: one adapter over all blocks, trained on all records at once.
+//!
+//! It is a stage like any other, of a plan with one shard, one slice and one group, so the same trainer trains it. It is
+//! never stored: it holds every record, and could only be unlearned by training it again.
+
+use std::sync::Arc;
+
+use s3t_backends::{Backbone, Device};
+use s3t_core::aggregate::argmax;
+use s3t_core::digest::DigestBuilder;
+use s3t_core::{BlockRange, Lineage, Record};
+use s3t_engine::{EngineError, System, parallel};
+use s3t_peft::tensors::to_host;
+use s3t_peft::{Adapters, NamedTensors};
+use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainingConfig};
+
+/// A baseline that can be trained while the system is, because it holds all it needs.
+pub struct Baseline {
+    job: StageJob,
+    builder: Arc<dyn StageBuilder>,
+    backbone: Arc<dyn Backbone>,
+    device: Device,
+    training: TrainingConfig,
+    jobs: usize,
+}
+
+/// A trained baseline.
+pub struct BaselineModel {
+    model: StageModel,
+    backbone: Arc<dyn Backbone>,
+    jobs: usize,
+    /// Passes over all records that it was trained for.
+    pub epochs: usize,
+}
+
+impl Baseline {
+    /// A baseline on the records that the system's store holds now.
+    ///
+    /// It gets as many passes over each record as one sequence of L stages takes: with E epochs a stage and stages of
+    /// 1..L slices, E (L + 1) / 2, rounded up.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] if records cannot be read.
+    pub fn new(system: &System) -> Result<Self, EngineError> {
+        let manifest = system.store().manifest();
+        let pipeline = system.pipeline();
+        let mut records = Vec::new();
+        for address in manifest.settings.shape.addresses() {
+            let of_slice = system.store().records(address)?;
+            records
+                .extend(of_slice.into_iter().map(|(digest, record)| StageRecord { digest, record: Arc::new(record) }));
+        }
+        records.sort_by_key(|record| record.digest);
+        let slices = pipeline.shape.slices as usize;
+        let training = TrainingConfig {
+            epochs: (pipeline.training.epochs * (slices + 1)).div_ceil(2),
+            ..pipeline.training.clone()
+        };
+        let mut recipe = manifest.settings.recipe.clone();
+        recipe.training = serde_json::to_value(&training).unwrap_or_default();
+        let mut all = DigestBuilder::new("baseline");
+        for record in &records {
+            all.digest(&record.digest);
+        }
+        let groups = vec![BlockRange { start: 0, end: system.backbone().blocks() }];
+        let lineage = Lineage { recipe, groups, slices: vec![all.finish()] };
+        Ok(Self {
+            job: StageJob { lineage, records, ancestors: NamedTensors::new() },
+            builder: Arc::clone(system.builder()),
+            backbone: Arc::clone(system.backbone()),
+            device: system.device().clone(),
+            training,
+            jobs: pipeline.resources.job_count(),
+        })
+    }
+
+    /// The optimiser steps that training takes.
+    pub fn steps(&self) -> usize {
+        self.training.steps(self.job.records.len())
+    }
+
+    /// Trains it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Train`].
+    pub fn train(self, progress: &dyn StageProgress) -> Result<BaselineModel, EngineError> {
+        let tensors = self.builder.build(&self.job, progress)?;
+        let model = StageModel::new(&*self.backbone, &self.device, &self.job.lineage, &[&tensors])?;
+        Ok(BaselineModel { model, backbone: self.backbone, jobs: self.jobs, epochs: self.training.epochs })
+    }
+}
+
+impl BaselineModel {
+    /// The share of the records that it answers right, 0 to 1.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Train`] if the machine would not start a thread.
+    pub fn accuracy(&self, records: &[Record]) -> Result<f64, EngineError> {
+        let batches: Vec<&[Record]> = records.chunks(64).collect();
+        let right = parallel(self.jobs, &batches, |batch| {
+            let references: Vec<&Record> = batch.iter().collect();
+            let hidden = self.backbone.embed(&references);
+            let hidden = self.backbone.run(hidden, 0..self.model.start(), &Adapters::none());
+            let rows = to_host(self.model.logits(&*self.backbone, hidden));
+            let classes = rows.len() / batch.len();
+            Ok(rows.chunks(classes).zip(*batch).filter(|(row, record)| argmax(row) == record.label as usize).count())
+        })?;
+        Ok(right.into_iter().sum::<usize>() as f64 / records.len().max(1) as f64)
+    }
+}

@@ -1,0 +1,421 @@
+//! Opening, filling and erasing.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use s3t_core::digest::DigestBuilder;
+use s3t_core::index::place_records;
+use s3t_core::record::slice_digest;
+use s3t_core::{
+    Digest, Lineage, Partitioner, Plan, Record, RecordId, RecordIndex, SliceAddress, StageKey, StoreSecret, SubjectId,
+};
+use s3t_peft::NamedTensors;
+
+use crate::files::{TEMPORARY, names, remove, sync_folder, write_atomically};
+use crate::manifest::{FORMAT, Manifest, StoreSettings};
+use crate::{StoreError, slice_file, stage_file};
+
+const MANIFEST: &str = "manifest.json";
+const SECRET: &str = "secret.key";
+const LOCK: &str = "lock";
+const RECORDS: &str = "records";
+const STAGES: &str = "stages";
+const STAGE_ENDING: &str = ".safetensors";
+
+/// The records of a slice with their digests, by ascending digest.
+pub type SliceRecords = Vec<(Digest, Record)>;
+
+/// What a new store is made from.
+pub struct NewStore<'a> {
+    /// What the store is for.
+    pub settings: StoreSettings,
+    /// Places the records.
+    pub partitioner: &'a dyn Partitioner,
+    /// The records.
+    pub records: &'a [Record],
+    /// The secret; `None` draws one from the operating system.
+    pub secret: Option<StoreSecret>,
+}
+
+/// What an erasure removed from disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Erasure {
+    /// The slices whose files were rewritten.
+    pub slices: Vec<SliceAddress>,
+    /// The stages whose files were removed.
+    pub stages: Vec<StageKey>,
+    /// The digests of the records that were removed.
+    pub records: Vec<Digest>,
+}
+
+/// An open store. One process at a time holds it.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    secret: StoreSecret,
+    manifest: Manifest,
+    plan: Plan,
+    index: RecordIndex,
+    /// Held, not read: the lock lasts as long as the file is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Makes a store: places the records and writes them. On any error nothing is left behind.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] if there is something at the path; [`StoreError::Core`] for duplicate ids or impossible
+    /// settings; [`StoreError::Io`].
+    pub fn create(path: &Path, new: NewStore<'_>) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Err(StoreError::Exists(path.into()));
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(StoreError::io("make", parent))?;
+        let unfinished = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .tempdir_in(parent)
+            .map_err(StoreError::io("make a folder in", parent))?;
+        let secret = match new.secret {
+            Some(secret) => secret,
+            None => random_secret()?,
+        };
+        fill(unfinished.path(), &secret, new.settings, new.partitioner, new.records)?;
+        fs::rename(unfinished.path(), path).map_err(StoreError::io("make", path))?;
+        // The folder has its final name now; nothing is left to clean up.
+        let _ = unfinished.keep();
+        sync_folder(parent)?;
+        Self::open(path)
+    }
+
+    /// Opens a store: finishes what a crash left unfinished, and reads the ids of its records.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotAStore`], [`StoreError::Locked`], [`StoreError::FutureFormat`], [`StoreError::Damaged`],
+    /// [`StoreError::SliceMismatch`] or [`StoreError::Io`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !path.join(MANIFEST).is_file() {
+            return Err(StoreError::NotAStore(path.into()));
+        }
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path).map_err(StoreError::io("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(path.into())),
+            Err(fs::TryLockError::Error(error)) => return Err(StoreError::io("lock", &lock_path)(error)),
+        }
+        let manifest = Manifest::read(&path.join(MANIFEST))?;
+        let secret = read_secret(&path.join(SECRET))?;
+        let plan = manifest.plan()?;
+        let index = RecordIndex::default();
+        let mut store = Self { path: path.into(), secret, manifest, plan, index, _lock: lock };
+        store.remove_unfinished()?;
+        if store.manifest.pending.is_empty() {
+            store.remove_dead_stages()?;
+        } else {
+            store.erase_pending()?;
+        }
+        for address in store.manifest.settings.shape.addresses() {
+            for (_, record) in store.records(address)? {
+                store.index.insert(record.id, record.subject, address)?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The stages that the store should hold.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The records that are there.
+    pub fn index(&self) -> &RecordIndex {
+        &self.index
+    }
+
+    /// The records of a slice.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] or [`StoreError::SliceMismatch`] if they are not those the manifest names.
+    pub fn records(&self, address: SliceAddress) -> Result<SliceRecords, StoreError> {
+        let Some(expected) = self.manifest.slices[address.shard.index()][address.slice.index()] else {
+            return Ok(Vec::new());
+        };
+        let records = digested(slice_file::read(&self.slice_path(address))?, &self.secret);
+        if slice_digest(&self.secret, records.iter().map(|(digest, _)| *digest)) != expected {
+            return Err(StoreError::SliceMismatch { address });
+        }
+        Ok(records)
+    }
+
+    /// Whether a stage is on disk.
+    pub fn has_stage(&self, key: &StageKey) -> bool {
+        self.stage_path(key).is_file()
+    }
+
+    /// Reads a stage and checks that its lineage is the one that makes its key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::MissingStage`] or [`StoreError::Damaged`].
+    pub fn stage(&self, key: &StageKey) -> Result<(Lineage, NamedTensors), StoreError> {
+        let path = self.stage_path(key);
+        if !path.is_file() {
+            return Err(StoreError::MissingStage(*key));
+        }
+        let (lineage, tensors) = stage_file::read(&path)?;
+        if lineage.key() != *key {
+            return Err(StoreError::Damaged { path, problem: "its lineage makes another key".into() });
+        }
+        Ok((lineage, tensors))
+    }
+
+    /// Writes a stage. May be called from several threads.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn write_stage(&self, lineage: &Lineage, tensors: &NamedTensors) -> Result<(), StoreError> {
+        stage_file::write(&self.stage_path(&lineage.key()), lineage, tensors)
+    }
+
+    /// The stages on disk, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if a file is not named by a key.
+    pub fn stages(&self) -> Result<BTreeSet<StageKey>, StoreError> {
+        let folder = self.path.join(STAGES);
+        let mut keys = BTreeSet::new();
+        for name in names(&folder)?.into_iter().filter(|name| !name.starts_with(TEMPORARY)) {
+            let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse().ok());
+            let foreign =
+                || StoreError::Damaged { path: folder.join(&name), problem: "it is not a stage of ours".into() };
+            keys.insert(key.ok_or_else(foreign)?);
+        }
+        Ok(keys)
+    }
+
+    /// Whether a record of this id was deleted from the store.
+    pub fn is_deleted(&self, record: &RecordId) -> bool {
+        self.manifest.deleted_records.contains(&self.record_tombstone(record))
+    }
+
+    /// Whether a subject of this name was deleted from the store.
+    pub fn is_deleted_subject(&self, subject: &SubjectId) -> bool {
+        self.manifest.deleted_subjects.contains(&self.subject_tombstone(subject))
+    }
+
+    /// The records that a request names: the given ones and all of the given subjects, each once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownRecord`], [`StoreError::RecordAlreadyDeleted`] and the same for subjects.
+    pub fn resolve(&self, records: &[RecordId], subjects: &[SubjectId]) -> Result<Vec<RecordId>, StoreError> {
+        let mut named = Vec::new();
+        for record in records {
+            if self.index.address(record.as_str()).is_none() {
+                let error =
+                    if self.is_deleted(record) { StoreError::RecordAlreadyDeleted } else { StoreError::UnknownRecord };
+                return Err(error(record.clone()));
+            }
+            named.push(record.clone());
+        }
+        for subject in subjects {
+            let of_subject = self.index.of_subject(subject.as_str());
+            if of_subject.is_empty() {
+                let error = if self.is_deleted_subject(subject) {
+                    StoreError::SubjectAlreadyDeleted
+                } else {
+                    StoreError::UnknownSubject
+                };
+                return Err(error(subject.clone()));
+            }
+            named.extend_from_slice(of_subject);
+        }
+        let mut seen = HashSet::new();
+        named.retain(|record| seen.insert(record.clone()));
+        Ok(named)
+    }
+
+    /// Accepts a deletion: once this returns it survives any crash. The records must be those of [`resolve`](Self::resolve).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; then nothing was accepted.
+    pub fn accept(&mut self, records: &[RecordId], subjects: &[SubjectId]) -> Result<(), StoreError> {
+        let mut manifest = self.manifest.clone();
+        manifest.epoch += 1;
+        for record in records {
+            let tombstone = self.record_tombstone(record);
+            manifest.pending.push(tombstone);
+            manifest.deleted_records.push(tombstone);
+        }
+        // A subject whose last record goes is gone too, whether it was named or not.
+        let named: HashSet<&RecordId> = records.iter().collect();
+        let emptied = records
+            .iter()
+            .filter_map(|record| self.index.subject(record.as_str()))
+            .filter(|subject| self.index.of_subject(subject.as_str()).iter().all(|record| named.contains(record)));
+        let gone: BTreeSet<&SubjectId> = subjects.iter().chain(emptied).collect();
+        manifest.deleted_subjects.extend(gone.into_iter().map(|subject| self.subject_tombstone(subject)));
+        manifest.write(&self.path.join(MANIFEST))?;
+        self.manifest = manifest;
+        for record in records {
+            self.index.remove(record.as_str());
+        }
+        Ok(())
+    }
+
+    /// Erases what was accepted: rewrites the slices without the records, and removes every stage whose lineage held one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; then the deletion stays pending and is erased when the store is opened again.
+    pub fn erase_pending(&mut self) -> Result<Erasure, StoreError> {
+        let pending: HashSet<Digest> = self.manifest.pending.iter().copied().collect();
+        let mut erasure = Erasure::default();
+        let mut manifest = self.manifest.clone();
+        for address in manifest.settings.shape.addresses() {
+            let digest = &mut manifest.slices[address.shard.index()][address.slice.index()];
+            let path = self.slice_path(address);
+            if digest.is_none() || !path.is_file() {
+                *digest = None;
+                continue;
+            }
+            let (gone, left): (SliceRecords, SliceRecords) = digested(slice_file::read(&path)?, &self.secret)
+                .into_iter()
+                .partition(|(_, record)| pending.contains(&self.record_tombstone(&record.id)));
+            if !gone.is_empty() {
+                let records: Vec<Record> = left.iter().map(|(_, record)| record.clone()).collect();
+                if records.is_empty() {
+                    remove(&path)?
+                } else {
+                    slice_file::write(&path, &records)?
+                }
+                erasure.slices.push(address);
+                erasure.records.extend(gone.into_iter().map(|(digest, _)| digest));
+            }
+            *digest = (!left.is_empty()).then(|| slice_digest(&self.secret, left.iter().map(|(digest, _)| *digest)));
+        }
+        sync_folder(&self.path.join(RECORDS))?;
+        self.plan = manifest.plan()?;
+        erasure.stages = self.remove_dead_stages()?;
+        manifest.pending.clear();
+        manifest.write(&self.path.join(MANIFEST))?;
+        self.manifest = manifest;
+        Ok(erasure)
+    }
+
+    fn remove_dead_stages(&self) -> Result<Vec<StageKey>, StoreError> {
+        let dead: Vec<StageKey> = self.stages()?.into_iter().filter(|key| self.plan.stage(key).is_none()).collect();
+        for key in &dead {
+            remove(&self.stage_path(key))?;
+        }
+        sync_folder(&self.path.join(STAGES))?;
+        Ok(dead)
+    }
+
+    fn remove_unfinished(&self) -> Result<(), StoreError> {
+        for folder in [self.path.clone(), self.path.join(RECORDS), self.path.join(STAGES)] {
+            for name in names(&folder)?.into_iter().filter(|name| name.starts_with(TEMPORARY)) {
+                remove(&folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record_tombstone(&self, record: &RecordId) -> Digest {
+        DigestBuilder::keyed(&self.secret, "deleted record").bytes(record.as_str().as_bytes()).finish()
+    }
+
+    fn subject_tombstone(&self, subject: &SubjectId) -> Digest {
+        DigestBuilder::keyed(&self.secret, "deleted subject").bytes(subject.as_str().as_bytes()).finish()
+    }
+
+    fn slice_path(&self, address: SliceAddress) -> PathBuf {
+        slice_path(&self.path, address)
+    }
+
+    fn stage_path(&self, key: &StageKey) -> PathBuf {
+        self.path.join(STAGES).join(format!("{key}{STAGE_ENDING}"))
+    }
+}
+
+fn slice_path(store: &Path, address: SliceAddress) -> PathBuf {
+    store.join(RECORDS).join(format!("{}-{}.bin", address.shard, address.slice))
+}
+
+/// Writes all files of a new store into an empty folder.
+fn fill(
+    folder: &Path,
+    secret: &StoreSecret,
+    settings: StoreSettings,
+    partitioner: &dyn Partitioner,
+    records: &[Record],
+) -> Result<(), StoreError> {
+    let places = place_records(records, partitioner, settings.shape, secret)?;
+    for name in [RECORDS, STAGES] {
+        let path = folder.join(name);
+        fs::create_dir(&path).map_err(StoreError::io("make", &path))?;
+    }
+    write_atomically(&folder.join(SECRET), format!("{}\n", Digest::from_bytes(*secret.as_bytes())).as_bytes())?;
+    let mut slices = vec![vec![None; settings.shape.slices as usize]; settings.shape.shards as usize];
+    let mut by_slice: std::collections::BTreeMap<SliceAddress, Vec<Record>> = std::collections::BTreeMap::new();
+    for (record, place) in records.iter().zip(places) {
+        by_slice.entry(place).or_default().push(record.clone());
+    }
+    for (address, records) in by_slice {
+        let records = digested(records, secret);
+        let digest = slice_digest(secret, records.iter().map(|(digest, _)| *digest));
+        slices[address.shard.index()][address.slice.index()] = Some(digest);
+        let records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
+        slice_file::write(&slice_path(folder, address), &records)?;
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        settings,
+        slices,
+        epoch: 0,
+        deleted_records: Vec::new(),
+        deleted_subjects: Vec::new(),
+        pending: Vec::new(),
+    };
+    manifest.plan()?;
+    manifest.write(&folder.join(MANIFEST))
+}
+
+fn digested(records: Vec<Record>, secret: &StoreSecret) -> SliceRecords {
+    let mut records: SliceRecords = records.into_iter().map(|record| (record.digest(secret), record)).collect();
+    records.sort_by_key(|(digest, _)| *digest);
+    records
+}
+
+fn random_secret() -> Result<StoreSecret, StoreError> {
+    let mut bytes = [0; 32];
+    let failed = |error: rand::rngs::SysError| std::io::Error::other(error.to_string());
+    SysRng.try_fill_bytes(&mut bytes).map_err(failed).map_err(StoreError::io("draw random bytes for", SECRET))?;
+    Ok(StoreSecret::from_bytes(bytes))
+}
+
+fn read_secret(path: &Path) -> Result<StoreSecret, StoreError> {
+    let text = fs::read_to_string(path).map_err(StoreError::io("read", path))?;
+    let damaged = |_| StoreError::Damaged { path: path.into(), problem: "it is not 64 hexadecimal digits".into() };
+    Ok(StoreSecret::from_bytes(*text.trim().parse::<Digest>().map_err(damaged)?.as_bytes()))
+}

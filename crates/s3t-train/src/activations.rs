@@ -1,0 +1,118 @@
+//! Remembered outputs of the frozen blocks.
+//!
+//! # Proof note
+//!
+//! *Before*: an entry for (record, block) is the input of that block for that record in the base model: a function of the
+//! base model and the record alone. *After*: whether an entry is found or computed again changes no bit of what is
+//! trained. *Why*: a chunk always has the same number of rows (short ones are filled up), and each record's rows go
+//! through the blocks independently of the others', so an entry depends neither on which records were asked for together
+//! nor on how many. A law in the tests holds the backend to that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use s3t_backends::{Backbone, Hidden};
+use s3t_core::{Digest, Record};
+use s3t_peft::Adapters;
+use s3t_peft::tensors::to_host;
+
+use crate::StageRecord;
+
+/// Records that go through the frozen blocks together.
+const CHUNK: usize = 32;
+
+/// The inputs of some blocks for some records, in memory up to a limit and computed again beyond it.
+pub struct ActivationCache {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: usize,
+    /// By record, then by block: a deletion finds all entries of a record at once.
+    entries: HashMap<Digest, Vec<(usize, Arc<[f32]>)>>,
+}
+
+impl ActivationCache {
+    /// A cache of at most `limit` bytes of activations.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default() }
+    }
+
+    /// Bytes of activations held.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Drops all entries of a record.
+    pub fn forget(&self, record: &Digest) {
+        let mut state = self.lock();
+        if let Some(entries) = state.entries.remove(record) {
+            state.bytes -= entries.iter().map(|(_, values)| size_of_val(&**values)).sum::<usize>();
+        }
+    }
+
+    /// The input of block `block` in the base model for each record, `[records, tokens, hidden]`.
+    pub(crate) fn inputs(
+        &self,
+        backbone: &dyn Backbone,
+        device: &Device,
+        records: &[&StageRecord],
+        block: usize,
+    ) -> Hidden {
+        let mut found: Vec<Option<Arc<[f32]>>> = records.iter().map(|record| self.get(&record.digest, block)).collect();
+        let missing: Vec<usize> = (0..records.len()).filter(|index| found[*index].is_none()).collect();
+        for chunk in missing.chunks(CHUNK) {
+            let of_chunk: Vec<&Record> = chunk.iter().map(|index| &*records[*index].record).collect();
+            for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, block)) {
+                self.insert(records[*index].digest, block, &values);
+                found[*index] = Some(values);
+            }
+        }
+        let (tokens, hidden) = (backbone.tokens(), backbone.hidden());
+        let mut values = Vec::with_capacity(records.len() * tokens * hidden);
+        for entry in found.into_iter().flatten() {
+            values.extend_from_slice(&entry);
+        }
+        Tensor::from_data(TensorData::new(values, [records.len(), tokens, hidden]), device)
+    }
+
+    fn get(&self, record: &Digest, block: usize) -> Option<Arc<[f32]>> {
+        let state = self.lock();
+        let entries = state.entries.get(record)?;
+        entries.iter().find(|(other, _)| *other == block).map(|(_, values)| Arc::clone(values))
+    }
+
+    fn insert(&self, record: Digest, block: usize, values: &Arc<[f32]>) {
+        let bytes = size_of_val(&**values);
+        let mut state = self.lock();
+        if state.bytes + bytes > self.limit {
+            return;
+        }
+        let entries = state.entries.entry(record).or_default();
+        // Two jobs may have computed the same entry side by side; both found the same bits.
+        if entries.iter().all(|(other, _)| *other != block) {
+            entries.push((block, Arc::clone(values)));
+            state.bytes += bytes;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Entries are added whole, so a panic elsewhere leaves no half of one behind.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The input of block `block` for each record, computed in one chunk of a fixed number of rows.
+fn compute(backbone: &dyn Backbone, records: &[&Record], block: usize) -> Vec<Arc<[f32]>> {
+    let mut filled = records.to_vec();
+    if let Some(first) = records.first() {
+        filled.resize(CHUNK, first);
+    }
+    let hidden = backbone.run(backbone.embed(&filled), 0..block, &Adapters::none());
+    let values = to_host(hidden);
+    let size = backbone.tokens() * backbone.hidden();
+    values.chunks_exact(size).take(records.len()).map(Arc::from).collect()
+}

@@ -1,0 +1,150 @@
+//! Training settings: part of every stage's lineage.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// How the learning rate falls after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// It stays.
+    Constant,
+    /// In a straight line to zero.
+    #[default]
+    Linear,
+    /// Along half a cosine to zero.
+    Cosine,
+}
+
+/// How a stage is trained: AdamW, its state fresh in every stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// Passes over the records of a stage.
+    pub epochs: usize,
+    /// Records in a step.
+    pub batch_size: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// The share of the steps in which the learning rate rises from zero, 0 to 1.
+    pub warmup: f64,
+    /// How the learning rate falls after that: `constant`, `linear` or `cosine`.
+    pub decay: Decay,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Decay of the first moment, 0 to below 1.
+    pub beta1: f64,
+    /// Decay of the second moment, 0 to below 1.
+    pub beta2: f64,
+    /// What is added to the square root of the second moment.
+    pub epsilon: f64,
+    /// Changes every random number of training.
+    pub seed: u64,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 3,
+            batch_size: 32,
+            learning_rate: 2e-3,
+            warmup: 0.1,
+            decay: Decay::Linear,
+            weight_decay: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            seed: 0,
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::InvalidField`] for the first that cannot be used.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let refuse = |field, problem: String| Err(TrainError::InvalidField { field, problem });
+        for (field, value) in [("epochs", self.epochs), ("batch_size", self.batch_size)] {
+            if value == 0 {
+                return refuse(field, "is 0; use at least 1".into());
+            }
+        }
+        for (field, value) in [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)] {
+            if !value.is_finite() || value <= 0.0 {
+                return refuse(field, format!("is {value}; use a number above 0"));
+            }
+        }
+        for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return refuse(field, format!("is {value}; use a number from 0 to below 1"));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.warmup) {
+            return refuse("warmup", format!("is {}; use a share of the steps from 0 to 1", self.warmup));
+        }
+        if !self.weight_decay.is_finite() || self.weight_decay < 0.0 {
+            return refuse("weight_decay", format!("is {}; use 0 or more", self.weight_decay));
+        }
+        Ok(())
+    }
+
+    /// The number of steps of a stage with this many records.
+    pub fn steps(&self, records: usize) -> usize {
+        self.epochs * records.div_ceil(self.batch_size)
+    }
+
+    /// The learning rate of step `step` of `steps`, from 0.
+    pub fn learning_rate_at(&self, step: usize, steps: usize) -> f64 {
+        let warmup = (self.warmup * steps as f64).ceil();
+        let (step, steps) = (step as f64, steps as f64);
+        if step < warmup {
+            return self.learning_rate * (step + 1.0) / warmup;
+        }
+        let progress = if steps > warmup { (step - warmup) / (steps - warmup) } else { 1.0 };
+        self.learning_rate
+            * match self.decay {
+                Decay::Constant => 1.0,
+                Decay::Linear => 1.0 - progress,
+                Decay::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * progress).cos()),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learning_rate_rises_then_falls() {
+        let config = TrainingConfig { learning_rate: 1.0, warmup: 0.2, ..TrainingConfig::default() };
+        let rates: Vec<f64> = (0..10).map(|step| config.learning_rate_at(step, 10)).collect();
+        assert_eq!(rates[..3], [0.5, 1.0, 1.0]);
+        assert!(rates[2..].windows(2).all(|pair| pair[0] > pair[1]) && rates[9] > 0.0, "{rates:?}");
+        let constant = TrainingConfig { decay: Decay::Constant, warmup: 0.0, ..config.clone() };
+        assert_eq!(constant.learning_rate_at(9, 10), 1.0);
+        let cosine = TrainingConfig { decay: Decay::Cosine, warmup: 0.0, ..config };
+        assert!((cosine.learning_rate_at(5, 10) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn impossible_settings_are_refused() {
+        let default = TrainingConfig::default;
+        for (config, field) in [
+            (TrainingConfig { epochs: 0, ..default() }, "epochs"),
+            (TrainingConfig { batch_size: 0, ..default() }, "batch_size"),
+            (TrainingConfig { learning_rate: 0.0, ..default() }, "learning_rate"),
+            (TrainingConfig { learning_rate: f64::NAN, ..default() }, "learning_rate"),
+            (TrainingConfig { warmup: 1.5, ..default() }, "warmup"),
+            (TrainingConfig { beta2: 1.0, ..default() }, "beta2"),
+            (TrainingConfig { weight_decay: -1.0, ..default() }, "weight_decay"),
+        ] {
+            assert!(config.check().unwrap_err().to_string().starts_with(&format!("`{field}` is ")));
+        }
+        default().check().unwrap();
+    }
+}

@@ -1,0 +1,78 @@
+use s3t_backends::BackendError;
+use s3t_core::{BlockRange, StageKey};
+use s3t_peft::PeftError;
+
+/// Everything that can go wrong while a stage is trained.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A training setting that cannot be used.
+    #[error("`{field}` {problem}")]
+    InvalidField {
+        /// The field, as it is written in a pipeline file.
+        field: &'static str,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A lineage whose settings cannot be read back.
+    #[error("stage {key}: its lineage cannot be read: {problem}; it was written by another version of this program")]
+    Lineage {
+        /// The stage.
+        key: StageKey,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A stage without records.
+    #[error("stage {0} has no records to train on; use fewer slices or more data")]
+    NoRecords(StageKey),
+    /// A loss that is not a number.
+    #[error("stage {key}: the loss is {loss} in step {step}; lower `learning_rate` or raise `warmup`")]
+    Diverged {
+        /// The stage.
+        key: StageKey,
+        /// The step, from 1.
+        step: usize,
+        /// The loss.
+        loss: f32,
+    },
+    /// A parameter with a value that is not finite.
+    #[error("stage {key}: parameter `{tensor}` is not finite after training; lower `learning_rate`")]
+    NotFinite {
+        /// The stage.
+        key: StageKey,
+        /// The parameter.
+        tensor: String,
+    },
+    /// Parameters that training did not change.
+    #[error("stage {key}: no parameter of `{part}` moved in training; raise `learning_rate` or `epochs`")]
+    NotMoved {
+        /// The stage.
+        key: StageKey,
+        /// A block (`blocks.4`) or `head`.
+        part: String,
+    },
+    /// A stage with tensors outside its own layer group.
+    #[error(
+        "stage {key} holds `{tensor}`, but its group is the blocks {group}; a stage holds its group and its head only"
+    )]
+    Isolation {
+        /// The stage.
+        key: StageKey,
+        /// The tensor that does not belong.
+        tensor: String,
+        /// The stage's group.
+        group: BlockRange,
+    },
+    /// The caller asked to stop.
+    #[error("stopped before stage {0} was finished; finished stages are kept, run the same command to go on")]
+    Interrupted(StageKey),
+    /// A PEFT method that failed.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
+    /// A model or device that failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The machine would not start a thread.
+    #[error("cannot start a thread: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}

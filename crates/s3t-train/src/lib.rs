@@ -1,0 +1,19 @@
+//! Training of one stage.
+//!
+//! A [`StageJob`] holds a stage's lineage, the records that the lineage names, and the tensors of the stages before it.
+//! [`StageTrainer`] turns it into the stage's tensors. It sees nothing else: no store, no other stage, no clock, no
+//! configuration beside the lineage, no random state beside the seed that is derived from the lineage's key.
+
+mod activations;
+mod config;
+mod error;
+mod job;
+mod model;
+mod trainer;
+
+pub use activations::ActivationCache;
+pub use config::{Decay, TrainingConfig};
+pub use error::TrainError;
+pub use job::{Silent, StageBuilder, StageJob, StageProgress, StageRecord, Step};
+pub use model::{HEAD_BIAS, HEAD_WEIGHT, StageModel, check_isolation, one_thread};
+pub use trainer::StageTrainer;

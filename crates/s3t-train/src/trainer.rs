@@ -1,0 +1,215 @@
+//! The training loop.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use burn::optim::{AdamW, AdamWConfig, Optimizer};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use s3t_backends::Backbone;
+use s3t_core::{Digest, Lineage, StageKey};
+use s3t_peft::tensors::to_host;
+use s3t_peft::{HostTensor, Init, NamedTensors, ParameterSpec, PeftMethod, parameter_name};
+
+use crate::model::{HEAD_BIAS, HEAD_WEIGHT, StageModel, check_isolation, one_thread, read_method};
+use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, TrainingConfig};
+
+/// The standard deviation of the head's starting weights, as in BERT and ViT.
+const HEAD_STD: f64 = 0.02;
+
+/// Trains stages in this process.
+///
+/// # Proof note
+///
+/// *Before*: a job whose records are those that its lineage names. *After*: the tensors are a function of the job, bit
+/// for bit, whatever else runs. *Why*: parameters, batch order and every other random number come from one generator that
+/// is seeded from the lineage's key; tensor operations run on one thread in program order; the frozen inputs are functions
+/// of base model and record (see [`ActivationCache`]); the optimiser's state starts fresh; nothing else is read.
+pub struct StageTrainer {
+    backbone: Arc<dyn Backbone>,
+    device: Device,
+    activations: ActivationCache,
+}
+
+impl StageTrainer {
+    /// A trainer that remembers at most `memory_limit` bytes of activations.
+    pub fn new(backbone: Arc<dyn Backbone>, device: Device, memory_limit: usize) -> Self {
+        Self { backbone, device, activations: ActivationCache::new(memory_limit) }
+    }
+
+    /// The remembered activations.
+    pub fn activations(&self) -> &ActivationCache {
+        &self.activations
+    }
+
+    fn train(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+        let lineage = &job.lineage;
+        let key = lineage.key();
+        if job.records.is_empty() {
+            return Err(TrainError::NoRecords(key));
+        }
+        let config = read_config(lineage)?;
+        let method = read_method(lineage)?;
+        let mut rng = ChaCha8Rng::from_seed(key.seed());
+        let initial = self.initial(lineage, &*method, &mut rng);
+        let mut parameters = Parameters::new(&initial, &config, &self.device);
+        let ancestors: BTreeMap<String, Tensor<1>> =
+            job.ancestors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(&self.device))).collect();
+
+        let steps = config.steps(job.records.len());
+        let mut order: Vec<usize> = (0..job.records.len()).collect();
+        let mut done = 0;
+        for _ in 0..config.epochs {
+            order.shuffle(&mut rng);
+            for batch in order.chunks(config.batch_size) {
+                let records: Vec<&StageRecord> = batch.iter().map(|index| &job.records[*index]).collect();
+                let loss = {
+                    let tensors = parameters.tracked(&ancestors);
+                    let model = StageModel::bind(&*self.backbone, &*method, lineage, &tensors)?;
+                    let inputs = self.activations.inputs(&*self.backbone, &self.device, &records, model.start());
+                    let loss = cross_entropy(model.logits(&*self.backbone, inputs), &records, &self.device);
+                    parameters.update(&loss, &tensors, config.learning_rate_at(done, steps));
+                    to_host(loss)[0]
+                };
+                done += 1;
+                if !loss.is_finite() {
+                    return Err(TrainError::Diverged { key, step: done, loss });
+                }
+                if let ControlFlow::Break(()) = progress.step(Step { done, steps, records: records.len(), loss }) {
+                    return Err(TrainError::Interrupted(key));
+                }
+            }
+        }
+        let trained = parameters.into_host(&initial);
+        check_trained(key, &initial, &trained)?;
+        check_isolation(lineage, &trained)?;
+        Ok(trained)
+    }
+
+    /// The stage's parameters as they start: its group's adapters block by block, then the head.
+    fn initial(&self, lineage: &Lineage, method: &dyn PeftMethod, rng: &mut ChaCha8Rng) -> NamedTensors {
+        let specs = method.parameters(&self.backbone.block_shape());
+        let (classes, hidden) = (lineage.recipe.classes, self.backbone.hidden());
+        let head = [
+            ParameterSpec::new(HEAD_WEIGHT, [classes, hidden], Init::Normal { std: HEAD_STD }),
+            ParameterSpec::new(HEAD_BIAS, [classes], Init::Zeros),
+        ];
+        let mut tensors = NamedTensors::new();
+        for block in lineage.trained().range() {
+            for spec in &specs {
+                tensors.insert(parameter_name(block, &spec.name), start(spec, rng));
+            }
+        }
+        for spec in &head {
+            tensors.insert(spec.name.clone(), start(spec, rng));
+        }
+        tensors
+    }
+}
+
+impl StageBuilder for StageTrainer {
+    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+        one_thread(|| self.train(job, progress))?
+    }
+
+    fn forget(&self, record: &Digest) {
+        self.activations.forget(record);
+    }
+}
+
+/// The trained parameters on the device with their optimiser state.
+struct Parameters {
+    optimizer: AdamW,
+    values: BTreeMap<String, (Tensor<1>, Option<<AdamW as Optimizer>::State<1>>)>,
+}
+
+impl Parameters {
+    fn new(initial: &NamedTensors, config: &TrainingConfig, device: &Device) -> Self {
+        let optimizer = AdamWConfig::new()
+            .with_beta_1(config.beta1 as f32)
+            .with_beta_2(config.beta2 as f32)
+            .with_epsilon(config.epsilon as f32)
+            .with_weight_decay(config.weight_decay as f32)
+            .build();
+        let values = initial.iter().map(|(name, tensor)| (name.clone(), (tensor.to_device(device), None))).collect();
+        Self { optimizer, values }
+    }
+
+    /// The parameters tracked for gradients, and the frozen ones of the stages before.
+    fn tracked(&self, ancestors: &BTreeMap<String, Tensor<1>>) -> BTreeMap<String, Tensor<1>> {
+        let mut tensors = ancestors.clone();
+        for (name, (value, _)) in &self.values {
+            // The head of an earlier stage, if it came along, is replaced here: a head belongs to its own stage.
+            tensors.insert(name.clone(), value.clone().autodiff().require_grad());
+        }
+        tensors
+    }
+
+    fn update(&mut self, loss: &Tensor<1>, tracked: &BTreeMap<String, Tensor<1>>, learning_rate: f64) {
+        let mut gradients = loss.backward();
+        for (name, (value, state)) in &mut self.values {
+            let Some(gradient) = tracked.get(name).and_then(|tensor| tensor.grad_remove(&mut gradients)) else {
+                continue;
+            };
+            let (updated, next) = self.optimizer.step(learning_rate, value.clone(), gradient, state.take());
+            *value = updated;
+            *state = next;
+        }
+    }
+
+    fn into_host(self, initial: &NamedTensors) -> NamedTensors {
+        let host = |(name, (value, _)): (String, (Tensor<1>, _))| {
+            let shape = initial.get(&name).map(|tensor| tensor.shape.clone()).unwrap_or_default();
+            let values = to_host(value);
+            (name, HostTensor { shape, values })
+        };
+        self.values.into_iter().map(host).collect()
+    }
+}
+
+fn read_config(lineage: &Lineage) -> Result<TrainingConfig, TrainError> {
+    let config: TrainingConfig = serde_json::from_value(lineage.recipe.training.clone())
+        .map_err(|error| TrainError::Lineage { key: lineage.key(), problem: error.to_string() })?;
+    config.check()?;
+    Ok(config)
+}
+
+/// The mean negative log likelihood of the records' labels.
+fn cross_entropy(logits: Tensor<2>, records: &[&StageRecord], device: &Device) -> Tensor<1> {
+    let labels: Vec<i64> = records.iter().map(|record| i64::from(record.record.label)).collect();
+    let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [records.len(), 1]), device);
+    activation::log_softmax(logits, 1).gather(1, labels).mean().neg()
+}
+
+fn start(spec: &ParameterSpec, rng: &mut impl Rng) -> HostTensor {
+    let mut draw = || match spec.init {
+        Init::Zeros => 0.0,
+        Init::Ones => 1.0,
+        Init::Uniform { bound } => bound * (2.0 * rng.random::<f64>() - 1.0),
+        Init::Normal { std } => std * rng.sample::<f64, _>(StandardNormal),
+    };
+    HostTensor { shape: spec.shape.clone(), values: (0..spec.len()).map(|_| draw() as f32).collect() }
+}
+
+/// After a stage every value is finite, and the head and each block of the group moved.
+fn check_trained(key: StageKey, initial: &NamedTensors, trained: &NamedTensors) -> Result<(), TrainError> {
+    if let Some((name, _)) = trained.iter().find(|(_, tensor)| tensor.values.iter().any(|value| !value.is_finite())) {
+        return Err(TrainError::NotFinite { key, tensor: name.clone() });
+    }
+    let mut moved: BTreeMap<String, bool> = BTreeMap::new();
+    for (name, tensor) in trained {
+        let part = match name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()) {
+            Some(block) => format!("blocks.{block}"),
+            None => "head".to_owned(),
+        };
+        *moved.entry(part).or_default() |= initial.get(name) != Some(tensor);
+    }
+    match moved.into_iter().find(|(_, moved)| !moved) {
+        Some((part, _)) => Err(TrainError::NotMoved { key, part }),
+        None => Ok(()),
+    }
+}

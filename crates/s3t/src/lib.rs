@@ -1,0 +1,35 @@
+//! Exact machine unlearning.
+//!
+//! A company fine-tunes a public model on its users' data; a user asks to be forgotten; the part of the model that ever saw
+//! that record is switched off at once and erased, the service keeps answering, and anyone can check, bit for bit, that
+//! what still answers is what would have been trained without it.
+//!
+//! This crate puts the others together and links the plugins that come with the project. Start with the [`prelude`], and
+//! with `examples/library` in the repository.
+
+pub use s3t_backends as backends;
+pub use s3t_core as core;
+pub use s3t_data as data;
+pub use s3t_engine as engine;
+pub use s3t_eval as eval;
+pub use s3t_peft as peft;
+pub use s3t_store as store;
+pub use s3t_train as train;
+
+/// The plugins that come with the project. Linking this crate registers them.
+pub mod plugins {
+    pub use s3t_baseline_sequences as baseline_sequences;
+    pub use s3t_lora as lora;
+}
+
+/// What most programs need.
+pub mod prelude {
+    pub use s3t_core::partition::{Contiguous, KeyedHash};
+    pub use s3t_core::sequence::{Cyclic, Single};
+    pub use s3t_core::{PartitionShape, Payload, Prior, Record, RecordId, ShardId, SubjectId};
+    pub use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source};
+    pub use s3t_engine::{EngineError, Observer, Pipeline, Quiet, System, VerifyScope};
+    pub use s3t_eval::evaluate;
+    pub use s3t_lora::Lora;
+    pub use s3t_train::TrainingConfig;
+}

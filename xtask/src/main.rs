@@ -1,0 +1,27 @@
+//! Tasks of the repository, run as `cargo xtask NAME`.
+#![allow(clippy::print_stdout, reason = "a command-line program")]
+
+mod fashion;
+mod pretrain;
+mod tidy;
+
+use clap::Parser;
+
+/// Tasks of the repository.
+#[derive(Parser)]
+enum Task {
+    /// Pre-trains the bundled ViT backbone on MNIST.
+    Pretrain(pretrain::Pretrain),
+    /// Makes the bundled Fashion-MNIST subset.
+    Fashion(fashion::Fashion),
+    /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
+    Tidy,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    match Task::parse() {
+        Task::Pretrain(task) => task.run(),
+        Task::Fashion(task) => task.run(),
+        Task::Tidy => tidy::run(),
+    }
+}
