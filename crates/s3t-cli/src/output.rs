@@ -66,7 +66,7 @@ impl Output {
 /// Prints a table; the columns after the first `left` are aligned right.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, left: usize) {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     for row in rows {
         table.add_row(row);
     }
