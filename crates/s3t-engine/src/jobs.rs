@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use s3t_core::{ShardId, SliceAddress, SliceId, StageKey};
 use s3t_peft::NamedTensors;
 use s3t_store::Store;
-use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, one_thread};
+use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, check_isolation, one_thread};
 
 use crate::EngineError;
 
@@ -117,6 +117,8 @@ pub(crate) fn build(
         let (job, label) = make_job(store, &queue, stages, key)?;
         observer.stage_started(&label, job.records.len());
         let tensors = builder.build(&job, &Watch { queue: &queue, observer, label: &label })?;
+        // A builder is a plugin: whatever it trained, a stage holds its own layer group and head only.
+        check_isolation(&job.lineage, &tensors)?;
         stages.built(&job, &tensors)?;
         observer.stage_finished(&label);
         Ok(tensors)

@@ -1,0 +1,305 @@
+//! The law of the project: what survives a deletion is, bit for bit, what would be there had the record never been there.
+
+mod world;
+
+use proptest::prelude::*;
+use s3t_core::{Record, RecordId, SubjectId};
+use s3t_engine::Quiet;
+use s3t_testkit::toy_records;
+use world::{Case, Order, Plant, World, check_subset, garbage, honest};
+
+fn cases() -> impl Strategy<Value = Case> {
+    let orders = prop_oneof![Just(Order::Single), Just(Order::Cyclic), Just(Order::Random)];
+    (1u32..=3, 1u32..=3, 1usize..=3, 0usize..=2, orders, any::<bool>(), 1usize..=2, 0u64..200).prop_map(
+        |(shards, slices, budget, extra_blocks, order, contiguous, jobs, seed)| {
+            let budget = match order {
+                Order::Single => 1,
+                Order::Cyclic => budget.min(slices as usize),
+                Order::Random => budget.min((1..=slices as usize).product()),
+            };
+            Case { shards, slices, budget, extra_blocks, order, contiguous, jobs, seed }
+        },
+    )
+}
+
+/// A deletion: a record with its whole subject, or the record alone.
+#[derive(Debug, Clone)]
+struct Request {
+    which: usize,
+    subject: bool,
+    repair_after: bool,
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request>> {
+    let request = (0usize..1000, any::<bool>(), prop::bool::weighted(0.3));
+    let request = request.prop_map(|(which, subject, repair_after)| Request { which, subject, repair_after });
+    proptest::collection::vec(request, 1..4)
+}
+
+/// The records of a case; with a contiguous partition nobody has a subject, because the place of a subject is that of its
+/// first row, which is an input there.
+fn records_of(case: &Case) -> Vec<Record> {
+    toy_records(40, if case.contiguous { 0 } else { 8 }, case.seed)
+}
+
+/// What each request names, given what was deleted before it.
+fn named(records: &[Record], requests: &[Request]) -> Vec<(Vec<RecordId>, Vec<SubjectId>, bool)> {
+    let mut left: Vec<&Record> = records.iter().collect();
+    let mut named = Vec::new();
+    for request in requests {
+        let record = left[request.which % left.len()];
+        match record.subject.as_ref().filter(|_| request.subject) {
+            Some(subject) => {
+                left.retain(|other| other.subject.as_ref() != Some(subject));
+                named.push((vec![], vec![subject.clone()], request.repair_after));
+            }
+            None => {
+                left.retain(|other| other.id != record.id);
+                named.push((vec![record.id.clone()], vec![], request.repair_after));
+            }
+        }
+    }
+    named
+}
+
+/// Trains, deletes, and compares with the worlds in which the deleted records were other records, or never there.
+fn check_law(case: &Case, requests: &[Request], plant: &Plant<'_>) -> Result<(), String> {
+    let records = records_of(case);
+    let named = named(&records, requests);
+    let gone = |record: &Record| {
+        named.iter().any(|(ids, subjects, _)| {
+            ids.contains(&record.id) || record.subject.as_ref().is_some_and(|subject| subjects.contains(subject))
+        })
+    };
+    let without: Vec<Record> = records.iter().filter(|record| !gone(record)).cloned().collect();
+    let replaced: Vec<Record> =
+        records.iter().map(|record| if gone(record) { garbage(record) } else { record.clone() }).collect();
+    let error = |error: s3t_engine::EngineError| error.to_string();
+
+    let delete_all = |world: &mut World| -> Result<(), String> {
+        for (ids, subjects, repair_after) in &named {
+            world.system.delete(ids, subjects).map_err(error)?;
+            if *repair_after {
+                world.system.train(&Quiet).map_err(error)?;
+            }
+        }
+        Ok(())
+    };
+    let mut with = World::trained(case, &records, plant).map_err(error)?;
+    let mut other = World::trained(case, &replaced, plant).map_err(error)?;
+    let never = World::trained(case, &without, plant).map_err(error)?;
+    delete_all(&mut with)?;
+    delete_all(&mut other)?;
+
+    // Survivors are stages of the world without, and the same whatever the deleted records were.
+    check_subset(&with.stages(), &never.stages())?;
+    check_subset(&with.stages(), &other.stages())?;
+    check_subset(&other.stages(), &with.stages())?;
+    if with.answers() != other.answers() {
+        return Err("answers depend on what the deleted records were".into());
+    }
+    // Closing and opening the store changes nothing.
+    let mut with = with.reopened();
+    if with.answers() != other.answers() {
+        return Err("answers changed when the store was opened again".into());
+    }
+    // After a repair nothing tells the world from one in which the records were never there.
+    let builder = plant(&with.system, &records);
+    with.system = with.system.with_builder(builder);
+    with.system.train(&Quiet).map_err(error)?;
+    check_subset(&with.stages(), &never.stages())?;
+    check_subset(&never.stages(), &with.stages())?;
+    if with.answers() != never.answers() {
+        return Err("answers after the repair differ from those of the world without".into());
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn survivors_are_what_would_be_there_without_the_record(case in cases(), requests in requests()) {
+        check_law(&case, &requests, &honest).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn stopping_and_going_on_changes_no_bit(case in cases(), pieces in 1usize..3) {
+        let records = records_of(&case);
+        let whole = World::trained(&case, &records, &honest).unwrap();
+        let in_pieces = World::trained_in_pieces(&case, &records, pieces);
+        check_subset(&whole.stages(), &in_pieces.stages()).map_err(TestCaseError::fail)?;
+        check_subset(&in_pieces.stages(), &whole.stages()).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(whole.answers(), in_pieces.answers());
+    }
+}
+
+#[test]
+fn the_number_of_jobs_changes_no_bit() {
+    let case = |jobs| Case {
+        shards: 2,
+        slices: 3,
+        budget: 3,
+        extra_blocks: 1,
+        order: Order::Cyclic,
+        contiguous: false,
+        jobs,
+        seed: 5,
+    };
+    let records = records_of(&case(1));
+    let one = World::trained(&case(1), &records, &honest).unwrap();
+    for jobs in [2, 4] {
+        let several = World::trained(&case(jobs), &records, &honest).unwrap();
+        check_subset(&one.stages(), &several.stages()).unwrap();
+        check_subset(&several.stages(), &one.stages()).unwrap();
+        assert_eq!(one.answers(), several.answers());
+    }
+}
+
+mod planted_leaks {
+    //! The law can fail: each mistake that is known to happen is planted, and must be caught.
+
+    use std::sync::Arc;
+
+    use s3t_core::{BlockRange, Payload};
+    use s3t_engine::System;
+    use s3t_peft::NamedTensors;
+    use s3t_train::{HEAD_BIAS, HEAD_WEIGHT, StageBuilder, StageJob, StageProgress, StageRecord, TrainError};
+
+    use super::*;
+
+    /// A trainer that changes the job before an honest one trains it, or the tensors after.
+    struct Leaky<F> {
+        honest: Arc<dyn StageBuilder>,
+        build: F,
+    }
+
+    impl<F> StageBuilder for Leaky<F>
+    where
+        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<NamedTensors, TrainError> + Send + Sync,
+    {
+        fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+            (self.build)(&*self.honest, job, progress)
+        }
+    }
+
+    fn leaky<F>(system: &System, build: F) -> Arc<dyn StageBuilder>
+    where
+        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<NamedTensors, TrainError>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Arc::new(Leaky { honest: Arc::clone(system.builder()), build })
+    }
+
+    #[track_caller]
+    fn check_caught(plant: &Plant<'_>, expected: &str) {
+        // Two slices and one request: a first stage survives, so there is something for the leak to show in.
+        let case = Case {
+            shards: 1,
+            slices: 2,
+            budget: 2,
+            extra_blocks: 0,
+            order: Order::Cyclic,
+            contiguous: true,
+            jobs: 1,
+            seed: 1,
+        };
+        let request = Request { which: 0, subject: false, repair_after: false };
+        check_law(&case, std::slice::from_ref(&request), &honest).unwrap();
+        let message = check_law(&case, &[request], plant).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn a_seed_from_the_number_of_records_is_caught() {
+        let plant = |system: &System, records: &[Record]| {
+            let count = records.len();
+            leaky(system, move |honest, job, progress| {
+                let mut job = job.clone();
+                job.lineage.recipe.training["seed"] = count.into();
+                honest.build(&job, progress)
+            })
+        };
+        check_caught(&plant, "tensor");
+    }
+
+    #[test]
+    fn normalisation_from_the_data_is_caught() {
+        let plant = |system: &System, records: &[Record]| {
+            let values = |record: &Record| match &record.payload {
+                Payload::Features(values) => values.clone(),
+                _ => unreachable!("toy records are features"),
+            };
+            let all: Vec<f32> = records.iter().flat_map(values).collect();
+            let mean = all.iter().sum::<f32>() / all.len() as f32;
+            leaky(system, move |honest, job, progress| {
+                let mut job = job.clone();
+                for StageRecord { record, digest } in &mut job.records {
+                    let shifted = values(record).iter().map(|value| value - mean).collect();
+                    *record = Arc::new(Record { payload: Payload::Features(shifted), ..(**record).clone() });
+                    // The remembered activations are by digest; these are other inputs.
+                    *digest = record.digest(&s3t_core::StoreSecret::from_bytes([0; 32]));
+                }
+                honest.build(&job, progress)
+            })
+        };
+        check_caught(&plant, "tensor");
+    }
+
+    #[test]
+    fn a_head_of_a_later_stage_is_caught() {
+        let plant = |system: &System, records: &[Record]| {
+            let secret = s3t_core::StoreSecret::from_bytes([0; 32]);
+            let all: Vec<StageRecord> = records
+                .iter()
+                .map(|record| StageRecord { digest: record.digest(&secret), record: Arc::new(record.clone()) })
+                .collect();
+            leaky(system, move |honest, job, progress| {
+                let mut tensors = honest.build(job, progress)?;
+                let later = honest.build(&StageJob { records: all.clone(), ..job.clone() }, progress)?;
+                for name in [HEAD_WEIGHT, HEAD_BIAS] {
+                    tensors.insert(name.to_owned(), later[name].clone());
+                }
+                Ok(tensors)
+            })
+        };
+        check_caught(&plant, "head.");
+    }
+
+    #[test]
+    fn layers_matched_by_substring_are_caught() {
+        // With 12 blocks in 12 groups, `blocks.1` as a substring is in `blocks.10` and `blocks.11` too.
+        let case = Case {
+            shards: 1,
+            slices: 12,
+            budget: 1,
+            extra_blocks: 0,
+            order: Order::Cyclic,
+            contiguous: true,
+            jobs: 1,
+            seed: 1,
+        };
+        let plant = |system: &System, _records: &[Record]| {
+            leaky(system, |honest, job, progress| {
+                let mut tensors = honest.build(job, progress)?;
+                let substring = format!("blocks.{}", job.lineage.trained().start);
+                for block in 0..12 {
+                    if !job.lineage.trained().contains(block) && format!("blocks.{block}").contains(&substring) {
+                        let mut wrong = job.clone();
+                        wrong.lineage.groups =
+                            vec![BlockRange { start: block, end: 12.min(block + 1) }; job.lineage.depth()];
+                        let of_block = honest.build(&wrong, progress)?;
+                        tensors.extend(of_block.into_iter().filter(|(name, _)| name.starts_with("blocks.")));
+                    }
+                }
+                Ok(tensors)
+            })
+        };
+        let records = toy_records(40, 0, 1);
+        World::trained(&case, &records, &honest).unwrap();
+        let message = World::trained(&case, &records, &plant).err().expect("the leak is caught").to_string();
+        assert!(message.contains("blocks.10") && message.contains("its group is the blocks 1"), "{message}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Worlds to compare: the same pipeline over different records, each with a store of its own and the same secret.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use s3t_baseline_sequences::Random;
+use s3t_core::partition::{Contiguous, KeyedHash};
+use s3t_core::sequence::{Cyclic, Single};
+use s3t_core::{PartitionShape, Payload, Record, StageKey, StoreSecret};
+use s3t_engine::{EngineError, Observer, Pipeline, StageLabel, System};
+use s3t_peft::NamedTensors;
+use s3t_peft::tensors::first_difference;
+use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
+use s3t_train::{StageBuilder, Step, TrainError};
+use tempfile::TempDir;
+
+/// What a law is tried on.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub shards: u32,
+    pub slices: u32,
+    pub budget: usize,
+    pub extra_blocks: usize,
+    pub order: Order,
+    pub contiguous: bool,
+    pub jobs: usize,
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Order {
+    Single,
+    Cyclic,
+    Random,
+}
+
+/// Wraps the trainer of a system, for planted mistakes; gets all records of the world.
+pub type Plant<'a> = dyn Fn(&System, &[Record]) -> Arc<dyn StageBuilder> + 'a;
+
+/// The trainer as it is.
+pub fn honest(system: &System, _records: &[Record]) -> Arc<dyn StageBuilder> {
+    Arc::clone(system.builder())
+}
+
+pub struct World {
+    folder: TempDir,
+    case: Case,
+    pub system: System,
+}
+
+impl World {
+    pub fn new(case: &Case, records: &[Record], plant: &Plant<'_>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_tiny_model(&folder.path().join("model"), case.slices as usize + case.extra_blocks).unwrap();
+        let pipeline = pipeline(case, folder.path().into());
+        let secret = StoreSecret::from_bytes([case.seed as u8; 32]);
+        let system = System::create(pipeline, records, Some(secret)).unwrap();
+        let builder = plant(&system, records);
+        Self { folder, case: case.clone(), system: system.with_builder(builder) }
+    }
+
+    pub fn trained(case: &Case, records: &[Record], plant: &Plant<'_>) -> Result<Self, EngineError> {
+        let mut world = Self::new(case, records, plant);
+        world.system.train(&s3t_engine::Quiet)?;
+        Ok(world)
+    }
+
+    /// Drops the system and opens its store again, as after a crash.
+    pub fn reopened(self) -> Self {
+        let Self { folder, case, system } = self;
+        drop(system);
+        let system = System::open(pipeline(&case, folder.path().into())).unwrap();
+        Self { folder, case, system }
+    }
+
+    /// Trains to the end with an interruption and a reopening after every `stages` stages.
+    pub fn trained_in_pieces(case: &Case, records: &[Record], stages: usize) -> Self {
+        let mut world = Self::new(case, records, &honest);
+        loop {
+            match world.system.train(&StopAfter(AtomicUsize::new(stages))) {
+                Ok(_) => return world,
+                Err(EngineError::Train(TrainError::Interrupted(_))) => world = world.reopened(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// All stages on disk.
+    pub fn stages(&self) -> BTreeMap<StageKey, NamedTensors> {
+        let store = self.system.store();
+        store.stages().unwrap().into_iter().map(|key| (key, store.stage(&key).unwrap().1)).collect()
+    }
+
+    /// The bits of every score for some held-out records; `None` if nothing can answer.
+    pub fn answers(&self) -> Option<Vec<Vec<u32>>> {
+        match self.system.predict(&toy_records(70, 0, 999)) {
+            Ok(predictions) => {
+                Some(predictions.iter().map(|p| p.scores.iter().map(|score| score.to_bits()).collect()).collect())
+            }
+            Err(EngineError::NothingServes) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Stops once a number of stages, at least one, is finished: every piece makes progress.
+struct StopAfter(AtomicUsize);
+
+impl Observer for StopAfter {
+    fn step(&self, _stage: &StageLabel, step: Step) -> ControlFlow<()> {
+        if step.done < step.steps && self.0.load(Ordering::Relaxed) == 0 {
+            return ControlFlow::Break(());
+        }
+        if step.done == step.steps {
+            let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn pipeline(case: &Case, folder: PathBuf) -> Pipeline {
+    let mut pipeline = tiny_pipeline(&folder.join("model"), &folder.join("store"));
+    pipeline.shape = PartitionShape { shards: case.shards, slices: case.slices };
+    pipeline.budget = case.budget;
+    pipeline.seed = case.seed;
+    pipeline.resources.jobs = case.jobs;
+    pipeline.strategy = match case.order {
+        Order::Single => Box::new(Single {}),
+        Order::Cyclic => Box::new(Cyclic {}),
+        Order::Random => Box::new(Random {}),
+    };
+    pipeline.partitioner =
+        if case.contiguous { Box::new(Contiguous { capacity: Some(40) }) } else { Box::new(KeyedHash {}) };
+    pipeline
+}
+
+/// The same record with other content.
+pub fn garbage(record: &Record) -> Record {
+    Record { payload: Payload::Features(vec![7.5; s3t_testkit::FEATURES]), label: 0, ..record.clone() }
+}
+
+/// Every stage of `part` is in `whole` with the same bits.
+pub fn check_subset(
+    part: &BTreeMap<StageKey, NamedTensors>,
+    whole: &BTreeMap<StageKey, NamedTensors>,
+) -> Result<(), String> {
+    for (key, tensors) in part {
+        let other = whole.get(key).ok_or_else(|| format!("stage {key} survives, but is not in the world without"))?;
+        if let Some(difference) = first_difference(tensors, other) {
+            return Err(format!("stage {key}: {difference}"));
+        }
+    }
+    Ok(())
+}

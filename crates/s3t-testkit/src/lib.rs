@@ -1,0 +1,88 @@
+//! A tiny model and toy records: the same code paths as in production, in milliseconds.
+
+use std::path::Path;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use s3t_backends::{BackendError, Preprocessing, VitConfig, random_vit_tensors, write_vit};
+use s3t_core::{Payload, Record, RecordId, SubjectId};
+use s3t_data::Labels;
+use s3t_engine::Pipeline;
+use s3t_lora::Lora;
+use s3t_train::TrainingConfig;
+
+/// The number of classes of the toy records.
+pub const CLASSES: usize = 3;
+
+/// The number of features of a toy record: a 4 x 4 grey image.
+pub const FEATURES: usize = 16;
+
+/// The shape of the tiny model: 5 tokens of width 8.
+pub fn tiny_config(blocks: usize) -> VitConfig {
+    VitConfig {
+        model_type: "vit".into(),
+        hidden_size: 8,
+        num_hidden_layers: blocks,
+        num_attention_heads: 2,
+        intermediate_size: 16,
+        hidden_act: "gelu".into(),
+        layer_norm_eps: 1e-6,
+        image_size: 4,
+        patch_size: 2,
+        num_channels: 1,
+        qkv_bias: true,
+    }
+}
+
+/// Writes a tiny ViT with random weights as a Hugging Face directory.
+///
+/// # Errors
+///
+/// [`BackendError::Write`].
+pub fn write_tiny_model(directory: &Path, blocks: usize) -> Result<(), BackendError> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let config = tiny_config(blocks);
+    let tensors = random_vit_tensors(&config, || 0.2 * rng.sample::<f32, _>(StandardNormal));
+    let preprocessing = Preprocessing { image_mean: vec![0.5], image_std: vec![0.5], ..Preprocessing::default() };
+    write_vit(directory, &config, &preprocessing, &tensors)
+}
+
+/// Toy records of features around one centre a class; every third has no subject, the others share `subjects` of them.
+///
+/// # Panics
+///
+/// Never: the ids are well formed.
+pub fn toy_records(count: u64, subjects: u64, seed: u64) -> Vec<Record> {
+    let record = |row: u64| {
+        // Each record from a generator of its own, so that leaving one out changes no other.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(row));
+        let label = (row % CLASSES as u64) as u32;
+        let value = |index: usize| {
+            let centre = if index % CLASSES == label as usize { 1.0 } else { -0.3 };
+            centre + 0.5 * rng.sample::<f32, _>(StandardNormal)
+        };
+        let owned = subjects > 0 && row % 3 != 0;
+        Record {
+            id: RecordId::new(format!("record-{row}")).expect("a well-formed id"),
+            subject: owned.then(|| SubjectId::new(format!("subject-{}", row % subjects)).expect("a well-formed id")),
+            label,
+            ordinal: row,
+            payload: Payload::Features((0..FEATURES).map(value).collect()),
+        }
+    };
+    (0..count).map(record).collect()
+}
+
+/// A pipeline for toy records on a tiny model: LoRA of rank 2, two epochs, a learning rate at which everything moves.
+///
+/// # Panics
+///
+/// Never: the labels are well formed.
+pub fn tiny_pipeline(model: &Path, store: &Path) -> Pipeline {
+    let labels = Labels::new((0..CLASSES).map(|class| format!("class-{class}")).collect()).expect("well-formed labels");
+    let peft = Lora { rank: 2, alpha: 4.0, ..Lora::default() };
+    let mut pipeline = Pipeline::new(model, store, labels, peft);
+    pipeline.training = TrainingConfig { epochs: 2, batch_size: 4, learning_rate: 1e-2, ..TrainingConfig::default() };
+    pipeline
+}
