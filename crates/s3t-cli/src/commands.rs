@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use s3t::core::budget::{PlanCost, deletion_rate};
 use s3t::core::registry::plugins;
-use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, SubjectId};
+use s3t::core::{Availability, Plan, PluginKind, Record, RecordId, Serving, SubjectId};
 use s3t::data::ImageFolderSource;
-use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, System, VerifyReport, VerifyScope};
+use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, System, VerifyReport, VerifyScope};
 use s3t::eval::{Baseline, Evaluation, evaluate};
 use s3t::prelude::{PartitionShape, ShardId};
 
@@ -45,7 +45,7 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
     output.heading("Plan");
-    show_plan(&system, output);
+    show_plan(system.pipeline(), system.store().plan(), &system.slice_sizes(), output);
 
     output.heading("Training");
     let started = Instant::now();
@@ -100,20 +100,11 @@ fn plan(path: &Path, output: &mut Output) -> Outcome {
     let pipeline = Pipeline::read(path)?;
     if pipeline.store.exists() {
         let system = System::open(pipeline)?;
-        show_plan(&system, output);
+        show_plan(system.pipeline(), system.store().plan(), &system.slice_sizes(), output);
         return Ok(0);
     }
-    // A plan needs the records' places, and so a store: one is made in a folder that goes away again.
-    let folder = std::env::temp_dir().join(format!("s3t-plan-{}", std::process::id()));
-    let mut pipeline = pipeline;
-    pipeline.store = folder.clone();
-    let system = System::open(pipeline);
-    let shown = system.map(|system| show_plan(&system, output));
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)
-            .map_err(|error| Failure::new(exit::FAILED, format!("cannot remove `{}`: {error}", folder.display())))?;
-    }
-    shown?;
+    let preview = Preview::new(&pipeline)?;
+    show_plan(&pipeline, &preview.plan, &preview.slice_sizes, output);
     Ok(0)
 }
 
@@ -342,22 +333,23 @@ fn ids<T>(
     Ok(lines.into_iter().map(check).collect::<Result<_, _>>().map_err(EngineError::from)?)
 }
 
-fn show_plan(system: &System, output: &mut Output) {
-    let plan = system.store().plan();
-    let sizes = system.slice_sizes();
-    let cost = PlanCost::of(plan, &sizes);
-    let pipeline = system.pipeline();
+fn show_plan(pipeline: &Pipeline, plan: &Plan, sizes: &[Vec<u64>], output: &mut Output) {
+    let cost = PlanCost::of(plan, sizes);
     let PartitionShape { shards, slices } = pipeline.shape;
     let rate = |budget: usize| deletion_rate(u64::from(shards), u64::from(slices), budget as u64);
     let (own, sisa) = (rate(pipeline.budget), rate(1));
     let groups: Vec<String> = plan.groups().groups().iter().map(ToString::to_string).collect();
     let flat = || sizes.iter().flatten().copied();
     let (smallest, largest) = (flat().min().unwrap_or(0), flat().max().unwrap_or(0));
+    let of_shard = |shard: &s3t::core::ShardPlan| -> Vec<s3t::core::Sequence> {
+        shard.sequences.iter().map(|planned| planned.sequence.clone()).collect()
+    };
+    let sequences: Vec<_> = plan.shards().iter().map(of_shard).collect();
     let json = serde_json::json!({
         "records": flat().sum::<u64>(),
         "shape": pipeline.shape,
         "slice_sizes": sizes,
-        "sequences": system.store().manifest().settings.sequences,
+        "sequences": sequences,
         "groups": plan.groups(),
         "cost": cost,
         "epochs": pipeline.training.epochs,

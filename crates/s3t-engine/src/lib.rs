@@ -17,5 +17,5 @@ pub use error::EngineError;
 pub use jobs::{Observer, Quiet, StageLabel, parallel};
 pub use pipeline::Pipeline;
 pub use settings::{DeadShard, Resources, RunSettings, ServingSettings, VerifyScope};
-pub use system::{BuildReport, Deletion, ShardStatus, Status, System};
+pub use system::{BuildReport, Deletion, Preview, ShardStatus, Status, System};
 pub use verify::{VerifiedStage, VerifyReport};

@@ -6,7 +6,7 @@ use s3t_backends::DeviceSpec;
 use s3t_core::partition::KeyedHash;
 use s3t_core::registry::{plugin_from_json, unknown};
 use s3t_core::sequence::Cyclic;
-use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, SequenceStrategy};
+use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy};
 use s3t_data::{Labels, Source};
 use s3t_peft::PeftMethod;
 use s3t_train::{TrainError, TrainingConfig};
@@ -188,6 +188,16 @@ impl Pipeline {
             run,
             lines: file.lines,
         })
+    }
+
+    /// Reads the training records.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Pipeline`] if the pipeline names none, [`EngineError::Data`] for the first that cannot be used.
+    pub fn read_train_data(&self) -> Result<Vec<Record>, EngineError> {
+        let missing = || self.refuse("data", "`data.train` is missing; it says where the records come from");
+        Ok(self.train_data.as_ref().ok_or_else(missing)?.read(&self.base_dir, &self.labels)?)
     }
 
     /// An error at a key of this pipeline, with its line if it was read from a file.

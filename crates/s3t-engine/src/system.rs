@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use s3t_backends::{Backbone, Device};
+use s3t_core::digest::DigestBuilder;
+use s3t_core::index::place_records;
 use s3t_core::sequence::plan_sequences;
 use s3t_core::{
-    Availability, Cut, LayerGroups, NumericEnvironment, PlannedStage, Recipe, Record, RecordId, SequenceRequest,
+    Availability, Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Recipe, Record, RecordId, SequenceRequest,
     Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, lineage,
 };
 use s3t_peft::{NamedTensors, PeftError};
@@ -119,10 +121,7 @@ impl System {
         if pipeline.store.exists() {
             return Self::assemble(pipeline, None);
         }
-        let Some(source) = &pipeline.train_data else {
-            return Err(pipeline.refuse("data", "`data.train` is missing; it says where the records come from"));
-        };
-        let records = source.read(&pipeline.base_dir, &pipeline.labels)?;
+        let records = pipeline.read_train_data()?;
         Self::create(pipeline, &records, None)
     }
 
@@ -379,6 +378,45 @@ impl System {
 
     fn forget_members(&self) {
         *self.members.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// What a pipeline would train, found without a store and without training.
+#[derive(Debug)]
+pub struct Preview {
+    /// The stages.
+    pub plan: Plan,
+    /// The number of records in each slice, `[shard][slice]`. Every store draws a secret of its own, so the sizes of a real
+    /// one differ by a few percent.
+    pub slice_sizes: Vec<Vec<u64>>,
+}
+
+impl Preview {
+    /// Plans a pipeline: reads its model and data, writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the pipeline, the model or the data.
+    pub fn new(pipeline: &Pipeline) -> Result<Self, EngineError> {
+        let backbone = s3t_backends::load(&pipeline.model, &pipeline.device.open()?)?;
+        let settings = settings(pipeline, &*backbone)?;
+        let records = pipeline.read_train_data()?;
+        records.iter().try_for_each(|record| backbone.check(record))?;
+        let secret = StoreSecret::from_bytes([0; 32]);
+        let mut slice_sizes = vec![vec![0; pipeline.shape.slices as usize]; pipeline.shape.shards as usize];
+        for place in place_records(&records, &*pipeline.partitioner, pipeline.shape, &secret)? {
+            slice_sizes[place.shard.index()][place.slice.index()] += 1;
+        }
+        let digest = |address: SliceAddress| {
+            let size = slice_sizes[address.shard.index()][address.slice.index()];
+            let mut name = DigestBuilder::new("preview");
+            (size > 0).then(|| name.bytes(address.to_string().as_bytes()).finish())
+        };
+        let of_shard =
+            |shard| (0..pipeline.shape.slices).map(|slice| digest(SliceAddress::new(shard, slice))).collect();
+        let digests = (0..pipeline.shape.shards).map(of_shard).collect();
+        let plan = Plan::new(settings.recipe, settings.groups, &settings.sequences, digests)?;
+        Ok(Self { plan, slice_sizes })
     }
 }
 

@@ -86,3 +86,15 @@ pub fn tiny_pipeline(model: &Path, store: &Path) -> Pipeline {
     pipeline.training = TrainingConfig { epochs: 2, batch_size: 4, learning_rate: 1e-2, ..TrainingConfig::default() };
     pipeline
 }
+
+/// A grey image as a PNG file.
+///
+/// # Panics
+///
+/// If there are not `width * height` pixels.
+pub fn grey_png(width: u32, height: u32, pixels: &[u8]) -> Vec<u8> {
+    let image = image::GrayImage::from_raw(width, height, pixels.to_vec()).expect("width * height pixels");
+    let mut file = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut file, image::ImageFormat::Png).expect("memory takes all bytes");
+    file.into_inner()
+}

@@ -1,5 +1,7 @@
 //! Worlds to compare: the same pipeline over different records, each with a store of its own and the same secret.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -70,10 +72,18 @@ impl World {
 
     /// Drops the system and opens its store again, as after a crash.
     pub fn reopened(self) -> Self {
-        let Self { folder, case, system } = self;
-        drop(system);
-        let system = System::open(pipeline(&case, folder.path().into())).unwrap();
-        Self { folder, case, system }
+        let case = self.case.clone();
+        Self::open(self.close(), &case)
+    }
+
+    /// Drops the system and keeps its folder.
+    pub fn close(self) -> TempDir {
+        self.folder
+    }
+
+    pub fn open(folder: TempDir, case: &Case) -> Self {
+        let system = System::open(pipeline(case, folder.path().into())).unwrap();
+        Self { folder, case: case.clone(), system }
     }
 
     /// Trains to the end with an interruption and a reopening after every `stages` stages.

@@ -1,0 +1,201 @@
+//! The program as its users run it.
+
+mod workspace;
+
+use std::time::{Duration, Instant};
+
+use workspace::Workspace;
+
+#[test]
+fn run_tells_the_whole_story_and_can_be_run_again() {
+    let workspace = Workspace::new();
+    let told = workspace.run(&["run", "pipeline.toml"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    for part in
+        ["Plan", "Training", "Accuracy", "Deletion", "Accuracy after the deletion", "every bit equal", ": verified"]
+    {
+        assert!(told.stdout.contains(part), "no `{part}` in {}", told.stdout);
+    }
+    let again = workspace.json(&["run", "pipeline.toml"]);
+    assert_eq!(again["verification"]["passed"], true);
+    assert!(again.get("deletion").is_none(), "the subject was deleted in the first run");
+    let fresh = workspace.json(&["run", "pipeline.toml", "--fresh"]);
+    assert_eq!(fresh["deletion"]["records"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn delete_cuts_repair_rebuilds_and_exit_codes_say_what_happened() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    let full = workspace.json(&["status", "pipeline.toml"]);
+    assert_eq!(full["status"]["built_stages"], 8);
+
+    let deletion = workspace.json(&["delete", "pipeline.toml", "--subject", "subject-1", "--record", "record-0"]);
+    assert_eq!(deletion["deletion"]["records"].as_array().unwrap().len(), 3);
+    assert_eq!(deletion["deletion"]["epoch"], 1);
+    for (args, code, message) in [
+        (["--record", "record-0"], 4, "record `record-0` was deleted already"),
+        (["--subject", "subject-1"], 4, "subject `subject-1` was deleted already"),
+        (["--record", "record-999"], 3, "unknown record `record-999`"),
+        (["--subject", "nobody"], 3, "unknown subject `nobody`"),
+    ] {
+        let ran = workspace.run(&[&["delete", "pipeline.toml"], &args[..]].concat());
+        assert_eq!(ran.code, code);
+        assert!(ran.stderr.contains(message), "{}", ran.stderr);
+    }
+    let cut = workspace.json(&["status", "pipeline.toml"]);
+    assert!(cut["status"]["built_stages"].as_u64() < full["status"]["built_stages"].as_u64());
+    assert_eq!(cut["status"]["deleted"], 3);
+
+    workspace.json(&["repair", "pipeline.toml"]);
+    let repaired = workspace.json(&["status", "pipeline.toml"]);
+    assert_eq!(repaired["status"]["built_stages"], repaired["status"]["planned_stages"]);
+    let verified = workspace.json(&["verify", "pipeline.toml", "--scope", "all"]);
+    assert_eq!(verified["verification"]["passed"], true);
+    assert_eq!(verified["verification"]["report"]["stages"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn deletions_come_from_files_too_and_are_all_or_nothing() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    workspace.write("ids.txt", "record-3\n\nrecord-6\n");
+    workspace.write("bad.txt", "record-9\nrecord-nine\n");
+    assert_eq!(workspace.run(&["delete", "pipeline.toml", "--records-from", "bad.txt"]).code, 3);
+    let deletion = workspace.json(&["delete", "pipeline.toml", "--records-from", "ids.txt"]);
+    assert_eq!(deletion["deletion"]["records"], serde_json::json!(["record-3", "record-6"]));
+    assert_eq!(workspace.json(&["status", "pipeline.toml"])["status"]["records"], 58);
+}
+
+#[test]
+fn plan_writes_nothing_and_predict_answers_for_every_record() {
+    let workspace = Workspace::new();
+    let plan = workspace.json(&["plan", "pipeline.toml"]);
+    assert_eq!(plan["plan"]["cost"]["stages"], 8);
+    assert!((plan["plan"]["mean_deletions"].as_f64().unwrap() - 4.0 * (1.0 + 0.5 + 1.0 / 3.0 + 0.25)).abs() < 1e-9);
+    assert!(!workspace.path("store").exists());
+    workspace.json(&["train", "pipeline.toml"]);
+    let predictions = workspace.json(&["predict", "pipeline.toml"]);
+    assert_eq!(predictions["predictions"].as_array().unwrap().len(), 30);
+    assert_eq!(predictions["predictions"][0]["scores"].as_array().unwrap().len(), 3);
+    let accuracy = workspace.json(&["eval", "pipeline.toml"])["evaluation"]["accuracy"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&accuracy));
+}
+
+#[test]
+fn a_killed_training_goes_on_and_ends_in_the_same_bits() {
+    let whole = Workspace::new();
+    let killed = Workspace::new();
+    for workspace in [&whole, &killed] {
+        workspace.edit("pipeline.toml", "epochs = 2", "epochs = 30");
+        workspace.edit("pipeline.toml", "[run]", "[resources]\njobs = 1\n\n[run]");
+    }
+    whole.json(&["train", "pipeline.toml"]);
+    // The same secret makes the same partition: copy it from the first store, in a store without stages.
+    copy_store_without_stages(&whole, &killed);
+    let mut kills = 0;
+    loop {
+        let mut child = killed.command().args(["train", "pipeline.toml", "--quiet"]).spawn().unwrap();
+        let stages = killed.path("store/stages");
+        let count = || std::fs::read_dir(&stages).map_or(0, Iterator::count);
+        let (before, deadline) = (count(), Instant::now() + Duration::from_secs(60));
+        // Killed as soon as it has finished one stage more, in the middle of the next.
+        while count() == before && child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if child.try_wait().unwrap().is_some_and(|status| status.success()) {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(kills < 100, "training makes no progress");
+    }
+    assert!(kills >= 2, "the training was over before it could be killed");
+    killed.json(&["train", "pipeline.toml"]);
+    let bits = |workspace: &Workspace| workspace.json(&["predict", "pipeline.toml"])["predictions"].to_string();
+    assert_eq!(bits(&whole), bits(&killed));
+    assert_eq!(killed.json(&["verify", "pipeline.toml", "--scope", "all"])["verification"]["passed"], true);
+}
+
+fn copy_store_without_stages(from: &Workspace, to: &Workspace) {
+    std::fs::create_dir_all(to.path("store/records")).unwrap();
+    std::fs::create_dir_all(to.path("store/stages")).unwrap();
+    for name in ["secret.key", "manifest.json"] {
+        std::fs::copy(from.path("store").join(name), to.path("store").join(name)).unwrap();
+    }
+    for entry in std::fs::read_dir(from.path("store/records")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.path("store/records").join(entry.file_name())).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_a_state_to_go_on_from() {
+    let workspace = Workspace::new();
+    workspace.edit("pipeline.toml", "epochs = 2", "epochs = 100000");
+    let mut child = workspace.command().args(["train", "pipeline.toml", "--quiet"]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !workspace.path("store/manifest.json").exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(workspace.run(&["status", "pipeline.toml"]).code, 0);
+}
+
+#[test]
+fn plugins_are_listed_with_their_fields() {
+    let workspace = Workspace::new();
+    let plugins = workspace.json(&["plugins"]);
+    let names: Vec<String> = plugins["plugins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|plugin| format!("{}/{}", plugin["kind"].as_str().unwrap(), plugin["type"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        "partitioner/contiguous",
+        "partitioner/keyed-hash",
+        "sequence-strategy/cyclic",
+        "sequence-strategy/random",
+        "sequence-strategy/single",
+        "peft-method/lora",
+        "aggregator/majority-vote",
+        "aggregator/mean-logits",
+        "aggregator/mean-probabilities",
+    ];
+    assert_eq!(names, expected);
+    assert!(workspace.run(&["plugins"]).stdout.contains("rank = 8   The rank r of the update, at least 1."));
+}
+
+#[test]
+fn the_template_is_a_pipeline_and_is_not_written_over_a_file() {
+    let workspace = Workspace::new();
+    assert_eq!(workspace.run(&["init", "new.toml"]).code, 0);
+    assert_eq!(workspace.run(&["init", "new.toml"]).code, 2);
+    // Everything in it is understood; what is missing is the model.
+    let ran = workspace.run(&["plan", "new.toml"]);
+    assert_eq!(ran.code, 2);
+    workspace.edit("new.toml", "path = \"model\"", "path = \"elsewhere\"");
+    assert!(workspace.run(&["plan", "new.toml"]).stderr.contains("elsewhere/config.json"));
+}
+
+#[test]
+fn images_are_answered_for() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    let mut image = vec![0; 4 * 4];
+    image[5] = 255;
+    workspace.write("photo.pgm", "");
+    let encoded = s3t_testkit::grey_png(4, 4, &image);
+    workspace.write("photo.png", encoded);
+    let answer = workspace.json(&["predict", "pipeline.toml", "--image", "photo.png"]);
+    assert_eq!(answer["predictions"][0]["id"], "photo.png");
+    let ran = workspace.run(&["predict", "pipeline.toml", "--image", "photo.pgm"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("cannot read the image `photo.pgm`"), "{}", ran.stderr);
+}
