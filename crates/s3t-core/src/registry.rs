@@ -82,7 +82,7 @@ impl PluginInfo {
         (self.describe)().0
     }
 
-    /// Its fields, in the order of its struct.
+    /// Its fields, sorted by name.
     pub fn fields(&self) -> Vec<FieldInfo> {
         (self.describe)().1
     }

@@ -1,0 +1,294 @@
+//! Every bad input that a user can give has a message that says what is wrong, where, and what to do.
+//!
+//! The table in docs/bad-inputs.md is made from these cases: `UPDATE_DOCS=1 cargo test -p s3t-cli --test bad_inputs`.
+
+mod workspace;
+
+use workspace::{Workspace, repository};
+
+struct Case {
+    part: &'static str,
+    situation: &'static str,
+    spoil: fn(&Workspace),
+    args: &'static [&'static str],
+    code: i32,
+    message: &'static str,
+}
+
+const PLAN: &[&str] = &["plan", "pipeline.toml"];
+const TRAIN: &[&str] = &["train", "pipeline.toml"];
+
+/// A case that shows in `plan`, which reads pipeline, data and model and writes nothing.
+const fn planned(part: &'static str, situation: &'static str, spoil: fn(&Workspace), message: &'static str) -> Case {
+    Case { part, situation, spoil, args: PLAN, code: 2, message }
+}
+
+fn csv(w: &Workspace) {
+    w.edit(
+        "pipeline.toml",
+        "type = \"jsonl\"\nfile = \"train.jsonl\"\nid = \"id\"\nsubject = \"subject\"\nfeatures = \"x\"",
+        CSV,
+    );
+    w.write("train.csv", "name,label,a,b\nr1,class-0,1.0,2.0\nr2,class-1,3.0,4.0\n");
+}
+
+const CSV: &str = "type = \"csv\"\nfile = \"train.csv\"\nid = \"name\"\nfeatures = [\"a\", \"b\"]";
+
+fn idx(w: &Workspace, images: &[u8], labels: &[u8]) {
+    let idx = "type = \"idx\"\nimages = \"images.idx\"\nlabels = \"labels.idx\"";
+    w.edit(
+        "pipeline.toml",
+        "type = \"jsonl\"\nfile = \"train.jsonl\"\nid = \"id\"\nsubject = \"subject\"\nfeatures = \"x\"",
+        idx,
+    );
+    w.write("images.idx", images);
+    w.write("labels.idx", labels);
+}
+
+fn folder(w: &Workspace, manifest: &str) {
+    let source = "type = \"image-folder\"\nroot = \"images\"\nmanifest = \"list.csv\"\nchannels = 1";
+    w.edit(
+        "pipeline.toml",
+        "type = \"jsonl\"\nfile = \"train.jsonl\"\nid = \"id\"\nsubject = \"subject\"\nfeatures = \"x\"",
+        source,
+    );
+    std::fs::create_dir(w.path("images")).unwrap();
+    w.write("images/broken.png", "not a picture");
+    w.write("list.csv", manifest);
+}
+
+fn line(w: &Workspace, number: usize, text: &str) {
+    let whole = std::fs::read_to_string(w.path("train.jsonl")).unwrap();
+    let mut lines: Vec<&str> = whole.lines().collect();
+    lines[number - 1] = text;
+    w.write("train.jsonl", lines.join("\n"));
+}
+
+fn trained(w: &Workspace) {
+    assert_eq!(w.run(TRAIN).code, 0);
+}
+
+const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+
+#[rustfmt::skip]
+fn cases() -> Vec<Case> {
+    vec![
+        Case { part: "Pipeline file", situation: "it is not there", spoil: |_| {}, args: &["plan", "nothing.toml"], code: 2,
+            message: "cannot read the pipeline file `nothing.toml`: No such file or directory (os error 2); `s3t init` writes one to start from" },
+        planned("Pipeline file", "not TOML", |w| w.edit("pipeline.toml", "[model]", "[model"), "pipeline.toml line 4: not valid TOML: "),
+        planned("Pipeline file", "unknown section", |w| w.edit("pipeline.toml", "[training]", "[trainning]"),
+            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, resources, run; did you mean `training`?"),
+        planned("Pipeline file", "unknown key", |w| w.edit("pipeline.toml", "epochs = 2", "epoch = 2"),
+            "pipeline.toml line 37: `training.epoch`: unknown field `epoch`, expected one of `epochs`, `batch_size`, "),
+        planned("Pipeline file", "wrong type", |w| w.edit("pipeline.toml", "epochs = 2", "epochs = \"many\""),
+            "pipeline.toml line 37: `training.epochs`: invalid type: string \"many\", expected usize"),
+        planned("Pipeline file", "impossible value", |w| w.edit("pipeline.toml", "epochs = 2", "epochs = 0"),
+            "pipeline.toml line 37: `training.epochs` is 0; use at least 1"),
+        planned("Pipeline file", "negative learning rate", |w| w.edit("pipeline.toml", "0.01", "-0.01"),
+            "pipeline.toml line 39: `training.learning_rate` is -0.01; use a number above 0"),
+        planned("Pipeline file", "missing section", |w| w.edit("pipeline.toml", "[peft]\ntype = \"lora\"\nrank = 2\n", ""),
+            "pipeline.toml: the section `[peft]` is missing"),
+        planned("Pipeline file", "missing key", |w| w.edit("pipeline.toml", "budget = 2", ""),
+            "pipeline.toml line 28: `sequences.budget` is missing"),
+        planned("Pipeline file", "unknown PEFT method", |w| w.edit("pipeline.toml", "\"lora\"", "\"lorra\""),
+            "pipeline.toml line 33: unknown peft method `lorra`; known: lora; did you mean `lora`?"),
+        planned("Pipeline file", "unknown field of a plugin", |w| w.edit("pipeline.toml", "rank = 2", "rang = 2"),
+            "pipeline.toml line 34: unknown field `rang` of peft method `lora`; known: alpha, rank, targets; did you mean `rank`?"),
+        planned("Pipeline file", "field of the wrong type", |w| w.edit("pipeline.toml", "rank = 2", "rank = 2.5"),
+            "pipeline.toml line 34: `rank` is 2.5, but it takes a value of type integer"),
+        planned("Pipeline file", "rank of 0", |w| w.edit("pipeline.toml", "rank = 2", "rank = 0"),
+            "pipeline.toml line 34: `peft.rank` is 0; use at least 1"),
+        planned("Pipeline file", "rank above the layer's size", |w| w.edit("pipeline.toml", "rank = 2", "rank = 9"),
+            "pipeline.toml line 34: `peft.rank` is 9, more than `query` (8 x 8) can have"),
+        planned("Pipeline file", "unknown target", |w| w.edit("pipeline.toml", "rank = 2", "rank = 2\ntargets = [\"quary\"]"),
+            "pipeline.toml line 35: `peft.targets` holds an unknown target `quary`; known: query, key, value, output, up, down; did you mean `query`?"),
+        planned("Pipeline file", "unknown device", |w| w.edit("pipeline.toml", "seed = 1", "device = \"gpu\""),
+            "pipeline.toml line 2: unknown device `gpu`; known: flex, ndarray, cuda, cuda:N, vulkan"),
+        planned("Pipeline file", "no shards", |w| w.edit("pipeline.toml", "shards = 2", "shards = 0"),
+            "pipeline.toml line 25: `partition.shards` is 0; it takes 1 to 1000000"),
+        planned("Pipeline file", "more slices than blocks", |w| w.edit("pipeline.toml", "slices = 2", "slices = 5"),
+            "pipeline.toml line 26: `partition.slices` needs 5 blocks for 5 slices but the base model has 4; use at most 4 slices"),
+        planned("Pipeline file", "budget above what the strategy can make", |w| w.edit("pipeline.toml", "budget = 2", "budget = 3"),
+            "pipeline.toml line 30: strategy `cyclic` cannot make 3 distinct sequences of 2 slices: it makes 1 to 2"),
+        planned("Pipeline file", "prior of the wrong length", |w| w.edit("pipeline.toml", "budget = 2", "budget = 2\nprior = [0.5]"),
+            "pipeline.toml line 31: `sequences.prior` has 1 values for 2 slices; give one for each slice"),
+        planned("Pipeline file", "one label only", |w| w.edit("pipeline.toml", "[\"class-0\", \"class-1\", \"class-2\"]", "[\"class-0\"]"),
+            "pipeline.toml line 8: the list of labels has 1 entries; give at least two class names"),
+        planned("Pipeline file", "unknown kind of data", |w| w.edit("pipeline.toml", "\"jsonl\"", "\"json\""),
+            "pipeline.toml line 11: `data.train.type`: unknown variant `json`, expected one of `idx`, `image-folder`, `csv`, `jsonl`"),
+        planned("Pipeline file", "unknown key of a data source", |w| w.edit("pipeline.toml", "features = \"x\"", "feature = \"x\""),
+            "pipeline.toml line 15: `data.train.feature`: unknown field `feature`, expected one of "),
+        planned("Pipeline file", "unknown aggregator", |w| w.edit("pipeline.toml", "[store]", "[serving]\naggregator = { type = \"mean\" }\n\n[store]"),
+            "pipeline.toml line 42: unknown aggregator `mean`; known: majority-vote, mean-logits, mean-probabilities"),
+        planned("Pipeline file", "base model without a head", |w| w.edit("pipeline.toml", "[store]", "[serving]\ndead_shard = \"base\"\n\n[store]"),
+            "pipeline.toml line 42: `serving.dead_shard` is `base`, but the model has no classification head for 3 classes; use `leave-out`"),
+
+        planned("Data", "file is not there", |w| std::fs::remove_file(w.path("train.jsonl")).unwrap(),
+            "cannot read `train.jsonl`: No such file or directory (os error 2)"),
+        planned("Data", "not JSON", |w| line(w, 3, "{\"id\": "), "`train.jsonl` line 3: is not valid JSON at column 7: "),
+        planned("Data", "not UTF-8", |w| w.write("train.jsonl", b"{\"id\": \"a\"}\n{\"id\": \"\xff\"}\n"),
+            "`train.jsonl` line 2: is not valid UTF-8; save the file as UTF-8"),
+        planned("Data", "unknown label", |w| line(w, 2, r#"{"id": "a", "subject": null, "label": "clas-1", "x": [1]}"#),
+            "`train.jsonl` line 2: unknown label `clas-1`; known: class-0, class-1, class-2; did you mean `class-1`?"),
+        planned("Data", "no label", |w| line(w, 2, r#"{"id": "a", "subject": null, "x": [1]}"#),
+            "`train.jsonl` line 2: unknown column `label`; known: id, subject, x"),
+        planned("Data", "duplicate id", |w| line(w, 5, r#"{"id": "record-0", "subject": null, "label": 0, "x": [1]}"#),
+            "`train.jsonl` line 5: record id `record-0` is used in line 1 already; ids must be unique"),
+        planned("Data", "not a number", |w| line(w, 2, r#"{"id": "a", "subject": null, "label": 0, "x": ["1"]}"#),
+            "`train.jsonl` line 2: `x` holds \"1\", not a finite number"),
+        planned("Data", "features of different lengths", |w| line(w, 2, r#"{"id": "a", "subject": null, "label": 0, "x": [1]}"#),
+            "`train.jsonl` line 2: has 1 features, but the first record has 16"),
+        planned("Data", "no records", |w| w.write("train.jsonl", "\n\n"), "`train.jsonl`: has no records; give one JSON object a line"),
+        planned("Data", "record that the model cannot take", csv,
+            "record `r1` is a 2 features, but the model takes 4x4x1 images, or 16 finite features as channel, row, column"),
+        planned("Data", "missing column", |w| { csv(w); w.edit("train.csv", "name,", "nam,"); },
+            "`train.csv` line 2: unknown column `name`; known: a, b, label, nam; did you mean `nam`?"),
+        planned("Data", "short line in a table", |w| { csv(w); w.edit("train.csv", "r2,class-1,3.0,4.0", "r2,class-1,3.0"); },
+            "`train.csv` line 3: has 3 fields, but the header has 4"),
+        planned("Data", "number that is not one in a table", |w| { csv(w); w.edit("train.csv", "3.0", "three"); },
+            "`train.csv` line 3: `a` is `three`, not a finite number"),
+        planned("Data", "not an IDX file", |w| idx(w, b"hello world", b""),
+            "`images.idx`: starts with 68656c6c, but this IDX file must start with 00000803 or 00000804"),
+        planned("Data", "truncated IDX file", |w| idx(w, &[IMAGES, &[1, 2, 3]].concat(), b""),
+            "`images.idx`: is truncated: its header [2, 1, 2] asks for 4 bytes, but 3 follow"),
+        planned("Data", "IDX files of different lengths", |w| idx(w, &[IMAGES, &[1, 2, 3, 4]].concat(), &[0, 0, 8, 1, 0, 0, 0, 1, 0]),
+            "`images.idx`: has 2 images, but `labels.idx` has 1 labels"),
+        planned("Data", "IDX label that is no class", |w| idx(w, &[IMAGES, &[1, 2, 3, 4]].concat(), &[0, 0, 8, 1, 0, 0, 0, 2, 0, 9]),
+            "`labels.idx`: label 9 of image 1 is not a class; the classes are 0 to 2"),
+        planned("Data", "unreadable image", |w| folder(w, "file,label\nbroken.png,class-0\n"),
+            "`list.csv` line 2: cannot read the image `images/broken.png`: "),
+        planned("Data", "file outside the image folder", |w| folder(w, "file,label\n../model/config.json,class-0\n"),
+            "`list.csv` line 2: `../model/config.json` is not a file below the image folder"),
+
+        planned("Model", "no model", |w| std::fs::remove_dir_all(w.path("model")).unwrap(),
+            "cannot read `model/config.json`: No such file or directory (os error 2); a model is a folder with `config.json` and `model.safetensors`"),
+        planned("Model", "unsupported type", |w| w.edit("model/config.json", "\"vit\"", "\"gpt2\""),
+            "`model/config.json`: model type `gpt2` is not supported; supported: vit"),
+        planned("Model", "unsupported activation", |w| w.edit("model/config.json", "\"gelu\"", "\"silu\""),
+            "`model/config.json`: `hidden_act` is `silu`; supported: gelu"),
+        planned("Model", "truncated weights", |w| { let f = std::fs::read(w.path("model/model.safetensors")).unwrap(); w.write("model/model.safetensors", &f[..f.len() - 10]); },
+            "`model/model.safetensors` is not a valid safetensors file: "),
+        planned("Model", "missing tensors", |w| w.edit("model/config.json", "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 5"),
+            "`model/model.safetensors` lacks 16 of the model's tensors: `encoder.layer.4.layernorm_before.weight`, "),
+        planned("Model", "tensors left over", |w| w.edit("model/config.json", "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 3"),
+            "`model/model.safetensors` holds 16 tensors that the model described by config.json has no place for: `encoder.layer.3."),
+        planned("Model", "tensor of the wrong shape", |w| w.edit("model/config.json", "\"intermediate_size\": 16", "\"intermediate_size\": 12"),
+            "`model/model.safetensors`: tensor `encoder.layer.0.intermediate.dense.weight` is [16, 8], but config.json asks for [12, 8]"),
+
+        Case { part: "Store", situation: "made with other settings", spoil: |w| { trained(w); w.edit("pipeline.toml", "epochs = 2", "epochs = 3"); }, args: TRAIN, code: 6,
+            message: "the store `store` was made with `training.epochs` = 2, but the pipeline says 3; give another store path, or use --fresh to delete the store and start again" },
+        Case { part: "Store", situation: "not there yet", spoil: |_| {}, args: &["eval", "pipeline.toml"], code: 6,
+            message: "there is no store at `store`; `s3t train pipeline.toml` makes it" },
+        Case { part: "Store", situation: "folder of something else", spoil: |w| std::fs::create_dir(w.path("store")).unwrap(), args: TRAIN, code: 6,
+            message: "`store` is not a store: it has no manifest.json; `s3t train` makes one" },
+        Case { part: "Store", situation: "--fresh on a folder of something else", spoil: |w| std::fs::create_dir(w.path("store")).unwrap(), args: &["train", "pipeline.toml", "--fresh"], code: 2,
+            message: "`store` is not a store, so --fresh does not delete it" },
+        Case { part: "Store", situation: "changed manifest", spoil: |w| { trained(w); w.edit("store/manifest.json", "\"epoch\": 0", "\"epoch\": 1"); }, args: TRAIN, code: 6,
+            message: "`store/manifest.json` is damaged: its checksum does not match; restore it from a copy" },
+        Case { part: "Store", situation: "of a later program", spoil: |w| { trained(w); let text = std::fs::read_to_string(w.path("store/manifest.json")).unwrap();
+            let at = text.rfind("\"format\": 1").unwrap(); let first = text.find("\"format\": 1").unwrap(); let at = if text[first..].starts_with("\"format\": 1,\n    \"pending\"") { first } else { at };
+            w.write("store/manifest.json", format!("{}\"format\": 9{}", &text[..at], &text[at + 11..])); }, args: TRAIN, code: 6,
+            message: "the store `store/manifest.json` has format 9, but this program reads formats up to 1; use a newer program" },
+        Case { part: "Store", situation: "damaged records", spoil: |w| { trained(w); let path = w.path("store/records/0-0.bin"); let mut f = std::fs::read(&path).unwrap(); f[9] ^= 1; std::fs::write(path, f).unwrap(); }, args: TRAIN, code: 6,
+            message: "`store/records/0-0.bin` is damaged: its checksum does not match; restore it from a copy" },
+        Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store/secret.key", "secret"); }, args: TRAIN, code: 6,
+            message: "`store/secret.key` is damaged: it is not 64 hexadecimal digits" },
+
+        Case { part: "Command line", situation: "nothing named to delete", spoil: trained, args: &["delete", "pipeline.toml"], code: 2,
+            message: "nothing to delete; give --record, --subject, --records-from or --subjects-from" },
+        Case { part: "Command line", situation: "unknown record", spoil: trained, args: &["delete", "pipeline.toml", "--record", "nobody"], code: 3,
+            message: "unknown record `nobody`; nothing was deleted" },
+        Case { part: "Command line", situation: "unknown subject", spoil: trained, args: &["delete", "pipeline.toml", "--subject", "nobody"], code: 3,
+            message: "unknown subject `nobody`; nothing was deleted" },
+        Case { part: "Command line", situation: "deleted already", spoil: |w| { trained(w); w.json(&["delete", "pipeline.toml", "--record", "record-0"]); }, args: &["delete", "pipeline.toml", "--record", "record-0"], code: 4,
+            message: "record `record-0` was deleted already; nothing else was deleted" },
+        Case { part: "Command line", situation: "id with a control character", spoil: trained, args: &["delete", "pipeline.toml", "--record", "a\tb"], code: 2,
+            message: "invalid record id \"a\\tb\": it holds a control character; use 1 to 256 bytes without control characters" },
+        Case { part: "Command line", situation: "file of ids that is not there", spoil: trained, args: &["delete", "pipeline.toml", "--records-from", "ids.txt"], code: 2,
+            message: "cannot read `ids.txt`: No such file or directory (os error 2)" },
+        Case { part: "Command line", situation: "unknown command", spoil: |_| {}, args: &["forget"], code: 2,
+            message: "unrecognized subcommand 'forget'" },
+    ]
+}
+
+#[test]
+fn every_bad_input_is_refused_with_its_message() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let workspace = Workspace::new();
+        (case.spoil)(&workspace);
+        let had_store = workspace.path("store").exists();
+        let ran = workspace.run(case.args);
+        if ran.code != case.code || !ran.stderr.contains(case.message) {
+            wrong.push(format!(
+                "{}: {}\n  exit {} for {}, {}",
+                case.part, case.situation, ran.code, case.code, ran.stderr
+            ));
+        }
+        if workspace.path("store").exists() != had_store {
+            wrong.push(format!("{}: {}: a store was written", case.part, case.situation));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_documented_table_is_this_one() {
+    let mut text = String::from(
+        "# Bad inputs\n\nWhat is refused, with which message and which exit code. A message may go on after what is shown.\n\
+         This page is made from the tests in `crates/s3t-cli/tests/bad_inputs.rs`, which run every line of it.\n",
+    );
+    let mut part = "";
+    for case in cases() {
+        if case.part != part {
+            part = case.part;
+            text.push_str(&format!("\n## {part}\n\n| situation | exit | message |\n|---|---|---|\n"));
+        }
+        text.push_str(&format!(
+            "| {} | {} | {} |\n",
+            case.situation,
+            case.code,
+            case.message.trim().replace('|', "\\|")
+        ));
+    }
+    let page = repository().join("docs/bad-inputs.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&page, &text).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(page).unwrap(),
+        text,
+        "run `UPDATE_DOCS=1 cargo test -p s3t-cli --test bad_inputs`"
+    );
+}
+
+#[test]
+fn a_store_in_use_is_refused() {
+    let workspace = Workspace::new();
+    trained(&workspace);
+    let lock = std::fs::File::create(workspace.path("store/lock")).unwrap();
+    lock.lock().unwrap();
+    let ran = workspace.run(TRAIN);
+    assert_eq!(ran.code, 6);
+    assert!(
+        ran.stderr.contains("the store `store` is in use by another process; wait for it to finish"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn devices_that_were_not_compiled_in_are_refused() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let workspace = Workspace::new();
+    workspace.edit("pipeline.toml", "seed = 1", "device = \"cuda\"");
+    let ran = workspace.run(PLAN);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("device `cuda` is not compiled in; build with `--features cuda` or use one of: flex"),
+        "{}",
+        ran.stderr
+    );
+}
