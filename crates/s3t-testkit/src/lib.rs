@@ -1,5 +1,7 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
+mod peft_laws;
+
 use std::path::Path;
 
 use rand::{RngExt, SeedableRng};
@@ -11,6 +13,8 @@ use s3t_data::Labels;
 use s3t_engine::Pipeline;
 use s3t_lora::Lora;
 use s3t_train::TrainingConfig;
+
+pub use peft_laws::check_peft_method;
 
 /// The number of classes of the toy records.
 pub const CLASSES: usize = 3;

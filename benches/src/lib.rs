@@ -1,0 +1,1 @@
+//! Benchmarks, run by `cargo bench -p s3t-benches`.

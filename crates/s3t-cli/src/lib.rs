@@ -1,0 +1,169 @@
+//! The command line of S3T, as a library: a program of your own that links your plugins and calls [`main`] has them in every
+//! command.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to a person")]
+
+mod commands;
+mod exit;
+mod init;
+mod output;
+mod progress;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use s3t::engine::VerifyScope;
+
+use crate::output::Output;
+
+/// Exact machine unlearning: train, serve, delete, verify, repair.
+///
+/// Every command takes a pipeline file, which says everything: data, base model, partition, sequences, PEFT method,
+/// training, device. `s3t init` writes one to start from.
+#[derive(Parser)]
+#[command(name = "s3t", version, after_long_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print one JSON object instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show no progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  s3t init pipeline.toml                            write a commented pipeline file
+  s3t plan pipeline.toml                            what training would cost, before it starts
+  s3t run pipeline.toml                             train, evaluate, delete, evaluate, verify
+  s3t delete pipeline.toml --subject user-17        forget a person
+  s3t delete pipeline.toml --records-from ids.txt   forget many records
+  s3t verify pipeline.toml --scope all              train every live stage again and compare bits
+
+Exit codes:
+  0    done
+  1    a file, device or thread failed
+  2    the command line, pipeline, data or model was refused; nothing was done
+  3    unknown record or subject; nothing was deleted
+  4    the record or subject was deleted already; nothing else was deleted
+  5    verification found a difference
+  6    the store is damaged, in use, or made for something else
+  7    no shard can answer
+  130  interrupted; finished stages are kept, run the same command to go on";
+
+#[derive(Subcommand)]
+enum Command {
+    /// The whole story: train, evaluate, delete, evaluate, verify.
+    Run {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// Delete the store first and start again.
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Show what the pipeline asks for and what it costs. Trains nothing and writes nothing.
+    Plan(PipelineArg),
+    /// Make the store if it is not there, and train every missing stage. Goes on where it was stopped.
+    Train {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// Delete the store first and start again.
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Accuracy on the pipeline's test data.
+    Eval(PipelineArg),
+    /// Answer for the pipeline's test data, or for images.
+    Predict {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// PNG or JPEG files to answer for.
+        #[arg(long, num_args = 1..)]
+        image: Vec<PathBuf>,
+        /// Answer for at most this many records.
+        #[arg(long)]
+        limit: Option<usize>,
+    },
+    /// Forget records or subjects: switched off at once, then durable, then erased from disk.
+    Delete {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// A record id; may be given several times.
+        #[arg(long)]
+        record: Vec<String>,
+        /// A subject; may be given several times. All of its records go.
+        #[arg(long)]
+        subject: Vec<String>,
+        /// A file with one record id a line; `-` for standard input.
+        #[arg(long)]
+        records_from: Option<PathBuf>,
+        /// A file with one subject a line; `-` for standard input.
+        #[arg(long)]
+        subjects_from: Option<PathBuf>,
+    },
+    /// Train again what deletions cut off, without the deleted records.
+    Repair(PipelineArg),
+    /// Check files and lineages, and train stages again to compare bits.
+    Verify {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// Which stages are trained again.
+        #[arg(long, value_enum, default_value_t = Scope::Serving)]
+        scope: Scope,
+    },
+    /// What the system serves with now.
+    Status(PipelineArg),
+    /// List every plugin with its fields and defaults.
+    Plugins,
+    /// Write a commented pipeline file.
+    Init {
+        /// Where it is written.
+        #[arg(default_value = "pipeline.toml")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct PipelineArg {
+    /// The pipeline file.
+    pipeline: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Scope {
+    /// The stages that answer now.
+    Serving,
+    /// All stages on disk.
+    All,
+    /// None: lineages and files only.
+    Lineages,
+}
+
+impl From<Scope> for VerifyScope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Serving => Self::Serving,
+            Scope::All => Self::All,
+            Scope::Lineages => Self::Lineages,
+        }
+    }
+}
+
+/// Runs the command line with the program's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut output = Output::new(cli.json, cli.quiet);
+    let result = commands::dispatch(cli.command, &mut output);
+    match result {
+        Ok(code) => {
+            output.finish();
+            ExitCode::from(code)
+        }
+        Err(failure) => {
+            output.fail(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}

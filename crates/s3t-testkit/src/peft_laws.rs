@@ -1,0 +1,188 @@
+//! The laws that every PEFT method inherits. A new method is one call.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use s3t_backends::{Backbone, Device};
+use s3t_core::lineage::Lineage;
+use s3t_core::{Record, StoreSecret};
+use s3t_engine::{Quiet, System, VerifyScope};
+use s3t_peft::tensors::{first_difference, to_host};
+use s3t_peft::{Adapters, HostTensor, PeftMethod, Tensor, bind, parameter_name};
+use s3t_train::check_isolation;
+
+use crate::{tiny_pipeline, toy_records, write_tiny_model};
+
+const BLOCKS: usize = 4;
+
+/// Checks every law on a method, given as its pipeline table (`{"type": "lora", "rank": 2}`).
+///
+/// - Attaching and detaching: after an adapter is dropped the base model computes the bits that it computed before.
+/// - Independence: a record's result does not depend on the records beside it.
+/// - Gradients agree with finite differences.
+/// - Isolation: a stage holds the parameters of its own layer group and its head, and all of them moved.
+/// - Saving and loading is bit-equal, training again gives the same bits, and what survives a deletion, also after a
+///   repair, is what would be there without the record.
+///
+/// # Panics
+///
+/// If a law does not hold, with the law's name.
+pub fn check_peft_method(table: &serde_json::Value) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_tiny_model(&folder.path().join("model"), BLOCKS).expect("the tiny model is written");
+    let device = Device::flex();
+    let backbone = s3t_backends::load(&folder.path().join("model"), &device).expect("the tiny model loads");
+    let method = read(table);
+    method.check(&backbone.block_shape()).expect("the method takes the tiny model's blocks");
+    let parameters = random_parameters(&*method, &*backbone);
+    check_detaching(&*method, &*backbone, &device, &parameters);
+    check_independence(&*method, &*backbone, &device, &parameters);
+    check_gradients(&*method, &*backbone, &device, &parameters);
+    check_unlearning(table);
+}
+
+fn read(table: &serde_json::Value) -> Box<dyn PeftMethod> {
+    serde_json::from_value(table.clone()).expect("the method reads its table")
+}
+
+/// Parameters away from where they start, so that every one of them has an effect.
+fn random_parameters(method: &dyn PeftMethod, backbone: &dyn Backbone) -> BTreeMap<String, HostTensor> {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let specs = method.parameters(&backbone.block_shape());
+    let mut tensors = BTreeMap::new();
+    for block in 0..BLOCKS {
+        for spec in &specs {
+            let values = (0..spec.len()).map(|_| 0.3 * rng.sample::<f32, _>(StandardNormal)).collect();
+            let replaced =
+                tensors.insert(parameter_name(block, &spec.name), HostTensor { shape: spec.shape.clone(), values });
+            assert!(replaced.is_none(), "two parameters are called `{}`", spec.name);
+        }
+    }
+    assert!(!tensors.is_empty(), "the method has no parameters");
+    tensors
+}
+
+fn on_device(parameters: &BTreeMap<String, HostTensor>, device: &Device) -> BTreeMap<String, Tensor<1>> {
+    parameters.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect()
+}
+
+fn run(backbone: &dyn Backbone, records: &[Record], adapters: &Adapters) -> Tensor<2> {
+    let references: Vec<&Record> = records.iter().collect();
+    backbone.pool(backbone.run(backbone.embed(&references), 0..BLOCKS, adapters))
+}
+
+fn bits(tensor: Tensor<2>) -> Vec<u32> {
+    to_host(tensor).into_iter().map(f32::to_bits).collect()
+}
+
+fn attach(method: &dyn PeftMethod, backbone: &dyn Backbone, tensors: &BTreeMap<String, Tensor<1>>) -> Adapters {
+    bind(method, &backbone.block_shape(), 0..BLOCKS, tensors).expect("the method takes the parameters it declared")
+}
+
+fn check_detaching(
+    method: &dyn PeftMethod,
+    backbone: &dyn Backbone,
+    device: &Device,
+    parameters: &BTreeMap<String, HostTensor>,
+) {
+    let records = toy_records(5, 0, 1);
+    let before = bits(run(backbone, &records, &Adapters::none()));
+    let adapters = attach(method, backbone, &on_device(parameters, device));
+    assert_ne!(bits(run(backbone, &records, &adapters)), before, "attaching: the adapter has no effect");
+    drop(adapters);
+    assert_eq!(bits(run(backbone, &records, &Adapters::none())), before, "detaching: the base model's bits changed");
+}
+
+fn check_independence(
+    method: &dyn PeftMethod,
+    backbone: &dyn Backbone,
+    device: &Device,
+    parameters: &BTreeMap<String, HostTensor>,
+) {
+    let adapters = attach(method, backbone, &on_device(parameters, device));
+    let mut records = toy_records(9, 0, 1);
+    let together = bits(run(backbone, &records, &adapters));
+    let last = &together[together.len() - backbone.hidden()..];
+    records.drain(..6);
+    records.splice(0..2, toy_records(8, 0, 2));
+    let beside_others = bits(run(backbone, &records, &adapters));
+    assert_eq!(&beside_others[beside_others.len() - backbone.hidden()..], last, "independence: other records matter");
+}
+
+/// Compares the derivative of a random projection of the output, along a random direction of each parameter, with a
+/// fourth-order central difference. Its sum is taken in double precision, so that what is left is the rounding of the
+/// model's own single precision; a wrong gradient is off by far more than the hundredth allowed.
+fn check_gradients(
+    method: &dyn PeftMethod,
+    backbone: &dyn Backbone,
+    device: &Device,
+    parameters: &BTreeMap<String, HostTensor>,
+) {
+    const STEP: f32 = 2e-3;
+    let records = toy_records(3, 0, 4);
+    let output = |tensors: &BTreeMap<String, Tensor<1>>| run(backbone, &records, &attach(method, backbone, tensors));
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.sample(StandardNormal)).collect() };
+    let shape = [records.len(), backbone.hidden()];
+    let projection = HostTensor { shape: shape.to_vec(), values: draw(shape[0] * shape[1]) };
+
+    let tracked: BTreeMap<String, Tensor<1>> =
+        on_device(parameters, device).into_iter().map(|(name, tensor)| (name, tensor.autodiff().require_grad())).collect();
+    let mut gradients = (output(&tracked) * projection.to_device(device).reshape(shape)).sum().backward();
+    for (name, tensor) in &tracked {
+        let gradient = tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("gradients: `{name}` has none"));
+        let direction = draw(parameters[name].values.len());
+        let dot = |one: &[f32], other: &[f32]| -> f64 {
+            one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum()
+        };
+        let exact = dot(&to_host(gradient), &direction);
+        let at = |steps: f32| {
+            let mut moved = parameters.clone();
+            if let Some(tensor) = moved.get_mut(name) {
+                tensor.values.iter_mut().zip(&direction).for_each(|(value, d)| *value += steps * STEP * d);
+            }
+            dot(&to_host(output(&on_device(&moved, device))), &projection.values)
+        };
+        let numeric = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * f64::from(STEP));
+        let allowed = 1e-2 * exact.abs().max(numeric.abs()).max(0.1);
+        assert!((exact - numeric).abs() < allowed, "gradients: `{name}`: {exact} and {numeric} by finite differences");
+    }
+}
+
+fn check_unlearning(table: &serde_json::Value) {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+    let records = toy_records(40, 0, 6);
+    let [mut with, without] = [0, 1].map(|world: usize| {
+        let folder = folders[world].path();
+        write_tiny_model(&folder.join("model"), BLOCKS).expect("the tiny model is written");
+        let mut pipeline = tiny_pipeline(&folder.join("model"), &folder.join("store"));
+        pipeline.shape.shards = 1;
+        pipeline.shape.slices = 2;
+        pipeline.budget = 2;
+        pipeline.peft = read(table);
+        let secret = Some(StoreSecret::from_bytes([9; 32]));
+        let mut system = System::create(pipeline, &records[world..], secret).expect("the system is made");
+        system.train(&Quiet).expect("the stages train");
+        system
+    });
+    let stage = |system: &System, key| system.store().stage(&key).expect("the stage is read back");
+    for key in with.store().stages().expect("the stages are listed") {
+        let (lineage, tensors): (Lineage, _) = stage(&with, key);
+        check_isolation(&lineage, &tensors).expect("isolation");
+    }
+    let report = with.verify(VerifyScope::All, &Quiet).expect("the stages train again");
+    assert!(report.passed(), "training again: {report:?}");
+    with.delete(std::slice::from_ref(&records[0].id), &[]).expect("the record is deleted");
+    let same = |with: &System, word: &str| {
+        for key in with.store().stages().expect("the stages are listed") {
+            let difference = first_difference(&stage(with, key).1, &stage(&without, key).1);
+            assert_eq!(difference, None, "non-interference {word}");
+        }
+    };
+    same(&with, "after the deletion");
+    with.train(&Quiet).expect("the stages are repaired");
+    assert_eq!(with.store().stages().ok(), without.store().stages().ok(), "non-interference after the repair");
+    same(&with, "after the repair");
+}
