@@ -128,8 +128,10 @@ fn check_gradients(
     let shape = [records.len(), backbone.hidden()];
     let projection = HostTensor { shape: shape.to_vec(), values: draw(shape[0] * shape[1]) };
 
-    let tracked: BTreeMap<String, Tensor<1>> =
-        on_device(parameters, device).into_iter().map(|(name, tensor)| (name, tensor.autodiff().require_grad())).collect();
+    let tracked: BTreeMap<String, Tensor<1>> = on_device(parameters, device)
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.autodiff().require_grad()))
+        .collect();
     let mut gradients = (output(&tracked) * projection.to_device(device).reshape(shape)).sum().backward();
     for (name, tensor) in &tracked {
         let gradient = tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("gradients: `{name}` has none"));

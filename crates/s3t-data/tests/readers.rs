@@ -1,0 +1,179 @@
+//! What the readers read. What they refuse is in the command line's table of bad inputs.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use s3t_core::{Payload, Record};
+use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source};
+
+fn labels() -> Labels {
+    Labels::new(vec!["bag".into(), "shirt".into()]).unwrap()
+}
+
+fn idx(images: &str, subjects: Option<&str>) -> Source {
+    Source::Idx(IdxSource {
+        images: images.into(),
+        labels: "labels".into(),
+        subjects: subjects.map(Into::into),
+        id_prefix: "row-".into(),
+    })
+}
+
+fn csv(text: Option<&str>, features: Option<&[&str]>) -> Source {
+    Source::Csv(CsvSource {
+        file: "data.csv".into(),
+        label: "label".into(),
+        id: None,
+        subject: Some("who".into()),
+        text: text.map(Into::into),
+        features: features.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+    })
+}
+
+fn jsonl() -> Source {
+    Source::Jsonl(JsonlSource {
+        file: "data.jsonl".into(),
+        label: "label".into(),
+        id: Some("id".into()),
+        subject: Some("who".into()),
+        text: None,
+        features: Some("x".into()),
+    })
+}
+
+fn idx_bytes(sizes: &[u32], data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+    sizes.iter().for_each(|size| bytes.extend(size.to_be_bytes()));
+    bytes.extend_from_slice(data);
+    bytes
+}
+
+fn write_gz(path: &Path, bytes: &[u8]) {
+    let mut encoder = GzEncoder::new(fs::File::create(path).unwrap(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap();
+}
+
+fn ids(records: &[Record]) -> Vec<&str> {
+    records.iter().map(|record| record.id.as_str()).collect()
+}
+
+fn subjects(records: &[Record]) -> Vec<Option<&str>> {
+    records.iter().map(|record| record.subject.as_ref().map(s3t_core::SubjectId::as_str)).collect()
+}
+
+#[test]
+fn idx_with_colours_gzip_and_subjects() {
+    let folder = tempfile::tempdir().unwrap();
+    let pixels: Vec<u8> = (0..2 * 2 * 3 * 3).collect();
+    write_gz(&folder.path().join("images.gz"), &idx_bytes(&[2, 2, 3, 3], &pixels));
+    fs::write(folder.path().join("labels"), idx_bytes(&[2], &[1, 0])).unwrap();
+    fs::write(folder.path().join("who.csv"), "\u{feff}id,subject\nrow-1,eve\n").unwrap();
+    let records = idx("images.gz", Some("who.csv")).read(folder.path(), &labels()).unwrap();
+    assert_eq!(ids(&records), ["row-0", "row-1"]);
+    assert_eq!(subjects(&records), [None, Some("eve")]);
+    assert_eq!((records[0].label, records[1].label, records[1].ordinal), (1, 0, 1));
+    let expected = Payload::Image { width: 3, height: 2, channels: 3, pixels: pixels[18..].to_vec() };
+    assert_eq!(records[1].payload, expected);
+}
+
+#[test]
+fn csv_with_quoted_lines_and_features() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("data.csv"),
+        "who,label,t,a\n ann,bag,\"two\nlines, \"\"quoted\"\"\",1.5\n,shirt,x,-2\n",
+    )
+    .unwrap();
+    let records = csv(Some("t"), None).read(folder.path(), &labels()).unwrap();
+    assert_eq!(records[0].payload, Payload::Text("two\nlines, \"quoted\"".into()));
+    assert_eq!(subjects(&records), [Some(" ann"), None]);
+    assert_eq!(ids(&records), ["row-0", "row-1"]);
+    let records = csv(None, Some(&["a"])).read(folder.path(), &labels()).unwrap();
+    assert_eq!(records[1].payload, Payload::Features(vec![-2.0]));
+    for source in [csv(None, None), csv(Some("t"), Some(&["a"]))] {
+        let message = source.read(folder.path(), &labels()).unwrap_err().to_string();
+        assert!(message.contains("exactly one of `text` and `features`"), "{message}");
+    }
+}
+
+#[test]
+fn the_line_of_a_message_counts_lines_inside_quotes() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("data.csv"), "who,label,t\n,bag,\"a\nb\nc\"\n,bug,x\n").unwrap();
+    let message = csv(Some("t"), None).read(folder.path(), &labels()).unwrap_err().to_string();
+    assert!(message.contains("line 5: unknown label `bug`; known: bag, shirt; did you mean `bag`?"), "{message}");
+}
+
+#[test]
+fn jsonl_with_names_indices_and_numbers_as_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "{\"id\": 7, \"who\": null, \"label\": 1, \"x\": [1, 2.5]}\n\n{\"id\": \"b\", \"who\": 12, \"label\": \"bag\", \"x\": [0, 0]}\n";
+    fs::write(folder.path().join("data.jsonl"), text).unwrap();
+    let records = jsonl().read(folder.path(), &labels()).unwrap();
+    assert_eq!(ids(&records), ["7", "b"]);
+    assert_eq!(subjects(&records), [None, Some("12")]);
+    assert_eq!((records[0].label, records[1].label), (1, 0));
+    assert_eq!(records[0].payload, Payload::Features(vec![1.0, 2.5]));
+}
+
+#[test]
+fn images_are_decoded_converted_and_resized() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("pictures")).unwrap();
+    image::RgbImage::from_pixel(4, 2, image::Rgb([200, 100, 50])).save(folder.path().join("pictures/a.png")).unwrap();
+    image::GrayImage::from_pixel(6, 6, image::Luma([90])).save(folder.path().join("pictures/b.jpg")).unwrap();
+    fs::write(folder.path().join("list.csv"), "file,label,subject\na.png,bag,ann\nb.jpg,shirt,\n").unwrap();
+    let source = |channels, resize| {
+        Source::ImageFolder(ImageFolderSource {
+            root: "pictures".into(),
+            manifest: "list.csv".into(),
+            channels,
+            resize,
+        })
+    };
+    let records = source(3, None).read(folder.path(), &labels()).unwrap();
+    assert_eq!(ids(&records), ["a.png", "b.jpg"]);
+    assert_eq!(subjects(&records), [Some("ann"), None]);
+    let pixels = [200, 100, 50].repeat(8);
+    assert_eq!(records[0].payload, Payload::Image { width: 4, height: 2, channels: 3, pixels });
+    let records = source(1, Some([3, 3])).read(folder.path(), &labels()).unwrap();
+    let sizes: Vec<String> = records.iter().map(|record| record.payload.describe()).collect();
+    assert_eq!(sizes, ["3x3x1 image", "3x3x1 image"]);
+}
+
+proptest! {
+    #[test]
+    fn idx_files_read_back_what_was_written(count in 1u32..5, height in 1u32..5, width in 1u32..5, seed: u8) {
+        let folder = tempfile::tempdir().unwrap();
+        let size = (height * width) as usize;
+        let pixels: Vec<u8> = (0..count as usize * size).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed)).collect();
+        fs::write(folder.path().join("images"), idx_bytes(&[count, height, width], &pixels)).unwrap();
+        fs::write(folder.path().join("labels"), idx_bytes(&[count], &vec![1; count as usize])).unwrap();
+        let records = idx("images", None).read(folder.path(), &labels()).unwrap();
+        prop_assert_eq!(records.len(), count as usize);
+        for (record, expected) in records.iter().zip(pixels.chunks(size)) {
+            let same = matches!(&record.payload, Payload::Image { pixels, .. } if pixels == expected);
+            prop_assert!(same);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes: Vec<u8>, header in 0usize..4, text in "[\\[\\]{}\":,a-z0-9\\n\r\u{feff} -]{0,60}") {
+        let folder = tempfile::tempdir().unwrap();
+        let starts: [&[u8]; 4] = [&[], &[0, 0, 8, 3], &[0, 0, 8, 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], &[0, 0, 8, 1]];
+        fs::write(folder.path().join("images"), [starts[header], &bytes].concat()).unwrap();
+        fs::write(folder.path().join("labels"), &bytes).unwrap();
+        let _ = idx("images", Some("data.csv")).read(folder.path(), &labels());
+        for content in [bytes.as_slice(), text.as_bytes()] {
+            fs::write(folder.path().join("data.csv"), content).unwrap();
+            fs::write(folder.path().join("data.jsonl"), content).unwrap();
+            let _ = csv(Some("t"), None).read(folder.path(), &labels());
+            let _ = jsonl().read(folder.path(), &labels());
+        }
+    }
+}
