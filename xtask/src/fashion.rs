@@ -1,5 +1,6 @@
 //! The bundled Fashion-MNIST subset.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ impl Fashion {
         let mut subjects = String::from("id,subject\n");
         let (mut owner, mut left) = (0, rng.random_range(1..=4));
         for row in 0..train.len() {
-            subjects.push_str(&format!("row-{row},owner-{owner:04}\n"));
+            writeln!(subjects, "row-{row},owner-{owner:04}")?;
             left -= 1;
             if left == 0 {
                 owner += 1;
@@ -73,16 +74,16 @@ impl Fashion {
         let side = (SIZE as u32).to_be_bytes();
         let pixels = images.iter().flat_map(|(image, _)| image.iter().copied());
         let header = [&[0, 0, 8, 3], &count[..], &side, &side].concat();
-        self.gzip(&format!("{part}-images-idx3-ubyte.gz"), header.into_iter().chain(pixels).collect())?;
+        self.gzip(&format!("{part}-images-idx3-ubyte.gz"), &header.into_iter().chain(pixels).collect::<Vec<u8>>())?;
         let labels = images.iter().map(|(_, class)| *class);
         let header = [&[0, 0, 8, 1], &count[..]].concat();
-        self.gzip(&format!("{part}-labels-idx1-ubyte.gz"), header.into_iter().chain(labels).collect())
+        self.gzip(&format!("{part}-labels-idx1-ubyte.gz"), &header.into_iter().chain(labels).collect::<Vec<u8>>())
     }
 
-    fn gzip(&self, name: &str, bytes: Vec<u8>) -> std::io::Result<()> {
+    fn gzip(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         // Without a time stamp the same images make the same file.
         let mut encoder = GzBuilder::new().mtime(0).write(fs::File::create(self.out.join(name))?, Compression::best());
-        encoder.write_all(&bytes)?;
+        encoder.write_all(bytes)?;
         encoder.finish().map(drop)
     }
 }

@@ -76,7 +76,7 @@ impl Pretrain {
             tensors.iter().map(|(name, tensor)| (name.clone(), (tensor.to_device(&device), None))).collect();
         let steps = self.epochs * train.len().div_ceil(BATCH);
         let mut order: Vec<usize> = (0..train.len()).collect();
-        let mut step = 0;
+        let mut step = 0_u32;
         for epoch in 0..self.epochs {
             order.shuffle(&mut rng);
             for batch in order.chunks(BATCH) {
@@ -90,7 +90,7 @@ impl Pretrain {
                 let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [records.len(), 1]), &device);
                 let loss = activation::log_softmax(logits, 1).gather(1, labels).mean().neg();
                 let mut gradients = loss.backward();
-                let progress = step as f64 / steps as f64;
+                let progress = f64::from(step) / steps as f64;
                 let rate = self.learning_rate
                     * (progress / 0.05).min(1.0)
                     * f64::midpoint(1.0, (std::f64::consts::PI * progress).cos());
@@ -101,7 +101,7 @@ impl Pretrain {
                     (*value, *state) = (updated, next);
                 }
                 step += 1;
-                if step % 100 == 0 {
+                if step.is_multiple_of(100) {
                     println!("epoch {} step {step}/{steps} loss {:.4}", epoch + 1, to_host(loss)[0]);
                 }
             }

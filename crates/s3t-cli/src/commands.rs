@@ -34,7 +34,10 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Repair(pipeline) => repair(&pipeline.pipeline, output),
         Command::Verify { pipeline, scope } => verify(&pipeline.pipeline, scope.into(), output),
         Command::Status(pipeline) => status(&pipeline.pipeline, output),
-        Command::Plugins => list_plugins(output),
+        Command::Plugins => {
+            list_plugins(output);
+            Ok(0)
+        }
         Command::Init { file } => write_template(&file, output),
     }
 }
@@ -185,7 +188,7 @@ fn status(path: &Path, output: &mut Output) -> Outcome {
     Ok(0)
 }
 
-fn list_plugins(output: &mut Output) -> Outcome {
+fn list_plugins(output: &mut Output) {
     let described: Vec<serde_json::Value> = plugins()
         .iter()
         .map(|plugin| {
@@ -208,7 +211,6 @@ fn list_plugins(output: &mut Output) -> Outcome {
             }
         }
     });
-    Ok(0)
 }
 
 fn write_template(file: &Path, output: &Output) -> Outcome {

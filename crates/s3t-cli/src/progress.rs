@@ -30,9 +30,9 @@ pub(crate) fn catch_interrupts() {
 
 /// Bars for a build: one over all steps with the time left, and one for each stage under training with its loss.
 pub(crate) struct Bars {
-    bars: MultiProgress,
+    multi: MultiProgress,
     total: ProgressBar,
-    stages: Mutex<HashMap<StageKey, StageBar>>,
+    running: Mutex<HashMap<StageKey, StageBar>>,
 }
 
 struct StageBar {
@@ -48,7 +48,7 @@ impl Bars {
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(0));
         total.set_style(style("{prefix:26} {bar:24} {percent:>3} %  {elapsed} gone, {eta} left  {msg}"));
-        Self { bars, total, stages: Mutex::default() }
+        Self { multi: bars, total, running: Mutex::default() }
     }
 
     /// A bar for training that is not a stage of the plan.
@@ -63,7 +63,7 @@ impl Bars {
     }
 
     fn stage_bar(&self, name: &str, steps: usize) -> ProgressBar {
-        let bar = self.bars.add(ProgressBar::new(steps as u64));
+        let bar = self.multi.add(ProgressBar::new(steps as u64));
         bar.set_style(style("{prefix:26} {bar:24} {pos:>5}/{len:5} steps  {msg}  {eta} left"));
         bar.set_prefix(name.to_owned());
         bar
@@ -85,12 +85,12 @@ impl Observer for Bars {
     fn stage_started(&self, stage: &StageLabel, records: usize) {
         let bar = self.stage_bar(&stage.to_string(), 0);
         bar.set_message(format!("{records} records"));
-        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stages = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         stages.insert(stage.key, StageBar { bar, started: Instant::now(), records: 0 });
     }
 
     fn step(&self, stage: &StageLabel, step: Step) -> ControlFlow<()> {
-        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stages = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(StageBar { bar, started, records }) = stages.get_mut(&stage.key) {
             *records += step.records;
             bar.set_length(step.steps as u64);
@@ -102,7 +102,7 @@ impl Observer for Bars {
     }
 
     fn stage_finished(&self, stage: &StageLabel) {
-        let bar = self.stages.lock().unwrap_or_else(PoisonError::into_inner).remove(&stage.key);
+        let bar = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&stage.key);
         if let Some(StageBar { bar, .. }) = bar {
             bar.finish_and_clear();
         }

@@ -71,6 +71,7 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 #[rustfmt::skip]
+#[expect(clippy::too_many_lines, reason = "one table, one row a line")]
 fn cases() -> Vec<Case> {
     vec![
         Case { part: "Pipeline file", situation: "it is not there", spoil: |_| {}, args: &["plan", "nothing.toml"], code: 2,

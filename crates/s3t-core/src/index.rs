@@ -142,7 +142,7 @@ mod tests {
         let secret = StoreSecret::from_bytes([5; 32]);
         let record = |number: u64| Record {
             id: id(&format!("r{number}")),
-            subject: (number % 3 != 0).then(|| SubjectId::new(format!("s{}", number % 10)).unwrap()),
+            subject: (!number.is_multiple_of(3)).then(|| SubjectId::new(format!("s{}", number % 10)).unwrap()),
             label: 0,
             ordinal: number,
             payload: Payload::Text(String::new()),

@@ -113,7 +113,7 @@ impl Lineage {
         self.slices.len()
     }
 
-    /// The key: the last of [`StageKeys`]' chain for these slices and groups.
+    /// The key: the last of the chain of keys for these slices and groups.
     pub fn key(&self) -> StageKey {
         let keys = StageKeys::new(&self.recipe);
         self.slices

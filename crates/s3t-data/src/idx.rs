@@ -90,7 +90,7 @@ fn read_idx(path: &Path, ranks: &[usize]) -> Result<Idx, DataError> {
     };
     let rank = usize::from(magic[3]);
     if magic[..3] != [0, 0, 8] || !ranks.contains(&rank) {
-        let found: String = magic.iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = format!("{:08x}", u32::from_be_bytes(*magic));
         return Err(refuse(format!("starts with {found}, but this IDX file must start with {expected}")));
     }
     let (header, data) = rest.split_at_checked(4 * rank).ok_or_else(|| refuse("ends inside its header".into()))?;

@@ -26,7 +26,7 @@ pub(crate) fn text(path: &Path) -> Result<String, DataError> {
         .map(|text| text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
         .map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = valid.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+            let line = valid.split(|byte| *byte == b'\n').count() as u64;
             DataError::line(path, line, "is not valid UTF-8; save the file as UTF-8")
         })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::csv_file::label;
-use crate::rows::{Columns, Row, read_jsonl, records};
+use crate::rows::{Columns, Content, content, read_jsonl, records};
 use crate::{DataError, Labels};
 
 /// Text or feature records from a file with one JSON object a line.
@@ -36,16 +36,21 @@ impl JsonlSource {
     pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
         let path = base_dir.join(&self.file);
         let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
-        let payload: Box<dyn Fn(&Row) -> Result<Payload, String> + '_> = match (&self.text, &self.features) {
-            (Some(key), None) => Box::new(move |row| Ok(Payload::Text(row.text(key)?.to_owned()))),
-            (None, Some(key)) => Box::new(move |row| Ok(Payload::Features(numbers(key, row.required(key)?)?))),
-            _ => {
-                let problem = "needs exactly one of `text` and `features`, to say where the content is";
-                return Err(DataError::file(path, problem));
-            }
-        };
+        // The numbers are under one key, in a list of their own.
+        let keys = self.features.as_ref().map(std::slice::from_ref);
+        let content = content(&path, self.text.as_deref(), keys)?;
         let rows = read_jsonl(&path)?;
-        let found = records(&path, &rows, &columns, labels, |row, _| Ok(format!("row-{row}")), payload)?;
+        let found = records(
+            &path,
+            &rows,
+            &columns,
+            labels,
+            |row, _| Ok(format!("row-{row}")),
+            |row| match content {
+                Content::Text(key) => Ok(Payload::Text(row.text(key)?.to_owned())),
+                Content::Features(keys) => Ok(Payload::Features(numbers(&keys[0], row.required(&keys[0])?)?)),
+            },
+        )?;
         let length = |record: &Record| match &record.payload {
             Payload::Features(values) => values.len(),
             _ => 0,

@@ -49,12 +49,9 @@ impl Labels {
         if name.is_empty() {
             return Err("the label is empty".into());
         }
-        match self.0.iter().position(|other| other == name) {
-            Some(index) => Ok(index as u32),
-            None => {
-                let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
-                Err(unknown(&format!("label `{name}`"), name, &known))
-            }
-        }
+        self.0.iter().position(|other| other == name).map(|index| index as u32).ok_or_else(|| {
+            let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
+            unknown(&format!("label `{name}`"), name, &known)
+        })
     }
 }

@@ -24,5 +24,5 @@ mod stage_file;
 mod store;
 
 pub use error::StoreError;
-pub use manifest::{Manifest, StoreSettings};
+pub use manifest::{Manifest, Pending, StoreSettings};
 pub use store::{Erasure, NewStore, SliceRecords, Store};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use s3t_core::{Digest, LayerGroups, PartitionShape, Plan, Recipe, Sequence, SliceDigests};
+use s3t_core::{Digest, LayerGroups, PartitionShape, Plan, Recipe, Sequence, SliceAddress, SliceDigests};
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
@@ -52,6 +52,15 @@ fn first_difference(path: &str, one: &serde_json::Value, two: &serde_json::Value
     Some((path.to_owned(), one.to_string(), two.to_string()))
 }
 
+/// A record whose deletion was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The keyed digest of its id.
+    pub record: Digest,
+    /// The slice it is erased from.
+    pub address: SliceAddress,
+}
+
 /// The manifest of a store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -67,8 +76,8 @@ pub struct Manifest {
     pub deleted_records: Vec<Digest>,
     /// Keyed digests of the ids of deleted subjects.
     pub deleted_subjects: Vec<Digest>,
-    /// Keyed digests of the ids of records whose deletion was accepted but whose bytes may still be on disk.
-    pub pending: Vec<Digest>,
+    /// Records whose deletion was accepted but whose bytes may still be on disk.
+    pub pending: Vec<Pending>,
 }
 
 impl Manifest {

@@ -15,7 +15,7 @@ use s3t_core::{
 use s3t_peft::NamedTensors;
 
 use crate::files::{TEMPORARY, names, remove, sync_folder, write_atomically};
-use crate::manifest::{FORMAT, Manifest, StoreSettings};
+use crate::manifest::{FORMAT, Manifest, Pending, StoreSettings};
 use crate::{StoreError, slice_file, stage_file};
 
 const MANIFEST: &str = "manifest.json";
@@ -258,13 +258,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`]; then nothing was accepted.
+    /// [`StoreError::Io`], or [`StoreError::UnknownRecord`]; then nothing was accepted.
     pub fn accept(&mut self, records: &[RecordId], subjects: &[SubjectId]) -> Result<(), StoreError> {
         let mut manifest = self.manifest.clone();
         manifest.epoch += 1;
         for record in records {
+            let unknown = || StoreError::UnknownRecord(record.clone());
+            let address = self.index.address(record.as_str()).ok_or_else(unknown)?;
             let tombstone = self.record_tombstone(record);
-            manifest.pending.push(tombstone);
+            manifest.pending.push(Pending { record: tombstone, address });
             manifest.deleted_records.push(tombstone);
         }
         // A subject whose last record goes is gone too, whether it was named or not.
@@ -289,32 +291,24 @@ impl Store {
     ///
     /// [`StoreError::Io`]; then the deletion stays pending and is erased when the store is opened again.
     pub fn erase_pending(&mut self) -> Result<Erasure, StoreError> {
-        let pending: HashSet<Digest> = self.manifest.pending.iter().copied().collect();
+        let pending: HashSet<Digest> = self.manifest.pending.iter().map(|pending| pending.record).collect();
+        let addresses: BTreeSet<SliceAddress> = self.manifest.pending.iter().map(|pending| pending.address).collect();
         let mut erasure = Erasure::default();
         let mut manifest = self.manifest.clone();
-        for address in manifest.settings.shape.addresses() {
-            let digest = &mut manifest.slices[address.shard.index()][address.slice.index()];
+        for address in addresses {
             let path = self.slice_path(address);
-            if digest.is_none() || !path.is_file() {
-                *digest = None;
-                continue;
-            }
             let (gone, left): (SliceRecords, SliceRecords) = digested(slice_file::read(&path)?, &self.secret)
                 .into_iter()
                 .partition(|(_, record)| pending.contains(&self.record_tombstone(&record.id)));
+            let digest = slice_digest(&self.secret, left.iter().map(|(digest, _)| *digest));
+            manifest.slices[address.shard.index()][address.slice.index()] = (!left.is_empty()).then_some(digest);
             if !gone.is_empty() {
-                let records: Vec<Record> = left.iter().map(|(_, record)| record.clone()).collect();
-                if records.is_empty() {
-                    remove(&path)?
-                } else {
-                    slice_file::write(&path, &records)?
-                }
+                let left: Vec<Record> = left.into_iter().map(|(_, record)| record).collect();
+                slice_file::write(&path, &left)?;
                 erasure.slices.push(address);
                 erasure.records.extend(gone.into_iter().map(|(digest, _)| digest));
             }
-            *digest = (!left.is_empty()).then(|| slice_digest(&self.secret, left.iter().map(|(digest, _)| *digest)));
         }
-        sync_folder(&self.path.join(RECORDS))?;
         self.plan = manifest.plan()?;
         erasure.stages = self.remove_dead_stages()?;
         manifest.pending.clear();

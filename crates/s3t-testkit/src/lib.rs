@@ -66,7 +66,7 @@ pub fn toy_records(count: u64, subjects: u64, seed: u64) -> Vec<Record> {
             let centre = if index % CLASSES == label as usize { 1.0 } else { -0.3 };
             centre + 0.5 * rng.sample::<f32, _>(StandardNormal)
         };
-        let owned = subjects > 0 && row % 3 != 0;
+        let owned = subjects > 0 && !row.is_multiple_of(3);
         Record {
             id: RecordId::new(format!("record-{row}")).expect("a well-formed id"),
             subject: owned.then(|| SubjectId::new(format!("subject-{}", row % subjects)).expect("a well-formed id")),

@@ -28,11 +28,14 @@ pub struct ActivationCache {
     state: Mutex<State>,
 }
 
+/// The input of one block for one record, `[tokens, hidden]`.
+type Entry = (usize, Arc<[f32]>);
+
 #[derive(Default)]
 struct State {
     bytes: usize,
     /// By record, then by block: a deletion finds all entries of a record at once.
-    entries: HashMap<Digest, Vec<(usize, Arc<[f32]>)>>,
+    entries: HashMap<Digest, Vec<Entry>>,
 }
 
 impl ActivationCache {

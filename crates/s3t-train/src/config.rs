@@ -18,7 +18,7 @@ pub enum Decay {
     Cosine,
 }
 
-/// How a stage is trained: AdamW, its state fresh in every stage.
+/// How a stage is trained: `AdamW`, its state fresh in every stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {

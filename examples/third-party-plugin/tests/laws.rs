@@ -20,7 +20,8 @@ fn both_plugins_work_from_a_pipeline_file() {
         let s3t_peft::s3t_core::Payload::Features(x) = &record.payload else {
             unreachable!("toy records are features")
         };
-        lines.push_str(&format!("{}\n", json!({"subject": record.subject, "label": record.label, "x": x})));
+        lines += &json!({"subject": record.subject, "label": record.label, "x": x}).to_string();
+        lines += "\n";
     }
     std::fs::write(folder.path().join("data.jsonl"), lines).unwrap();
     let pipeline = r#"

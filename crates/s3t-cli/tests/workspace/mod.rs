@@ -70,8 +70,8 @@ impl Workspace {
         let workspace = Self(tempfile::tempdir().unwrap());
         write_tiny_model(&workspace.path("model"), 4).unwrap();
         workspace.write("pipeline.toml", PIPELINE);
-        workspace.write("train.jsonl", &jsonl(60, 20));
-        workspace.write("test.jsonl", &jsonl(30, 0));
+        workspace.write("train.jsonl", jsonl(60, 20));
+        workspace.write("test.jsonl", jsonl(30, 0));
         workspace
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -57,7 +57,7 @@ impl World {
     pub fn new(case: &Case, records: &[Record], plant: &Plant<'_>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_tiny_model(&folder.path().join("model"), case.slices as usize + case.extra_blocks).unwrap();
-        let pipeline = pipeline(case, folder.path().into());
+        let pipeline = pipeline(case, folder.path());
         let secret = StoreSecret::from_bytes([case.seed as u8; 32]);
         let system = System::create(pipeline, records, Some(secret)).unwrap();
         let builder = plant(&system, records);
@@ -82,7 +82,7 @@ impl World {
     }
 
     pub fn open(folder: TempDir, case: &Case) -> Self {
-        let system = System::open(pipeline(case, folder.path().into())).unwrap();
+        let system = System::open(pipeline(case, folder.path())).unwrap();
         Self { folder, case: case.clone(), system }
     }
 
@@ -135,7 +135,7 @@ impl Observer for StopAfter {
     }
 }
 
-fn pipeline(case: &Case, folder: PathBuf) -> Pipeline {
+fn pipeline(case: &Case, folder: &Path) -> Pipeline {
     let mut pipeline = tiny_pipeline(&folder.join("model"), &folder.join("store"));
     pipeline.shape = PartitionShape { shards: case.shards, slices: case.slices };
     pipeline.budget = case.budget;
