@@ -13,7 +13,7 @@ use s3t::eval::{Baseline, Evaluation, evaluate};
 use s3t::prelude::{PartitionShape, ShardId};
 
 use crate::exit::{self, Failure};
-use crate::output::{Output, count, duration, percent, table};
+use crate::output::{Output, count, duration, percent, say, table};
 use crate::progress::Bars;
 use crate::{Command, init};
 
@@ -168,7 +168,7 @@ fn status(path: &Path, output: &mut Output) -> Outcome {
     let system = open_existing(path)?;
     let status = system.status();
     output.result("status", &status, || {
-        println!(
+        say!(
             "{}: {} records, {} subjects; {} records deleted in {} requests; {} of {} stages built",
             status.store.display(),
             count(status.records as u64),
@@ -179,7 +179,7 @@ fn status(path: &Path, output: &mut Output) -> Outcome {
             status.planned_stages
         );
         if !status.same_environment {
-            println!(
+            say!(
                 "The store was trained on another arithmetic: this machine can serve and delete, not train or verify."
             );
         }
@@ -202,11 +202,12 @@ fn list_plugins(output: &mut Output) {
         .collect();
     output.result("plugins", &described, || {
         for kind in PluginKind::ALL {
-            println!("\n{}", console::style(format!("{kind}s").to_uppercase()).bold());
+            let title = if kind == PluginKind::SequenceStrategy { "sequence strategies".into() } else { format!("{kind}s") };
+            say!("\n{}", console::style(title.to_uppercase()).bold());
             for plugin in plugins().into_iter().filter(|plugin| plugin.kind() == kind) {
-                println!("\n  {}  {}", console::style(plugin.name()).bold(), plugin.documentation());
+                say!("\n  {}  {}", console::style(plugin.name()).bold(), plugin.documentation());
                 for field in plugin.fields() {
-                    println!("      {} = {}   {}", field.name, field.default, field.documentation);
+                    say!("      {} = {}   {}", field.name, field.default, field.documentation);
                 }
             }
         }
@@ -381,7 +382,7 @@ fn show_plan(pipeline: &Pipeline, plan: &Plan, sizes: &[Vec<u64>], output: &mut 
 fn show_build(report: &BuildReport, seconds: f64, output: &mut Output) {
     let json = serde_json::json!({ "report": report, "seconds": seconds });
     output.result("training", &json, || {
-        println!(
+        say!(
             "{} stages trained, {} reused, {} in the plan; {}",
             report.trained,
             report.reused,
@@ -441,7 +442,7 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
         let ids: Vec<&str> = deletion.records.iter().take(8).map(RecordId::as_str).collect();
         let more = if deletion.records.len() > ids.len() { ", ..." } else { "" };
         let of = if who.is_empty() { String::new() } else { format!(" of {}", who.join(", ")) };
-        println!("{} records{of}: {}{more}", deletion.records.len(), ids.join(", "));
+        say!("{} records{of}: {}{more}", deletion.records.len(), ids.join(", "));
         let mut rows = Vec::new();
         for cut in &deletion.cuts {
             let shortened: Vec<String> =
@@ -450,7 +451,7 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
             rows.push(vec![cut.address.to_string(), shortened, serving(cut.before), serving(cut.after)]);
         }
         table(&["hit", "cut to depth", "served with", "serves with now"], rows, 4);
-        println!(
+        say!(
             "no answer uses it after {}; cannot be lost after {}; gone from disk after {}: {} stages removed, {} slices rewritten",
             duration(deletion.effective_seconds),
             duration(deletion.durable_seconds),
@@ -471,8 +472,8 @@ fn show_verification(report: &VerifyReport, seconds: f64, output: &mut Output) {
         if !report.stages.is_empty() {
             table(&["stage", "trained again from", "result"], report.stages.iter().map(row).collect(), 3);
         }
-        report.problems.iter().for_each(|problem| println!("problem: {problem}"));
-        println!(
+        report.problems.iter().for_each(|problem| say!("problem: {problem}"));
+        say!(
             "{} stage lineages and {} records checked; none of the {} deleted records is in a slice; {}: {}",
             report.lineages,
             count(report.records as u64),
@@ -501,7 +502,7 @@ fn show_serving(system: &System, output: &mut Output) {
         table(&header, status.shards.iter().map(row).collect(), 1);
         let dead = availability.dead().count();
         if dead > 0 {
-            println!("{dead} of {} shards are dead; `s3t repair` rebuilds them", availability.shards());
+            say!("{dead} of {} shards are dead; `s3t repair` rebuilds them", availability.shards());
         }
     });
 }

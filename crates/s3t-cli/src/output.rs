@@ -1,11 +1,20 @@
 //! Tables for people, one JSON object for machines.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use console::style;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::exit::Failure;
+
+/// Prints a line, like `println!`, but goes on when nobody reads it (`s3t run ... | head`): the work is not done yet.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+pub(crate) use say;
 
 /// Where a command's results go: to tables as they come, or into one JSON object printed at the end.
 pub(crate) struct Output {
@@ -34,21 +43,21 @@ impl Output {
     /// A headline, for people only.
     pub(crate) fn heading(&self, text: &str) {
         if self.json.is_none() {
-            println!("\n{}", style(text).bold());
+            say!("\n{}", style(text).bold());
         }
     }
 
     /// A sentence, for people only.
     pub(crate) fn say(&self, text: impl AsRef<str>) {
         if self.json.is_none() {
-            println!("{}", text.as_ref());
+            say!("{}", text.as_ref());
         }
     }
 
     /// Prints the JSON object.
     pub(crate) fn finish(self) {
         if let Some(object) = self.json {
-            println!("{:#}", Value::Object(object));
+            say!("{:#}", Value::Object(object));
         }
     }
 
@@ -58,7 +67,7 @@ impl Output {
         if let Some(mut object) = self.json {
             object.insert("error".into(), Value::from(failure.message.clone()));
             object.insert("exit_code".into(), Value::from(failure.code));
-            println!("{:#}", Value::Object(object));
+            say!("{:#}", Value::Object(object));
         }
     }
 }
@@ -66,14 +75,15 @@ impl Output {
 /// Prints a table; the columns after the first `left` are aligned right.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, left: usize) {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    let rule = LineStyle::none().fill('─').junction('─');
+    table.load_style(TableStyle::new().header_separator(rule)).set_header(header);
     for row in rows {
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(left) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}");
+    say!("{table}");
 }
 
 /// `0.8312` as `83.1 %`.

@@ -77,7 +77,7 @@ impl PluginInfo {
         self.name
     }
 
-    /// What it is: the docstring of its struct.
+    /// What it is: the docstring of its struct, up to the first heading (the proof note).
     pub fn documentation(&self) -> String {
         (self.describe)().0
     }
@@ -202,7 +202,9 @@ fn describe<T: JsonSchema + Serialize + Default>() -> (String, Vec<FieldInfo>) {
         };
         properties.iter().map(field).collect()
     });
-    (text(schema.get("description")), fields.unwrap_or_default())
+    let whole = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    let summary = whole.split("\n# ").next().unwrap_or_default().trim();
+    (summary.replace("\n\n", " ").replace('\n', " "), fields.unwrap_or_default())
 }
 
 fn types_of(property: &Value) -> Vec<String> {
