@@ -13,7 +13,7 @@ use s3t::eval::{Baseline, Evaluation, evaluate};
 use s3t::prelude::{PartitionShape, ShardId};
 
 use crate::exit::{self, Failure};
-use crate::output::{Output, count, duration, percent, say, table};
+use crate::output::{Output, count, duration, percent, plural, say, table};
 use crate::progress::Bars;
 use crate::{Command, init};
 
@@ -202,7 +202,8 @@ fn list_plugins(output: &mut Output) {
         .collect();
     output.result("plugins", &described, || {
         for kind in PluginKind::ALL {
-            let title = if kind == PluginKind::SequenceStrategy { "sequence strategies".into() } else { format!("{kind}s") };
+            let title =
+                if kind == PluginKind::SequenceStrategy { "sequence strategies".into() } else { format!("{kind}s") };
             say!("\n{}", console::style(title.to_uppercase()).bold());
             for plugin in plugins().into_iter().filter(|plugin| plugin.kind() == kind) {
                 say!("\n  {}  {}", console::style(plugin.name()).bold(), plugin.documentation());
@@ -442,22 +443,25 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
         let ids: Vec<&str> = deletion.records.iter().take(8).map(RecordId::as_str).collect();
         let more = if deletion.records.len() > ids.len() { ", ..." } else { "" };
         let of = if who.is_empty() { String::new() } else { format!(" of {}", who.join(", ")) };
-        say!("{} records{of}: {}{more}", deletion.records.len(), ids.join(", "));
+        say!("{}{of}: {}{more}", plural(deletion.records.len(), "record"), ids.join(", "));
         let mut rows = Vec::new();
         for cut in &deletion.cuts {
-            let shortened: Vec<String> =
-                cut.shortened.iter().map(|(sequence, from, to)| format!("sequence {sequence}: {from} to {to}")).collect();
+            let shortened: Vec<String> = cut
+                .shortened
+                .iter()
+                .map(|(sequence, from, to)| format!("sequence {sequence}: {from} to {to}"))
+                .collect();
             let shortened = if shortened.is_empty() { "nothing more".to_owned() } else { shortened.join("\n") };
             rows.push(vec![cut.address.to_string(), shortened, serving(cut.before), serving(cut.after)]);
         }
         table(&["hit", "cut to depth", "served with", "serves with now"], rows, 4);
         say!(
-            "no answer uses it after {}; cannot be lost after {}; gone from disk after {}: {} stages removed, {} slices rewritten",
+            "no answer uses it after {}; cannot be lost after {}; gone from disk after {}: {} removed, {} rewritten",
             duration(deletion.effective_seconds),
             duration(deletion.durable_seconds),
             duration(deletion.erased_seconds),
-            deletion.erased_stages.len(),
-            deletion.rewritten_slices.len()
+            plural(deletion.erased_stages.len(), "stage"),
+            plural(deletion.rewritten_slices.len(), "slice")
         );
     });
 }

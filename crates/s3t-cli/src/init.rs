@@ -60,6 +60,7 @@ activation_memory_mb = 512     # outputs of frozen blocks to remember
 
 [store]                        # records, stages and the secret; keep it where only the service can read it
 path = "store"
+secret = "random"              # random, or from-seed: the same partition and figures for everybody, for public data only
 
 [run]                          # what `s3t run` does after training
 delete_subjects = []

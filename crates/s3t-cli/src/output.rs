@@ -128,3 +128,8 @@ mod tests {
         assert_eq!(percent(0.8312), "83.1 %");
     }
 }
+
+/// `1 stage`, `2 stages`.
+pub(crate) fn plural(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

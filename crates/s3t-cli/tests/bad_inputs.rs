@@ -105,6 +105,8 @@ fn cases() -> Vec<Case> {
             "pipeline.toml line 35: `peft.targets` holds an unknown target `quary`; known: query, key, value, output, up, down; did you mean `query`?"),
         planned("Pipeline file", "unknown device", |w| w.edit("pipeline.toml", "seed = 1", "device = \"gpu\""),
             "pipeline.toml line 2: unknown device `gpu`; known: flex, ndarray, cuda, cuda:N, vulkan"),
+        planned("Pipeline file", "unknown source of the secret", |w| w.edit("pipeline.toml", "path = \"store\"", "path = \"store\"\nsecret = \"none\""),
+            "unknown variant `none`, expected `random` or `from-seed`"),
         planned("Pipeline file", "no shards", |w| w.edit("pipeline.toml", "shards = 2", "shards = 0"),
             "pipeline.toml line 25: `partition.shards` is 0; it takes 1 to 1000000"),
         planned("Pipeline file", "more slices than blocks", |w| w.edit("pipeline.toml", "slices = 2", "slices = 5"),

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::EngineError;
-use crate::settings::{Resources, RunSettings, ServingSettings};
+use crate::settings::{Resources, RunSettings, SecretSource, ServingSettings};
 
 /// Everything a system is made from, read from a TOML file or put together by a program.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Pipeline {
     pub model: PathBuf,
     /// The store's folder.
     pub store: PathBuf,
+    /// Where a new store's secret comes from.
+    pub secret: SecretSource,
     /// The class names.
     pub labels: Labels,
     /// Where training records come from; read only when the store is made.
@@ -77,6 +79,7 @@ impl Pipeline {
             device: "flex".parse().expect("flex is a known device"),
             model: model.into(),
             store: store.into(),
+            secret: SecretSource::default(),
             labels,
             train_data: None,
             test_data: None,
@@ -115,17 +118,16 @@ impl Pipeline {
     /// [`EngineError::Pipeline`] for the first thing in it that cannot be used.
     pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Self, EngineError> {
         let mut file = PipelineText::new(text, file)?;
-        let path = |file: &mut PipelineText, section: &str| -> Result<PathBuf, EngineError> {
-            let mut table = file.section(section)?;
-            let path: String = file.take(&mut table, section, "path", None)?;
-            file.nothing_left(&table, section, &["path"])?;
-            Ok(base_dir.join(path))
-        };
         let seed = file.root_value("seed", Some(0))?;
         let device: String = file.root_value("device", Some("flex".to_owned()))?;
         let device = device.parse::<DeviceSpec>().map_err(|error| file.refuse("device", error.to_string()))?;
-        let model = path(&mut file, "model")?;
-        let store = path(&mut file, "store")?;
+        let mut section = file.section("model")?;
+        let model: String = file.take(&mut section, "model", "path", None)?;
+        file.nothing_left(&section, "model", &["path"])?;
+        let mut section = file.section("store")?;
+        let store: String = file.take(&mut section, "store", "path", None)?;
+        let secret = file.take(&mut section, "store", "secret", Some(SecretSource::default()))?;
+        file.nothing_left(&section, "store", &["path", "secret"])?;
 
         let mut data = file.section("data")?;
         let labels: Vec<String> = file.take(&mut data, "data", "labels", None)?;
@@ -169,8 +171,9 @@ impl Pipeline {
         Ok(Self {
             seed,
             device,
-            model,
-            store,
+            model: base_dir.join(model),
+            store: base_dir.join(store),
+            secret,
             labels,
             train_data,
             test_data,

@@ -1,7 +1,8 @@
 //! The sections of a pipeline file that say how to run, not what to train: none is part of a lineage.
 
-use s3t_core::Aggregator;
 use s3t_core::aggregate::MeanLogits;
+use s3t_core::digest::DigestBuilder;
+use s3t_core::{Aggregator, StoreSecret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,31 @@ pub struct ServingSettings {
 impl Default for ServingSettings {
     fn default() -> Self {
         Self { aggregator: Box::new(MeanLogits {}), dead_shard: DeadShard::default() }
+    }
+}
+
+/// Where a new store's secret comes from. The secret decides where records go and hides the ids of deleted ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretSource {
+    /// Drawn from the operating system: for stores that hold people's data.
+    #[default]
+    Random,
+    /// Derived from the pipeline's seed, so that everybody gets the same figures: for public data only, since whoever has
+    /// the pipeline file has the secret.
+    FromSeed,
+}
+
+impl SecretSource {
+    /// The secret; `None` if it is to be drawn.
+    pub fn secret(self, seed: u64) -> Option<StoreSecret> {
+        match self {
+            Self::Random => None,
+            Self::FromSeed => {
+                let digest = DigestBuilder::new("public store secret").number(seed).finish();
+                Some(StoreSecret::from_bytes(*digest.as_bytes()))
+            }
+        }
     }
 }
 

@@ -125,7 +125,7 @@ impl System {
         Self::create(pipeline, &records, None)
     }
 
-    /// Makes the pipeline's store from these records. `secret` keys the partition; `None` draws one.
+    /// Makes the pipeline's store from these records. `secret` keys the partition; `None` takes the pipeline's choice.
     ///
     /// # Errors
     ///
@@ -134,6 +134,7 @@ impl System {
         if records.is_empty() {
             return Err(EngineError::NoRecords("the training data is empty".into()));
         }
+        let secret = secret.or_else(|| pipeline.secret.secret(pipeline.seed));
         Self::assemble(pipeline, Some((records, secret)))
     }
 
@@ -386,8 +387,8 @@ impl System {
 pub struct Preview {
     /// The stages.
     pub plan: Plan,
-    /// The number of records in each slice, `[shard][slice]`. Every store draws a secret of its own, so the sizes of a real
-    /// one differ by a few percent.
+    /// The number of records in each slice, `[shard][slice]`. A store that draws its secret
+    /// has other sizes, by a few percent.
     pub slice_sizes: Vec<Vec<u64>>,
 }
 
@@ -402,7 +403,7 @@ impl Preview {
         let settings = settings(pipeline, &*backbone)?;
         let records = pipeline.read_train_data()?;
         records.iter().try_for_each(|record| backbone.check(record))?;
-        let secret = StoreSecret::from_bytes([0; 32]);
+        let secret = pipeline.secret.secret(pipeline.seed).unwrap_or_else(|| StoreSecret::from_bytes([0; 32]));
         let mut slice_sizes = vec![vec![0; pipeline.shape.slices as usize]; pipeline.shape.shards as usize];
         for place in place_records(&records, &*pipeline.partitioner, pipeline.shape, &secret)? {
             slice_sizes[place.shard.index()][place.slice.index()] += 1;
