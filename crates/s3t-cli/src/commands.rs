@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use s3t::core::budget::{PlanCost, deletion_rate};
+use s3t::core::cost::PlanCost;
+use s3t::core::deletion::deletion_rate;
 use s3t::core::registry::plugins;
 use s3t::core::{Availability, Plan, PluginKind, Record, RecordId, Serving, SubjectId};
 use s3t::data::ImageFolderSource;

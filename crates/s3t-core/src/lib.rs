@@ -12,7 +12,9 @@
 
 pub mod aggregate;
 pub mod availability;
-pub mod budget;
+pub mod cost;
+pub mod deletion;
+pub mod depth;
 pub mod digest;
 mod error;
 pub mod groups;

@@ -18,6 +18,14 @@ pub enum Prior {
 }
 
 impl Prior {
+    /// The probability of each of L slices: 1/L each if nothing is known.
+    pub fn probabilities(&self, slices: u32) -> Vec<f64> {
+        match self {
+            Self::Uniform => vec![1.0 / f64::from(slices); slices as usize],
+            Self::PerSlice(values) => values.clone(),
+        }
+    }
+
     /// Checks the prior against the number of slices L.
     ///
     /// # Errors

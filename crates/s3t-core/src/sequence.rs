@@ -76,6 +76,11 @@ pub struct SequenceRequest<'a> {
 /// [`plan_sequences`] checks it.
 #[typetag::serde(tag = "type")]
 pub trait SequenceStrategy: Debug + Send + Sync {
+    /// Why it chooses what it chooses for this request, if that is not plain from its name. For people.
+    fn reason(&self, _request: &SequenceRequest<'_>) -> Option<String> {
+        None
+    }
+
     /// Chooses the sequences.
     ///
     /// # Errors
@@ -145,13 +150,17 @@ impl SequenceStrategy for Single {
 
 crate::plugin!(SequenceStrategy, "single", Single);
 
-/// Cyclic rotation: sequence b starts at slice b (S3T, section 3.3). The budget must be at most L.
+/// Iterative cyclic rotation (S3T, section 3.3 and algorithm 1): the rotations of `0 1 .. L-1`; for more than L sequences,
+/// prefixes are kept and what follows them is rotated. Every budget from 1 to L! works.
 ///
 /// # Proof note
 ///
-/// *Before*: B <= L. *After*: B permutations, no two with a slice at the same position, so at Hamming distance L from
-/// each other; with B = L every slice stands once at every position. *Why*: position p of sequence b holds slice
-/// `(b + p) mod L`, and `b + p = b' + p (mod L)` only for `b = b'`.
+/// *Before*: 1 <= B <= L!. *After*: B distinct permutations. For B <= L no two have a slice at the same position (Hamming
+/// distance L); for B = L every slice stands once at every position; the first slices of any two prefixes of a common
+/// start are used equally often, to within one. *Why*: position p of rotation b holds slice `(b + p) mod L`, and
+/// `b + p = b' + p (mod L)` only for `b = b'`. With more sequences, each rotation of n slices fixes its first slice and
+/// shares out B over the n rotations, the remainder going to the first; a share is at most (n-1)!, so by induction every
+/// rotation continues in distinct ways, and rotations differ in their first slice.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cyclic {}
@@ -159,17 +168,58 @@ pub struct Cyclic {}
 #[typetag::serde(name = "cyclic")]
 impl SequenceStrategy for Cyclic {
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
-        let slices = request.slices;
-        if request.budget > slices as usize {
-            return Err(out_of_range("cyclic", request, format!("it makes 1 to {slices}")));
-        }
-        let rotation =
-            |first: u32| Sequence((0..slices).map(|position| SliceId((first + position) % slices)).collect());
-        Ok((0..request.budget as u32).map(rotation).collect())
+        check_factorial("cyclic", request)?;
+        let order: Vec<SliceId> = (0..request.slices).map(SliceId).collect();
+        Ok(rotations(&order, request.budget))
     }
 }
 
 crate::plugin!(SequenceStrategy, "cyclic", Cyclic);
+
+/// The first `budget` sequences of iterative cyclic rotation of `order`, as [`Cyclic`] makes them of `0 1 .. L-1`.
+/// At most `order.len()!` of them.
+pub fn rotations(order: &[SliceId], budget: usize) -> Vec<Sequence> {
+    let mut sequences = Vec::new();
+    rotate(&mut Vec::with_capacity(order.len()), order, budget, &mut sequences);
+    sequences
+}
+
+fn rotate(prefix: &mut Vec<SliceId>, rest: &[SliceId], budget: usize, sequences: &mut Vec<Sequence>) {
+    if rest.is_empty() {
+        sequences.extend((budget > 0).then(|| Sequence(prefix.clone())));
+        return;
+    }
+    for first in 0..rest.len().min(budget) {
+        let share = budget / rest.len() + usize::from(first < budget % rest.len());
+        let rotated: Vec<SliceId> = rest[first..].iter().chain(&rest[..first]).copied().collect();
+        if share == 1 {
+            sequences.push(Sequence(prefix.iter().chain(&rotated).copied().collect()));
+        } else {
+            prefix.push(rotated[0]);
+            rotate(prefix, &rotated[1..], share, sequences);
+            prefix.pop();
+        }
+    }
+}
+
+/// n!, `None` where it does not fit.
+pub fn factorial(n: u32) -> Option<u128> {
+    (1..=u128::from(n)).try_fold(1u128, u128::checked_mul)
+}
+
+/// Refuses a budget above L!.
+///
+/// # Errors
+///
+/// [`CoreError::BudgetOutOfRange`].
+pub fn check_factorial(strategy: &str, request: &SequenceRequest<'_>) -> Result<(), CoreError> {
+    match factorial(request.slices) {
+        Some(possible) if request.budget as u128 > possible => {
+            Err(out_of_range(strategy, request, format!("there are {possible}; use a budget of 1 to {possible}")))
+        }
+        _ => Ok(()),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -205,15 +255,41 @@ mod tests {
         assert!(plan_sequences(&Cyclic {}, &request(2, 0)).is_err());
     }
 
+    #[test]
+    fn every_budget_up_to_the_factorial_works() {
+        for slices in 1u32..=6 {
+            let all = factorial(slices).unwrap() as usize;
+            for budget in 1..=all {
+                plan_sequences(&Cyclic {}, &request(slices, budget)).unwrap();
+            }
+            let refusal = plan_sequences(&Cyclic {}, &request(slices, all + 1)).unwrap_err();
+            assert!(matches!(refusal, CoreError::BudgetOutOfRange { .. }), "{refusal}");
+        }
+        // 64! does not fit any integer.
+        assert_eq!(plan_sequences(&Cyclic {}, &request(64, 500)).unwrap().len(), 500);
+    }
+
+    #[test]
+    fn the_remainder_is_spread_over_the_prefixes() {
+        let found = plan_sequences(&Cyclic {}, &request(3, 5)).unwrap();
+        let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["0 1 2", "0 2 1", "1 2 0", "1 0 2", "2 0 1"]);
+    }
+
     proptest! {
         #[test]
-        fn cyclic_sequences_are_distinct_and_diverse(slices in 1u32..40, budget in 1usize..40) {
+        fn cyclic_sequences_are_distinct_and_diverse(slices in 1u32..40, budget in 1usize..200) {
             let found = plan_sequences(&Cyclic {}, &request(slices, budget));
-            if budget > slices as usize {
-                let refused = matches!(found, Err(CoreError::BudgetOutOfRange { .. }));
-                prop_assert!(refused);
-            } else {
-                let found = found.unwrap();
+            if factorial(slices).is_some_and(|all| budget as u128 > all) {
+                prop_assert!(found.is_err());
+                return Ok(());
+            }
+            let found = found.unwrap();
+            for slice in (0..slices).map(SliceId) {
+                let heads = found.iter().filter(|sequence| sequence.slices()[0] == slice).count();
+                prop_assert!(heads == budget / slices as usize || heads == budget.div_ceil(slices as usize));
+            }
+            if budget <= slices as usize {
                 for (index, one) in found.iter().enumerate() {
                     for other in &found[index + 1..] {
                         prop_assert_eq!(one.distance(other), slices as usize);

@@ -28,25 +28,34 @@ fn no_two_plugins_share_a_name() {
     assert_eq!(duplicate_plugins(), []);
 }
 
-/// The same small training on the older CPU backend answers the same within 1e-4.
+/// The same stages, trained on the older CPU backend, answer the same within 1e-4. The backend is part of a stage's lineage
+/// and so of its seed; here both train for one lineage, which only a replaced trainer can do.
 #[cfg(feature = "ndarray")]
 #[test]
 fn ndarray_answers_as_flex_does() {
+    use std::sync::Arc;
+
     use s3t::core::StoreSecret;
     use s3t::prelude::*;
+    use s3t::train::StageTrainer;
 
     let folder = tempfile::tempdir().unwrap();
-    s3t_testkit::write_tiny_model(&folder.path().join("model"), 4).unwrap();
-    let answers = |device: &str| {
-        let mut pipeline = s3t_testkit::tiny_pipeline(&folder.path().join("model"), &folder.path().join(device));
-        pipeline.device = device.parse().unwrap();
+    let model = folder.path().join("model");
+    s3t_testkit::write_tiny_model(&model, 4).unwrap();
+    let answers = |trained_on: &str| {
+        let mut pipeline = s3t_testkit::tiny_pipeline(&model, &folder.path().join(trained_on));
         pipeline.training.seed = 1;
         let records = s3t_testkit::toy_records(40, 0, 1);
-        let mut system = System::create(pipeline, &records, Some(StoreSecret::from_bytes([1; 32]))).unwrap();
+        let system = System::create(pipeline, &records, Some(StoreSecret::from_bytes([1; 32]))).unwrap();
+        let device = trained_on.parse::<s3t::backends::DeviceSpec>().unwrap().open().unwrap();
+        let backbone = s3t::backends::load(&model, &device).unwrap();
+        let mut system = system.with_builder(Arc::new(StageTrainer::new(backbone, device, 1 << 20)));
         system.train(&Quiet).unwrap();
         system.predict(&s3t_testkit::toy_records(30, 0, 2)).unwrap()
     };
-    for (flex, ndarray) in answers("flex").iter().zip(answers("ndarray")) {
+    let (flex, ndarray) = (answers("flex"), answers("ndarray"));
+    assert_eq!(flex.len(), 30);
+    for (flex, ndarray) in flex.iter().zip(ndarray) {
         for (one, other) in flex.scores.iter().zip(ndarray.scores) {
             assert!((one - other).abs() < 1e-4, "{}: {one} and {other}", flex.id);
         }

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::sequence::out_of_range;
+use s3t_core::sequence::{check_factorial, factorial, out_of_range, rotations};
 use s3t_core::{CoreError, Sequence, SequenceRequest, SequenceStrategy, SliceId, plugin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,11 +25,7 @@ pub struct Random {}
 #[typetag::serde(name = "random")]
 impl SequenceStrategy for Random {
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
-        let possible = factorial(request.slices);
-        if possible.is_some_and(|possible| request.budget as u128 > possible) {
-            let reason = format!("there are {}", possible.unwrap_or_default());
-            return Err(out_of_range("random", request, reason));
-        }
+        check_factorial("random", request)?;
         let seed =
             DigestBuilder::new("random sequences").number(request.seed).number(u64::from(request.shard.0)).finish();
         let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());
@@ -49,10 +45,54 @@ impl SequenceStrategy for Random {
 
 plugin!(SequenceStrategy, "random", Random);
 
-/// n!, `None` where it does not fit.
-fn factorial(n: u32) -> Option<u128> {
-    (1..=u128::from(n)).try_fold(1u128, u128::checked_mul)
+/// Rotations of the slices sorted by falling safety: the least likely to be hit first; for more than L sequences, prefixes
+/// are kept as `cyclic` does. Equally likely slices keep their order.
+///
+/// # Proof note
+///
+/// As for `cyclic`, of which this is a renaming of the slices: 1 <= B <= L! distinct permutations; for B <= L no two with a
+/// slice at the same position.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SortedCyclic {}
+
+#[typetag::serde(name = "sorted-cyclic")]
+impl SequenceStrategy for SortedCyclic {
+    fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
+        check_factorial("sorted-cyclic", request)?;
+        let probabilities = request.prior.probabilities(request.slices);
+        let mut order: Vec<SliceId> = (0..request.slices).map(SliceId).collect();
+        order.sort_by(|one, other| probabilities[one.index()].total_cmp(&probabilities[other.index()]));
+        Ok(rotations(&order, request.budget))
+    }
 }
+
+plugin!(SequenceStrategy, "sorted-cyclic", SortedCyclic);
+
+/// All L! orders: the most that training more sequences can reach. The budget must be L!.
+///
+/// # Proof note
+///
+/// *After*: every permutation once, in the order of iterative rotation, which with budget L! makes them all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct All {}
+
+#[typetag::serde(name = "all")]
+impl SequenceStrategy for All {
+    fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
+        match factorial(request.slices) {
+            Some(all) if all == request.budget as u128 => {
+                let order: Vec<SliceId> = (0..request.slices).map(SliceId).collect();
+                Ok(rotations(&order, request.budget))
+            }
+            Some(all) => Err(out_of_range("all", request, format!("it makes all {all}; use that budget, or `cyclic`"))),
+            None => Err(out_of_range("all", request, "there are too many to count; use `cyclic`")),
+        }
+    }
+}
+
+plugin!(SequenceStrategy, "all", All);
 
 #[cfg(test)]
 mod tests {
@@ -80,5 +120,23 @@ mod tests {
         let request =
             |shard| SequenceRequest { shard: ShardId(shard), slices: 8, budget: 4, prior: &Prior::Uniform, seed: 1 };
         assert_ne!(Random {}.sequences(&request(0)).unwrap(), Random {}.sequences(&request(1)).unwrap());
+    }
+
+    #[test]
+    fn sorted_cyclic_starts_with_the_safest_slice() {
+        let prior = Prior::PerSlice(vec![0.5, 0.1, 0.3, 0.1]);
+        let request = SequenceRequest { shard: ShardId(0), slices: 4, budget: 2, prior: &prior, seed: 0 };
+        let found: Vec<String> =
+            plan_sequences(&SortedCyclic {}, &request).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["1 3 2 0", "3 2 0 1"]);
+    }
+
+    #[test]
+    fn all_makes_all_or_says_how_many_there_are() {
+        let request =
+            |budget| SequenceRequest { shard: ShardId(0), slices: 4, budget, prior: &Prior::Uniform, seed: 0 };
+        assert_eq!(plan_sequences(&All {}, &request(24)).unwrap().len(), 24);
+        let message = plan_sequences(&All {}, &request(5)).unwrap_err().to_string();
+        assert!(message.contains("all 24"), "{message}");
     }
 }
