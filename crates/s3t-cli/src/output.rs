@@ -114,6 +114,11 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// `1 stage`, `2 stages`.
+pub(crate) fn plural(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,9 +132,4 @@ mod tests {
         );
         assert_eq!(percent(0.8312), "83.1 %");
     }
-}
-
-/// `1 stage`, `2 stages`.
-pub(crate) fn plural(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

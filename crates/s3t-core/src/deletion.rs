@@ -6,13 +6,13 @@
 //!
 //! # Proof note
 //!
-//! *Many records in each slice*: requests are independent, and a request hits slice c with probability q_c. Let requests
-//! arrive as a Poisson process of rate 1: then slices are hit by independent processes of rates q_c, slice c is untouched
-//! at time t with probability exp(-q_c t), and by Wald's identity the expected number of requests until a stopping time
+//! *Many records in each slice*: requests are independent, and a request hits slice c with probability `q_c`. Let requests
+//! arrive as a Poisson process of rate 1: then slices are hit by independent processes of rates `q_c`, slice c is untouched
+//! at time t with probability `exp(-q_c t)`, and by Wald's identity the expected number of requests until a stopping time
 //! is the expected time. *Finite*: N records, deleted in random order. Give every record an independent uniform
 //! arrival time; a record that comes R-th arrives in the mean at R / (N + 1), and the order is independent of the times,
-//! so an expected rank is N + 1 times an expected time. Slice c is untouched at time u with probability (1 - u)^(n_c),
-//! which is exp(-n_c s) with u = 1 - exp(-s). Both cases are therefore one integral over exp(-rate x time).
+//! so an expected rank is N + 1 times an expected time. Slice c is untouched at time u with probability `(1 - u)^(n_c)`,
+//! which is `exp(-n_c s)` with `u = 1 - exp(-s)`. Both cases are therefore one integral over exp(-rate x time).
 
 use std::collections::{BTreeMap, BTreeSet};
 

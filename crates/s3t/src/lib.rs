@@ -20,6 +20,7 @@ pub use s3t_train as train;
 pub mod plugins {
     pub use s3t_baseline_sequences as baseline_sequences;
     pub use s3t_lora as lora;
+    pub use s3t_prior_sequences as prior_sequences;
 }
 
 /// What most programs need.

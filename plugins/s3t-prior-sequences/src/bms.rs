@@ -107,9 +107,9 @@ fn extend(size: usize, weight: impl Fn(usize, usize) -> Option<f64>) -> Result<V
     // One absent edge costs more than any matching can gain, so none is used where a perfect matching exists.
     let absent = 2.0 * size as f64;
     let costs = weights.into_iter().map(|weight| weight.map_or(absent, |weight| -weight * scale)).collect();
-    let unsolved = |_| CoreError::field("prior", "leads to scores that cannot be matched; use `cyclic`");
-    let costs = Matrix::from_shape_vec((size, size), costs).map_err(|_| unsolved(()))?;
-    Ok(lapjv(&costs).map_err(|_| unsolved(()))?.0)
+    let unsolved = || CoreError::field("prior", "leads to scores that cannot be matched; use `cyclic`");
+    let costs = Matrix::from_shape_vec((size, size), costs).map_err(|_| unsolved())?;
+    Ok(lapjv(&costs).map_err(|_| unsolved())?.0)
 }
 
 #[typetag::serde(name = "bms")]
