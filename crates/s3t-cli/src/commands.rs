@@ -4,18 +4,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use s3t::core::cost::PlanCost;
-use s3t::core::deletion::deletion_rate;
 use s3t::core::registry::plugins;
-use s3t::core::{Availability, Plan, PluginKind, Record, RecordId, Serving, SubjectId};
+use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, SubjectId};
 use s3t::data::ImageFolderSource;
-use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, System, VerifyReport, VerifyScope};
+use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, System, VerifyReport, VerifyScope};
 use s3t::eval::{Baseline, Evaluation, evaluate};
-use s3t::prelude::{PartitionShape, ShardId};
+use s3t::prelude::ShardId;
 
 use crate::exit::{self, Failure};
 use crate::output::{Output, count, duration, percent, plural, say, table};
+use crate::planning::{self, show_figures};
 use crate::progress::Bars;
+use crate::system_args::Described;
 use crate::{Command, init};
 
 type Outcome = Result<u8, Failure>;
@@ -23,7 +23,10 @@ type Outcome = Result<u8, Failure>;
 pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
     match command {
         Command::Run { pipeline, fresh } => run(&pipeline.pipeline, fresh, output),
-        Command::Plan(pipeline) => plan(&pipeline.pipeline, output),
+        Command::Plan(args) => planning::plan(&args, output),
+        Command::Advise(args) => planning::advise(&args, output),
+        Command::Simulate(args) => planning::simulate(&args, output),
+        Command::CompareSequences(args) => planning::compare(&args, output),
         Command::Train { pipeline, fresh } => train(&pipeline.pipeline, fresh, output),
         Command::Eval(pipeline) => eval(&pipeline.pipeline, output),
         Command::Predict { pipeline, image, limit } => predict(&pipeline.pipeline, &image, limit, output),
@@ -49,7 +52,8 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
     output.heading("Plan");
-    show_plan(system.pipeline(), system.store().plan(), &system.slice_sizes(), output);
+    let described = Described::of_system(&system);
+    output.under("plan", |output| show_figures(&described, &described.system.lifetime(), output));
 
     output.heading("Training");
     let started = Instant::now();
@@ -98,18 +102,6 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
 
     output.heading("Verification");
     check(&system, settings.verify, output)
-}
-
-fn plan(path: &Path, output: &mut Output) -> Outcome {
-    let pipeline = Pipeline::read(path)?;
-    if pipeline.store.exists() {
-        let system = System::open(pipeline)?;
-        show_plan(system.pipeline(), system.store().plan(), &system.slice_sizes(), output);
-        return Ok(0);
-    }
-    let preview = Preview::new(&pipeline)?;
-    show_plan(&pipeline, &preview.plan, &preview.slice_sizes, output);
-    Ok(0)
 }
 
 fn train(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
@@ -336,49 +328,6 @@ fn ids<T>(
         lines.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
     Ok(lines.into_iter().map(check).collect::<Result<_, _>>().map_err(EngineError::from)?)
-}
-
-fn show_plan(pipeline: &Pipeline, plan: &Plan, sizes: &[Vec<u64>], output: &mut Output) {
-    let cost = PlanCost::of(plan, sizes);
-    let PartitionShape { shards, slices } = pipeline.shape;
-    let rate = |budget: usize| deletion_rate(u64::from(shards), u64::from(slices), budget as u64);
-    let (own, sisa) = (rate(pipeline.budget), rate(1));
-    let groups: Vec<String> = plan.groups().groups().iter().map(ToString::to_string).collect();
-    let flat = || sizes.iter().flatten().copied();
-    let (smallest, largest) = (flat().min().unwrap_or(0), flat().max().unwrap_or(0));
-    let of_shard = |shard: &s3t::core::ShardPlan| -> Vec<s3t::core::Sequence> {
-        shard.sequences.iter().map(|planned| planned.sequence.clone()).collect()
-    };
-    let sequences: Vec<_> = plan.shards().iter().map(of_shard).collect();
-    let json = serde_json::json!({
-        "records": flat().sum::<u64>(),
-        "shape": pipeline.shape,
-        "slice_sizes": sizes,
-        "sequences": sequences,
-        "groups": plan.groups(),
-        "cost": cost,
-        "epochs": pipeline.training.epochs,
-        "mean_deletions": own,
-        "mean_deletions_sisa": sisa,
-    });
-    output.result("plan", &json, || {
-        let epochs = pipeline.training.epochs as u64;
-        let rows = [
-            ("records", count(flat().sum())),
-            ("shards x slices", format!("{shards} x {slices}, slices of {smallest} to {largest} records")),
-            ("sequences", format!("{} a shard, {}", pipeline.budget, pipeline.strategy.typetag_name())),
-            ("layer groups", format!("blocks {}, top first", groups.join(", "))),
-            ("method", pipeline.peft.typetag_name().to_owned()),
-            ("stages", format!("{} ({} without shared prefixes)", cost.stages, cost.stages_without_sharing)),
-            ("record passes", count(cost.records_per_epoch * epochs)),
-            ("block passes", format!("{} forward and as many backward", count(cost.block_passes_forward * epochs))),
-            ("deletions it lasts", format!("{own:.1} expected until every shard is dead (SISA: {sisa:.1})")),
-        ];
-        table(&["", "plan"], rows.into_iter().map(|(name, value)| vec![name.into(), value]).collect(), 2);
-    });
-    if plan.groups().smallest() < 2 {
-        output.say("Warning: a slice has one block only; training is known to collapse below two. Use fewer slices.");
-    }
 }
 
 fn show_build(report: &BuildReport, seconds: f64, output: &mut Output) {

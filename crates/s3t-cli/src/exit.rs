@@ -1,6 +1,7 @@
 //! Exit codes, and the failures that end in one.
 
 use s3t::engine::EngineError;
+use s3t::eval::EvalError;
 use s3t::store::StoreError;
 use s3t::train::TrainError;
 
@@ -33,10 +34,29 @@ impl Failure {
     }
 }
 
-impl<E: Into<EngineError>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let error = error.into();
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
         Self { code: code(&error), message: error.to_string() }
+    }
+}
+
+/// Failures that come from below the engine, or beside it.
+macro_rules! by_way_of_the_engine {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                EngineError::from(error).into()
+            }
+        }
+    )*};
+}
+
+by_way_of_the_engine!(s3t::core::CoreError, s3t::data::DataError);
+
+impl From<EvalError> for Failure {
+    fn from(error: EvalError) -> Self {
+        let code = if matches!(error, EvalError::Plot(_)) { FAILED } else { REFUSED };
+        Self { code, message: error.to_string() }
     }
 }
 

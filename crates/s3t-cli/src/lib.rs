@@ -6,7 +6,9 @@ mod commands;
 mod exit;
 mod init;
 mod output;
+mod planning;
 mod progress;
+mod system_args;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use s3t::engine::VerifyScope;
 
 use crate::output::Output;
+use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
 
 /// Exact machine unlearning: train, serve, delete, verify, repair.
 ///
@@ -37,6 +40,8 @@ const AFTER_HELP: &str = "\
 Examples:
   s3t init pipeline.toml                            write a commented pipeline file
   s3t plan pipeline.toml                            what training would cost, before it starts
+  s3t advise pipeline.toml --requests-per-day 2 --days 90
+                                                    which shards, slices and budget to choose
   s3t run pipeline.toml                             train, evaluate, delete, evaluate, verify
   s3t delete pipeline.toml --subject user-17        forget a person
   s3t delete pipeline.toml --records-from ids.txt   forget many records
@@ -63,8 +68,39 @@ enum Command {
         #[arg(long)]
         fresh: bool,
     },
-    /// Show what the pipeline asks for and what it costs. Trains nothing and writes nothing.
-    Plan(PipelineArg),
+    /// Show what a system costs, how many deletions it lasts and how deep it stays. Trains nothing.
+    #[command(after_help = "\
+Examples:
+  s3t plan pipeline.toml
+  s3t plan --shards 5 --slices 6 --budget 6 --records 50000
+  s3t plan --shards 5 --slices 6 --budget 3 --plot depth.svg
+  s3t plan --shards 5 --slices 6 --budget 6 --against upkeep --plot upkeep.png
+  s3t plan pipeline.toml --utility 0.10,0.72,0.77,0.80")]
+    Plan(Box<PlanArgs>),
+    /// Search shards, slices, budget, strategy and blocks per slice, and recommend a system.
+    #[command(after_help = "\
+Examples:
+  s3t advise pipeline.toml --requests-per-day 2 --days 90
+  s3t advise --records 1000000 --blocks 32 --hidden 4096 --intermediate 11008 --tokens 256 --max-flops 1e20
+  s3t advise --records 50000 --goal depth --after 50 --plot front.svg
+
+The prior of a pipeline file is for its own number of slices; the search takes all slices to be equally likely, unless
+--prior says otherwise.")]
+    Advise(Box<AdviseArgs>),
+    /// Run request streams through a system that is not trained, and report how long it lasts.
+    #[command(after_help = "\
+Examples:
+  s3t simulate --shards 5 --slices 6 --budget 6 --trials 100000
+  s3t simulate pipeline.toml --stream adversarial
+  s3t simulate --shards 5 --slices 6 --budget 6 --stream subjects --scattered
+  s3t simulate --shards 5 --slices 6 --budget 6 --stream trace --trace requests.csv --plot depth.svg")]
+    Simulate(Box<SimulateArgs>),
+    /// Put sequence strategies side by side.
+    #[command(after_help = "\
+Examples:
+  s3t compare-sequences --shards 5 --slices 4 --budget 2 --prior 0.4,0.3,0.2,0.1
+  s3t compare-sequences pipeline.toml --strategies cyclic,bms,greedy --plot strategies.svg")]
+    CompareSequences(Box<CompareArgs>),
     /// Make the store if it is not there, and train every missing stage. Goes on where it was stopped.
     Train {
         #[command(flatten)]

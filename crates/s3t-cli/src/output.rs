@@ -40,6 +40,31 @@ impl Output {
         }
     }
 
+    /// The fields of an object: fields of the JSON object, for machines only.
+    pub(crate) fn merge(&mut self, fields: &Value) {
+        if let (Some(object), Value::Object(fields)) = (&mut self.json, fields) {
+            object.extend(fields.clone());
+        }
+    }
+
+    /// What only people see.
+    pub(crate) fn print(&self, print: impl FnOnce()) {
+        if self.json.is_none() {
+            print();
+        }
+    }
+
+    /// Puts the JSON fields of what `show` shows under one field.
+    pub(crate) fn under(&mut self, field: &str, show: impl FnOnce(&mut Self)) {
+        let before = self.json.as_mut().map(std::mem::take);
+        show(self);
+        if let Some(mut object) = before {
+            let fields = self.json.take().unwrap_or_default();
+            object.insert(field.to_owned(), Value::Object(fields));
+            self.json = Some(object);
+        }
+    }
+
     /// A headline, for people only.
     pub(crate) fn heading(&self, text: &str) {
         if self.json.is_none() {
@@ -91,6 +116,26 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// A number with the digits that matter: `14.7`, `0.03`, `1,234`, `never` for infinity.
+pub(crate) fn decimal(number: f64) -> String {
+    match number.abs() {
+        n if n.is_infinite() => "never".to_owned(),
+        n if n >= 1000.0 => count(number.round() as u64),
+        n if n >= 10.0 || n == 0.0 => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}
+
+/// Bytes in the unit that fits.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 1e3 => format!("{b} B"),
+        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}
+
 /// Seconds in the unit that fits: microseconds, milliseconds, seconds, minutes.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
@@ -131,5 +176,7 @@ mod tests {
             ["2 us", "12.3 ms", "3.0 s", "10.0 min"]
         );
         assert_eq!(percent(0.8312), "83.1 %");
+        assert_eq!([0.0, 0.034, 14.68, 1234.4, f64::INFINITY].map(decimal), ["0.0", "0.03", "14.7", "1,234", "never"]);
+        assert_eq!([17, 20_500, 3_000_000, 1_250_000_000].map(size), ["17 B", "20.5 kB", "3.0 MB", "1.2 GB"]);
     }
 }

@@ -112,7 +112,7 @@ fn cases() -> Vec<Case> {
         planned("Pipeline file", "more slices than blocks", |w| w.edit("pipeline.toml", "slices = 2", "slices = 5"),
             "pipeline.toml line 26: `partition.slices` needs 5 blocks for 5 slices but the base model has 4; use at most 4 slices"),
         planned("Pipeline file", "budget above what the strategy can make", |w| w.edit("pipeline.toml", "budget = 2", "budget = 3"),
-            "pipeline.toml line 30: strategy `cyclic` cannot make 3 distinct sequences of 2 slices: it makes 1 to 2"),
+            "pipeline.toml line 30: strategy `cyclic` cannot make 3 distinct sequences of 2 slices: there are 2; use a budget of 1 to 2"),
         planned("Pipeline file", "prior of the wrong length", |w| w.edit("pipeline.toml", "budget = 2", "budget = 2\nprior = [0.5]"),
             "pipeline.toml line 31: `sequences.prior` has 1 values for 2 slices; give one for each slice"),
         planned("Pipeline file", "one label only", |w| w.edit("pipeline.toml", "[\"class-0\", \"class-1\", \"class-2\"]", "[\"class-0\"]"),

@@ -1,55 +1,256 @@
-//! What a plan costs to train and to keep.
+//! What a set of sequences costs to train and to keep, found without training.
+//!
+//! # Proof note
+//!
+//! *Before*: the orders and slice sizes of a shard. *After*: the cost of training every stage of the prefix tree once, and
+//! of training every sequence by itself. *Why they differ*: a stage is a function of its lineage, so sequences that start
+//! alike share the stages of their common prefix; two prefixes are one stage exactly if they hold the same slices in the
+//! same order.
 
-use serde::Serialize;
+use std::collections::BTreeSet;
+use std::ops::{Add, Mul};
 
-use crate::{LayerGroups, Plan};
+use serde::{Deserialize, Serialize};
 
-/// What training a plan costs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PlanCost {
-    /// Distinct stages to train.
-    pub stages: usize,
-    /// Stages if sequences that start alike shared nothing.
-    pub stages_without_sharing: usize,
-    /// Records shown to a stage in one epoch, summed over the stages.
-    pub records_per_epoch: u64,
-    /// Records times blocks passed forward in one epoch; the blocks below a group are run once and remembered.
-    pub block_passes_forward: u64,
-    /// Records times blocks passed backward in one epoch.
-    pub block_passes_backward: u64,
+use crate::{LayerGroups, Plan, SliceId};
+
+/// What of a model decides about costs. All blocks are alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelShape {
+    /// Transformer blocks.
+    pub blocks: usize,
+    /// Tokens of a record.
+    pub tokens: u64,
+    /// Weights of the linear layers of one block.
+    pub block_weights: u64,
+    /// Heads times the width of a head.
+    pub attention_width: u64,
+    /// PEFT parameters of one block.
+    pub peft_parameters: u64,
+    /// Parameters of a head.
+    pub head_parameters: u64,
 }
 
-impl PlanCost {
-    /// The cost of a plan over slices of these sizes, `[shard][slice]` records.
-    pub fn of(plan: &Plan, slice_sizes: &[Vec<u64>]) -> Self {
-        let mut cost = Self {
-            stages: plan.stages().len(),
-            stages_without_sharing: plan
-                .shards()
-                .iter()
-                .flat_map(|shard| &shard.sequences)
-                .map(|sequence| sequence.keys.len())
-                .sum(),
-            records_per_epoch: 0,
-            block_passes_forward: 0,
-            block_passes_backward: 0,
-        };
-        for stage in plan.stages() {
-            let sizes = &slice_sizes[stage.shard.index()];
-            let records: u64 = stage.slices.iter().map(|slice| sizes[slice.index()]).sum();
-            let blocks = blocks_passed(plan.groups(), stage.slices.len());
-            cost.records_per_epoch += records;
-            cost.block_passes_forward += records * blocks;
-            cost.block_passes_backward += records * blocks;
+impl ModelShape {
+    /// A standard block (query, key, value, output, up, down) with LoRA of this rank on query and value.
+    pub fn transformer(blocks: usize, hidden: u64, intermediate: u64, tokens: u64, rank: u64, classes: u64) -> Self {
+        Self {
+            blocks,
+            tokens,
+            block_weights: 4 * hidden * hidden + 2 * hidden * intermediate,
+            attention_width: hidden,
+            peft_parameters: 4 * rank * hidden,
+            head_parameters: (hidden + 1) * classes,
         }
-        cost
+    }
+
+    /// Floating-point operations of one frozen block on one record: two for each weight and token, and the two products of
+    /// attention, `4 tokens^2 width`.
+    pub fn frozen_flops(&self) -> f64 {
+        let tokens = self.tokens as f64;
+        2.0 * tokens * self.block_weights as f64 + 4.0 * tokens * tokens * self.attention_width as f64
+    }
+
+    /// Floating-point operations of one adapted block on one record, forward: the frozen block, and two for each PEFT
+    /// parameter and token.
+    pub fn forward_flops(&self) -> f64 {
+        self.frozen_flops() + 2.0 * self.tokens as f64 * self.peft_parameters as f64
+    }
+
+    /// Floating-point operations of the way back through one adapted block: frozen weights need the gradient of their input
+    /// only, PEFT parameters and the products of attention those of both factors.
+    pub fn backward_flops(&self) -> f64 {
+        let tokens = self.tokens as f64;
+        2.0 * tokens * self.block_weights as f64
+            + 4.0 * tokens * self.peft_parameters as f64
+            + 8.0 * tokens * tokens * self.attention_width as f64
     }
 }
 
-/// The blocks a record passes in a stage of this depth: from the first block of its group to the top.
-fn blocks_passed(groups: &LayerGroups, depth: usize) -> u64 {
-    depth
-        .checked_sub(1)
-        .and_then(|group| groups.groups().get(group))
-        .map_or(0, |group| (groups.blocks() - group.start) as u64)
+/// The cost of training stages and of keeping them.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Cost {
+    /// Stages trained.
+    pub stages: u64,
+    /// Records shown, summed over epochs and stages.
+    pub record_passes: u64,
+    /// Records times blocks passed forward in training.
+    pub block_passes_forward: u64,
+    /// Records times blocks passed backward.
+    pub block_passes_backward: u64,
+    /// Records times frozen blocks below the groups, which are run once for each record and remembered.
+    pub frozen_passes: u64,
+    /// Floating-point operations of all passes.
+    pub flops: f64,
+    /// Parameters that are kept: each stage's PEFT parameters and head.
+    pub parameters: u64,
+    /// Bytes of these parameters on disk, as f32.
+    pub bytes: u64,
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            stages: self.stages + other.stages,
+            record_passes: self.record_passes + other.record_passes,
+            block_passes_forward: self.block_passes_forward + other.block_passes_forward,
+            block_passes_backward: self.block_passes_backward + other.block_passes_backward,
+            frozen_passes: self.frozen_passes + other.frozen_passes,
+            flops: self.flops + other.flops,
+            parameters: self.parameters + other.parameters,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+/// So many times the same cost: shards that are alike.
+impl Mul<u64> for Cost {
+    type Output = Self;
+
+    fn mul(self, times: u64) -> Self {
+        Self {
+            stages: self.stages * times,
+            record_passes: self.record_passes * times,
+            block_passes_forward: self.block_passes_forward * times,
+            block_passes_backward: self.block_passes_backward * times,
+            frozen_passes: self.frozen_passes * times,
+            flops: self.flops * times as f64,
+            parameters: self.parameters * times,
+            bytes: self.bytes * times,
+        }
+    }
+}
+
+/// The cost of a set of sequences, with and without shared prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct PlanCost {
+    /// Every stage of the prefix tree trained and kept once.
+    pub shared: Cost,
+    /// Every stage of every sequence trained and kept for itself.
+    pub unshared: Cost,
+}
+
+/// What a stage's cost depends on besides its slices.
+#[derive(Debug, Clone, Copy)]
+pub struct CostModel<'a> {
+    /// The layer groups.
+    pub groups: &'a LayerGroups,
+    /// The model.
+    pub model: ModelShape,
+    /// Passes of a stage over its records.
+    pub epochs: u64,
+}
+
+impl CostModel<'_> {
+    /// The cost of the stage at this depth (1..=L) over so many records.
+    pub fn stage(&self, depth: usize, records: u64) -> Cost {
+        let Some(group) = depth.checked_sub(1).and_then(|group| self.groups.groups().get(group)) else {
+            return Cost::default();
+        };
+        let record_passes = records * self.epochs;
+        let passes = record_passes * (self.groups.blocks() - group.start) as u64;
+        let parameters = group.len() as u64 * self.model.peft_parameters + self.model.head_parameters;
+        Cost {
+            stages: 1,
+            record_passes,
+            block_passes_forward: passes,
+            block_passes_backward: passes,
+            frozen_passes: 0,
+            flops: passes as f64 * (self.model.forward_flops() + self.model.backward_flops()),
+            parameters,
+            bytes: 4 * parameters,
+        }
+    }
+
+    /// The cost of one shard with these orders of its slices, `sizes[s]` records in slice s.
+    ///
+    /// # Panics
+    ///
+    /// If an order holds a slice that has no size.
+    pub fn shard(&self, orders: &[&[SliceId]], sizes: &[u64]) -> PlanCost {
+        let mut cost = PlanCost { shared: self.frozen(sizes), unshared: self.frozen(sizes) };
+        let mut seen: BTreeSet<&[SliceId]> = BTreeSet::new();
+        for order in orders {
+            let mut records = 0;
+            for depth in 1..=order.len() {
+                records += sizes[order[depth - 1].index()];
+                let stage = self.stage(depth, records);
+                cost.unshared = cost.unshared + stage;
+                if seen.insert(&order[..depth]) {
+                    cost.shared = cost.shared + stage;
+                }
+            }
+        }
+        cost
+    }
+
+    /// The cost of a plan over slices of these sizes, `[shard][slice]` records.
+    pub fn plan(&self, plan: &Plan, sizes: &[Vec<u64>]) -> PlanCost {
+        let mut total = PlanCost::default();
+        for (shard, sizes) in plan.shards().iter().zip(sizes) {
+            let orders: Vec<&[SliceId]> = shard.sequences.iter().map(|planned| &*planned.slices).collect();
+            let cost = self.shard(&orders, sizes);
+            total = PlanCost { shared: total.shared + cost.shared, unshared: total.unshared + cost.unshared };
+        }
+        total
+    }
+
+    /// The blocks below the first group, once for each record. What deeper groups start from is met on the way.
+    fn frozen(&self, sizes: &[u64]) -> Cost {
+        let below = self.groups.groups().first().map_or(0, |group| group.start);
+        let frozen_passes = sizes.iter().sum::<u64>() * below as u64;
+        Cost { frozen_passes, flops: frozen_passes as f64 * self.model.frozen_flops(), ..Cost::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> ModelShape {
+        ModelShape::transformer(6, 8, 32, 5, 2, 3)
+    }
+
+    fn slices(order: &[u32]) -> Vec<SliceId> {
+        order.iter().copied().map(SliceId).collect()
+    }
+
+    #[test]
+    fn a_worked_example() {
+        let groups = LayerGroups::from_top(6, 3, None).unwrap();
+        let costs = CostModel { groups: &groups, model: model(), epochs: 2 };
+        let (one, other) = (slices(&[0, 1, 2]), slices(&[0, 2, 1]));
+        let cost = costs.shard(&[&one, &other], &[10, 20, 30]);
+        // Stages 0, 01, 012, 02, 021: 10, 30, 60, 40, 60 records; the two sequences share the first.
+        assert_eq!((cost.shared.stages, cost.unshared.stages), (5, 6));
+        assert_eq!(cost.shared.record_passes, 2 * (10 + 30 + 60 + 40 + 60));
+        assert_eq!(cost.unshared.record_passes, cost.shared.record_passes + 2 * 10);
+        assert_eq!(cost.shared.block_passes_forward, 2 * (2 * 10 + 4 * (30 + 40) + 6 * (60 + 60)));
+        assert_eq!(cost.shared.frozen_passes, 60 * 4);
+        // Each group has two blocks: 2 x 4 x 2 x 8 LoRA parameters, and a head of 9 x 3.
+        assert_eq!(cost.shared.parameters, 5 * (2 * 64 + 27));
+        assert_eq!(cost.shared.bytes, 4 * cost.shared.parameters);
+    }
+
+    #[test]
+    fn flops_of_one_stage_add_up() {
+        let groups = LayerGroups::from_top(6, 3, None).unwrap();
+        let costs = CostModel { groups: &groups, model: model(), epochs: 1 };
+        // 4 x 8 x 8 + 2 x 8 x 32 = 768 weights, 5 tokens, width 8, 64 LoRA parameters.
+        let forward = 2.0 * 5.0 * 768.0 + 4.0 * 25.0 * 8.0 + 2.0 * 5.0 * 64.0;
+        let backward = 2.0 * 5.0 * 768.0 + 8.0 * 25.0 * 8.0 + 4.0 * 5.0 * 64.0;
+        assert_eq!(costs.stage(2, 7).flops, 7.0 * 4.0 * (forward + backward));
+        assert_eq!(costs.stage(4, 7), Cost::default(), "there is no fourth group");
+    }
+
+    #[test]
+    fn shards_that_are_alike_cost_a_multiple() {
+        let groups = LayerGroups::from_top(4, 2, None).unwrap();
+        let costs = CostModel { groups: &groups, model: model(), epochs: 1 };
+        let order = slices(&[1, 0]);
+        let one = costs.shard(&[&order], &[3, 4]).shared;
+        assert_eq!(one * 3, one + one + one);
+    }
 }

@@ -23,10 +23,12 @@ pub mod index;
 pub mod lineage;
 pub mod partition;
 pub mod plan;
+pub mod planner;
 pub mod prior;
 pub mod record;
 pub mod registry;
 pub mod sequence;
+pub mod upkeep;
 
 pub use aggregate::Aggregator;
 pub use availability::{Availability, Cut, Serving};

@@ -42,6 +42,56 @@ impl Sequence {
     pub fn distance(&self, other: &Self) -> usize {
         self.0.iter().zip(&other.0).filter(|(one, other)| one != other).count()
     }
+
+    /// The published score, `sum_i i (1 - sum_(j <= i) p_j)^t` over the prefixes (S3T, appendix B, equation 24).
+    ///
+    /// # Panics
+    ///
+    /// If a slice has no probability.
+    pub fn score(&self, probabilities: &[f64], t: u32) -> f64 {
+        (1..).zip(self.untouched(probabilities, t)).map(|(length, chance)| f64::from(length) * chance).sum()
+    }
+
+    /// The expected depth after t requests, `sum_i (1 - sum_(j <= i) p_j)^t`.
+    ///
+    /// # Panics
+    ///
+    /// If a slice has no probability.
+    pub fn expected_depth(&self, probabilities: &[f64], t: u32) -> f64 {
+        self.untouched(probabilities, t).sum()
+    }
+
+    /// The probability that each prefix is untouched after t requests.
+    fn untouched(&self, probabilities: &[f64], t: u32) -> impl Iterator<Item = f64> {
+        let mut hit = 0.0;
+        self.0.iter().map(move |slice| {
+            hit += probabilities[slice.index()];
+            untouched(hit, t)
+        })
+    }
+}
+
+/// The probability that slices which a request hits with probability `hit` are untouched after t requests.
+pub fn untouched(hit: f64, t: u32) -> f64 {
+    (1.0 - hit).max(0.0).powi(t.min(i32::MAX as u32) as i32)
+}
+
+/// The mean distance of two different sequences of a set, 0 for one sequence: what the paper calls diversity (S3T, section
+/// 4.3). For rotations of L slices it is L.
+pub fn diversity(sequences: &[Sequence]) -> f64 {
+    // How many pairs agree at a position is how often each slice stands there, over two.
+    let mut at: std::collections::BTreeMap<(usize, SliceId), u64> = std::collections::BTreeMap::new();
+    for sequence in sequences {
+        for place in sequence.0.iter().copied().enumerate() {
+            *at.entry(place).or_default() += 1;
+        }
+    }
+    let count = sequences.len() as u64;
+    if count < 2 {
+        return 0.0;
+    }
+    let agreements: u64 = at.values().map(|times| times * (times - 1)).sum();
+    sequences[0].0.len() as f64 - agreements as f64 / (count * (count - 1)) as f64
 }
 
 impl fmt::Display for Sequence {
@@ -267,6 +317,26 @@ mod tests {
         }
         // 64! does not fit any integer.
         assert_eq!(plan_sequences(&Cyclic {}, &request(64, 500)).unwrap().len(), 500);
+    }
+
+    #[test]
+    fn diversity_is_the_mean_distance() {
+        for (slices, budget) in [(4, 1), (4, 4), (5, 7), (6, 120)] {
+            let found = plan_sequences(&Cyclic {}, &request(slices, budget)).unwrap();
+            let pairs = || found.iter().flat_map(|one| found.iter().map(move |other| (one, other)));
+            let sum: usize = pairs().map(|(one, other)| one.distance(other)).sum();
+            let expected = sum as f64 / ((budget * (budget - 1)) as f64).max(1.0);
+            assert!((diversity(&found) - expected).abs() < 1e-12, "{slices} {budget}");
+        }
+    }
+
+    #[test]
+    fn scores_by_hand() {
+        let sequence = Sequence::new([2, 0, 1].map(SliceId).to_vec(), 3).unwrap();
+        let probabilities = [0.2, 0.5, 0.1];
+        // 0.9, 0.7 and 0.2 are left.
+        assert!((sequence.score(&probabilities, 2) - (0.81 + 2.0 * 0.49 + 3.0 * 0.04)).abs() < 1e-12);
+        assert!((sequence.expected_depth(&probabilities, 2) - (0.81 + 0.49 + 0.04)).abs() < 1e-12);
     }
 
     #[test]

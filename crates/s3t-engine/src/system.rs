@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use s3t_backends::{Backbone, Device};
+use s3t_core::cost::ModelShape;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::index::place_records;
 use s3t_core::sequence::plan_sequences;
@@ -186,6 +187,11 @@ impl System {
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What of the model and the PEFT method decides about costs.
+    pub fn model_shape(&self) -> ModelShape {
+        model_shape(&self.pipeline, &*self.backbone)
     }
 
     /// What trains stages.
@@ -390,6 +396,8 @@ pub struct Preview {
     /// The number of records in each slice, `[shard][slice]`. A store that draws its secret
     /// has other sizes, by a few percent.
     pub slice_sizes: Vec<Vec<u64>>,
+    /// What of the model and the PEFT method decides about costs.
+    pub model: ModelShape,
 }
 
 impl Preview {
@@ -417,7 +425,7 @@ impl Preview {
             |shard| (0..pipeline.shape.slices).map(|slice| digest(SliceAddress::new(shard, slice))).collect();
         let digests = (0..pipeline.shape.shards).map(of_shard).collect();
         let plan = Plan::new(settings.recipe, settings.groups, &settings.sequences, digests)?;
-        Ok(Self { plan, slice_sizes })
+        Ok(Self { plan, slice_sizes, model: model_shape(pipeline, &*backbone) })
     }
 }
 
@@ -431,6 +439,19 @@ impl Stages for InStore<'_> {
 
     fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<(), EngineError> {
         Ok(self.0.write_stage(&job.lineage, tensors)?)
+    }
+}
+
+fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
+    let block = backbone.block_shape();
+    let sum = |numbers: &mut dyn Iterator<Item = usize>| numbers.sum::<usize>() as u64;
+    ModelShape {
+        blocks: backbone.blocks(),
+        tokens: backbone.tokens() as u64,
+        block_weights: sum(&mut block.linears.values().map(|(inputs, outputs)| inputs * outputs)),
+        attention_width: (block.heads * block.head_dim) as u64,
+        peft_parameters: sum(&mut pipeline.peft.parameters(&block).iter().map(s3t_peft::ParameterSpec::len)),
+        head_parameters: ((backbone.hidden() + 1) * pipeline.labels.len()) as u64,
     }
 }
 

@@ -1,6 +1,12 @@
-//! Evaluation: accuracy of the ensemble, and ordinary fine-tuning to compare with.
+//! Evaluation: accuracy of the ensemble, ordinary fine-tuning to compare with, simulated request streams, pictures.
 
 mod baseline;
+pub mod compare;
+mod error;
+pub mod figures;
+pub mod plot;
+pub mod simulate;
+mod trace;
 
 use s3t_core::aggregate::argmax;
 use s3t_core::{Record, Serving, ShardId};
@@ -8,6 +14,8 @@ use s3t_engine::{EngineError, System};
 use serde::Serialize;
 
 pub use baseline::{Baseline, BaselineModel};
+pub use error::EvalError;
+pub use trace::Trace;
 
 /// How well a system answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,7 +1,7 @@
 //! Bipartite matching.
 
 use lapjv::{Matrix, lapjv};
-use s3t_core::sequence::check_factorial;
+use s3t_core::sequence::{check_factorial, untouched};
 use s3t_core::{CoreError, Sequence, SequenceRequest, SequenceStrategy, SliceId, plugin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,17 +53,15 @@ impl Bms {
             Score::Weighted => length as f64,
             Score::Depth => 1.0,
         };
-        weight * (1.0 - hit).max(0.0).powf(f64::from(self.t))
+        weight * untouched(hit, self.t)
     }
 
-    /// The score of a sequence (S3T, section 3.3).
-    pub fn score_of(&self, sequence: &Sequence, probabilities: &[f64]) -> f64 {
-        let mut hit = 0.0;
-        let term = |(length, slice): (usize, &SliceId)| {
-            hit += probabilities[slice.index()];
-            self.term(length, hit)
-        };
-        (1..).zip(sequence.slices()).map(term).sum()
+    /// The score of a sequence.
+    fn score_of(&self, sequence: &Sequence, probabilities: &[f64]) -> f64 {
+        match self.score {
+            Score::Weighted => sequence.score(probabilities, self.t),
+            Score::Depth => sequence.expected_depth(probabilities, self.t),
+        }
     }
 
     /// The L prefixes of this length, the one that starts with slice s at index s.

@@ -1,0 +1,147 @@
+//! Sequence strategies side by side.
+
+use std::time::Instant;
+
+use s3t_core::deletion::{Lifetime, Requests, ShardHeads};
+use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES};
+use s3t_core::sequence::{SequenceRequest, diversity, plan_sequences};
+use s3t_core::{PartitionShape, Prior, Sequence, SequenceStrategy, ShardId};
+use serde::Serialize;
+
+use crate::EvalError;
+use crate::simulate::{Simulation, Stream};
+
+/// What strategies are compared on.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// Shards and slices.
+    pub shape: PartitionShape,
+    /// Sequences of each shard.
+    pub budget: usize,
+    /// How likely each slice of a shard is to be hit.
+    pub prior: Prior,
+    /// The seed of strategies that draw, and of estimates.
+    pub seed: u64,
+    /// Requests to the system at which depths are compared.
+    pub requests: Vec<u64>,
+    /// The exponent of the score.
+    pub t: u32,
+    /// Trials of estimates, where depths cannot be exact.
+    pub trials: usize,
+}
+
+/// How one strategy does. The sequences are those of shard 0; all shards have sequences like these.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StrategyFigures {
+    /// The strategy's plugin name.
+    pub strategy: String,
+    /// Why it chose what it chose, if it says so.
+    pub reason: Option<String>,
+    /// The sequences.
+    pub sequences: Vec<Sequence>,
+    /// Distinct first slices.
+    pub heads: usize,
+    /// The mean Hamming distance of two of them.
+    pub diversity: f64,
+    /// The sum of their published scores.
+    pub score: f64,
+    /// How many requests the system lasts.
+    pub lifetime: Lifetime,
+    /// Expected requests until every shard is dead; as in `lifetime`.
+    pub mean_deletions: f64,
+    /// The expected best depth after each number of requests.
+    pub depth: Vec<f64>,
+    /// The half-width of a 95 % confidence interval of the worst of `depth`; `None` if they are exact.
+    pub depth_confidence: Option<f64>,
+    /// Distinct stages of a shard.
+    pub stages: usize,
+    /// Seconds that choosing the sequences took.
+    pub seconds: f64,
+}
+
+impl Comparison {
+    /// The figures of one strategy.
+    ///
+    /// # Errors
+    ///
+    /// The strategy's own refusal; [`EvalError::Core`] for a prior that is none.
+    pub fn of(&self, strategy: &dyn SequenceStrategy) -> Result<StrategyFigures, EvalError> {
+        let PartitionShape { shards, slices } = self.shape;
+        let request =
+            SequenceRequest { shard: ShardId(0), slices, budget: self.budget, prior: &self.prior, seed: self.seed };
+        let start = Instant::now();
+        let sequences = plan_sequences(strategy, &request)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let probabilities = self.prior.probabilities(slices);
+        let rates: Vec<f64> = probabilities.iter().map(|probability| probability / f64::from(shards)).collect();
+        let heads = ShardHeads::of(shards.into(), &sequences, &rates);
+        let (depth, depth_confidence) = if slices <= MAX_EXACT_SLICES {
+            let law = DepthLaw::new(&sequences, &rates)?;
+            (self.requests.iter().map(|requests| law.expected_depth(*requests)).collect(), None)
+        } else {
+            let simulation = Simulation {
+                shape: self.shape,
+                sequences: vec![sequences.clone()],
+                stream: Stream::of(&self.prior),
+                records: None,
+                trials: self.trials,
+                seed: self.seed,
+                max_requests: u64::MAX,
+            };
+            let curve = simulation.curve(&self.requests)?;
+            let worst = curve.iter().map(|point| 1.96 * point.standard_error).fold(0.0, f64::max);
+            (curve.into_iter().map(|point| point.depth).collect(), Some(worst))
+        };
+        let mut prefixes: Vec<&[_]> = sequences
+            .iter()
+            .flat_map(|sequence| (1..=sequence.slices().len()).map(|depth| &sequence.slices()[..depth]))
+            .collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        let lifetime = Lifetime::of(std::slice::from_ref(&heads), Requests::Independent);
+        Ok(StrategyFigures {
+            strategy: strategy.typetag_name().to_owned(),
+            reason: strategy.reason(&request),
+            heads: heads.rates.len(),
+            diversity: diversity(&sequences),
+            score: sequences.iter().map(|sequence| sequence.score(&probabilities, self.t)).sum(),
+            lifetime,
+            mean_deletions: lifetime.all_dead,
+            depth,
+            depth_confidence,
+            stages: prefixes.len(),
+            seconds,
+            sequences,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use s3t_core::sequence::{Cyclic, Single};
+
+    use super::*;
+
+    #[test]
+    fn rotations_by_hand() {
+        let comparison = Comparison {
+            shape: PartitionShape { shards: 1, slices: 3 },
+            budget: 3,
+            prior: Prior::Uniform,
+            seed: 0,
+            requests: vec![0, 1],
+            t: 1,
+            trials: 100,
+        };
+        let figures = comparison.of(&Cyclic {}).unwrap();
+        assert_eq!((figures.heads, figures.diversity, figures.stages), (3, 3.0, 9));
+        // Each: 1 x 2/3 + 2 x 1/3.
+        assert!((figures.score - 4.0).abs() < 1e-12);
+        // One request to the one shard leaves a rotation with depth 2.
+        assert!((figures.depth[0] - 3.0).abs() < 1e-12 && (figures.depth[1] - 2.0).abs() < 1e-12);
+        assert!((figures.mean_deletions - 5.5).abs() < 1e-9);
+        assert!(comparison.of(&Single {}).unwrap_err().to_string().contains("exactly 1"));
+        let many = Comparison { shape: PartitionShape { shards: 2, slices: 22 }, ..comparison };
+        assert!(many.of(&Cyclic {}).unwrap().depth_confidence.is_some());
+    }
+}

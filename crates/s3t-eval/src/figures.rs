@@ -1,0 +1,380 @@
+//! The figures of a plan, found before anything is trained.
+
+use std::collections::BTreeMap;
+
+use s3t_core::cost::{Cost, CostModel, ModelShape, PlanCost};
+use s3t_core::deletion::{Lifetime, Requests, ShardHeads, deletion_rate, probability_all_dead};
+use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES, retention_lemma_2};
+use s3t_core::upkeep::{cost_with_repairs, cost_with_retraining, repair_cost};
+use s3t_core::{CoreError, LayerGroups, PartitionShape, Prior, Sequence, SliceId};
+use serde::Serialize;
+
+use crate::EvalError;
+use crate::simulate::{Simulation, Stream};
+
+/// A system as it is planned.
+#[derive(Debug, Clone)]
+pub struct PlannedSystem {
+    /// Shards and slices.
+    pub shape: PartitionShape,
+    /// The sequences of each shard; one entry stands for all shards.
+    pub sequences: Vec<Vec<Sequence>>,
+    /// The probability that a request to the system hits each slice, `[shard][slice]`; one entry stands for all shards, each
+    /// with these.
+    pub rates: Vec<Vec<f64>>,
+    /// Records of each slice, `[shard][slice]`; one entry stands for all shards.
+    pub slice_sizes: Vec<Vec<u64>>,
+    /// The layer groups.
+    pub groups: LayerGroups,
+    /// The model.
+    pub model: ModelShape,
+    /// Passes of a stage over its records.
+    pub epochs: u64,
+    /// The seed of estimates, where figures cannot be exact.
+    pub seed: u64,
+}
+
+/// The best depth of a shard after some requests to the system.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DepthFigures {
+    /// Requests.
+    pub requests: u64,
+    /// The expected best depth, averaged over shards.
+    pub expected_depth: f64,
+    /// The half-width of a 95 % confidence interval, if the figure is an estimate: exact ones go up to 20 slices.
+    pub confidence: Option<f64>,
+    /// `P[depth >= k]` for k in `1..=L`; empty for estimates.
+    pub retention: Vec<f64>,
+    /// The paper's Lemma 2 for the same k: an approximation, with all slices equally likely.
+    pub lemma_2: Vec<f64>,
+    /// The expected utility, if utilities were given.
+    pub expected_utility: Option<f64>,
+}
+
+/// What a stream of requests costs, first build included, in FLOPs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Upkeep {
+    /// What is done about deletions.
+    pub policy: String,
+    /// The first build.
+    pub build: f64,
+    /// Everything up to each number of requests `0..=n`.
+    pub total: Vec<f64>,
+}
+
+/// How long a planned system lasts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LifetimeFigures {
+    /// With requests that follow the prior and slices that never run out.
+    pub independent: Lifetime,
+    /// With every record deleted once, in random order.
+    pub finite: Lifetime,
+    /// SISA with the same shards and slices, for requests that are uniform over slices.
+    pub sisa: f64,
+}
+
+impl PlannedSystem {
+    /// What it costs to train and to keep.
+    pub fn cost(&self) -> PlanCost {
+        let costs = CostModel { groups: &self.groups, model: self.model, epochs: self.epochs };
+        let of = |shard: usize| {
+            let orders: Vec<&[SliceId]> = self.sequences_of(shard).iter().map(Sequence::slices).collect();
+            costs.shard(&orders, self.sizes_of(shard))
+        };
+        if self.alike() {
+            let one = of(0);
+            let shards = u64::from(self.shape.shards);
+            return PlanCost { shared: one.shared * shards, unshared: one.unshared * shards };
+        }
+        (0..self.shape.shards as usize).map(of).fold(PlanCost::default(), |sum, one| PlanCost {
+            shared: sum.shared + one.shared,
+            unshared: sum.unshared + one.unshared,
+        })
+    }
+
+    /// How many requests it lasts.
+    pub fn lifetime(&self) -> LifetimeFigures {
+        let records: u64 = (0..self.shape.shards as usize).map(|shard| self.sizes_of(shard).iter().sum::<u64>()).sum();
+        let heads = |rates: &dyn Fn(usize) -> Vec<f64>| -> Vec<ShardHeads> {
+            if self.alike() {
+                return vec![ShardHeads::of(self.shape.shards.into(), self.sequences_of(0), &rates(0))];
+            }
+            let of = |shard: usize| ShardHeads::of(1, self.sequences_of(shard), &rates(shard));
+            (0..self.shape.shards as usize).map(of).collect()
+        };
+        let sizes = |shard: usize| self.sizes_of(shard).iter().map(|size| *size as f64).collect();
+        LifetimeFigures {
+            independent: Lifetime::of(&heads(&|shard| self.rates_of(shard).to_vec()), Requests::Independent),
+            finite: Lifetime::of(&heads(&sizes), Requests::Finite(records)),
+            sisa: deletion_rate(self.shape.shards.into(), self.shape.slices.into(), 1),
+        }
+    }
+
+    /// The best depth after each of these numbers of requests to the system; `utility[k]` is what a model of depth k is
+    /// worth (depth 0: a dead shard).
+    ///
+    /// # Errors
+    ///
+    /// [`EvalError::Core`] for a prior that is none, or unless there are L + 1 utilities.
+    pub fn depths(&self, at: &[u64], utility: Option<&[f64]>) -> Result<Vec<DepthFigures>, EvalError> {
+        let PartitionShape { shards, slices } = self.shape;
+        if let Some(utility) = utility.filter(|utility| utility.len() != slices as usize + 1) {
+            let problem = format!("has {} values; give {}, for depth 0 to {slices}", utility.len(), slices + 1);
+            return Err(CoreError::field("utility", problem).into());
+        }
+        let lemma_2 = |requests: u64| {
+            // A shard gets its share of the requests to the system.
+            let of_shard = (requests as f64 / f64::from(shards)).round() as u64;
+            let budget = self.sequences_of(0).len() as u64;
+            (1..=slices).map(|depth| retention_lemma_2(depth, of_shard, slices, budget)).collect()
+        };
+        if slices > MAX_EXACT_SLICES {
+            let curve = self.simulation(2000).curve(at)?;
+            return Ok(curve
+                .into_iter()
+                .map(|point| DepthFigures {
+                    requests: point.requests,
+                    expected_depth: point.depth,
+                    confidence: Some(1.96 * point.standard_error),
+                    retention: Vec::new(),
+                    lemma_2: lemma_2(point.requests),
+                    expected_utility: None,
+                })
+                .collect());
+        }
+        // Shards with the same sequences and rates have one law.
+        let mut kinds: BTreeMap<(&[Sequence], Vec<u64>), f64> = BTreeMap::new();
+        let kind_count = self.sequences.len().max(self.rates.len());
+        for shard in 0..kind_count {
+            let bits = self.rates_of(shard).iter().map(|rate| rate.to_bits()).collect();
+            *kinds.entry((self.sequences_of(shard), bits)).or_default() += 1.0 / kind_count as f64;
+        }
+        let laws = kinds
+            .into_iter()
+            .map(|((sequences, bits), share)| {
+                let rates: Vec<f64> = bits.into_iter().map(f64::from_bits).collect();
+                Ok((DepthLaw::new(sequences, &rates)?, share))
+            })
+            .collect::<Result<Vec<_>, CoreError>>()?;
+        let figures = |requests: &u64| {
+            let mut law = vec![0.0; slices as usize + 1];
+            for (kind, share) in &laws {
+                law.iter_mut().zip(kind.distribution(*requests)).for_each(|(sum, chance)| *sum += share * chance);
+            }
+            let weighted = |worth: &dyn Fn(usize) -> f64| -> f64 {
+                law.iter().enumerate().map(|(depth, chance)| chance * worth(depth)).sum()
+            };
+            DepthFigures {
+                requests: *requests,
+                expected_depth: weighted(&|depth| depth as f64),
+                confidence: None,
+                retention: (1..law.len()).map(|depth| law[depth..].iter().sum()).collect(),
+                lemma_2: lemma_2(*requests),
+                expected_utility: utility.map(|utility| weighted(&|depth| utility[depth])),
+            }
+        };
+        Ok(at.iter().map(figures).collect())
+    }
+
+    /// What `requests` deletions cost in training, first build included: retraining everything at each (full retraining),
+    /// SISA and S3T trained again when every shard is dead, and S3T repaired after every `every` requests (S3T, figure 9).
+    ///
+    /// # Errors
+    ///
+    /// [`EvalError::InvalidField`] if `every` is 0, or for a system that cannot be simulated where the law of its lifetime
+    /// has no closed form.
+    pub fn upkeep(&self, requests: u64, every: u64) -> Result<Vec<Upkeep>, EvalError> {
+        if every == 0 {
+            return Err(EvalError::InvalidField {
+                field: "repair_every".into(),
+                problem: "is 0; use at least 1".into(),
+            });
+        }
+        let records: u64 = (0..self.shape.shards as usize).map(|shard| self.sizes_of(shard).iter().sum::<u64>()).sum();
+        // One model over all blocks and all records, with as many passes over a record as a sequence of L stages takes.
+        let passes = (self.epochs * (u64::from(self.shape.slices) + 1)).div_ceil(2);
+        let whole = LayerGroups::from_top(self.groups.blocks(), 1, None)?;
+        let full = CostModel { groups: &whole, model: self.model, epochs: passes }.stage(1, records).flops;
+        let first = self.sequences.iter().map(|sequences| sequences[..1].to_vec()).collect();
+        let sisa = Self { sequences: first, ..self.clone() };
+        let (own, of_sisa) = (self.cost().shared.flops, sisa.cost().shared.flops);
+        let budget = self.sequences_of(0).len();
+        Ok(vec![
+            Upkeep {
+                policy: "full retraining at each request".into(),
+                build: full,
+                total: cost_with_repairs(full, full, 1, requests),
+            },
+            Upkeep {
+                policy: "SISA, retrained when dead".into(),
+                build: of_sisa,
+                total: cost_with_retraining(of_sisa, &sisa.law_of_lifetime(requests)?),
+            },
+            Upkeep {
+                policy: format!("S3T B={budget}, retrained when dead"),
+                build: own,
+                total: cost_with_retraining(own, &self.law_of_lifetime(requests)?),
+            },
+            Upkeep {
+                policy: format!("S3T B={budget}, repaired after {every}"),
+                build: own,
+                total: cost_with_repairs(own, self.repair(every), every, requests),
+            },
+        ])
+    }
+
+    /// The expected cost in FLOPs of a repair after so many requests since the last.
+    fn repair(&self, every: u64) -> f64 {
+        let costs = CostModel { groups: &self.groups, model: self.model, epochs: self.epochs };
+        let of_shard = |shard: usize| {
+            let (sizes, rates) = (self.sizes_of(shard), self.rates_of(shard));
+            let mut stages: BTreeMap<&[SliceId], (f64, f64)> = BTreeMap::new();
+            for sequence in self.sequences_of(shard) {
+                let (mut hit, mut records) = (0.0, 0);
+                for (depth, slice) in (1..).zip(sequence.slices()) {
+                    hit += rates[slice.index()];
+                    records += sizes[slice.index()];
+                    let Cost { flops, .. } = costs.stage(depth, records);
+                    stages.insert(&sequence.slices()[..depth], (hit, flops));
+                }
+            }
+            repair_cost(stages.into_values(), every)
+        };
+        if self.alike() {
+            return of_shard(0) * f64::from(self.shape.shards);
+        }
+        (0..self.shape.shards as usize).map(of_shard).sum()
+    }
+
+    /// `P[every shard is dead]` after each number of requests: exact if all heads are equally likely, else the law of
+    /// 20,000 simulated lives.
+    fn law_of_lifetime(&self, requests: u64) -> Result<Vec<f64>, EvalError> {
+        let heads = ShardHeads::of(u64::from(self.shape.shards), self.sequences_of(0), self.rates_of(0));
+        let alike = self.alike() && heads.rates.windows(2).all(|pair| pair[0] == pair[1]);
+        let count = heads.shards * heads.rates.len() as u64;
+        if let (true, Some(rate)) = (alike, heads.rates.first())
+            && count.saturating_mul(requests) < 1 << 30
+        {
+            return Ok(probability_all_dead(count, *rate, requests));
+        }
+        let trials = 20_000;
+        let mut simulation = self.simulation(trials);
+        simulation.max_requests = requests;
+        let mut law = vec![0.0; requests as usize + 1];
+        for life in simulation.lives()?.into_iter().filter(|life| !life.survived) {
+            law[life.all as usize] += 1.0 / trials as f64;
+        }
+        let mut sum = 0.0;
+        law.iter_mut().for_each(|chance| {
+            sum += *chance;
+            *chance = sum;
+        });
+        Ok(law)
+    }
+
+    fn simulation(&self, trials: usize) -> Simulation {
+        Simulation {
+            shape: self.shape,
+            sequences: self.sequences.clone(),
+            stream: Stream::Rates(self.rates.clone()),
+            records: None,
+            trials,
+            seed: self.seed,
+            max_requests: u64::MAX,
+        }
+    }
+
+    fn sequences_of(&self, shard: usize) -> &[Sequence] {
+        if self.sequences.len() == 1 { &self.sequences[0] } else { &self.sequences[shard] }
+    }
+
+    fn sizes_of(&self, shard: usize) -> &[u64] {
+        if self.slice_sizes.len() == 1 { &self.slice_sizes[0] } else { &self.slice_sizes[shard] }
+    }
+
+    fn rates_of(&self, shard: usize) -> &[f64] {
+        if self.rates.len() == 1 { &self.rates[0] } else { &self.rates[shard] }
+    }
+
+    /// Whether all shards have the same sequences, sizes and rates.
+    fn alike(&self) -> bool {
+        self.sequences.len() == 1 && self.slice_sizes.len() == 1 && self.rates.len() == 1
+    }
+}
+
+/// The rates of all shards if a request hits each with the same probability, and in it a slice with the prior's.
+pub fn rates_of_prior(prior: &Prior, shape: PartitionShape) -> Vec<Vec<f64>> {
+    let shards = f64::from(shape.shards);
+    vec![prior.probabilities(shape.slices).into_iter().map(|probability| probability / shards).collect()]
+}
+
+#[cfg(test)]
+mod tests {
+    use s3t_core::ShardId;
+    use s3t_core::sequence::{Cyclic, SequenceRequest, SequenceStrategy};
+
+    use super::*;
+
+    fn system(shards: u32, slices: u32, budget: usize, prior: Prior) -> PlannedSystem {
+        let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &prior, seed: 0 };
+        let sequences = vec![Cyclic {}.sequences(&request).unwrap()];
+        PlannedSystem {
+            shape: PartitionShape { shards, slices },
+            sequences,
+            rates: rates_of_prior(&prior, PartitionShape { shards, slices }),
+            slice_sizes: vec![vec![100; slices as usize]],
+            groups: LayerGroups::from_top(2 * slices as usize, slices, None).unwrap(),
+            model: ModelShape::transformer(2 * slices as usize, 64, 256, 17, 8, 10),
+            epochs: 3,
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn shards_that_are_alike_may_be_given_once_or_each() {
+        let once = system(3, 4, 5, Prior::Uniform);
+        let mut each = once.clone();
+        each.sequences = vec![once.sequences[0].clone(); 3];
+        each.slice_sizes = vec![once.slice_sizes[0].clone(); 3];
+        each.rates = vec![once.rates[0].clone(); 3];
+        let (one, other) = (once.cost(), each.cost());
+        assert!((one.shared.flops / other.shared.flops - 1.0).abs() < 1e-12);
+        assert_eq!(one.shared.stages, other.shared.stages);
+        assert_eq!(once.lifetime(), each.lifetime());
+        assert!((once.lifetime().independent.all_dead - deletion_rate(3, 4, 4)).abs() < 1e-9);
+        let depth = |system: &PlannedSystem| system.depths(&[5], None).unwrap()[0].expected_depth;
+        assert!((depth(&once) - depth(&each)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn many_slices_are_estimated_and_say_so() {
+        let depths = system(2, 24, 3, Prior::Uniform).depths(&[0, 10], Some(&[0.0; 25])).unwrap();
+        assert_eq!(depths[0].expected_depth, 24.0);
+        assert!(depths[1].confidence.is_some_and(|width| width > 0.0 && width < 1.0));
+        let exact = system(2, 4, 3, Prior::Uniform).depths(&[0], Some(&[0.0, 0.1, 0.2, 0.3, 0.9])).unwrap();
+        assert_eq!((exact[0].confidence, exact[0].expected_utility), (None, Some(0.9)));
+        assert!(system(2, 4, 3, Prior::Uniform).depths(&[0], Some(&[0.5])).is_err());
+    }
+
+    #[test]
+    fn exact_and_simulated_laws_of_the_lifetime_agree() {
+        let exact = system(2, 3, 3, Prior::Uniform).law_of_lifetime(60).unwrap();
+        // All but equal, so that the law is simulated.
+        let simulated = system(2, 3, 3, Prior::PerSlice(vec![1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0 - 1e-9]));
+        let simulated = simulated.law_of_lifetime(60).unwrap();
+        // The Kolmogorov distance of 20,000 draws is below 0.0138 but for one in 10^3.
+        let distance = exact.iter().zip(simulated).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
+        assert!(distance < 0.0138, "{distance}");
+    }
+
+    #[test]
+    fn sequences_pay_off_over_a_long_stream() {
+        let upkeep = system(5, 4, 4, Prior::Uniform).upkeep(1000, 20).unwrap();
+        let total: Vec<f64> = upkeep.iter().map(|policy| policy.total[1000]).collect();
+        assert!(total[0] > total[1], "full retraining costs most");
+        // Two lives of a build cost 4 builds of SISA each, and last 1.58 times as long.
+        let lives = (upkeep[1].total[1000] / upkeep[1].build, upkeep[2].total[1000] / upkeep[2].build);
+        assert!((lives.0 / lives.1 - 72.0 / 45.7).abs() < 0.08, "{lives:?}");
+        assert!(system(1, 2, 1, Prior::Uniform).upkeep(10, 0).is_err());
+    }
+}

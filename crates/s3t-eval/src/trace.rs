@@ -1,0 +1,77 @@
+//! Recorded request streams.
+
+use std::collections::HashMap;
+
+use s3t_core::SliceAddress;
+
+use crate::EvalError;
+
+/// Requests in the order in which they came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trace {
+    /// Whose request it was, numbered from 0 in order of appearance. Each trial places every subject anew.
+    Ids(Vec<u32>),
+    /// The slices that were hit.
+    Addresses(Vec<SliceAddress>),
+}
+
+impl Trace {
+    /// Reads a CSV file with a header. It has the columns `shard` and `slice`, or a column `subject` or `record`.
+    ///
+    /// # Errors
+    ///
+    /// [`EvalError::Trace`] naming the file and line.
+    pub fn read(path: &std::path::Path) -> Result<Self, EvalError> {
+        let refuse = |line: u64, problem: String| EvalError::Trace { path: path.into(), line, problem };
+        let mut reader = csv::Reader::from_path(path).map_err(|error| refuse(1, error.to_string()))?;
+        let header = reader.headers().map_err(|error| refuse(1, error.to_string()))?.clone();
+        let column = |name: &str| header.iter().position(|column| column.trim() == name);
+        let address = column("shard").zip(column("slice"));
+        let Some(id) = column("subject").or_else(|| column("record")).or(address.map(|(shard, _)| shard)) else {
+            let found: Vec<&str> = header.iter().collect();
+            let problem = format!(
+                "the columns are {}; a trace has `shard` and `slice`, or `subject`, or `record`",
+                found.join(", ")
+            );
+            return Err(refuse(1, problem));
+        };
+        let (mut numbers, mut ids, mut addresses) = (HashMap::new(), Vec::new(), Vec::new());
+        for row in reader.records() {
+            let row = row.map_err(|error| {
+                refuse(error.position().map_or(1, csv::Position::line), format!("not CSV: {error}"))
+            })?;
+            let line = row.position().map_or(1, csv::Position::line);
+            let value = |column: usize| row.get(column).unwrap_or_default().trim();
+            if let Some((shard, slice)) = address {
+                let number = |column: usize| {
+                    let text = value(column);
+                    text.parse::<u32>()
+                        .map_err(|_| refuse(line, format!("`{text}` is not the number of a shard or slice")))
+                };
+                addresses.push(SliceAddress::new(number(shard)?, number(slice)?));
+            } else if value(id).is_empty() {
+                return Err(refuse(line, "the id is empty".into()));
+            } else {
+                let next = numbers.len() as u32;
+                ids.push(*numbers.entry(value(id).to_owned()).or_insert(next));
+            }
+        }
+        if ids.is_empty() && addresses.is_empty() {
+            return Err(refuse(1, "there is no request in it".into()));
+        }
+        Ok(if address.is_some() { Self::Addresses(addresses) } else { Self::Ids(ids) })
+    }
+
+    /// The number of requests.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Ids(ids) => ids.len(),
+            Self::Addresses(addresses) => addresses.len(),
+        }
+    }
+
+    /// Whether there is no request.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
