@@ -250,7 +250,10 @@ pub(crate) fn show_figures(described: &Described, lifetime: &LifetimeFigures, ou
             ("stages", both(count(cost.shared.stages), count(cost.unshared.stages))),
             ("record passes", count(record_passes)),
             ("block passes", format!("{} forward and as many backward{frozen}", count(block_passes_forward))),
-            ("training", both(format!("{:.2e} FLOPs", cost.shared.flops), format!("{:.2e}", cost.unshared.flops))),
+            (
+                "training",
+                both(format!("{:.2e} FLOPs", cost.shared.flops), format!("{:.2e} FLOPs", cost.unshared.flops)),
+            ),
             ("on disk", format!("{} of stages, {} parameters", size(cost.shared.bytes), count(cost.shared.parameters))),
             (
                 "deletions it lasts",
@@ -395,7 +398,7 @@ pub(crate) fn advise(args: &AdviseArgs, output: &mut Output) -> Outcome {
         };
         let point = |candidate: &Candidate| (candidate.cost.flops, candidate.benefit);
         let chart = Chart {
-            title: format!("What {} records can buy", count(records)),
+            title: format!("Cost and benefit for {} records", count(records)),
             x: Axis::log("FLOPs of training"),
             y: Axis::log(label),
             series: vec![

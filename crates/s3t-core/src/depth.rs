@@ -198,9 +198,11 @@ pub fn occupancy(slices: u32, probability: f64, requests: u64) -> Vec<f64> {
 }
 
 /// The paper's Lemma 2, `P[depth >= k after r] = 1 - (1 - (1 - k/L)^r)^min(B, L!/(L-k)!)`: an approximation that takes
-/// sequences to be independent of each other (S3T, section 4). For one shard, uniform requests.
-pub fn retention_lemma_2(depth: u32, requests: u64, slices: u32, budget: u64) -> f64 {
-    let one = (1.0 - f64::from(depth) / f64::from(slices)).powf(requests as f64);
+/// sequences to be independent of each other (S3T, section 3.4 and appendix A).
+///
+/// For requests that are uniform over slices; those to a system of `shards` shards hit one slice of a shard with 1/(mL).
+pub fn retention_lemma_2(depth: u32, requests: u64, shards: u32, slices: u32, budget: u64) -> f64 {
+    let one = (1.0 - f64::from(depth) / (f64::from(shards) * f64::from(slices))).powf(requests as f64);
     let prefixes: f64 = (0..depth.min(slices)).map(|used| f64::from(slices - used)).product();
     1.0 - (1.0 - one).powf((budget as f64).min(prefixes))
 }
@@ -255,13 +257,13 @@ mod tests {
     #[test]
     fn the_paper_s_formula_is_off_where_the_exact_law_is_not() {
         // One shard, k = 1, r = 3, L = B = 4: three requests cannot hit four first slices.
-        assert!((retention_lemma_2(1, 3, 4, 4) - 0.888).abs() < 5e-4);
+        assert!((retention_lemma_2(1, 3, 1, 4, 4) - 0.888).abs() < 5e-4);
         let law = DepthLaw::new(&cyclic(4, 4), &[0.25; 4]).unwrap();
         assert!((law.retention(1, 3) - 1.0).abs() < 1e-15);
         // For one sequence it is exact.
         let law = DepthLaw::new(&cyclic(4, 1), &[0.25; 4]).unwrap();
         for (depth, requests) in [(1, 1), (2, 3), (4, 2)] {
-            assert!((law.retention(depth, requests) - retention_lemma_2(depth, requests, 4, 1)).abs() < 1e-15);
+            assert!((law.retention(depth, requests) - retention_lemma_2(depth, requests, 1, 4, 1)).abs() < 1e-15);
         }
     }
 

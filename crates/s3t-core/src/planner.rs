@@ -38,7 +38,8 @@ pub struct Limits {
     pub flops: f64,
     /// Bytes of stages on disk.
     pub bytes: u64,
-    /// Shards.
+    /// Shards. They are free in training and make a system last, but each model sees its share of the records only and every
+    /// answer asks them all; what that costs in accuracy no plan can know, so the limit is low unless it is raised.
     pub shards: u32,
     /// Sequences of a shard.
     pub budget: usize,
@@ -50,7 +51,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flops: f64::INFINITY, bytes: u64::MAX, shards: 1000, budget: 64, slice_records: 100, slice_blocks: 2 }
+        Self { flops: f64::INFINITY, bytes: u64::MAX, shards: 10, budget: 64, slice_records: 100, slice_blocks: 2 }
     }
 }
 
@@ -141,7 +142,7 @@ impl Advice {
         if matches!(task.goal, Goal::Depth { .. }) && most_slices(task) > MAX_EXACT_SLICES as usize {
             warnings.push(format!("more than {MAX_EXACT_SLICES} slices were left out: depths are exact up to there"));
         }
-        if front[recommended].shape.shards > 20 {
+        if front[recommended].shape.shards > 10 {
             warnings.push(
                 "many shards: each model sees a small part of the records, so measure the accuracy before you commit"
                     .into(),
@@ -404,10 +405,10 @@ mod tests {
     #[test]
     fn a_wish_is_met_as_cheaply_as_possible_or_said_to_be_out_of_reach() {
         let mut task = task(&Prior::Uniform, Goal::Deletions);
-        task.wanted_deletions = Some(300.0);
+        task.wanted_deletions = Some(200.0);
         let advice = Advice::search(&task, &[&Cyclic {}]).unwrap();
-        assert!(advice.best().lifetime.all_dead >= 300.0);
-        assert!(advice.front[..advice.recommended].iter().all(|cheaper| cheaper.lifetime.all_dead < 300.0));
+        assert!(advice.best().lifetime.all_dead >= 200.0);
+        assert!(advice.front[..advice.recommended].iter().all(|cheaper| cheaper.lifetime.all_dead < 200.0));
         task.wanted_deletions = Some(1e12);
         assert!(Advice::search(&task, &[&Cyclic {}]).unwrap().reason.contains("nothing within the limits"));
     }
@@ -431,17 +432,18 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn check(task: &Task<'_>, word: &str) {
+        let message = Advice::search(task, &[&Cyclic {}]).unwrap_err().to_string();
+        assert!(message.contains(word), "{message}");
+    }
+
     #[test]
     fn limits_are_kept_and_impossible_ones_named() {
         let mut task = task(&Prior::Uniform, Goal::Deletions);
         task.limits.bytes = 20_000_000;
         let advice = Advice::search(&task, &[&Cyclic {}]).unwrap();
         assert!(advice.front.iter().all(|candidate| candidate.cost.bytes <= 20_000_000));
-        #[track_caller]
-        fn check(task: &Task<'_>, word: &str) {
-            let message = Advice::search(task, &[&Cyclic {}]).unwrap_err().to_string();
-            assert!(message.contains(word), "{message}");
-        }
         let mut tight = task;
         tight.limits.flops = 1.0;
         check(&tight, "too tight");

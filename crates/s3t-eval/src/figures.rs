@@ -47,6 +47,8 @@ pub struct DepthFigures {
     pub retention: Vec<f64>,
     /// The paper's Lemma 2 for the same k: an approximation, with all slices equally likely.
     pub lemma_2: Vec<f64>,
+    /// The largest difference of the two over k; `None` for estimates.
+    pub lemma_2_error: Option<f64>,
     /// The expected utility, if utilities were given.
     pub expected_utility: Option<f64>,
 }
@@ -123,10 +125,8 @@ impl PlannedSystem {
             return Err(CoreError::field("utility", problem).into());
         }
         let lemma_2 = |requests: u64| {
-            // A shard gets its share of the requests to the system.
-            let of_shard = (requests as f64 / f64::from(shards)).round() as u64;
             let budget = self.sequences_of(0).len() as u64;
-            (1..=slices).map(|depth| retention_lemma_2(depth, of_shard, slices, budget)).collect()
+            (1..=slices).map(|depth| retention_lemma_2(depth, requests, shards, slices, budget)).collect::<Vec<f64>>()
         };
         if slices > MAX_EXACT_SLICES {
             let curve = self.simulation(2000).curve(at)?;
@@ -138,6 +138,7 @@ impl PlannedSystem {
                     confidence: Some(1.96 * point.standard_error),
                     retention: Vec::new(),
                     lemma_2: lemma_2(point.requests),
+                    lemma_2_error: None,
                     expected_utility: None,
                 })
                 .collect());
@@ -164,12 +165,16 @@ impl PlannedSystem {
             let weighted = |worth: &dyn Fn(usize) -> f64| -> f64 {
                 law.iter().enumerate().map(|(depth, chance)| chance * worth(depth)).sum()
             };
+            let retention: Vec<f64> = (1..law.len()).map(|depth| law[depth..].iter().sum()).collect();
+            let lemma_2 = lemma_2(*requests);
+            let error = |(exact, lemma): (&f64, &f64)| (exact - lemma).abs();
             DepthFigures {
                 requests: *requests,
                 expected_depth: weighted(&|depth| depth as f64),
                 confidence: None,
-                retention: (1..law.len()).map(|depth| law[depth..].iter().sum()).collect(),
-                lemma_2: lemma_2(*requests),
+                lemma_2_error: Some(retention.iter().zip(&lemma_2).map(error).fold(0.0, f64::max)),
+                retention,
+                lemma_2,
                 expected_utility: utility.map(|utility| weighted(&|depth| utility[depth])),
             }
         };
@@ -211,12 +216,12 @@ impl PlannedSystem {
                 total: cost_with_retraining(of_sisa, &sisa.law_of_lifetime(requests)?),
             },
             Upkeep {
-                policy: format!("S3T B={budget}, retrained when dead"),
+                policy: format!("S3T with {budget} sequences, retrained when dead"),
                 build: own,
                 total: cost_with_retraining(own, &self.law_of_lifetime(requests)?),
             },
             Upkeep {
-                policy: format!("S3T B={budget}, repaired after {every}"),
+                policy: format!("S3T with {budget} sequences, repaired after {every}"),
                 build: own,
                 total: cost_with_repairs(own, self.repair(every), every, requests),
             },
@@ -315,13 +320,13 @@ mod tests {
 
     use super::*;
 
-    fn system(shards: u32, slices: u32, budget: usize, prior: Prior) -> PlannedSystem {
-        let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &prior, seed: 0 };
+    fn system(shards: u32, slices: u32, budget: usize, prior: &Prior) -> PlannedSystem {
+        let request = SequenceRequest { shard: ShardId(0), slices, budget, prior, seed: 0 };
         let sequences = vec![Cyclic {}.sequences(&request).unwrap()];
         PlannedSystem {
             shape: PartitionShape { shards, slices },
             sequences,
-            rates: rates_of_prior(&prior, PartitionShape { shards, slices }),
+            rates: rates_of_prior(prior, PartitionShape { shards, slices }),
             slice_sizes: vec![vec![100; slices as usize]],
             groups: LayerGroups::from_top(2 * slices as usize, slices, None).unwrap(),
             model: ModelShape::transformer(2 * slices as usize, 64, 256, 17, 8, 10),
@@ -332,7 +337,7 @@ mod tests {
 
     #[test]
     fn shards_that_are_alike_may_be_given_once_or_each() {
-        let once = system(3, 4, 5, Prior::Uniform);
+        let once = system(3, 4, 5, &Prior::Uniform);
         let mut each = once.clone();
         each.sequences = vec![once.sequences[0].clone(); 3];
         each.slice_sizes = vec![once.slice_sizes[0].clone(); 3];
@@ -348,19 +353,19 @@ mod tests {
 
     #[test]
     fn many_slices_are_estimated_and_say_so() {
-        let depths = system(2, 24, 3, Prior::Uniform).depths(&[0, 10], Some(&[0.0; 25])).unwrap();
+        let depths = system(2, 24, 3, &Prior::Uniform).depths(&[0, 10], Some(&[0.0; 25])).unwrap();
         assert_eq!(depths[0].expected_depth, 24.0);
         assert!(depths[1].confidence.is_some_and(|width| width > 0.0 && width < 1.0));
-        let exact = system(2, 4, 3, Prior::Uniform).depths(&[0], Some(&[0.0, 0.1, 0.2, 0.3, 0.9])).unwrap();
+        let exact = system(2, 4, 3, &Prior::Uniform).depths(&[0], Some(&[0.0, 0.1, 0.2, 0.3, 0.9])).unwrap();
         assert_eq!((exact[0].confidence, exact[0].expected_utility), (None, Some(0.9)));
-        assert!(system(2, 4, 3, Prior::Uniform).depths(&[0], Some(&[0.5])).is_err());
+        assert!(system(2, 4, 3, &Prior::Uniform).depths(&[0], Some(&[0.5])).is_err());
     }
 
     #[test]
     fn exact_and_simulated_laws_of_the_lifetime_agree() {
-        let exact = system(2, 3, 3, Prior::Uniform).law_of_lifetime(60).unwrap();
+        let exact = system(2, 3, 3, &Prior::Uniform).law_of_lifetime(60).unwrap();
         // All but equal, so that the law is simulated.
-        let simulated = system(2, 3, 3, Prior::PerSlice(vec![1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0 - 1e-9]));
+        let simulated = system(2, 3, 3, &Prior::PerSlice(vec![1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0 - 1e-9]));
         let simulated = simulated.law_of_lifetime(60).unwrap();
         // The Kolmogorov distance of 20,000 draws is below 0.0138 but for one in 10^3.
         let distance = exact.iter().zip(simulated).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
@@ -369,12 +374,12 @@ mod tests {
 
     #[test]
     fn sequences_pay_off_over_a_long_stream() {
-        let upkeep = system(5, 4, 4, Prior::Uniform).upkeep(1000, 20).unwrap();
+        let upkeep = system(5, 4, 4, &Prior::Uniform).upkeep(1000, 20).unwrap();
         let total: Vec<f64> = upkeep.iter().map(|policy| policy.total[1000]).collect();
         assert!(total[0] > total[1], "full retraining costs most");
         // Two lives of a build cost 4 builds of SISA each, and last 1.58 times as long.
         let lives = (upkeep[1].total[1000] / upkeep[1].build, upkeep[2].total[1000] / upkeep[2].build);
         assert!((lives.0 / lives.1 - 72.0 / 45.7).abs() < 0.08, "{lives:?}");
-        assert!(system(1, 2, 1, Prior::Uniform).upkeep(10, 0).is_err());
+        assert!(system(1, 2, 1, &Prior::Uniform).upkeep(10, 0).is_err());
     }
 }

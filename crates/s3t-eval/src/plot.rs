@@ -162,6 +162,35 @@ impl Chart {
         area.present().map_err(failed)
     }
 
+    /// The corner that the fewest points are near.
+    fn free_corner(&self) -> SeriesLabelPosition {
+        let scale = |value: f64, log: bool| if log { value.ln() } else { value };
+        let points: Vec<(f64, f64)> = self
+            .series
+            .iter()
+            .flat_map(|series| &series.points)
+            .filter(|(x, y)| self.shows(*x, *y))
+            .map(|(x, y)| (scale(*x, self.x.log), scale(*y, self.y.log)))
+            .collect();
+        let (across, up) = (span(points.iter().map(|point| point.0)), span(points.iter().map(|point| point.1)));
+        let share = |(low, high): (f64, f64), value: f64| if high > low { (value - low) / (high - low) } else { 0.5 };
+        let near = |right: bool, upper: bool| {
+            let is_near = |(x, y): &&(f64, f64)| {
+                let (x, y) = (share(across, *x), share(up, *y));
+                (if right { x > 0.55 } else { x < 0.45 }) && (if upper { y > 0.7 } else { y < 0.3 })
+            };
+            points.iter().filter(is_near).count()
+        };
+        let corners = [
+            (near(true, true), SeriesLabelPosition::UpperRight),
+            (near(false, true), SeriesLabelPosition::UpperLeft),
+            (near(true, false), SeriesLabelPosition::LowerRight),
+            (near(false, false), SeriesLabelPosition::LowerLeft),
+        ];
+        let best = corners.into_iter().min_by_key(|(points, _)| *points);
+        best.map_or(SeriesLabelPosition::UpperRight, |(_, corner)| corner)
+    }
+
     fn shows(&self, x: f64, y: f64) -> bool {
         x.is_finite() && y.is_finite() && (x > 0.0 || !self.x.log) && (y > 0.0 || !self.y.log)
     }
@@ -225,7 +254,7 @@ impl Chart {
         if self.series.len() > 1 {
             chart
                 .configure_series_labels()
-                .position(SeriesLabelPosition::UpperRight)
+                .position(self.free_corner())
                 .background_style(WHITE.mix(0.85))
                 .border_style(BLACK.mix(0.3))
                 .label_font(("sans-serif", 14))
@@ -234,6 +263,11 @@ impl Chart {
         }
         Ok(())
     }
+}
+
+/// The smallest and the largest value.
+fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
 }
 
 /// What an axis shows: all values, a linear upward axis from 0 where that is near, with some room above.
@@ -289,6 +323,7 @@ fn rounded(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 fn failed(problem: impl ToString) -> EvalError {
     EvalError::Plot(problem.to_string())
 }

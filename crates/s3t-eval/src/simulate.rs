@@ -3,7 +3,7 @@
 //! # Proof note
 //!
 //! *Before*: a system, a stream, a seed. *After*: a result that is a function of these, whatever the number of threads.
-//! *Why*: trial i draws from stream i of one ChaCha generator and from nothing else, and trials are summed up in order.
+//! *Why*: trial i draws from stream i of one `ChaCha8` generator and from nothing else, and trials are summed up in order.
 //! A system's life depends on the first slices of its sequences only, so the loop that finds it keeps one bit for each.
 
 use rand::distr::{Distribution, Uniform};
@@ -159,6 +159,7 @@ impl Simulation {
     }
 
     pub(crate) fn lives(&self) -> Result<Vec<Life>, EvalError> {
+        #[allow(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime, `run` needs all")]
         self.run(|simulation, source, rng| simulation.life(source, rng))
     }
 
@@ -380,7 +381,7 @@ impl<'a> Source<'a> {
         Ok(match &simulation.stream {
             Stream::Uniform => match simulation.records {
                 None => Self::Uniform(all),
-                Some(records) if records > 0 && records <= u64::from(u32::MAX) => {
+                Some(records) if records > 0 && u32::try_from(records).is_ok() => {
                     let words = (records as usize).div_ceil(64);
                     Self::Finite { records, slices: shards * slices, deleted: vec![0; words], left: records }
                 }
