@@ -52,7 +52,7 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
     output.heading("Plan");
-    let described = Described::of_system(&system);
+    let described = Described::of_system(&system)?;
     output.under("plan", |output| show_figures(&described, &described.system.lifetime(), output));
 
     output.heading("Training");

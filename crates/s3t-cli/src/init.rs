@@ -34,7 +34,9 @@ slices = 3                     # parts of a shard, each with its own group of tr
 
 [sequences]                    # the orders in which a shard's slices are trained
 type = "cyclic"
-budget = 3                     # sequences for each shard: more of them survive more deletions
+budget = 3                     # sequences for each shard: more of them survive more deletions; try `s3t plan`
+# prior = [0.5, 0.3, 0.2]      # how likely a deletion is to hit each slice of a shard; or a CSV file with the columns
+                               # `subject` and `probability`; or left out: all alike
 
 [peft]
 type = "lora"

@@ -491,7 +491,8 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
     let stream = match args.stream {
         StreamName::Uniform => Stream::Uniform,
         StreamName::Prior if args.finite => Stream::Uniform,
-        StreamName::Prior => Stream::of(&described.prior),
+        StreamName::Prior if system.rates.len() == 1 => Stream::of(&described.prior),
+        StreamName::Prior => Stream::Rates(system.rates.clone()),
         StreamName::Adversarial => Stream::Adversarial,
         StreamName::Bursty => Stream::Bursty { mean_burst: args.burst },
         StreamName::Subjects => Stream::Subjects { mean_records: args.subject_records, scattered: args.scattered },
@@ -549,7 +550,7 @@ fn exact_lifetime(stream: &Stream, finite: bool, system: &PlannedSystem) -> Opti
     let lifetime = system.lifetime();
     match stream {
         _ if finite => Some(lifetime.finite.all_dead),
-        Stream::Prior(_) => Some(lifetime.independent.all_dead),
+        Stream::Prior(_) | Stream::Rates(_) => Some(lifetime.independent.all_dead),
         Stream::Adversarial => Some(lifetime.independent.adversary_all as f64),
         Stream::Uniform => {
             let rates = s3t::eval::figures::rates_of_prior(&s3t::core::Prior::Uniform, system.shape);

@@ -9,7 +9,7 @@ use s3t::core::sequence::{Cyclic, plan_sequences};
 use s3t::core::{
     LayerGroups, PartitionShape, Plan, PluginKind, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId,
 };
-use s3t::engine::{Pipeline, Preview, System};
+use s3t::engine::{Pipeline, Preview, PriorSource, System};
 use s3t::eval::figures::{PlannedSystem, rates_of_prior};
 
 use crate::exit::{self, Failure};
@@ -80,6 +80,7 @@ pub(crate) struct Described {
     pub(crate) budget: usize,
     /// The strategy's plugin name.
     pub(crate) strategy: String,
+    /// The prior of shard 0; that of the others is another where it comes from subjects.
     pub(crate) prior: Prior,
     /// Why the strategy chose what it chose.
     pub(crate) reason: Option<String>,
@@ -126,10 +127,10 @@ impl SystemArgs {
         let mut pipeline = Pipeline::read(path)?;
         let changed = self.apply(&mut pipeline)?;
         if pipeline.store.exists() && !changed {
-            return Ok(Described::of_system(&System::open(pipeline)?));
+            return Described::of_system(&System::open(pipeline)?);
         }
-        let Preview { plan, slice_sizes, model } = Preview::new(&pipeline)?;
-        Ok(Described::new(&pipeline, &plan, slice_sizes, model))
+        let Preview { plan, slice_sizes, rates, model } = Preview::new(&pipeline)?;
+        Ok(Described::new(&pipeline, &plan, slice_sizes, rates, model))
     }
 
     fn of_flags(&self) -> Result<Described, Failure> {
@@ -180,7 +181,7 @@ impl SystemArgs {
             pipeline.strategy = parse_strategy(strategy)?;
         }
         if let Some(prior) = prior {
-            pipeline.prior = parse_prior(prior)?;
+            pipeline.prior = PriorSource::Given(parse_prior(prior)?);
         }
         check_sizes(pipeline.shape, pipeline.budget)?;
         Ok(shards.is_some()
@@ -194,21 +195,33 @@ impl SystemArgs {
 
 impl Described {
     /// A system that has a store.
-    pub(crate) fn of_system(system: &System) -> Self {
-        Self::new(system.pipeline(), system.store().plan(), system.slice_sizes(), system.model_shape())
+    pub(crate) fn of_system(system: &System) -> Result<Self, Failure> {
+        let (plan, rates) = (system.store().plan(), system.rates()?);
+        Ok(Self::new(system.pipeline(), plan, system.slice_sizes(), rates, system.model_shape()))
     }
 
-    fn new(pipeline: &Pipeline, plan: &Plan, slice_sizes: Vec<Vec<u64>>, model: ModelShape) -> Self {
+    fn new(
+        pipeline: &Pipeline,
+        plan: &Plan,
+        slice_sizes: Vec<Vec<u64>>,
+        rates: Vec<Vec<f64>>,
+        model: ModelShape,
+    ) -> Self {
         let of_shard = |shard: &s3t::core::ShardPlan| -> Vec<Sequence> {
             shard.sequences.iter().map(|planned| planned.sequence.clone()).collect()
         };
-        let Pipeline { shape, budget, ref prior, seed, .. } = *pipeline;
-        let request = SequenceRequest { shard: ShardId(0), slices: shape.slices, budget, prior, seed };
+        let Pipeline { shape, budget, seed, .. } = *pipeline;
+        let prior = match &pipeline.prior {
+            PriorSource::Given(prior) => prior.clone(),
+            PriorSource::Subjects(_) => Prior::of_rates(&rates[0]),
+        };
+        let request = SequenceRequest { shard: ShardId(0), slices: shape.slices, budget, prior: &prior, seed };
+        let reason = pipeline.strategy.reason(&request);
         Self {
             system: PlannedSystem {
                 shape,
                 sequences: plan.shards().iter().map(of_shard).collect(),
-                rates: rates_of_prior(prior, shape),
+                rates,
                 slice_sizes,
                 groups: plan.groups().clone(),
                 model,
@@ -217,8 +230,8 @@ impl Described {
             },
             budget,
             strategy: pipeline.strategy.typetag_name().to_owned(),
-            prior: prior.clone(),
-            reason: pipeline.strategy.reason(&request),
+            prior,
+            reason,
             method: pipeline.peft.typetag_name().to_owned(),
         }
     }

@@ -71,8 +71,8 @@ fn deletions_come_from_files_too_and_are_all_or_nothing() {
 fn plan_writes_nothing_and_predict_answers_for_every_record() {
     let workspace = Workspace::new();
     let plan = workspace.json(&["plan", "pipeline.toml"]);
-    assert_eq!(plan["plan"]["cost"]["stages"], 8);
-    assert!((plan["plan"]["mean_deletions"].as_f64().unwrap() - 4.0 * (1.0 + 0.5 + 1.0 / 3.0 + 0.25)).abs() < 1e-9);
+    assert_eq!(plan["cost"]["shared"]["stages"], 8);
+    assert!((plan["mean_deletions"].as_f64().unwrap() - 4.0 * (1.0 + 0.5 + 1.0 / 3.0 + 0.25)).abs() < 1e-9);
     assert!(!workspace.path("store").exists());
     workspace.json(&["train", "pipeline.toml"]);
     let predictions = workspace.json(&["predict", "pipeline.toml"]);
@@ -160,9 +160,15 @@ fn plugins_are_listed_with_their_fields() {
     let expected = [
         "partitioner/contiguous",
         "partitioner/keyed-hash",
+        "sequence-strategy/all",
+        "sequence-strategy/auto",
+        "sequence-strategy/bms",
+        "sequence-strategy/conditional",
         "sequence-strategy/cyclic",
+        "sequence-strategy/greedy",
         "sequence-strategy/random",
         "sequence-strategy/single",
+        "sequence-strategy/sorted-cyclic",
         "peft-method/lora",
         "aggregator/majority-vote",
         "aggregator/mean-logits",

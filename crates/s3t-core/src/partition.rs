@@ -74,6 +74,11 @@ pub trait Partitioner: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether places depend on `ordinal`, so that a subject has none before its records are read.
+    fn uses_order(&self) -> bool {
+        false
+    }
+
     /// The slice of one group. `ordinal` is the smallest row number of the group's records in the source.
     fn place(&self, group: Group<'_>, ordinal: u64, shape: PartitionShape, secret: &StoreSecret) -> SliceAddress;
 }
@@ -121,6 +126,10 @@ impl Partitioner for Contiguous {
             )),
             Some(_) => Ok(()),
         }
+    }
+
+    fn uses_order(&self) -> bool {
+        true
     }
 
     fn place(&self, _group: Group<'_>, ordinal: u64, shape: PartitionShape, _secret: &StoreSecret) -> SliceAddress {

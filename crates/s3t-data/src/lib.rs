@@ -11,6 +11,7 @@ mod image_folder;
 mod input;
 mod jsonl;
 mod labels;
+mod probabilities;
 mod rows;
 mod source;
 
@@ -20,4 +21,5 @@ pub use idx::IdxSource;
 pub use image_folder::ImageFolderSource;
 pub use jsonl::JsonlSource;
 pub use labels::Labels;
+pub use probabilities::read_probabilities;
 pub use source::Source;

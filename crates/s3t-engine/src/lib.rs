@@ -16,6 +16,6 @@ pub use ensemble::{Member, Prediction};
 pub use error::EngineError;
 pub use jobs::{Observer, Quiet, StageLabel, parallel};
 pub use pipeline::Pipeline;
-pub use settings::{DeadShard, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
+pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
 pub use system::{BuildReport, Deletion, Preview, ShardStatus, Status, System};
 pub use verify::{VerifiedStage, VerifyReport};

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::EngineError;
-use crate::settings::{Resources, RunSettings, SecretSource, ServingSettings};
+use crate::settings::{PriorSource, Resources, RunSettings, SecretSource, ServingSettings};
 
 /// Everything a system is made from, read from a TOML file or put together by a program.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Pipeline {
     /// Chooses the sequences.
     pub strategy: Box<dyn SequenceStrategy>,
     /// How likely each slice is to be hit.
-    pub prior: Prior,
+    pub prior: PriorSource,
     /// Blocks of each layer group; `None` spreads all blocks over the slices.
     pub blocks_per_slice: Option<usize>,
     /// The PEFT method.
@@ -88,7 +88,7 @@ impl Pipeline {
             partitioner: Box::new(KeyedHash {}),
             budget: 3,
             strategy: Box::new(Cyclic {}),
-            prior: Prior::Uniform,
+            prior: PriorSource::Given(Prior::Uniform),
             blocks_per_slice: None,
             peft: Box::new(peft),
             training: TrainingConfig::default(),
@@ -149,9 +149,7 @@ impl Pipeline {
 
         let mut sequences = file.section("sequences")?;
         let budget = file.take_size(&mut sequences, "sequences", "budget")? as usize;
-        let prior: Option<Vec<f64>> = file.take(&mut sequences, "sequences", "prior", Some(None))?;
-        let prior = prior.map_or(Prior::Uniform, Prior::PerSlice);
-        prior.check(shape.slices).map_err(|error| file.refuse_core("sequences", &error))?;
+        let prior = file.prior(&mut sequences, base_dir, shape)?;
         let blocks_per_slice = file.take(&mut sequences, "sequences", "blocks_per_slice", Some(None))?;
         let strategy = file.plugin::<dyn SequenceStrategy>(sequences, "sequences", PluginKind::SequenceStrategy)?;
 
@@ -395,6 +393,29 @@ impl PipelineText {
     {
         let json = serde_json::to_value(table).map_err(|error| self.refuse(section, error.to_string()))?;
         plugin_from_json(kind, &json).map_err(|error| self.refuse(&format!("{section}.{}", error.key), error.message))
+    }
+
+    /// The prior: numbers, or the name of a file with a probability for each subject.
+    fn prior(&self, sequences: &mut Table, base_dir: &Path, shape: PartitionShape) -> Result<PriorSource, EngineError> {
+        match sequences.remove("prior") {
+            None => Ok(PriorSource::Given(Prior::Uniform)),
+            Some(Value::String(file)) => {
+                let read = s3t_data::read_probabilities(&base_dir.join(file));
+                let subjects = read.map_err(|error| self.refuse("sequences.prior", error.to_string()))?;
+                Ok(PriorSource::Subjects(subjects))
+            }
+            Some(value @ Value::Array(_)) => {
+                let prior = Prior::PerSlice(self.read_value("sequences.prior", value)?);
+                prior.check(shape.slices).map_err(|error| self.refuse_core("sequences", &error))?;
+                Ok(PriorSource::Given(prior))
+            }
+            Some(other) => {
+                let problem = format!(
+                    "`sequences.prior` is {other}; give one probability for each slice, or the name of a CSV file with the columns `subject` and `probability`"
+                );
+                Err(self.refuse("sequences.prior", problem))
+            }
+        }
     }
 
     fn serving(&mut self) -> Result<ServingSettings, EngineError> {

@@ -2,7 +2,8 @@
 
 use s3t_core::aggregate::MeanLogits;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Aggregator, StoreSecret};
+use s3t_core::prior::rates_of_subjects;
+use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, Prior, StoreSecret, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,38 @@ impl SecretSource {
                 let digest = DigestBuilder::new("public store secret").number(seed).finish();
                 Some(StoreSecret::from_bytes(*digest.as_bytes()))
             }
+        }
+    }
+}
+
+/// Where the prior of the sequences comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PriorSource {
+    /// One prior for all shards.
+    Given(Prior),
+    /// How likely each subject is to ask: each shard has its own prior, by where the partition puts its subjects. The
+    /// sequences are chosen once, when the store is made.
+    Subjects(Vec<(SubjectId, f64)>),
+}
+
+impl PriorSource {
+    /// The probability that a request hits each slice, `[shard][slice]`; one entry stands for all shards.
+    ///
+    /// # Errors
+    ///
+    /// As [`rates_of_subjects`].
+    pub fn rates(
+        &self,
+        partitioner: &dyn Partitioner,
+        shape: PartitionShape,
+        secret: &StoreSecret,
+    ) -> Result<Vec<Vec<f64>>, CoreError> {
+        match self {
+            Self::Given(prior) => {
+                let shards = f64::from(shape.shards);
+                Ok(vec![prior.probabilities(shape.slices).into_iter().map(|hit| hit / shards).collect()])
+            }
+            Self::Subjects(subjects) => rates_of_subjects(subjects, partitioner, shape, secret),
         }
     }
 }

@@ -10,17 +10,17 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::index::place_records;
 use s3t_core::sequence::plan_sequences;
 use s3t_core::{
-    Availability, Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Recipe, Record, RecordId, SequenceRequest,
-    Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, lineage,
+    Availability, Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Prior, Recipe, Record, RecordId, Sequence,
+    SequenceRequest, Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, lineage,
 };
 use s3t_peft::{NamedTensors, PeftError};
-use s3t_store::{Erasure, NewStore, Store, StoreSettings};
+use s3t_store::{Erasure, NewStore, Store, StoreSettings, random_secret};
 use s3t_train::{StageBuilder, StageJob, StageModel, StageTrainer};
 use serde::Serialize;
 
 use crate::ensemble::{self, BATCH, Member, Prediction};
 use crate::jobs::{self, Observer, Stages, parallel};
-use crate::settings::DeadShard;
+use crate::settings::{DeadShard, PriorSource};
 use crate::{EngineError, Pipeline};
 
 /// An unlearning system: trained, serving, deleting.
@@ -142,17 +142,23 @@ impl System {
     fn assemble(pipeline: Pipeline, new: Option<(&[Record], Option<StoreSecret>)>) -> Result<Self, EngineError> {
         let device = pipeline.device.open()?;
         let backbone = s3t_backends::load(&pipeline.model, &device)?;
-        let settings = settings(&pipeline, &*backbone)?;
-        let environment = settings.recipe.environment.clone();
+        let environment = pipeline.device.environment();
         let store = match new {
             Some((records, secret)) => {
+                let secret = secret.map_or_else(random_secret, Ok)?;
+                let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &secret)?)?;
                 records.iter().try_for_each(|record| backbone.check(record))?;
                 let partitioner = &*pipeline.partitioner;
                 Store::create(&pipeline.store, NewStore { settings, partitioner, records, secret })?
             }
             None => {
                 let store = Store::open(&pipeline.store)?;
-                check_settings(&store, settings)?;
+                // What subjects were likely to do was asked once: their numbers may have changed or gone since then.
+                let sequences = match &pipeline.prior {
+                    PriorSource::Subjects(_) => store.manifest().settings.sequences.clone(),
+                    PriorSource::Given(_) => choose_sequences(&pipeline, store.secret())?,
+                };
+                check_settings(&store, settings(&pipeline, &*backbone, sequences)?)?;
                 store
             }
         };
@@ -187,6 +193,15 @@ impl System {
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The probability that a request hits each slice, `[shard][slice]`; one entry stands for all shards.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Pipeline`] for a prior that is none.
+    pub fn rates(&self) -> Result<Vec<Vec<f64>>, EngineError> {
+        rates(&self.pipeline, self.store.secret())
     }
 
     /// What of the model and the PEFT method decides about costs.
@@ -396,6 +411,8 @@ pub struct Preview {
     /// The number of records in each slice, `[shard][slice]`. A store that draws its secret
     /// has other sizes, by a few percent.
     pub slice_sizes: Vec<Vec<u64>>,
+    /// The probability that a request hits each slice, `[shard][slice]`; one entry stands for all shards.
+    pub rates: Vec<Vec<f64>>,
     /// What of the model and the PEFT method decides about costs.
     pub model: ModelShape,
 }
@@ -408,10 +425,10 @@ impl Preview {
     /// Whatever is wrong with the pipeline, the model or the data.
     pub fn new(pipeline: &Pipeline) -> Result<Self, EngineError> {
         let backbone = s3t_backends::load(&pipeline.model, &pipeline.device.open()?)?;
-        let settings = settings(pipeline, &*backbone)?;
+        let secret = pipeline.secret.secret(pipeline.seed).unwrap_or_else(|| StoreSecret::from_bytes([0; 32]));
+        let settings = settings(pipeline, &*backbone, choose_sequences(pipeline, &secret)?)?;
         let records = pipeline.read_train_data()?;
         records.iter().try_for_each(|record| backbone.check(record))?;
-        let secret = pipeline.secret.secret(pipeline.seed).unwrap_or_else(|| StoreSecret::from_bytes([0; 32]));
         let mut slice_sizes = vec![vec![0; pipeline.shape.slices as usize]; pipeline.shape.shards as usize];
         for place in place_records(&records, &*pipeline.partitioner, pipeline.shape, &secret)? {
             slice_sizes[place.shard.index()][place.slice.index()] += 1;
@@ -425,7 +442,8 @@ impl Preview {
             |shard| (0..pipeline.shape.slices).map(|slice| digest(SliceAddress::new(shard, slice))).collect();
         let digests = (0..pipeline.shape.shards).map(of_shard).collect();
         let plan = Plan::new(settings.recipe, settings.groups, &settings.sequences, digests)?;
-        Ok(Self { plan, slice_sizes, model: model_shape(pipeline, &*backbone) })
+        let rates = rates(pipeline, &secret)?;
+        Ok(Self { plan, slice_sizes, rates, model: model_shape(pipeline, &*backbone) })
     }
 }
 
@@ -455,8 +473,38 @@ fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
     }
 }
 
+fn rates(pipeline: &Pipeline, secret: &StoreSecret) -> Result<Vec<Vec<f64>>, EngineError> {
+    let rates = pipeline.prior.rates(&*pipeline.partitioner, pipeline.shape, secret);
+    rates.map_err(|error| pipeline.refuse_core("sequences", &error))
+}
+
+/// The sequences of each shard.
+fn choose_sequences(pipeline: &Pipeline, secret: &StoreSecret) -> Result<Vec<Vec<Sequence>>, EngineError> {
+    let of_shard = |shard: u32, prior: &Prior| {
+        let request = SequenceRequest {
+            shard: ShardId(shard),
+            slices: pipeline.shape.slices,
+            budget: pipeline.budget,
+            prior,
+            seed: pipeline.seed,
+        };
+        plan_sequences(&*pipeline.strategy, &request).map_err(|error| pipeline.refuse_core("sequences", &error))
+    };
+    match &pipeline.prior {
+        PriorSource::Given(prior) => (0..pipeline.shape.shards).map(|shard| of_shard(shard, prior)).collect(),
+        PriorSource::Subjects(_) => {
+            let rates = rates(pipeline, secret)?;
+            (0..).zip(&rates).map(|(shard, rates)| of_shard(shard, &Prior::of_rates(rates))).collect()
+        }
+    }
+}
+
 /// The settings of the store that a pipeline asks for, checked against the model.
-fn settings(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<StoreSettings, EngineError> {
+fn settings(
+    pipeline: &Pipeline,
+    backbone: &dyn Backbone,
+    sequences: Vec<Vec<Sequence>>,
+) -> Result<StoreSettings, EngineError> {
     let groups = LayerGroups::from_top(backbone.blocks(), pipeline.shape.slices, pipeline.blocks_per_slice)
         .map_err(|error| pipeline.refuse_core(groups_section(&error), &error))?;
     pipeline.peft.check(&backbone.block_shape()).map_err(|error| match error {
@@ -477,16 +525,6 @@ fn settings(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<StoreSetting
             return Err(pipeline.refuse("serving.dead_shard", problem));
         }
     }
-    let sequences = |shard| {
-        let request = SequenceRequest {
-            shard: ShardId(shard),
-            slices: pipeline.shape.slices,
-            budget: pipeline.budget,
-            prior: &pipeline.prior,
-            seed: pipeline.seed,
-        };
-        plan_sequences(&*pipeline.strategy, &request).map_err(|error| pipeline.refuse_core("sequences", &error))
-    };
     Ok(StoreSettings {
         recipe: Recipe {
             format: lineage::FORMAT,
@@ -499,7 +537,7 @@ fn settings(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<StoreSetting
         groups,
         shape: pipeline.shape,
         partitioner: json(serde_json::to_value(&*pipeline.partitioner), "partition")?,
-        sequences: (0..pipeline.shape.shards).map(sequences).collect::<Result<_, _>>()?,
+        sequences,
         labels: pipeline.labels.names().to_vec(),
     })
 }
@@ -528,7 +566,7 @@ fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<(), EngineE
 /// The usable depth of every sequence: its longest prefix whose stages are on disk.
 fn availability(store: &Store) -> Availability {
     let shards = store.plan().shards();
-    let sequences: Vec<Vec<s3t_core::Sequence>> = store.manifest().settings.sequences.clone();
+    let sequences: Vec<Vec<Sequence>> = store.manifest().settings.sequences.clone();
     Availability::new(sequences.iter().map(Vec::as_slice), |shard, sequence| {
         shards[shard.index()].sequences[sequence].keys.iter().take_while(|key| store.has_stage(key)).count()
     })

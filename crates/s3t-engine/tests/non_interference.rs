@@ -9,14 +9,16 @@ use s3t_testkit::toy_records;
 use world::{Case, Order, Plant, World, check_subset, garbage, honest};
 
 fn cases() -> impl Strategy<Value = Case> {
-    let orders = prop_oneof![Just(Order::Single), Just(Order::Cyclic), Just(Order::Random)];
+    let orders = prop_oneof![Just(Order::Single), Just(Order::Cyclic), Just(Order::Random), Just(Order::Subjects)];
     (1u32..=3, 1u32..=3, 1usize..=3, 0usize..=2, orders, any::<bool>(), 1usize..=2, 0u64..200).prop_map(
         |(shards, slices, budget, extra_blocks, order, contiguous, jobs, seed)| {
             let budget = match order {
                 Order::Single => 1,
                 Order::Cyclic => budget.min(slices as usize),
-                Order::Random => budget.min((1..=slices as usize).product()),
+                Order::Random | Order::Subjects => budget.min((1..=slices as usize).product()),
             };
+            // Places by order are not known before the records are.
+            let contiguous = contiguous && order != Order::Subjects;
             Case { shards, slices, budget, extra_blocks, order, contiguous, jobs, seed }
         },
     )

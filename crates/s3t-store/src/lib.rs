@@ -25,4 +25,4 @@ mod store;
 
 pub use error::StoreError;
 pub use manifest::{Manifest, Pending, StoreSettings};
-pub use store::{Erasure, NewStore, SliceRecords, Store};
+pub use store::{Erasure, NewStore, SliceRecords, Store, random_secret};

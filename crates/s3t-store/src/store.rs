@@ -36,8 +36,8 @@ pub struct NewStore<'a> {
     pub partitioner: &'a dyn Partitioner,
     /// The records.
     pub records: &'a [Record],
-    /// The secret; `None` draws one from the operating system.
-    pub secret: Option<StoreSecret>,
+    /// The secret, for example a [`random_secret`].
+    pub secret: StoreSecret,
 }
 
 /// What an erasure removed from disk.
@@ -80,16 +80,17 @@ impl Store {
             .prefix(TEMPORARY)
             .tempdir_in(parent)
             .map_err(StoreError::io("make a folder in", parent))?;
-        let secret = match new.secret {
-            Some(secret) => secret,
-            None => random_secret()?,
-        };
-        fill(unfinished.path(), &secret, new.settings, new.partitioner, new.records)?;
+        fill(unfinished.path(), &new.secret, new.settings, new.partitioner, new.records)?;
         fs::rename(unfinished.path(), path).map_err(StoreError::io("make", path))?;
         // The folder has its final name now; nothing is left to clean up.
         let _ = unfinished.keep();
         sync_folder(parent)?;
         Self::open(path)
+    }
+
+    /// The secret that keys the partition and the digests.
+    pub fn secret(&self) -> &StoreSecret {
+        &self.secret
     }
 
     /// Opens a store: finishes what a crash left unfinished, and reads the ids of its records.
@@ -401,7 +402,12 @@ fn digested(records: Vec<Record>, secret: &StoreSecret) -> SliceRecords {
     records
 }
 
-fn random_secret() -> Result<StoreSecret, StoreError> {
+/// A secret from the operating system.
+///
+/// # Errors
+///
+/// [`StoreError::Io`] if it gives no random bytes.
+pub fn random_secret() -> Result<StoreSecret, StoreError> {
     let mut bytes = [0; 32];
     let failed = |error: rand::rngs::SysError| std::io::Error::other(error.to_string());
     SysRng.try_fill_bytes(&mut bytes).map_err(failed).map_err(StoreError::io("draw random bytes for", SECRET))?;

@@ -1,6 +1,7 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
 mod peft_laws;
+mod sequence_laws;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use s3t_lora::Lora;
 use s3t_train::TrainingConfig;
 
 pub use peft_laws::check_peft_method;
+pub use sequence_laws::check_sequence_strategy;
 
 /// The number of classes of the toy records.
 pub const CLASSES: usize = 3;

@@ -12,6 +12,12 @@ fn the_method_obeys_the_laws() {
 }
 
 #[test]
+fn the_strategy_obeys_the_laws() {
+    // It makes one sequence for every L, and two from L = 2 on, for each of five priors.
+    assert_eq!(s3t_testkit::check_sequence_strategy(&json!({"type": "there-and-back"}), false, false), 5 * (6 + 5));
+}
+
+#[test]
 fn both_plugins_work_from_a_pipeline_file() {
     let folder = tempfile::tempdir().unwrap();
     s3t_testkit::write_tiny_model(&folder.path().join("model"), 4).unwrap();
@@ -46,7 +52,7 @@ fn both_plugins_work_from_a_pipeline_file() {
     let run = s3t().args(["run", "pipeline.toml", "--json"]).output().unwrap();
     let story: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(story["verification"]["passed"], true, "{}", String::from_utf8_lossy(&run.stderr));
-    assert_eq!(story["plan"]["cost"]["stages"], 4);
+    assert_eq!(story["plan"]["cost"]["shared"]["stages"], 4);
     let plugins = String::from_utf8(s3t().arg("plugins").output().unwrap().stdout).unwrap();
     assert!(plugins.contains("scale") && plugins.contains("there-and-back"), "{plugins}");
 }

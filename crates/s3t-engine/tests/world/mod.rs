@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use s3t_baseline_sequences::Random;
 use s3t_core::partition::{Contiguous, KeyedHash};
 use s3t_core::sequence::{Cyclic, Single};
-use s3t_core::{PartitionShape, Payload, Record, StageKey, StoreSecret};
-use s3t_engine::{EngineError, Observer, Pipeline, StageLabel, System};
+use s3t_core::{PartitionShape, Payload, Record, StageKey, StoreSecret, SubjectId};
+use s3t_engine::{EngineError, Observer, Pipeline, PriorSource, StageLabel, System};
 use s3t_peft::NamedTensors;
 use s3t_peft::tensors::first_difference;
+use s3t_prior_sequences::Greedy;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
 use s3t_train::{StageBuilder, Step, TrainError};
 use tempfile::TempDir;
@@ -37,6 +38,8 @@ pub enum Order {
     Single,
     Cyclic,
     Random,
+    /// The greedy strategy, with a prior from how likely each subject is to ask.
+    Subjects,
 }
 
 /// Wraps the trainer of a system, for planted mistakes; gets all records of the world.
@@ -145,7 +148,14 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
         Order::Single => Box::new(Single {}),
         Order::Cyclic => Box::new(Cyclic {}),
         Order::Random => Box::new(Random {}),
+        Order::Subjects => Box::new(Greedy::default()),
     };
+    if case.order == Order::Subjects {
+        // Whether their records are there or not.
+        let subject =
+            |index: u32| (SubjectId::new(format!("subject-{index}")).unwrap(), f64::from(index * index % 11) / 11.0);
+        pipeline.prior = PriorSource::Subjects((1..20).map(subject).collect());
+    }
     pipeline.partitioner =
         if case.contiguous { Box::new(Contiguous { capacity: Some(40) }) } else { Box::new(KeyedHash {}) };
     pipeline
