@@ -3,6 +3,7 @@
 
 mod fashion;
 mod pretrain;
+mod reproduce;
 mod tidy;
 
 use clap::Parser;
@@ -14,6 +15,8 @@ enum Task {
     Pretrain(pretrain::Pretrain),
     /// Makes the bundled Fashion-MNIST subset.
     Fashion(fashion::Fashion),
+    /// Makes docs/reproduction/sequences.md: the paper's figures about sequences and budgets, beside ours.
+    Reproduce(reproduce::Reproduce),
     /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
     Tidy,
 }
@@ -22,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Task::parse() {
         Task::Pretrain(task) => task.run(),
         Task::Fashion(task) => task.run(),
+        Task::Reproduce(task) => task.run(),
         Task::Tidy => tidy::run(),
     }
 }

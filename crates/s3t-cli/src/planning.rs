@@ -600,7 +600,8 @@ fn show_lifetimes(
     say!();
     let header = ["requests", "best depth", "standard error", "5 % to 95 %", "shards alive"];
     table(&header, curve.iter().step_by(step).map(row).collect(), 0);
-    say!("{} streams in {}", count(lifetimes.trials as u64), duration(seconds));
+    let streams = if lifetimes.trials == 1 { "stream" } else { "streams" };
+    say!("{} {streams} in {}", count(lifetimes.trials as u64), duration(seconds));
 }
 
 /// `s3t compare-sequences`.

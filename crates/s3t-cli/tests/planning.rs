@@ -43,7 +43,8 @@ fn a_prior_from_subjects_works_from_the_pipeline_and_survives_its_file() {
     let workspace = Workspace::new();
     workspace.edit("pipeline.toml", "type = \"cyclic\"", "type = \"auto\"");
     workspace.edit("pipeline.toml", "budget = 2", "budget = 1\nprior = \"prior.csv\"");
-    let rows: String = (0..20).map(|subject| format!("subject-{subject},0.{}\n", subject % 10)).collect();
+    let rows: Vec<String> = (0..20).map(|subject| format!("subject-{subject},0.{}\n", subject % 10)).collect();
+    let rows = rows.concat();
     workspace.write("prior.csv", format!("subject,probability\n{rows}"));
     let plan = workspace.json(&["plan", "pipeline.toml"]);
     assert!(plan["reason"].as_str().unwrap().contains("one sequence"));

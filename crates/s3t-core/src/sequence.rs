@@ -19,9 +19,9 @@ impl Sequence {
     ///
     /// [`CoreError::NotAPermutation`] if a slice is missing, doubled or out of range.
     pub fn new(order: Vec<SliceId>, slices: u32) -> Result<Self, CoreError> {
-        let distinct: HashSet<_> = order.iter().collect();
-        if order.len() == slices as usize && distinct.len() == order.len() && order.iter().all(|slice| slice.0 < slices)
-        {
+        let mut seen = vec![false; order.len()];
+        let new = |slice: &SliceId| seen.get_mut(slice.index()).is_some_and(|seen| !std::mem::replace(seen, true));
+        if order.len() == slices as usize && order.iter().all(new) {
             Ok(Self(order))
         } else {
             Err(CoreError::NotAPermutation { slices: order, expected: slices })

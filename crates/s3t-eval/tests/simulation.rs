@@ -113,6 +113,17 @@ fn simulated_and_exact_deletion_rates_agree() {
 }
 
 #[test]
+fn numbers_stay_right_at_size() {
+    let large = Simulation { trials: 8, ..simulation(10_000, 64, 64, Stream::Uniform) };
+    let exact = s3t_core::deletion::deletion_rate(10_000, 64, 64);
+    agrees(&large, exact, |simulation| {
+        let found = simulation.lifetimes().unwrap().all_dead;
+        (found.mean, found.standard_error)
+    })
+    .unwrap();
+}
+
+#[test]
 fn simulated_depths_agree_with_the_exact_law() {
     let prior = vec![0.4, 0.1, 0.1, 0.2, 0.1];
     let of_prior = prior.iter().map(|hit| hit / 3.0).collect();

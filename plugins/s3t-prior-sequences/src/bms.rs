@@ -5,6 +5,7 @@ use s3t_core::{CoreError, Sequence, SequenceRequest, SequenceStrategy, SliceId, 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::assignment::Assignment;
 use crate::conditional::Sampler;
 
 /// What an edge of the matching is worth: the score of the sequence that it makes.
@@ -69,9 +70,10 @@ impl Bms {
         let mut prefixes: Vec<Vec<usize>> = (0..slices).map(|slice| vec![slice]).collect();
         let mut hit = probabilities.to_vec();
         let mut used: Vec<Vec<bool>> = (0..slices).map(|row| (0..slices).map(|slice| slice == row).collect()).collect();
+        let mut solver = Assignment::new(slices);
         for length in 2..=length {
             let term = |row: usize, slice: usize| self.term(length, hit[row] + probabilities[slice]);
-            let best = extend(slices, |row, slice| (!used[row][slice]).then(|| term(row, slice)))?;
+            let best = extend(&mut solver, slices, |row, slice| (!used[row][slice]).then(|| term(row, slice)))?;
             for (row, slice) in best.into_iter().enumerate() {
                 prefixes[row].push(slice);
                 used[row][slice] = true;
@@ -97,25 +99,24 @@ impl Bms {
 }
 
 /// The perfect matching of greatest weight: the column of each row. A weight of `None` is not an edge.
-fn extend(size: usize, weight: impl Fn(usize, usize) -> Option<f64>) -> Result<Vec<usize>, CoreError> {
-    let weights: Vec<Option<f64>> = (0..size * size).map(|cell| weight(cell / size, cell % size)).collect();
-    let best: Vec<f64> = weights.chunks(size).map(|row| row.iter().flatten().copied().fold(0.0, f64::max)).collect();
-    let largest = best.iter().copied().fold(0.0, f64::max);
-    let scale = if largest > 0.0 { 1.0 / largest } else { 1.0 };
-    // One absent edge costs more than any matching can gain, so none is used where a perfect matching exists.
-    let absent = -2.0 * size as f64;
-    // The solver takes rows one by one along shortest paths. Rows with most at stake first leave the others, whose weights
-    // are all but zero, the free columns at once: a quarter off its time at 64 slices.
-    let mut order: Vec<usize> = (0..size).collect();
-    order.sort_by(|one, other| best[*other].total_cmp(&best[*one]));
-    let row = |row: &usize| &weights[row * size..][..size];
-    let gains: Vec<f64> =
-        order.iter().flat_map(row).map(|weight| weight.map_or(absent, |weight| weight * scale)).collect();
-    let unsolved = |_| CoreError::field("prior", "leads to scores that cannot be matched; use `cyclic`");
-    let (_, columns) = lsap::solve(size, size, &gains, true).map_err(unsolved)?;
-    let mut matching = vec![0; size];
-    order.into_iter().zip(columns).for_each(|(row, column)| matching[row] = column);
-    Ok(matching)
+fn extend(
+    solver: &mut Assignment,
+    size: usize,
+    weight: impl Fn(usize, usize) -> Option<f64>,
+) -> Result<Vec<usize>, CoreError> {
+    let mut costs = vec![f64::INFINITY; size * size];
+    for (row, costs) in costs.chunks_mut(size).enumerate() {
+        for (column, cost) in costs.iter_mut().enumerate() {
+            *cost = weight(row, column).map_or(f64::INFINITY, |weight| -weight);
+        }
+    }
+    // The greatest weight is 1, so that prices of one step suit the next.
+    let greatest = -costs.iter().copied().fold(0.0, f64::min);
+    if greatest > 0.0 {
+        costs.iter_mut().for_each(|cost| *cost /= greatest);
+    }
+    let unsolved = || CoreError::field("prior", "leads to scores that cannot be matched; use `cyclic`");
+    solver.solve(&costs).ok_or_else(unsolved)
 }
 
 #[typetag::serde(name = "bms")]
@@ -225,7 +226,7 @@ mod tests {
                 let taken = (slice + slices - row) % slices < used;
                 (!taken).then(|| bms.term(used + 1, f64::from(seeds[row * 6 + slice]) / 8.0))
             }).collect()).collect();
-            let found = extend(slices, |row, slice| weights[row][slice]).unwrap();
+            let found = extend(&mut Assignment::new(slices), slices, |row, slice| weights[row][slice]).unwrap();
             let total: f64 = found.iter().enumerate().map(|(row, slice)| weights[row][*slice].expect("an edge")).sum();
             let best = brute_force(&weights, 0, 0);
             prop_assert!((total - best).abs() <= 1e-12 * best.max(1e-300), "{} {}", total, best);

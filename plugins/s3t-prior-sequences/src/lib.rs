@@ -1,5 +1,6 @@
 //! Sequence strategies that use how likely each slice is to be hit.
 
+mod assignment;
 mod auto;
 mod bms;
 mod conditional;
