@@ -41,9 +41,11 @@ impl Output {
     }
 
     /// The fields of an object: fields of the JSON object, for machines only.
-    pub(crate) fn merge(&mut self, fields: &Value) {
-        if let (Some(object), Value::Object(fields)) = (&mut self.json, fields) {
-            object.extend(fields.clone());
+    pub(crate) fn merge(&mut self, fields: impl FnOnce() -> Value) {
+        if let Some(object) = &mut self.json
+            && let Value::Object(fields) = fields()
+        {
+            object.extend(fields);
         }
     }
 

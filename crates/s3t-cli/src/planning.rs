@@ -5,15 +5,18 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use s3t::core::cost::Cost;
+use s3t::core::deletion::{Lifetime, Requests, ShardHeads};
 use s3t::core::planner::{Advice, Candidate, Goal, Limits, Task};
 use s3t::core::registry::plugins;
-use s3t::core::{PartitionShape, PluginKind, SequenceStrategy};
+use s3t::core::sequence::{Cyclic, factorial, plan_sequences};
+use s3t::core::{PartitionShape, PluginKind, Prior, SequenceRequest, SequenceStrategy, ShardId};
 use s3t::eval::Trace;
 use s3t::eval::compare::{Comparison, StrategyFigures};
 use s3t::eval::figures::{DepthFigures, LifetimeFigures, PlannedSystem, Upkeep};
 use s3t::eval::plot::{Axis, Chart, Format, Series};
 use s3t::eval::simulate::{CurvePoint, Lifetimes, Simulation, Stream};
-use s3t::plugins::prior_sequences::Auto;
+use s3t::plugins::baseline_sequences::SortedCyclic;
+use s3t::plugins::prior_sequences::{Auto, Bms};
 
 use crate::exit::{self, Failure};
 use crate::output::{Output, count, decimal, duration, percent, say, size, table};
@@ -111,9 +114,6 @@ pub(crate) struct SimulateArgs {
     /// Where requests come from.
     #[arg(long, value_enum, default_value_t = StreamName::Prior)]
     stream: StreamName,
-    /// Independent request streams.
-    #[arg(long, default_value_t = 10_000)]
-    trials: usize,
     /// With --stream trace: a CSV file with the columns `shard` and `slice`, or a column `subject` or `record`.
     #[arg(long)]
     trace: Option<PathBuf>,
@@ -126,12 +126,12 @@ pub(crate) struct SimulateArgs {
     /// With --stream subjects: as if the partition were by record, so that a subject's records lie anywhere.
     #[arg(long)]
     scattered: bool,
-    /// Delete each of the records once (a uniform stream).
+    /// Delete each of the records once, in random order, instead of drawing slices.
     #[arg(long)]
     finite: bool,
-    /// Give a trial up after so many requests.
-    #[arg(long, default_value_t = 100_000_000)]
-    max_requests: u64,
+    /// Give a trial up after so many requests; without it, long after every shard should be dead.
+    #[arg(long)]
+    max_requests: Option<u64>,
     /// Draw the best depth against requests (.svg or .png).
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -157,18 +157,16 @@ enum StreamName {
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     system: SystemArgs,
-    /// The strategies to compare, with commas between them; all that there are if it is left out.
-    #[arg(long, value_delimiter = ',')]
-    strategies: Vec<String>,
+    /// The strategies to compare, with commas between them, each a name or a table as in '{ type = "bms", t = 20 }'; all
+    /// that there are if it is left out.
+    #[arg(long)]
+    strategies: Option<String>,
     /// The exponent t of the published score.
     #[arg(long, default_value_t = 100)]
     t: u32,
     /// Requests to the system after which depths are compared; 0 for one for each slice.
     #[arg(long, default_value_t = 0)]
     requests: u64,
-    /// Trials of estimates, beyond 20 slices.
-    #[arg(long, default_value_t = 2000)]
-    trials: usize,
     /// Draw the best depth against requests (.svg or .png).
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -186,7 +184,7 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Outcome {
     let upkeep = system.upkeep(args.requests, every)?;
     show_figures(&described, &lifetime, output);
     let rows: Vec<_> = upkeep.iter().map(|one| upkeep_json(one, upkeep[0].build)).collect();
-    output.merge(&serde_json::json!({ "depth": depths, "upkeep_requests": args.requests, "upkeep": rows }));
+    output.merge(|| serde_json::json!({ "depth": depths, "upkeep_requests": args.requests, "upkeep": rows }));
     output.print(|| {
         show_depths(&depths, system);
         show_upkeep(&upkeep, args.requests);
@@ -207,26 +205,27 @@ pub(crate) fn show_figures(described: &Described, lifetime: &LifetimeFigures, ou
     let Described { system, budget, strategy, reason, method, .. } = described;
     let PartitionShape { shards, slices } = system.shape;
     let cost = system.cost();
-    let copies = if system.slice_sizes.len() == 1 { u64::from(shards) } else { 1 };
-    let records = system.slice_sizes.iter().flatten().sum::<u64>() * copies;
+    let records = system.records();
     let groups: Vec<String> = system.groups.groups().iter().map(ToString::to_string).collect();
-    let warnings = warnings(system);
-    output.merge(&serde_json::json!({
-        "records": records,
-        "shape": system.shape,
-        "budget": budget,
-        "strategy": strategy,
-        "reason": reason,
-        "slice_sizes": system.slice_sizes,
-        "sequences": system.sequences,
-        "groups": system.groups,
-        "epochs": system.epochs,
-        "cost": cost,
-        "lifetime": lifetime,
-        "mean_deletions": lifetime.independent.all_dead,
-        "mean_deletions_sisa": lifetime.sisa,
-        "warnings": warnings,
-    }));
+    let warnings = warnings(described);
+    output.merge(|| {
+        serde_json::json!({
+            "records": records,
+            "shape": system.shape,
+            "budget": budget,
+            "strategy": strategy,
+            "reason": reason,
+            "slice_sizes": system.slice_sizes,
+            "sequences": system.sequences,
+            "groups": system.groups,
+            "epochs": system.epochs,
+            "cost": cost,
+            "lifetime": lifetime,
+            "mean_deletions": lifetime.independent.all_dead,
+            "mean_deletions_sisa": lifetime.sisa,
+            "warnings": warnings,
+        })
+    });
     output.print(|| {
         let sizes = || system.slice_sizes.iter().flatten().copied();
         let (smallest, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
@@ -282,10 +281,12 @@ pub(crate) fn show_figures(described: &Described, lifetime: &LifetimeFigures, ou
     });
 }
 
-fn warnings(system: &PlannedSystem) -> Vec<String> {
-    let narrow = system.groups.smallest() < 2;
-    let warning = "a slice has one block only; training is known to collapse below two. Use fewer slices.";
-    narrow.then(|| warning.to_owned()).into_iter().collect()
+fn warnings(described: &Described) -> Vec<String> {
+    let mut warnings = described.warnings.clone();
+    if described.system.groups.smallest() < 2 {
+        warnings.push("a slice has one block only; training is known to collapse below two. Use fewer slices.".into());
+    }
+    warnings
 }
 
 fn show_depths(depths: &[DepthFigures], system: &PlannedSystem) {
@@ -298,7 +299,8 @@ fn show_depths(depths: &[DepthFigures], system: &PlannedSystem) {
     // The paper's approximation stands beside the exact figure at three depths.
     let mut shown = vec![1, slices.div_ceil(2), slices];
     shown.dedup();
-    header.extend(shown.iter().map(|depth| format!("depth >= {depth} (Lemma 2)")));
+    let lemma = depths.iter().any(|figures| !figures.lemma_2.is_empty());
+    header.extend(shown.iter().map(|depth| format!("depth >= {depth}{}", if lemma { " (Lemma 2)" } else { "" })));
     let row = |figures: &DepthFigures| {
         let within = figures.confidence.map_or_else(String::new, |width| format!(" +- {width:.2}"));
         let mut row = vec![count(figures.requests), format!("{:.2} of {slices}{within}", figures.expected_depth)];
@@ -306,11 +308,9 @@ fn show_depths(depths: &[DepthFigures], system: &PlannedSystem) {
             row.push(figures.expected_utility.map_or_else(String::new, |utility| format!("{utility:.4}")));
         }
         row.extend(shown.iter().map(|depth| {
-            let lemma = percent(figures.lemma_2[depth - 1]);
-            figures
-                .retention
-                .get(depth - 1)
-                .map_or_else(|| format!("({lemma})"), |exact| format!("{} ({lemma})", percent(*exact)))
+            let lemma =
+                figures.lemma_2.get(depth - 1).map_or_else(String::new, |lemma| format!(" ({})", percent(*lemma)));
+            format!("{}{lemma}", percent(figures.retention[depth - 1]))
         }));
         row
     };
@@ -323,7 +323,8 @@ fn show_upkeep(upkeep: &[Upkeep], requests: u64) {
     let unit = upkeep[0].build;
     let row = |one: &Upkeep| {
         let total = one.total.last().copied().unwrap_or(one.build);
-        vec![one.policy.clone(), decimal(one.build / unit), decimal(total / unit), format!("{total:.2e}")]
+        let policy = if one.estimated { format!("{} (estimated)", one.policy) } else { one.policy.clone() };
+        vec![policy, decimal(one.build / unit), decimal(total / unit), format!("{total:.2e}")]
     };
     say!();
     let after = format!("after {} requests", count(requests));
@@ -335,6 +336,7 @@ fn upkeep_json(upkeep: &Upkeep, unit: f64) -> serde_json::Value {
     let total = upkeep.total.last().copied().unwrap_or(upkeep.build);
     serde_json::json!({
         "policy": upkeep.policy,
+        "estimated": upkeep.estimated,
         "build_flops": upkeep.build,
         "total_flops": total,
         "total_in_full_retrainings": total / unit,
@@ -344,15 +346,17 @@ fn upkeep_json(upkeep: &Upkeep, unit: f64) -> serde_json::Value {
 /// Requests worth a look, from a tenth of a lifetime to one and a half.
 fn milestones(lifetime: f64) -> Vec<u64> {
     let lifetime = if lifetime.is_finite() { lifetime } else { 100.0 };
-    let mut found: Vec<u64> =
-        [0.1, 0.25, 0.5, 0.75, 1.0, 1.5].iter().map(|share| (lifetime * share).round().max(1.0) as u64).collect();
+    let mut found: Vec<u64> = [0.1, 0.25, 0.5, 0.75, 1.0, 1.5]
+        .iter()
+        .map(|share| (lifetime * share).round().clamp(1.0, 1e15) as u64)
+        .collect();
     found.dedup();
     found
 }
 
 /// About a hundred numbers of requests up to the last.
 fn steps(last: f64) -> Vec<u64> {
-    let last = if last.is_finite() { last.ceil().max(1.0) as u64 } else { 1000 };
+    let last = if last.is_finite() { last.ceil().clamp(1.0, 1e15) as u64 } else { 1000 };
     let step = last.div_ceil(100).max(1);
     (0..=last.div_ceil(step)).map(|index| index * step).collect()
 }
@@ -360,9 +364,14 @@ fn steps(last: f64) -> Vec<u64> {
 /// `s3t advise`.
 pub(crate) fn advise(args: &AdviseArgs, output: &mut Output) -> Outcome {
     let picture = picture(args.plot.as_deref())?;
-    let Workload { records, epochs, model, prior, strategy, seed } = args.system.workload()?;
-    let auto = Auto {};
-    let strategies: [&dyn SequenceStrategy; 1] = [strategy.as_deref().unwrap_or(&auto)];
+    let Workload { records, epochs, model, prior, strategy, fixed, seed } = args.system.workload()?;
+    // With slices that are alike rotations are as good as any set; with a prior all that use it compete.
+    let (cyclic, sorted, bms, auto) = (Cyclic {}, SortedCyclic {}, Bms::default(), Auto {});
+    let strategies: Vec<&dyn SequenceStrategy> = match (&strategy, &prior) {
+        (Some(strategy), _) => vec![&**strategy],
+        (None, Prior::Uniform) => vec![&cyclic],
+        (None, Prior::PerSlice(_)) => vec![&auto, &bms, &sorted, &cyclic],
+    };
     let goal = match args.goal {
         GoalName::Deletions => Goal::Deletions,
         GoalName::Depth => Goal::Depth { requests: args.after },
@@ -376,22 +385,29 @@ pub(crate) fn advise(args: &AdviseArgs, output: &mut Output) -> Outcome {
         slice_blocks: args.min_slice_blocks,
     };
     let wanted_deletions = args.requests_per_day.zip(args.days).map(|(requests, days)| requests * days);
+    if let Some(wanted) = wanted_deletions.filter(|wanted| !wanted.is_finite() || *wanted <= 0.0) {
+        let message = format!("--requests-per-day times --days is {wanted}; both are above 0");
+        return Err(Failure::new(exit::REFUSED, message));
+    }
     let start = Instant::now();
-    let task = Task { records, model, epochs, prior: &prior, goal, wanted_deletions, limits, seed };
+    let task = Task { records, model, epochs, prior: &prior, goal, wanted_deletions, limits, fixed, seed };
     let advice = Advice::search(&task, &strategies).map_err(limit_flag)?;
     let seconds = start.elapsed().as_secs_f64();
     let best = advice.best();
-    output.merge(&serde_json::json!({
-        "mean_deletions": best.lifetime.all_dead,
-        "recommended": best,
-        "reason": advice.reason,
-        "warnings": advice.warnings,
-        "front": advice.front,
-        "searched": advice.searched,
-        "seconds": seconds,
-    }));
+    output.merge(|| {
+        serde_json::json!({
+            "mean_deletions": best.lifetime.all_dead,
+            "recommended": best,
+            "reason": advice.reason,
+            "warnings": advice.warnings,
+            "front": advice.front,
+            "searched": advice.searched,
+            "seconds": seconds,
+        })
+    });
     output.print(|| show_advice(&advice, goal, seconds));
-    if let Some((path, format)) = picture {
+    let finite = advice.front.iter().any(|candidate| candidate.benefit.is_finite());
+    if let Some((path, format)) = picture.filter(|_| finite) {
         let label = match goal {
             Goal::Deletions => "expected requests until every shard is dead".to_owned(),
             Goal::Depth { requests } => format!("expected adapted blocks after {requests} requests"),
@@ -418,6 +434,9 @@ fn limit_flag(error: s3t::core::CoreError) -> Failure {
         "slice_records" => "--min-slice-records",
         "slice_blocks" => "--min-slice-blocks",
         "limits" => "--max-flops and --max-megabytes",
+        "shards" => "--max-shards",
+        "budget" => "--max-budget",
+        "slices" => "--slices",
         "prior" => "--prior",
         _ => return error.into(),
     };
@@ -488,9 +507,12 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
     }
     let described = args.system.describe()?;
     let system = &described.system;
+    if args.finite && !(args.stream == StreamName::Uniform || described.prior == Prior::Uniform) {
+        let message = "--finite deletes every record once, whatever the prior says; say so with --stream uniform";
+        return Err(Failure::new(exit::REFUSED, message));
+    }
     let stream = match args.stream {
         StreamName::Uniform => Stream::Uniform,
-        StreamName::Prior if args.finite => Stream::Uniform,
         StreamName::Prior if system.rates.len() == 1 => Stream::of(&described.prior),
         StreamName::Prior => Stream::Rates(system.rates.clone()),
         StreamName::Adversarial => Stream::Adversarial,
@@ -498,37 +520,39 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
         StreamName::Subjects => Stream::Subjects { mean_records: args.subject_records, scattered: args.scattered },
         StreamName::Trace => Stream::Trace(Trace::read(args.trace.as_deref().unwrap_or(Path::new("")))?),
     };
-    let copies = if system.slice_sizes.len() == 1 { u64::from(system.shape.shards) } else { 1 };
-    let records = system.slice_sizes.iter().flatten().sum::<u64>() * copies;
     let exact = exact_lifetime(&stream, args.finite, system);
+    let trials = args.system.trials.unwrap_or(10_000);
     let simulation = Simulation {
         shape: system.shape,
         sequences: system.sequences.clone(),
         stream,
-        records: args.finite.then_some(records),
-        trials: args.trials,
+        records: args.finite.then(|| system.slice_sizes.clone()),
+        trials,
         seed: system.seed,
-        max_requests: args.max_requests,
+        max_requests: max_requests(args, system, trials)?,
     };
     let start = Instant::now();
     let lifetimes = simulation.lifetimes()?;
     let seconds = start.elapsed().as_secs_f64();
     let last = lifetimes.all_dead.quantiles[4];
-    let curve = Simulation { trials: args.trials.min(2000), ..simulation }.curve(&steps(last))?;
-    output.merge(&serde_json::json!({
-        "shape": system.shape,
-        "budget": described.budget,
-        "strategy": described.strategy,
-        "stream": args.stream.to_possible_value().map(|value| value.get_name().to_owned()),
-        "trials": lifetimes.trials,
-        "seed": system.seed,
-        "mean_deletions": lifetimes.all_dead.mean,
-        "standard_error": lifetimes.all_dead.standard_error,
-        "lifetimes": lifetimes,
-        "exact": exact,
-        "curve": curve,
-        "seconds": seconds,
-    }));
+    let curve = Simulation { trials: trials.min(2000), ..simulation }.curve(&steps(last))?;
+    output.merge(|| {
+        serde_json::json!({
+            "shape": system.shape,
+            "budget": described.budget,
+            "strategy": described.strategy,
+            "finite": args.finite,
+            "stream": args.stream.to_possible_value().map(|value| value.get_name().to_owned()),
+            "trials": lifetimes.trials,
+            "seed": system.seed,
+            "mean_deletions": lifetimes.all_dead.mean,
+            "standard_error": lifetimes.all_dead.standard_error,
+            "lifetimes": lifetimes,
+            "exact": exact,
+            "curve": curve,
+            "seconds": seconds,
+        })
+    });
     output.print(|| show_lifetimes(&lifetimes, exact, &curve, system.shape, seconds));
     if let Some((path, format)) = picture {
         let points = curve.iter().map(|point| (point.requests as f64, point.depth)).collect();
@@ -545,6 +569,32 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
     Ok(0)
 }
 
+/// Requests after which a trial is given up: what was asked for, or far more than a system lasts; refused if the trials would
+/// take hours.
+fn max_requests(args: &SimulateArgs, system: &PlannedSystem, trials: usize) -> Result<u64, Failure> {
+    if let Some(given) = args.max_requests {
+        return Ok(given);
+    }
+    let expected = system.lifetime().independent;
+    let slices = f64::from(system.shape.shards) * f64::from(system.shape.slices);
+    let burst = if args.stream == StreamName::Bursty { args.burst.max(1.0) } else { 1.0 };
+    // Lifetimes beyond fifty times their mean do not occur. A system with a slice that is never hit lives for ever: then
+    // the first death is waited for, if there is one.
+    let (usual, limit) = match (expected.all_dead, expected.first_dead) {
+        (all, _) if all.is_finite() => (all, 1000.0 + 50.0 * all),
+        (_, first) if first.is_finite() => (20.0 * first, 20.0 * first),
+        _ => (100.0 * slices, 100.0 * slices),
+    };
+    if usual * burst * trials as f64 > 1e11 {
+        let message = format!(
+            "{trials} trials of about {} requests take hours; give fewer --trials, or --max-requests",
+            decimal(usual * burst)
+        );
+        return Err(Failure::new(exit::REFUSED, message));
+    }
+    Ok((limit * burst).min(1e18) as u64)
+}
+
 /// The exact expectation, for streams that have one.
 fn exact_lifetime(stream: &Stream, finite: bool, system: &PlannedSystem) -> Option<f64> {
     let lifetime = system.lifetime();
@@ -553,7 +603,7 @@ fn exact_lifetime(stream: &Stream, finite: bool, system: &PlannedSystem) -> Opti
         Stream::Prior(_) | Stream::Rates(_) => Some(lifetime.independent.all_dead),
         Stream::Adversarial => Some(lifetime.independent.adversary_all as f64),
         Stream::Uniform => {
-            let rates = s3t::eval::figures::rates_of_prior(&s3t::core::Prior::Uniform, system.shape);
+            let rates = s3t::eval::figures::rates_of_prior(&Prior::Uniform, system.shape);
             Some(PlannedSystem { rates, ..system.clone() }.lifetime().independent.all_dead)
         }
         _ => None,
@@ -624,20 +674,22 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
         seed: system.seed,
         requests: at.clone(),
         t: args.t,
-        trials: args.trials,
+        trials: args.system.trials.unwrap_or(2000),
     };
     let place = at.iter().position(|one| *one == requests).unwrap_or(0);
-    let all = args.strategies.is_empty();
-    let names: Vec<String> = if all {
-        let strategies = plugins().into_iter().filter(|plugin| plugin.kind() == PluginKind::SequenceStrategy);
-        strategies.map(|plugin| plugin.name().to_owned()).collect()
-    } else {
-        args.strategies.clone()
+    let all = args.strategies.is_none();
+    let names: Vec<String> = match &args.strategies {
+        Some(text) => split_outside_braces(text),
+        None => {
+            let strategies = plugins().into_iter().filter(|plugin| plugin.kind() == PluginKind::SequenceStrategy);
+            strategies.map(|plugin| plugin.name().to_owned()).collect()
+        }
     };
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     for name in &names {
         match comparison.of(&*parse_strategy(name)?) {
-            Ok(figures) => found.push(figures),
+            // Strategies of one name with different fields are told apart by what was written.
+            Ok(figures) => found.push(StrategyFigures { strategy: name.clone(), ..figures }),
             // Not every strategy can make every budget; only those that were asked for must.
             Err(error) if all => refused.push((name.clone(), error.to_string())),
             Err(error) => return Err(error.into()),
@@ -648,7 +700,7 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
         let reasons: Vec<String> = refused.into_iter().map(|(_, reason)| reason).collect();
         return Err(Failure::new(exit::REFUSED, format!("no strategy can do this: {}", reasons.join("; "))));
     };
-    output.merge(&serde_json::json!({
+    output.merge(|| serde_json::json!({
         "shape": shape,
         "budget": described.budget,
         "prior": described.prior.probabilities(shape.slices),
@@ -661,6 +713,7 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
     output.print(|| {
         show_strategies(&found, requests, place, args.t);
         refused.iter().for_each(|(_, reason)| say!("left out: {reason}"));
+        described.warnings.iter().for_each(|warning| say!("Warning: {warning}"));
     });
     if let Some((path, format)) = picture {
         let line = |figures: &StrategyFigures| {
@@ -676,6 +729,24 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
         draw(&chart, path, format, output)?;
     }
     Ok(0)
+}
+
+/// The parts between commas, but not those inside a table's braces.
+fn split_outside_braces(text: &str) -> Vec<String> {
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for letter in text.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if letter == ',' && depth == 0 {
+            parts.push(String::new());
+        } else if let Some(last) = parts.last_mut() {
+            last.push(letter);
+        }
+    }
+    parts.into_iter().map(|part| part.trim().to_owned()).collect()
 }
 
 fn show_strategies(found: &[StrategyFigures], requests: u64, place: usize, t: u32) {
@@ -718,10 +789,7 @@ fn depth_chart(system: &PlannedSystem, lifetime: f64) -> Result<Chart, Failure> 
     let at = steps(if lifetime.is_finite() { 1.5 * lifetime } else { 1000.0 });
     let depths = system.depths(&at, None)?;
     let points = depths.iter().map(|figures| (figures.requests as f64, figures.expected_depth)).collect();
-    let sisa = PlannedSystem {
-        sequences: system.sequences.iter().map(|sequences| sequences[..1].to_vec()).collect(),
-        ..system.clone()
-    };
+    let sisa = system.sisa();
     let of_sisa = sisa.depths(&at, None)?;
     let sisa_points = of_sisa.iter().map(|figures| (figures.requests as f64, figures.expected_depth)).collect();
     let PartitionShape { shards, slices } = system.shape;
@@ -751,34 +819,47 @@ fn upkeep_chart(upkeep: &[Upkeep]) -> Chart {
     }
 }
 
+/// Expected requests until every shard is dead, for other budgets, shards or slices.
 fn rate_chart(described: &Described, against: Against) -> Result<Chart, Failure> {
-    use s3t::core::deletion::deletion_rate;
-    if described.prior != s3t::core::Prior::Uniform {
-        let message = "deletion rates are drawn for a uniform prior; use --against requests";
-        return Err(Failure::new(exit::REFUSED, message));
-    }
-    let PartitionShape { shards, slices } = described.system.shape;
-    let (shards, slices, budget) = (u64::from(shards), u64::from(slices), described.budget as u64);
-    let (label, to, rate): (_, _, Box<dyn Fn(u64, u64) -> f64>) = match against {
-        Against::Budget => {
-            ("sequences of a shard", slices.max(budget), Box::new(|x, _| deletion_rate(shards, slices, x)))
-        }
-        Against::Shards => ("shards", 2 * shards.max(5), Box::new(|x, budget| deletion_rate(x, slices, budget))),
-        _ => ("slices of a shard", 2 * slices.max(5), Box::new(|x, budget| deletion_rate(shards, x, budget))),
+    let (strategy, shape, budget) = (described.strategy()?, described.system.shape, described.budget);
+    let (label, to) = match against {
+        Against::Budget => ("sequences of a shard", budget.max(shape.slices as usize)),
+        Against::Shards => ("shards", 2 * shape.shards.max(5) as usize),
+        _ => ("slices of a shard", 2 * shape.slices.max(5) as usize),
     };
-    let line = |name: String, budget: u64| Series::line(name, (1..=to).map(|x| (x as f64, rate(x, budget))).collect());
-    let mut series = vec![line(format!("S3T, {budget} sequences"), budget)];
-    if against == Against::Budget {
-        series = vec![line("S3T".into(), budget)];
-    }
-    if against == Against::Budget {
-        let sisa = deletion_rate(shards, slices, 1);
-        series.push(Series::line("SISA", vec![(1.0, sisa), (to as f64, sisa)]));
-    } else {
-        series.push(line("SISA".into(), 1));
-    }
+    // A prior is for its own number of slices.
+    let prior = if against == Against::Slices { &Prior::Uniform } else { &described.prior };
+    let rate = |x: usize, budget: usize| -> Result<f64, Failure> {
+        let (PartitionShape { mut shards, mut slices }, mut budget) = (shape, budget);
+        match against {
+            Against::Budget => budget = x,
+            Against::Shards => shards = x as u32,
+            _ => slices = x as u32,
+        }
+        let possible = factorial(slices).map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX));
+        let request = SequenceRequest {
+            shard: ShardId(0),
+            slices,
+            budget: budget.min(possible),
+            prior,
+            seed: described.system.seed,
+        };
+        let sequences = plan_sequences(&*strategy, &request)?;
+        let probabilities = prior.probabilities(slices);
+        let rates: Vec<f64> = probabilities.iter().map(|probability| probability / f64::from(shards)).collect();
+        let heads = ShardHeads::of(shards.into(), &sequences, &rates);
+        Ok(Lifetime::of(&[heads], Requests::Independent).all_dead)
+    };
+    let line = |name: String, budget: usize, flat: bool| -> Result<Series, Failure> {
+        // At most a hundred points.
+        let points =
+            (1..=to).step_by(to.div_ceil(100)).map(|x| Ok((x as f64, rate(if flat { 1 } else { x }, budget)?)));
+        Ok(Series::line(name, points.collect::<Result<_, Failure>>()?))
+    };
+    let own = if against == Against::Budget { "S3T".to_owned() } else { format!("S3T, {budget} sequences") };
+    let series = vec![line(own, budget, false)?, line("one sequence (SISA)".into(), 1, against == Against::Budget)?];
     Ok(Chart {
-        title: "Deletions a system lasts".into(),
+        title: format!("Deletions a system lasts, {}", described.strategy),
         x: Axis::linear(label),
         y: Axis::linear("expected requests until every shard is dead"),
         series,
@@ -796,7 +877,7 @@ fn picture(path: Option<&Path>) -> Result<Option<(&Path, Format)>, Failure> {
 fn draw(chart: &Chart, path: &Path, format: Format, output: &mut Output) -> Result<(), Failure> {
     std::fs::write(path, chart.draw(format)?)
         .map_err(|error| Failure::new(exit::FAILED, format!("cannot write `{}`: {error}", path.display())))?;
-    output.merge(&serde_json::json!({ "plot": path }));
+    output.merge(|| serde_json::json!({ "plot": path.display().to_string() }));
     output.print(|| say!("drawn in {}", path.display()));
     Ok(())
 }

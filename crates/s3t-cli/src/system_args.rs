@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use s3t::core::cost::ModelShape;
+use s3t::core::planner::Fixed;
 use s3t::core::registry::plugin_from_json;
 use s3t::core::sequence::{Cyclic, plan_sequences};
 use s3t::core::{
@@ -37,6 +38,9 @@ pub(crate) struct SystemArgs {
     /// The seed of everything that is drawn.
     #[arg(long)]
     seed: Option<u64>,
+    /// Independent request streams, where figures are estimated.
+    #[arg(long)]
+    pub(crate) trials: Option<usize>,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -46,31 +50,31 @@ pub(crate) struct SystemArgs {
 #[command(next_help_heading = "Model and records, without a pipeline file")]
 struct ModelArgs {
     /// Training records N.
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 50_000, conflicts_with = "pipeline")]
     records: u64,
     /// Passes of a stage over its records.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, conflicts_with = "pipeline")]
     epochs: u64,
     /// Transformer blocks.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, conflicts_with = "pipeline")]
     blocks: usize,
     /// Blocks of each slice's layer group; all blocks are spread if it is left out.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "pipeline")]
     blocks_per_slice: Option<usize>,
     /// The width of the residual stream.
-    #[arg(long, default_value_t = 768)]
+    #[arg(long, default_value_t = 768, conflicts_with = "pipeline")]
     hidden: u64,
     /// The width of the feed-forward layer.
-    #[arg(long, default_value_t = 3072)]
+    #[arg(long, default_value_t = 3072, conflicts_with = "pipeline")]
     intermediate: u64,
     /// Tokens of a record.
-    #[arg(long, default_value_t = 197)]
+    #[arg(long, default_value_t = 197, conflicts_with = "pipeline")]
     tokens: u64,
     /// The rank of LoRA on query and value.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, conflicts_with = "pipeline")]
     rank: u64,
     /// Classes.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, conflicts_with = "pipeline")]
     classes: u64,
 }
 
@@ -82,9 +86,12 @@ pub(crate) struct Described {
     pub(crate) strategy: String,
     /// The prior of shard 0; that of the others is another where it comes from subjects.
     pub(crate) prior: Prior,
+    /// The strategy as a pipeline file has it.
+    table: serde_json::Value,
     /// Why the strategy chose what it chose.
     pub(crate) reason: Option<String>,
     pub(crate) method: String,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What a search for a system starts from: the parts of a description that do not depend on its shape.
@@ -94,6 +101,7 @@ pub(crate) struct Workload {
     pub(crate) model: ModelShape,
     pub(crate) prior: Prior,
     pub(crate) strategy: Option<Box<dyn SequenceStrategy>>,
+    pub(crate) fixed: Fixed,
     pub(crate) seed: u64,
 }
 
@@ -111,16 +119,23 @@ impl SystemArgs {
         let strategy = self.strategy.as_deref().map(parse_strategy).transpose()?;
         if let Some(path) = &self.pipeline {
             let Described { system, prior, .. } = self.of_pipeline(path)?;
-            let records = system.slice_sizes.iter().flatten().sum();
+            let records = system.records();
             let PlannedSystem { epochs, model, seed, .. } = system;
             // A prior of the pipeline's slices says nothing about other numbers of slices.
             let prior = if self.prior.is_some() { prior } else { Prior::Uniform };
-            return Ok(Workload { records, epochs, model, prior, strategy, seed });
+            return Ok(Workload { records, epochs, model, prior, strategy, fixed: self.fixed(), seed });
         }
         let prior = self.prior.as_deref().map_or(Ok(Prior::Uniform), parse_prior)?;
         let model = self.model.shape();
         let (records, epochs) = (self.model.records, self.model.epochs);
-        Ok(Workload { records, epochs, model, prior, strategy, seed: self.seed.unwrap_or(0) })
+        let seed = self.seed.unwrap_or(0);
+        Ok(Workload { records, epochs, model, prior, strategy, fixed: self.fixed(), seed })
+    }
+
+    /// What a search takes as given.
+    fn fixed(&self) -> Fixed {
+        let Self { shards, slices, budget, model, .. } = self;
+        Fixed { shards: *shards, slices: *slices, budget: *budget, blocks_per_slice: model.blocks_per_slice }
     }
 
     fn of_pipeline(&self, path: &Path) -> Result<Described, Failure> {
@@ -143,31 +158,43 @@ impl SystemArgs {
         let prior = self.prior.as_deref().map_or(Ok(Prior::Uniform), parse_prior)?;
         let (budget, seed) = (self.budget.unwrap_or(1), self.seed.unwrap_or(0));
         check_sizes(shape, budget)?;
+        let (records, slices_in_all) = (self.model.records, u64::from(shards) * u64::from(slices));
+        if records < slices_in_all {
+            let message = format!("--records is {records}; use at least one for each of {slices_in_all} slices");
+            return Err(Failure::new(exit::REFUSED, message));
+        }
+        if self.model.epochs == 0 {
+            return Err(Failure::new(exit::REFUSED, "--epochs is 0; use at least 1"));
+        }
         let sequences_of = |shard| {
             let request = SequenceRequest { shard: ShardId(shard), slices, budget, prior: &prior, seed };
             plan_sequences(&*strategy, &request)
         };
-        let first = sequences_of(0)?;
-        // Most strategies treat all shards alike; whether this one does shows with the second.
-        let alike = shards == 1 || sequences_of(1)? == first;
-        let sequences = if alike { vec![first] } else { (0..shards).map(sequences_of).collect::<Result<_, _>>()? };
+        let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &prior, seed };
+        let own = if strategy.depends_on_shard(&request) { shards } else { 1 };
+        let sequences = (0..own).map(sequences_of).collect::<Result<_, _>>()?;
         // Figures of deletions need no model: a model that is too small for the slices is not refused for them.
         let blocks = self.model.blocks.max(slices as usize);
+        let mut warnings = Vec::new();
+        if blocks > self.model.blocks {
+            warnings
+                .push(format!("{} blocks are too few for {slices} slices; costs are for {blocks}", self.model.blocks));
+        }
         let groups = LayerGroups::from_top(blocks, slices, self.model.blocks_per_slice)?;
         let system = PlannedSystem {
             shape,
             sequences,
             rates: rates_of_prior(&prior, shape),
-            slice_sizes: vec![vec![self.model.records / (u64::from(shards) * u64::from(slices)); slices as usize]],
+            slice_sizes: spread(self.model.records, shape),
             groups,
             model: ModelShape { blocks, ..self.model.shape() },
             epochs: self.model.epochs,
             seed,
         };
-        let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &prior, seed };
         let (reason, method) = (strategy.reason(&request), format!("lora, rank {}", self.model.rank));
+        let table = serde_json::to_value(&*strategy).unwrap_or_default();
         let strategy = strategy.typetag_name().to_owned();
-        Ok(Described { system, budget, strategy, prior, reason, method })
+        Ok(Described { system, budget, strategy, table, prior, reason, method, warnings })
     }
 
     /// Puts the flags in the place of what the pipeline says; whether there were any.
@@ -217,10 +244,21 @@ impl Described {
         };
         let request = SequenceRequest { shard: ShardId(0), slices: shape.slices, budget, prior: &prior, seed };
         let reason = pipeline.strategy.reason(&request);
+        let mut sequences: Vec<Vec<Sequence>> = plan.shards().iter().map(of_shard).collect();
+        if sequences.windows(2).all(|pair| pair[0] == pair[1]) {
+            sequences.truncate(1);
+        }
+        let mut warnings = Vec::new();
+        if matches!(pipeline.prior, PriorSource::Subjects(_)) {
+            warnings.push(
+                "each shard has a prior of its own, from its subjects; strategies are compared on that of shard 0"
+                    .into(),
+            );
+        }
         Self {
             system: PlannedSystem {
                 shape,
-                sequences: plan.shards().iter().map(of_shard).collect(),
+                sequences,
                 rates,
                 slice_sizes,
                 groups: plan.groups().clone(),
@@ -230,10 +268,18 @@ impl Described {
             },
             budget,
             strategy: pipeline.strategy.typetag_name().to_owned(),
+            table: serde_json::to_value(&*pipeline.strategy).unwrap_or_default(),
             prior,
             reason,
             method: pipeline.peft.typetag_name().to_owned(),
+            warnings,
         }
+    }
+
+    /// The strategy, to choose other sequences with.
+    pub(crate) fn strategy(&self) -> Result<Box<dyn SequenceStrategy>, Failure> {
+        plugin_from_json(PluginKind::SequenceStrategy, &self.table)
+            .map_err(|error| Failure::new(exit::REFUSED, error.message))
     }
 }
 
@@ -243,15 +289,34 @@ impl ModelArgs {
     }
 }
 
+/// Sizes that can be planned in memory.
 fn check_sizes(shape: PartitionShape, budget: usize) -> Result<(), Failure> {
-    let wrong =
-        |what: &str, value: u64| Failure::new(exit::REFUSED, format!("`{what}` is {value}; it takes 1 to 1000000"));
-    for (what, value) in [("shards", shape.shards.into()), ("slices", shape.slices.into()), ("budget", budget as u64)] {
-        if !(1..=1_000_000).contains(&value) {
-            return Err(wrong(what, value));
+    let (shards, slices, budget) = (u64::from(shape.shards), u64::from(shape.slices), budget as u64);
+    for (what, value, most) in [
+        ("shards", shards, 1_000_000),
+        ("slices", slices, 4096),
+        ("budget", budget, 1_000_000),
+        ("shards x slices", shards.saturating_mul(slices), 100_000_000),
+        ("budget x slices", budget.saturating_mul(slices), 10_000_000),
+    ] {
+        if !(1..=most).contains(&value) {
+            return Err(Failure::new(exit::REFUSED, format!("`{what}` is {value}; it takes 1 to {most}")));
         }
     }
     Ok(())
+}
+
+/// The same number of records in each slice, the remainder over the first; one entry if that makes all shards alike.
+fn spread(records: u64, shape: PartitionShape) -> Vec<Vec<u64>> {
+    let (shards, slices) = (shape.shards as usize, shape.slices as usize);
+    let count = (shards * slices) as u64;
+    let (even, rest) = (records / count, records % count);
+    if rest == 0 {
+        return vec![vec![even; slices]];
+    }
+    let size = |number: usize| even + u64::from((number as u64) < rest);
+    // Slices of all shards take turns, so that shards differ by one record at most.
+    (0..shards).map(|shard| (0..slices).map(|slice| size(slice * shards + shard)).collect()).collect()
 }
 
 /// A strategy by name, or as the table that a pipeline file has.
@@ -280,7 +345,7 @@ fn parse_prior(text: &str) -> Result<Prior, Failure> {
 /// Numbers with commas between them.
 pub(crate) fn numbers(text: &str, flag: &str) -> Result<Vec<f64>, Failure> {
     let number = |part: &str| {
-        part.trim().parse::<f64>().map_err(|_| {
+        part.trim().parse::<f64>().ok().filter(|number| number.is_finite()).ok_or_else(|| {
             Failure::new(exit::REFUSED, format!("--{flag}: `{part}` is not a number; write numbers as in 0.4,0.3,0.2"))
         })
     };

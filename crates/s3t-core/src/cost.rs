@@ -78,7 +78,7 @@ pub struct Cost {
     pub block_passes_forward: u64,
     /// Records times blocks passed backward.
     pub block_passes_backward: u64,
-    /// Records times frozen blocks below the groups, which are run once for each record and remembered.
+    /// Records times frozen blocks below the groups, which are run once for each record and group and remembered.
     pub frozen_passes: u64,
     /// Floating-point operations of all passes.
     pub flops: f64,
@@ -170,7 +170,8 @@ impl CostModel<'_> {
     ///
     /// If an order holds a slice that has no size.
     pub fn shard(&self, orders: &[&[SliceId]], sizes: &[u64]) -> PlanCost {
-        let mut cost = PlanCost { shared: self.frozen(sizes), unshared: self.frozen(sizes) };
+        let frozen = self.frozen(orders, sizes);
+        let mut cost = PlanCost { shared: frozen, unshared: frozen };
         let mut seen: BTreeSet<&[SliceId]> = BTreeSet::new();
         for order in orders {
             let mut records = 0;
@@ -197,10 +198,19 @@ impl CostModel<'_> {
         total
     }
 
-    /// The blocks below the first group, once for each record. What deeper groups start from is met on the way.
-    fn frozen(&self, sizes: &[u64]) -> Cost {
-        let below = self.groups.groups().first().map_or(0, |group| group.start);
-        let frozen_passes = sizes.iter().sum::<u64>() * below as u64;
+    /// The blocks below each group, once for each record that a stage of that group sees. A slice is seen by every stage
+    /// from its earliest position on.
+    fn frozen(&self, orders: &[&[SliceId]], sizes: &[u64]) -> Cost {
+        let mut earliest = vec![usize::MAX; sizes.len()];
+        for order in orders {
+            for (position, slice) in order.iter().enumerate() {
+                earliest[slice.index()] = earliest[slice.index()].min(position);
+            }
+        }
+        let below = |earliest: &usize| -> u64 {
+            self.groups.groups().iter().skip(*earliest).map(|group| group.start as u64).sum()
+        };
+        let frozen_passes = sizes.iter().zip(&earliest).map(|(size, earliest)| size * below(earliest)).sum();
         Cost { frozen_passes, flops: frozen_passes as f64 * self.model.frozen_flops(), ..Cost::default() }
     }
 }
@@ -228,7 +238,8 @@ mod tests {
         assert_eq!(cost.shared.record_passes, 2 * (10 + 30 + 60 + 40 + 60));
         assert_eq!(cost.unshared.record_passes, cost.shared.record_passes + 2 * 10);
         assert_eq!(cost.shared.block_passes_forward, 2 * (2 * 10 + 4 * (30 + 40) + 6 * (60 + 60)));
-        assert_eq!(cost.shared.frozen_passes, 60 * 4);
+        // All slices reach the second group, slice 0 alone the first: groups start at blocks 4, 2, 0.
+        assert_eq!(cost.shared.frozen_passes, 10 * (4 + 2) + (20 + 30) * 2);
         // Each group has two blocks: 2 x 4 x 2 x 8 LoRA parameters, and a head of 9 x 3.
         assert_eq!(cost.shared.parameters, 5 * (2 * 64 + 27));
         assert_eq!(cost.shared.bytes, 4 * cost.shared.parameters);

@@ -20,6 +20,9 @@ use serde::Serialize;
 
 use crate::Sequence;
 
+/// Rates below this are taken for 0: their reciprocals are beyond any time, and beyond numbers soon after.
+const NEVER: f64 = 1e-250;
+
 /// The n-th harmonic number, `1 + 1/2 + .. + 1/n`; 0 for n = 0. Relative error below 1e-14.
 pub fn harmonic(n: u64) -> f64 {
     if n == 0 { 0.0 } else { statrs::function::harmonic::harmonic(n) }
@@ -109,7 +112,7 @@ pub fn expected_requests_until_all_dead(system: &[ShardHeads], requests: Request
         }
     }
     let rates: Vec<(f64, f64)> = rates.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)).collect();
-    let never = rates.iter().any(|(rate, count)| *rate <= 0.0 && *count > 0.0);
+    let never = rates.iter().any(|(rate, count)| *rate < NEVER && *count > 0.0);
     if never {
         return f64::INFINITY;
     }
@@ -134,7 +137,7 @@ pub fn expected_requests_until_first_dead(system: &[ShardHeads], requests: Reque
     for group in system.iter().filter(|group| group.shards > 0) {
         let mut bits: Vec<u64> = group.rates.iter().map(|rate| rate.to_bits()).collect();
         bits.sort_unstable();
-        if group.rates.iter().all(|rate| *rate > 0.0) {
+        if group.rates.iter().all(|rate| *rate >= NEVER) {
             *groups.entry(bits).or_default() += group.shards as f64;
         }
     }
@@ -310,7 +313,7 @@ mod tests {
         assert_eq!(lifetime.all_dead, f64::INFINITY);
         assert!(close(lifetime.first_dead, 5.0, 1e-11));
         assert_eq!((lifetime.adversary_all, lifetime.adversary_first), (4, 1));
-        let immortal = [ShardHeads { shards: 1, rates: vec![0.0] }];
+        let immortal = [ShardHeads { shards: 1, rates: vec![1e-310] }];
         assert_eq!(expected_requests_until_first_dead(&immortal, Requests::Independent), f64::INFINITY);
         assert_eq!(expected_requests_until_all_dead(&[], Requests::Independent), 0.0);
     }

@@ -183,8 +183,13 @@ pub fn untouched_sets(hits: &[f64], requests: u64) -> Vec<f64> {
 }
 
 /// `P[j distinct slices are hit]` for j in `0..=L` after this many requests, each slice hit with this probability.
+///
+/// A sum of positive terms; takes `L min(requests, L^2 log requests)` steps.
 pub fn occupancy(slices: u32, probability: f64, requests: u64) -> Vec<f64> {
     let slices = slices as usize;
+    if requests > LOOPED_REQUESTS {
+        return occupancy_by_squaring(slices, probability, requests);
+    }
     let mut law = vec![0.0; slices + 1];
     law[0] = 1.0;
     for _ in 0..requests {
@@ -193,6 +198,35 @@ pub fn occupancy(slices: u32, probability: f64, requests: u64) -> Vec<f64> {
             let enter = if j > 0 { law[j - 1] * (slices - j + 1) as f64 * probability } else { 0.0 };
             law[j] = law[j] * stay + enter;
         }
+    }
+    law
+}
+
+/// Up to here one request is taken after the other.
+const LOOPED_REQUESTS: u64 = 20_000;
+
+/// The first row of the transition matrix to the power of `requests`.
+fn occupancy_by_squaring(slices: usize, probability: f64, mut requests: u64) -> Vec<f64> {
+    let size = slices + 1;
+    let mut step = vec![vec![0.0; size]; size];
+    for (j, row) in step.iter_mut().enumerate() {
+        let enter = ((slices - j) as f64 * probability).min(1.0);
+        row[j] = 1.0 - enter;
+        if j < slices {
+            row[j + 1] = enter;
+        }
+    }
+    let times = |one: &[f64], other: &[Vec<f64>]| -> Vec<f64> {
+        (0..size).map(|to| one.iter().zip(other).map(|(chance, row)| chance * row[to]).sum()).collect()
+    };
+    let mut law = vec![0.0; size];
+    law[0] = 1.0;
+    while requests > 0 {
+        if requests & 1 == 1 {
+            law = times(&law, &step);
+        }
+        step = step.iter().map(|row| times(row, &step)).collect();
+        requests >>= 1;
     }
     law
 }
@@ -273,6 +307,15 @@ mod tests {
         assert!((law.distribution(30).iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let message = DepthLaw::new(&cyclic(21, 2), &[0.01; 21]).unwrap_err().to_string();
         assert!(message.contains("`simulate`"), "{message}");
+    }
+
+    #[test]
+    fn many_requests_have_the_law_of_as_many_single_ones() {
+        let one_by_one = occupancy(7, 3e-5, LOOPED_REQUESTS);
+        let squared = occupancy_by_squaring(7, 3e-5, LOOPED_REQUESTS);
+        assert!(one_by_one.iter().zip(&squared).all(|(one, other)| (one - other).abs() < 1e-11), "{squared:?}");
+        let rare = occupancy(4, 1e-12, 1_000_000_000_000);
+        assert!((rare[0] - (-4.0f64).exp()).abs() < 1e-4, "{rare:?}");
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl LayerGroups {
         if per_group == Some(0) {
             return Err(CoreError::field("blocks_per_slice", "is 0; use at least 1, better 2 or more"));
         }
-        let needed = count * per_group.unwrap_or(1);
+        let needed = count.saturating_mul(per_group.unwrap_or(1));
         if blocks < needed {
             let problem = format!(
                 "needs {needed} blocks for {count} slices but the base model has {blocks}; use at most {} slices",

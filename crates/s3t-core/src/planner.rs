@@ -55,6 +55,19 @@ impl Default for Limits {
     }
 }
 
+/// What is not searched but given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fixed {
+    /// Shards.
+    pub shards: Option<u32>,
+    /// Slices.
+    pub slices: Option<u32>,
+    /// Sequences of a shard.
+    pub budget: Option<usize>,
+    /// Blocks of each layer group.
+    pub blocks_per_slice: Option<usize>,
+}
+
 /// A system to be planned.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
@@ -72,6 +85,8 @@ pub struct Task<'a> {
     pub wanted_deletions: Option<f64>,
     /// What the search must stay within.
     pub limits: Limits,
+    /// What is not searched.
+    pub fixed: Fixed,
     /// The seed of strategies that draw.
     pub seed: u64,
 }
@@ -130,11 +145,29 @@ impl Advice {
         candidates.retain(|candidate: &Candidate| {
             candidate.cost.flops <= task.limits.flops && candidate.cost.bytes <= task.limits.bytes
         });
-        let front = front(candidates);
-        if front.is_empty() {
+        if candidates.is_empty() {
             return Err(nothing_fits(task, searched));
         }
-        let (recommended, reason) = recommend(task, &front);
+        let (front, recommended, reason) = match task.wanted_deletions {
+            Some(wanted) => {
+                // Only what lasts long enough competes, so that the cheapest of it is on the front.
+                let lasts = |candidate: &Candidate| candidate.lifetime.all_dead;
+                let longest = candidates.iter().map(lasts).fold(0.0, f64::max);
+                if longest >= wanted {
+                    candidates.retain(|candidate| lasts(candidate) >= wanted);
+                    (front(candidates), 0, format!("the cheapest that lasts the {wanted:.0} requests wanted"))
+                } else {
+                    candidates.retain(|candidate| lasts(candidate) >= longest);
+                    let reason = format!("nothing within the limits lasts {wanted:.0} requests; this lasts longest");
+                    (front(candidates), 0, reason)
+                }
+            }
+            None => {
+                let front = front(candidates);
+                let (knee, reason) = knee(&front);
+                (front, knee, reason)
+            }
+        };
         let mut warnings = Vec::new();
         if front[recommended].blocks_per_slice < 2 {
             warnings.push("one block a slice: training is known to collapse below two".to_owned());
@@ -158,13 +191,20 @@ impl Advice {
 }
 
 fn most_slices(task: &Task<'_>) -> usize {
-    task.model.blocks / task.limits.slice_blocks.max(1)
+    task.model.blocks / task.fixed.blocks_per_slice.unwrap_or(task.limits.slice_blocks).max(1)
 }
 
 /// Every L that the blocks, the prior and the goal allow.
 fn slice_counts(task: &Task<'_>) -> Result<Vec<u32>, CoreError> {
     let exact = matches!(task.goal, Goal::Depth { .. });
     let most = if exact { most_slices(task).min(MAX_EXACT_SLICES as usize) } else { most_slices(task) } as u32;
+    if let Some(slices) = task.fixed.slices {
+        task.prior.check(slices)?;
+        if slices == 0 || slices > most {
+            return Err(CoreError::field("slices", format!("is {slices}, but the blocks allow 1 to {most}")));
+        }
+        return Ok(vec![slices]);
+    }
     match task.prior {
         Prior::Uniform => Ok((1..=most).collect()),
         Prior::PerSlice(values) => {
@@ -192,6 +232,9 @@ fn grid(last: u64) -> impl Iterator<Item = u64> {
 
 /// Budgets worth trying: more than L sequences add no first slices, so they are for depth only.
 fn budgets(task: &Task<'_>, slices: u32) -> Vec<usize> {
+    if let Some(budget) = task.fixed.budget {
+        return vec![budget];
+    }
     let possible = factorial(slices).unwrap_or(u128::MAX).min(task.limits.budget as u128) as u64;
     let most = if matches!(task.goal, Goal::Deletions) { possible.min(u64::from(slices)) } else { possible };
     let mut budgets: BTreeSet<u64> = grid(most).collect();
@@ -218,7 +261,11 @@ fn shapes(
         Goal::Deletions => None,
         Goal::Depth { requests } => Some((Depths::new(&sequences, task.prior, slices)?, requests)),
     };
-    let blocks = task.limits.slice_blocks.max(1)..=task.model.blocks / slices as usize;
+    let most_blocks = task.model.blocks / slices as usize;
+    let blocks = match task.fixed.blocks_per_slice {
+        Some(blocks) => blocks..=blocks.min(most_blocks),
+        None => task.limits.slice_blocks.max(1)..=most_blocks,
+    };
     // A shard of one record a slice: everything but storage is proportional to the records of a slice.
     let units: Vec<(usize, Cost)> = blocks
         .map(|blocks| {
@@ -229,7 +276,12 @@ fn shapes(
         .collect::<Result<_, CoreError>>()?;
     let most = (task.records / u64::from(slices) / task.limits.slice_records.max(1)).min(task.limits.shards.into());
     let mut found = Vec::new();
-    for shards in grid(most).filter(|shards| *shards > 0) {
+    let counts: Vec<u64> = match task.fixed.shards {
+        Some(shards) if u64::from(shards) <= task.records / u64::from(slices) => vec![shards.into()],
+        Some(_) => Vec::new(),
+        None => grid(most).collect(),
+    };
+    for shards in counts.into_iter().filter(|shards| *shards > 0) {
         let rates: Vec<f64> = probabilities.iter().map(|probability| probability / shards as f64).collect();
         let heads = ShardHeads::of(shards, &sequences, &rates);
         let lifetime = Lifetime::of(&[heads], Requests::Independent);
@@ -319,6 +371,11 @@ fn front(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
 }
 
 fn nothing_fits(task: &Task<'_>, searched: usize) -> CoreError {
+    for (field, value) in [("shards", u64::from(task.limits.shards)), ("budget", task.limits.budget as u64)] {
+        if value == 0 {
+            return CoreError::field(field, "is limited to 0; allow at least 1");
+        }
+    }
     if task.model.blocks < task.limits.slice_blocks {
         let problem = format!(
             "is {}, but the model has {} blocks; use at most that",
@@ -337,20 +394,8 @@ fn nothing_fits(task: &Task<'_>, searched: usize) -> CoreError {
     CoreError::field("limits", problem)
 }
 
-/// The index of the recommended shape, and why.
-fn recommend(task: &Task<'_>, front: &[Candidate]) -> (usize, String) {
-    if let Some(wanted) = task.wanted_deletions {
-        let enough = |candidate: &Candidate| candidate.lifetime.all_dead >= wanted;
-        return match front.iter().position(enough) {
-            Some(index) => (index, format!("the cheapest that lasts the {wanted:.0} requests wanted")),
-            None => {
-                let lasts = |index: &usize| front[*index].lifetime.all_dead;
-                let longest = (0..front.len()).max_by(|one, other| lasts(one).total_cmp(&lasts(other))).unwrap_or(0);
-                let reason = format!("nothing within the limits lasts {wanted:.0} requests; this lasts longest");
-                (longest, reason)
-            }
-        };
-    }
+/// The index of the knee of the front, and why it is recommended.
+fn knee(front: &[Candidate]) -> (usize, String) {
     // The knee: the point furthest above the chord from the cheapest to the best, cost on a log scale.
     let (first, last) = (&front[0], &front[front.len() - 1]);
     let part = |value: f64, low: f64, high: f64| if high > low { (value - low) / (high - low) } else { 0.0 };
@@ -383,6 +428,7 @@ mod tests {
             goal,
             wanted_deletions: None,
             limits: Limits::default(),
+            fixed: Fixed::default(),
             seed: 0,
         }
     }
@@ -408,7 +454,14 @@ mod tests {
         task.wanted_deletions = Some(200.0);
         let advice = Advice::search(&task, &[&Cyclic {}]).unwrap();
         assert!(advice.best().lifetime.all_dead >= 200.0);
-        assert!(advice.front[..advice.recommended].iter().all(|cheaper| cheaper.lifetime.all_dead < 200.0));
+        // No shape of the whole search is cheaper and lasts as long.
+        let all = Advice::search(&Task { wanted_deletions: None, ..task }, &[&Cyclic {}]).unwrap();
+        let cheaper = all.front.iter().filter(|other| other.cost.flops < advice.best().cost.flops);
+        assert!(cheaper.into_iter().all(|other| other.lifetime.all_dead < 200.0));
+        // With depth as the goal too.
+        task.goal = Goal::Depth { requests: 10 };
+        let deep = Advice::search(&task, &[&Cyclic {}]).unwrap();
+        assert_eq!(deep.best().cost, advice.best().cost);
         task.wanted_deletions = Some(1e12);
         assert!(Advice::search(&task, &[&Cyclic {}]).unwrap().reason.contains("nothing within the limits"));
     }
@@ -457,6 +510,18 @@ mod tests {
         let mut many = task;
         many.prior = &prior;
         check(&many, "allow 1 to 6");
+    }
+
+    #[test]
+    fn what_is_given_is_not_searched() {
+        let mut task = task(&Prior::Uniform, Goal::Deletions);
+        task.fixed = Fixed { shards: Some(7), slices: Some(4), budget: Some(3), blocks_per_slice: Some(2) };
+        let advice = Advice::search(&task, &[&Cyclic {}]).unwrap();
+        let best = advice.best();
+        assert_eq!((best.shape.shards, best.shape.slices, best.budget, best.blocks_per_slice), (7, 4, 3, 2));
+        assert_eq!(advice.front.len(), 1);
+        task.fixed.slices = Some(9);
+        check(&task, "allow 1 to 6");
     }
 
     #[test]

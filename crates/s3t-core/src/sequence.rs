@@ -131,6 +131,11 @@ pub trait SequenceStrategy: Debug + Send + Sync {
         None
     }
 
+    /// Whether other shards with the same request may get other sequences. Where it is false, one shard stands for all.
+    fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
+        true
+    }
+
     /// Chooses the sequences.
     ///
     /// # Errors
@@ -190,6 +195,10 @@ pub struct Single {}
 
 #[typetag::serde(name = "single")]
 impl SequenceStrategy for Single {
+    fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
+        false
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         if request.budget != 1 {
             return Err(out_of_range("single", request, "it makes exactly 1; use `cyclic` for more"));
@@ -217,6 +226,10 @@ pub struct Cyclic {}
 
 #[typetag::serde(name = "cyclic")]
 impl SequenceStrategy for Cyclic {
+    fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
+        false
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("cyclic", request)?;
         let order: Vec<SliceId> = (0..request.slices).map(SliceId).collect();

@@ -146,7 +146,7 @@ impl System {
         let store = match new {
             Some((records, secret)) => {
                 let secret = secret.map_or_else(random_secret, Ok)?;
-                let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &secret)?)?;
+                let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
                 records.iter().try_for_each(|record| backbone.check(record))?;
                 let partitioner = &*pipeline.partitioner;
                 Store::create(&pipeline.store, NewStore { settings, partitioner, records, secret })?
@@ -156,7 +156,7 @@ impl System {
                 // What subjects were likely to do was asked once: their numbers may have changed or gone since then.
                 let sequences = match &pipeline.prior {
                     PriorSource::Subjects(_) => store.manifest().settings.sequences.clone(),
-                    PriorSource::Given(_) => choose_sequences(&pipeline, store.secret())?,
+                    PriorSource::Given(_) => choose_sequences(&pipeline, &*backbone, store.secret())?,
                 };
                 check_settings(&store, settings(&pipeline, &*backbone, sequences)?)?;
                 store
@@ -426,7 +426,7 @@ impl Preview {
     pub fn new(pipeline: &Pipeline) -> Result<Self, EngineError> {
         let backbone = s3t_backends::load(&pipeline.model, &pipeline.device.open()?)?;
         let secret = pipeline.secret.secret(pipeline.seed).unwrap_or_else(|| StoreSecret::from_bytes([0; 32]));
-        let settings = settings(pipeline, &*backbone, choose_sequences(pipeline, &secret)?)?;
+        let settings = settings(pipeline, &*backbone, choose_sequences(pipeline, &*backbone, &secret)?)?;
         let records = pipeline.read_train_data()?;
         records.iter().try_for_each(|record| backbone.check(record))?;
         let mut slice_sizes = vec![vec![0; pipeline.shape.slices as usize]; pipeline.shape.shards as usize];
@@ -478,8 +478,19 @@ fn rates(pipeline: &Pipeline, secret: &StoreSecret) -> Result<Vec<Vec<f64>>, Eng
     rates.map_err(|error| pipeline.refuse_core("sequences", &error))
 }
 
+fn groups(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<LayerGroups, EngineError> {
+    LayerGroups::from_top(backbone.blocks(), pipeline.shape.slices, pipeline.blocks_per_slice)
+        .map_err(|error| pipeline.refuse_core(groups_section(&error), &error))
+}
+
 /// The sequences of each shard.
-fn choose_sequences(pipeline: &Pipeline, secret: &StoreSecret) -> Result<Vec<Vec<Sequence>>, EngineError> {
+fn choose_sequences(
+    pipeline: &Pipeline,
+    backbone: &dyn Backbone,
+    secret: &StoreSecret,
+) -> Result<Vec<Vec<Sequence>>, EngineError> {
+    // More slices than blocks are refused before a strategy works on them.
+    groups(pipeline, backbone)?;
     let of_shard = |shard: u32, prior: &Prior| {
         let request = SequenceRequest {
             shard: ShardId(shard),
@@ -505,8 +516,7 @@ fn settings(
     backbone: &dyn Backbone,
     sequences: Vec<Vec<Sequence>>,
 ) -> Result<StoreSettings, EngineError> {
-    let groups = LayerGroups::from_top(backbone.blocks(), pipeline.shape.slices, pipeline.blocks_per_slice)
-        .map_err(|error| pipeline.refuse_core(groups_section(&error), &error))?;
+    let groups = groups(pipeline, backbone)?;
     pipeline.peft.check(&backbone.block_shape()).map_err(|error| match error {
         PeftError::InvalidField { field, problem } => {
             pipeline.refuse(&format!("peft.{field}"), format!("`peft.{field}` {problem}"))

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use s3t_core::cost::{Cost, CostModel, ModelShape, PlanCost};
-use s3t_core::deletion::{Lifetime, Requests, ShardHeads, deletion_rate, probability_all_dead};
+use s3t_core::deletion::{Lifetime, Requests, ShardHeads, expected_requests_until_all_dead, probability_all_dead};
 use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES, retention_lemma_2};
 use s3t_core::upkeep::{cost_with_repairs, cost_with_retraining, repair_cost};
 use s3t_core::{CoreError, LayerGroups, PartitionShape, Prior, Sequence, SliceId};
 use serde::Serialize;
 
 use crate::EvalError;
-use crate::simulate::{Simulation, Stream};
+use crate::simulate::{CurvePoint, Simulation, Stream};
+
+/// The most requests that upkeep is counted over.
+const MOST_REQUESTS: u64 = 20_000;
 
 /// A system as it is planned.
 #[derive(Debug, Clone)]
@@ -43,11 +46,11 @@ pub struct DepthFigures {
     pub expected_depth: f64,
     /// The half-width of a 95 % confidence interval, if the figure is an estimate: exact ones go up to 20 slices.
     pub confidence: Option<f64>,
-    /// `P[depth >= k]` for k in `1..=L`; empty for estimates.
+    /// `P[depth >= k]` for k in `1..=L`, averaged over shards.
     pub retention: Vec<f64>,
-    /// The paper's Lemma 2 for the same k: an approximation, with all slices equally likely.
+    /// The paper's Lemma 2 for the same k, an approximation for slices that are equally likely; empty where they are not.
     pub lemma_2: Vec<f64>,
-    /// The largest difference of the two over k; `None` for estimates.
+    /// The largest difference of the two over k; `None` for estimates and where there is no Lemma 2.
     pub lemma_2_error: Option<f64>,
     /// The expected utility, if utilities were given.
     pub expected_utility: Option<f64>,
@@ -60,6 +63,8 @@ pub struct Upkeep {
     pub policy: String,
     /// The first build.
     pub build: f64,
+    /// Whether the law of the lifetime was simulated: it is exact where all first slices are equally likely.
+    pub estimated: bool,
     /// Everything up to each number of requests `0..=n`.
     pub total: Vec<f64>,
 }
@@ -71,7 +76,8 @@ pub struct LifetimeFigures {
     pub independent: Lifetime,
     /// With every record deleted once, in random order.
     pub finite: Lifetime,
-    /// SISA with the same shards and slices, for requests that are uniform over slices.
+    /// Expected requests until every shard is dead with the first sequence of each shard only (SISA), under the same
+    /// requests.
     pub sisa: f64,
 }
 
@@ -79,37 +85,43 @@ impl PlannedSystem {
     /// What it costs to train and to keep.
     pub fn cost(&self) -> PlanCost {
         let costs = CostModel { groups: &self.groups, model: self.model, epochs: self.epochs };
-        let of = |shard: usize| {
+        self.kinds().into_iter().fold(PlanCost::default(), |sum, (shard, count)| {
             let orders: Vec<&[SliceId]> = self.sequences_of(shard).iter().map(Sequence::slices).collect();
-            costs.shard(&orders, self.sizes_of(shard))
-        };
-        if self.alike() {
-            let one = of(0);
-            let shards = u64::from(self.shape.shards);
-            return PlanCost { shared: one.shared * shards, unshared: one.unshared * shards };
-        }
-        (0..self.shape.shards as usize).map(of).fold(PlanCost::default(), |sum, one| PlanCost {
-            shared: sum.shared + one.shared,
-            unshared: sum.unshared + one.unshared,
+            let one = costs.shard(&orders, self.sizes_of(shard));
+            PlanCost { shared: sum.shared + one.shared * count, unshared: sum.unshared + one.unshared * count }
         })
     }
 
     /// How many requests it lasts.
     pub fn lifetime(&self) -> LifetimeFigures {
-        let records: u64 = (0..self.shape.shards as usize).map(|shard| self.sizes_of(shard).iter().sum::<u64>()).sum();
-        let heads = |rates: &dyn Fn(usize) -> Vec<f64>| -> Vec<ShardHeads> {
-            if self.alike() {
-                return vec![ShardHeads::of(self.shape.shards.into(), self.sequences_of(0), &rates(0))];
-            }
-            let of = |shard: usize| ShardHeads::of(1, self.sequences_of(shard), &rates(shard));
-            (0..self.shape.shards as usize).map(of).collect()
-        };
         let sizes = |shard: usize| self.sizes_of(shard).iter().map(|size| *size as f64).collect();
         LifetimeFigures {
-            independent: Lifetime::of(&heads(&|shard| self.rates_of(shard).to_vec()), Requests::Independent),
-            finite: Lifetime::of(&heads(&sizes), Requests::Finite(records)),
-            sisa: deletion_rate(self.shape.shards.into(), self.shape.slices.into(), 1),
+            independent: Lifetime::of(&self.own_heads(), Requests::Independent),
+            finite: Lifetime::of(&self.heads(&sizes), Requests::Finite(self.records())),
+            sisa: expected_requests_until_all_dead(&self.sisa().own_heads(), Requests::Independent),
         }
+    }
+
+    /// All records.
+    pub fn records(&self) -> u64 {
+        let each: u64 = self.slice_sizes.iter().flatten().sum();
+        if self.slice_sizes.len() == 1 { each * u64::from(self.shape.shards) } else { each }
+    }
+
+    /// The same system with the first sequence of each shard only: SISA.
+    #[must_use]
+    pub fn sisa(&self) -> Self {
+        let first = |sequences: &Vec<Sequence>| sequences.iter().take(1).cloned().collect();
+        Self { sequences: self.sequences.iter().map(first).collect(), ..self.clone() }
+    }
+
+    fn own_heads(&self) -> Vec<ShardHeads> {
+        self.heads(&|shard| self.rates_of(shard).to_vec())
+    }
+
+    fn heads(&self, rates: &dyn Fn(usize) -> Vec<f64>) -> Vec<ShardHeads> {
+        let of = |(shard, count): (usize, u64)| ShardHeads::of(count, self.sequences_of(shard), &rates(shard));
+        self.kinds().into_iter().map(of).collect()
     }
 
     /// The best depth after each of these numbers of requests to the system; `utility[k]` is what a model of depth k is
@@ -124,61 +136,48 @@ impl PlannedSystem {
             let problem = format!("has {} values; give {}, for depth 0 to {slices}", utility.len(), slices + 1);
             return Err(CoreError::field("utility", problem).into());
         }
-        let lemma_2 = |requests: u64| {
-            let budget = self.sequences_of(0).len() as u64;
-            (1..=slices).map(|depth| retention_lemma_2(depth, requests, shards, slices, budget)).collect::<Vec<f64>>()
+        let uniform = self.rates.iter().flatten().all(|rate| *rate == self.rates[0][0]);
+        let budget = self.sequences_of(0).len() as u64;
+        let lemma_2 = |requests: u64| -> Vec<f64> {
+            let depths = if uniform { 1..=slices } else { 1..=0 };
+            depths.map(|depth| retention_lemma_2(depth, requests, shards, slices, budget)).collect()
         };
-        if slices > MAX_EXACT_SLICES {
-            let curve = self.simulation(2000).curve(at)?;
-            return Ok(curve
-                .into_iter()
-                .map(|point| DepthFigures {
-                    requests: point.requests,
-                    expected_depth: point.depth,
-                    confidence: Some(1.96 * point.standard_error),
-                    retention: Vec::new(),
-                    lemma_2: lemma_2(point.requests),
-                    lemma_2_error: None,
-                    expected_utility: None,
-                })
-                .collect());
-        }
-        // Shards with the same sequences and rates have one law.
-        let mut kinds: BTreeMap<(&[Sequence], Vec<u64>), f64> = BTreeMap::new();
-        let kind_count = self.sequences.len().max(self.rates.len());
-        for shard in 0..kind_count {
-            let bits = self.rates_of(shard).iter().map(|rate| rate.to_bits()).collect();
-            *kinds.entry((self.sequences_of(shard), bits)).or_default() += 1.0 / kind_count as f64;
-        }
-        let laws = kinds
-            .into_iter()
-            .map(|((sequences, bits), share)| {
-                let rates: Vec<f64> = bits.into_iter().map(f64::from_bits).collect();
-                Ok((DepthLaw::new(sequences, &rates)?, share))
-            })
-            .collect::<Result<Vec<_>, CoreError>>()?;
-        let figures = |requests: &u64| {
-            let mut law = vec![0.0; slices as usize + 1];
-            for (kind, share) in &laws {
-                law.iter_mut().zip(kind.distribution(*requests)).for_each(|(sum, chance)| *sum += share * chance);
-            }
+        let figures = |requests: u64, law: &[f64], confidence: Option<f64>| {
             let weighted = |worth: &dyn Fn(usize) -> f64| -> f64 {
                 law.iter().enumerate().map(|(depth, chance)| chance * worth(depth)).sum()
             };
             let retention: Vec<f64> = (1..law.len()).map(|depth| law[depth..].iter().sum()).collect();
-            let lemma_2 = lemma_2(*requests);
+            let lemma_2 = lemma_2(requests);
             let error = |(exact, lemma): (&f64, &f64)| (exact - lemma).abs();
+            let largest = retention.iter().zip(&lemma_2).map(error).reduce(f64::max);
             DepthFigures {
-                requests: *requests,
+                requests,
                 expected_depth: weighted(&|depth| depth as f64),
-                confidence: None,
-                lemma_2_error: Some(retention.iter().zip(&lemma_2).map(error).fold(0.0, f64::max)),
+                confidence,
+                lemma_2_error: largest.filter(|_| confidence.is_none()),
                 retention,
                 lemma_2,
                 expected_utility: utility.map(|utility| weighted(&|depth| utility[depth])),
             }
         };
-        Ok(at.iter().map(figures).collect())
+        if slices > MAX_EXACT_SLICES {
+            // A trial averages over shards, so many shards need few trials.
+            let trials = (2000 / shards as usize).max(20);
+            let curve = self.simulation(trials).curve(at)?;
+            let of_point =
+                |point: &CurvePoint| figures(point.requests, &point.depths, Some(1.96 * point.standard_error));
+            return Ok(curve.iter().map(of_point).collect());
+        }
+        // One law at a time: each takes 2^L bytes.
+        let mut laws = vec![vec![0.0; slices as usize + 1]; at.len()];
+        for (shard, count) in self.kinds() {
+            let (kind, share) = (DepthLaw::new(self.sequences_of(shard), self.rates_of(shard))?, count as f64);
+            for (law, requests) in laws.iter_mut().zip(at) {
+                let chances = kind.distribution(*requests);
+                law.iter_mut().zip(chances).for_each(|(sum, chance)| *sum += share / f64::from(shards) * chance);
+            }
+        }
+        Ok(at.iter().zip(&laws).map(|(requests, law)| figures(*requests, law, None)).collect())
     }
 
     /// What `requests` deletions cost in training, first build included: retraining everything at each (full retraining),
@@ -186,7 +185,7 @@ impl PlannedSystem {
     ///
     /// # Errors
     ///
-    /// [`EvalError::InvalidField`] if `every` is 0, or for a system that cannot be simulated where the law of its lifetime
+    /// [`EvalError::InvalidField`] if `every` is 0 or `requests` above 20,000 (the sum takes their square), or for a system that cannot be simulated where the law of its lifetime
     /// has no closed form.
     pub fn upkeep(&self, requests: u64, every: u64) -> Result<Vec<Upkeep>, EvalError> {
         if every == 0 {
@@ -195,13 +194,17 @@ impl PlannedSystem {
                 problem: "is 0; use at least 1".into(),
             });
         }
-        let records: u64 = (0..self.shape.shards as usize).map(|shard| self.sizes_of(shard).iter().sum::<u64>()).sum();
+        if requests > MOST_REQUESTS {
+            let problem = format!("is {requests}; it takes up to {MOST_REQUESTS}");
+            return Err(EvalError::InvalidField { field: "requests".into(), problem });
+        }
         // One model over all blocks and all records, with as many passes over a record as a sequence of L stages takes.
         let passes = (self.epochs * (u64::from(self.shape.slices) + 1)).div_ceil(2);
         let whole = LayerGroups::from_top(self.groups.blocks(), 1, None)?;
-        let full = CostModel { groups: &whole, model: self.model, epochs: passes }.stage(1, records).flops;
-        let first = self.sequences.iter().map(|sequences| sequences[..1].to_vec()).collect();
-        let sisa = Self { sequences: first, ..self.clone() };
+        let full = CostModel { groups: &whole, model: self.model, epochs: passes }.stage(1, self.records()).flops;
+        let sisa = self.sisa();
+        let (sisa_law, sisa_estimated) = sisa.law_of_lifetime(requests)?;
+        let (law, estimated) = self.law_of_lifetime(requests)?;
         let (own, of_sisa) = (self.cost().shared.flops, sisa.cost().shared.flops);
         let budget = self.sequences_of(0).len();
         Ok(vec![
@@ -209,21 +212,25 @@ impl PlannedSystem {
                 policy: "full retraining at each request".into(),
                 build: full,
                 total: cost_with_repairs(full, full, 1, requests),
+                estimated: false,
             },
             Upkeep {
                 policy: "SISA, retrained when dead".into(),
                 build: of_sisa,
-                total: cost_with_retraining(of_sisa, &sisa.law_of_lifetime(requests)?),
+                total: cost_with_retraining(of_sisa, &sisa_law),
+                estimated: sisa_estimated,
             },
             Upkeep {
                 policy: format!("S3T with {budget} sequences, retrained when dead"),
                 build: own,
-                total: cost_with_retraining(own, &self.law_of_lifetime(requests)?),
+                total: cost_with_retraining(own, &law),
+                estimated,
             },
             Upkeep {
                 policy: format!("S3T with {budget} sequences, repaired after {every}"),
                 build: own,
                 total: cost_with_repairs(own, self.repair(every), every, requests),
+                estimated: false,
             },
         ])
     }
@@ -245,22 +252,18 @@ impl PlannedSystem {
             }
             repair_cost(stages.into_values(), every)
         };
-        if self.alike() {
-            return of_shard(0) * f64::from(self.shape.shards);
-        }
-        (0..self.shape.shards as usize).map(of_shard).sum()
+        self.kinds().into_iter().map(|(shard, count)| count as f64 * of_shard(shard)).sum()
     }
 
-    /// `P[every shard is dead]` after each number of requests: exact if all heads are equally likely, else the law of
-    /// 20,000 simulated lives.
-    fn law_of_lifetime(&self, requests: u64) -> Result<Vec<f64>, EvalError> {
-        let heads = ShardHeads::of(u64::from(self.shape.shards), self.sequences_of(0), self.rates_of(0));
-        let alike = self.alike() && heads.rates.windows(2).all(|pair| pair[0] == pair[1]);
-        let count = heads.shards * heads.rates.len() as u64;
-        if let (true, Some(rate)) = (alike, heads.rates.first())
-            && count.saturating_mul(requests) < 1 << 30
-        {
-            return Ok(probability_all_dead(count, *rate, requests));
+    /// `P[every shard is dead]` after each number of requests, and whether it is an estimate: exact if all heads are equally
+    /// likely, else the law of 20,000 simulated lives.
+    fn law_of_lifetime(&self, requests: u64) -> Result<(Vec<f64>, bool), EvalError> {
+        let heads = self.own_heads();
+        let count: u64 = heads.iter().map(|group| group.shards * group.rates.len() as u64).sum();
+        let mut rates = heads.iter().flat_map(|group| &group.rates);
+        let first = rates.next().copied().unwrap_or(0.0);
+        if rates.all(|rate| *rate == first) && count.saturating_mul(requests) < 1 << 30 {
+            return Ok((probability_all_dead(count, first, requests), false));
         }
         let trials = 20_000;
         let mut simulation = self.simulation(trials);
@@ -274,7 +277,7 @@ impl PlannedSystem {
             sum += *chance;
             *chance = sum;
         });
-        Ok(law)
+        Ok((law, true))
     }
 
     fn simulation(&self, trials: usize) -> Simulation {
@@ -301,9 +304,20 @@ impl PlannedSystem {
         if self.rates.len() == 1 { &self.rates[0] } else { &self.rates[shard] }
     }
 
-    /// Whether all shards have the same sequences, sizes and rates.
-    fn alike(&self) -> bool {
-        self.sequences.len() == 1 && self.slice_sizes.len() == 1 && self.rates.len() == 1
+    /// The shards that differ in sequences, sizes or rates, one of each kind with the number of its like.
+    fn kinds(&self) -> Vec<(usize, u64)> {
+        let entries = self.sequences.len().max(self.slice_sizes.len()).max(self.rates.len());
+        if entries == 1 {
+            return vec![(0, self.shape.shards.into())];
+        }
+        let mut kinds: BTreeMap<(&[Sequence], &[u64], Vec<u64>), (usize, u64)> = BTreeMap::new();
+        for shard in 0..entries {
+            let rates = self.rates_of(shard).iter().map(|rate| rate.to_bits()).collect();
+            kinds.entry((self.sequences_of(shard), self.sizes_of(shard), rates)).or_insert((shard, 0)).1 += 1;
+        }
+        let mut kinds: Vec<(usize, u64)> = kinds.into_values().collect();
+        kinds.sort_unstable();
+        kinds
     }
 }
 
@@ -316,6 +330,7 @@ pub fn rates_of_prior(prior: &Prior, shape: PartitionShape) -> Vec<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use s3t_core::ShardId;
+    use s3t_core::deletion::deletion_rate;
     use s3t_core::sequence::{Cyclic, SequenceRequest, SequenceStrategy};
 
     use super::*;
@@ -353,7 +368,10 @@ mod tests {
 
     #[test]
     fn many_slices_are_estimated_and_say_so() {
-        let depths = system(2, 24, 3, &Prior::Uniform).depths(&[0, 10], Some(&[0.0; 25])).unwrap();
+        let utility: Vec<f64> = (0..25).map(f64::from).collect();
+        let depths = system(2, 24, 3, &Prior::Uniform).depths(&[0, 10], Some(&utility)).unwrap();
+        assert_eq!(depths[1].expected_utility, Some(depths[1].expected_depth));
+        assert_eq!((depths[0].retention[23], depths[0].retention.len(), depths[1].lemma_2_error), (1.0, 24, None));
         assert_eq!(depths[0].expected_depth, 24.0);
         assert!(depths[1].confidence.is_some_and(|width| width > 0.0 && width < 1.0));
         let exact = system(2, 4, 3, &Prior::Uniform).depths(&[0], Some(&[0.0, 0.1, 0.2, 0.3, 0.9])).unwrap();
@@ -363,13 +381,23 @@ mod tests {
 
     #[test]
     fn exact_and_simulated_laws_of_the_lifetime_agree() {
-        let exact = system(2, 3, 3, &Prior::Uniform).law_of_lifetime(60).unwrap();
+        let (exact, estimated) = system(2, 3, 3, &Prior::Uniform).law_of_lifetime(60).unwrap();
+        assert!(!estimated);
         // All but equal, so that the law is simulated.
         let simulated = system(2, 3, 3, &Prior::PerSlice(vec![1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0 - 1e-9]));
-        let simulated = simulated.law_of_lifetime(60).unwrap();
+        let (simulated, estimated) = simulated.law_of_lifetime(60).unwrap();
+        assert!(estimated);
         // The Kolmogorov distance of 20,000 draws is below 0.0138 but for one in 10^3.
         let distance = exact.iter().zip(simulated).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
         assert!(distance < 0.0138, "{distance}");
+    }
+
+    #[test]
+    fn sisa_and_lemma_2_are_for_the_requests_at_hand() {
+        let system = system(2, 3, 3, &Prior::PerSlice(vec![0.6, 0.3, 0.1]));
+        // One head of rate 0.3 in each of two shards: 1/0.3 + 1/0.6.
+        assert!((system.lifetime().sisa - 5.0).abs() < 1e-9);
+        assert!(system.depths(&[3], None).unwrap()[0].lemma_2.is_empty());
     }
 
     #[test]
@@ -381,5 +409,6 @@ mod tests {
         let lives = (upkeep[1].total[1000] / upkeep[1].build, upkeep[2].total[1000] / upkeep[2].build);
         assert!((lives.0 / lives.1 - 72.0 / 45.7).abs() < 0.08, "{lives:?}");
         assert!(system(1, 2, 1, &Prior::Uniform).upkeep(10, 0).is_err());
+        assert!(system(1, 2, 1, &Prior::Uniform).upkeep(u64::MAX, 1).is_err());
     }
 }

@@ -67,8 +67,9 @@ pub struct Simulation {
     pub sequences: Vec<Vec<Sequence>>,
     /// Where requests come from.
     pub stream: Stream,
-    /// With a number N, each request of a uniform stream deletes one of N records for good; without, slices never run out.
-    pub records: Option<u64>,
+    /// With the records of each slice, `[shard][slice]` (one entry stands for all shards), each request of a uniform stream
+    /// deletes one of them for good; without, slices never run out.
+    pub records: Option<Vec<Vec<u64>>>,
     /// Independent streams.
     pub trials: usize,
     /// The seed.
@@ -121,6 +122,8 @@ pub struct CurvePoint {
     pub band: [f64; 2],
     /// The share of shards that are alive.
     pub alive: f64,
+    /// The share of shards with each best depth `0..=L`, over all trials.
+    pub depths: Vec<f64>,
 }
 
 impl Summary {
@@ -172,15 +175,24 @@ impl Simulation {
         let trials = self.run(|simulation, source, rng| simulation.follow(source, rng, at))?;
         let shards = f64::from(self.shape.shards);
         let point = |(index, requests): (usize, &u64)| {
-            let depths = trials.iter().map(|trial| trial[index].0 as f64 / shards).collect();
-            let alive: u64 = trials.iter().map(|trial| u64::from(trial[index].1)).sum();
-            let Summary { mean, standard_error, quantiles, .. } = Summary::of(depths);
+            let mut counts = vec![0u64; self.shape.slices as usize + 1];
+            for trial in &trials {
+                counts.iter_mut().zip(&trial[index]).for_each(|(sum, count)| *sum += u64::from(*count));
+            }
+            let all = shards * trials.len() as f64;
+            let depths: Vec<f64> = counts.into_iter().map(|count| count as f64 / all).collect();
+            let of_trial = |trial: &Vec<Vec<u32>>| {
+                let sum: u64 = (0..).zip(&trial[index]).map(|(depth, count)| depth * u64::from(*count)).sum();
+                sum as f64 / shards
+            };
+            let Summary { mean, standard_error, quantiles, .. } = Summary::of(trials.iter().map(of_trial).collect());
             CurvePoint {
                 requests: *requests,
                 depth: mean,
                 standard_error,
                 band: [quantiles[0], quantiles[4]],
-                alive: alive as f64 / shards / trials.len() as f64,
+                alive: 1.0 - depths[0],
+                depths,
             }
         };
         Ok(at.iter().enumerate().map(point).collect())
@@ -243,8 +255,8 @@ impl<'a> Prepared<'a> {
         if let Some(wrong) = simulation.sequences.iter().flatten().find(|one| one.slices().len() != slices as usize) {
             return field("sequences", format!("hold `{wrong}`, which is not an order of {slices} slices"));
         }
-        if simulation.trials == 0 {
-            return field("trials", "is 0; use at least 1".into());
+        if !(1..=MOST_TRIALS).contains(&simulation.trials) {
+            return field("trials", format!("is {}; it takes 1 to {MOST_TRIALS}", simulation.trials));
         }
         let mut heads = vec![0u64; (total as usize).div_ceil(64)];
         let mut head_counts = vec![0; shards as usize];
@@ -297,19 +309,21 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// One trial: the sum of the best depths and the number of shards alive after each number of requests in `at`.
-    fn follow(&self, source: &mut Source<'_>, rng: &mut ChaCha8Rng, at: &[u64]) -> Vec<(u64, u32)> {
+    /// One trial: how many shards have each best depth, after each number of requests in `at`.
+    fn follow(&self, source: &mut Source<'_>, rng: &mut ChaCha8Rng, at: &[u64]) -> Vec<Vec<u32>> {
         let PartitionShape { shards, slices } = self.simulation.shape;
         let mut hit = vec![false; shards as usize * slices as usize];
         let mut best = vec![slices; shards as usize];
-        let (mut sum, mut alive) = (u64::from(shards) * u64::from(slices), shards);
+        let mut counts = vec![0u32; slices as usize + 1];
+        counts[slices as usize] = shards;
         let (mut requests, mut found) = (0u64, Vec::with_capacity(at.len()));
-        while found.len() < at.len() {
+        // When all shards are dead nothing changes any more.
+        while found.len() < at.len() && counts[0] < shards {
             let Some((slice, starts)) = source.next(rng) else { break };
             if starts {
                 // What follows belongs to the next request: note down what was reached.
                 while found.len() < at.len() && at[found.len()] <= requests {
-                    found.push((sum, alive));
+                    found.push(counts.clone());
                 }
                 requests += 1;
             }
@@ -328,11 +342,12 @@ impl<'a> Prepared<'a> {
                 .map(|one| one.slices().iter().take_while(|slice| !of_shard[slice.index()]).count() as u32)
                 .max()
                 .unwrap_or(0);
-            sum -= u64::from(best[shard] - depth);
-            alive -= u32::from(depth == 0 && best[shard] > 0);
+            counts[best[shard] as usize] -= 1;
+            counts[depth as usize] += 1;
             best[shard] = depth;
         }
-        found.resize(at.len(), (sum, alive));
+        // All numbers below `requests` were noted down when that request started.
+        found.resize(at.len(), counts);
         found
     }
 }
@@ -341,7 +356,7 @@ impl<'a> Prepared<'a> {
 #[derive(Clone)]
 enum Source<'a> {
     Uniform(Uniform<u32>),
-    Finite { records: u64, slices: u32, deleted: Vec<u64>, left: u64 },
+    Finite { ends: Vec<u32>, deleted: Vec<u64>, left: u32 },
     Prior { shards: Uniform<u32>, slices: u32, index: WeightedAliasIndex<f64> },
     Fixed { order: std::borrow::Cow<'a, [u32]>, next: usize },
     Bursty { slices: Uniform<u32>, stop: f64, left: Option<u32> },
@@ -350,6 +365,9 @@ enum Source<'a> {
 }
 
 const NONE: u32 = u32::MAX;
+
+/// The most trials: their results are held in memory.
+const MOST_TRIALS: usize = 10_000_000;
 
 /// Draws a slice with these probabilities, and one past the last for a request that hits none.
 fn alias(probabilities: Vec<f64>, slices: u32) -> Result<WeightedAliasIndex<f64>, EvalError> {
@@ -379,14 +397,25 @@ impl<'a> Source<'a> {
             return Err(invalid("records", "run out in a uniform stream only".into()));
         }
         Ok(match &simulation.stream {
-            Stream::Uniform => match simulation.records {
+            Stream::Uniform => match &simulation.records {
                 None => Self::Uniform(all),
-                Some(records) if records > 0 && u32::try_from(records).is_ok() => {
-                    let words = (records as usize).div_ceil(64);
-                    Self::Finite { records, slices: shards * slices, deleted: vec![0; words], left: records }
-                }
-                Some(records) => {
-                    return Err(invalid("records", format!("is {records}; it takes 1 to {}", u32::MAX)));
+                Some(sizes) => {
+                    let copies = if sizes.len() == 1 { shards } else { 1 };
+                    let each = || (0..copies).flat_map(|_| sizes.iter().flatten().copied());
+                    if each().count() != (shards * slices) as usize {
+                        return Err(invalid("records", format!("are not given for {shards} x {slices} slices")));
+                    }
+                    let records: u64 = each().sum();
+                    if records == 0 || u32::try_from(records).is_err() {
+                        return Err(invalid("records", format!("are {records}; it takes 1 to {}", u32::MAX)));
+                    }
+                    let mut end = 0;
+                    let ends = each().map(|size| {
+                        end += size as u32;
+                        end
+                    });
+                    let ends = ends.collect();
+                    Self::Finite { ends, deleted: vec![0; (records as usize).div_ceil(64)], left: 0 }
                 }
             },
             Stream::Prior(values) => {
@@ -410,7 +439,10 @@ impl<'a> Source<'a> {
                         .collect();
                     firsts
                 };
-                Self::Fixed { order: (0..shards).flat_map(heads).collect(), next: 0 }
+                let mut of_shards: Vec<_> = (0..shards).map(heads).collect();
+                // The shard that takes the fewest requests dies first.
+                of_shards.sort_by_key(std::collections::BTreeSet::len);
+                Self::Fixed { order: of_shards.into_iter().flatten().collect(), next: 0 }
             }
             Stream::Bursty { mean_burst } => {
                 Self::Bursty { slices: all, stop: stop("mean_burst", *mean_burst)?, left: None }
@@ -444,9 +476,9 @@ impl<'a> Source<'a> {
     fn restart(&mut self, rng: &mut ChaCha8Rng) {
         match self {
             Self::Uniform(_) | Self::Prior { .. } => {}
-            Self::Finite { records, deleted, left, .. } => {
+            Self::Finite { ends, deleted, left } => {
                 deleted.fill(0);
-                *left = *records;
+                *left = ends.last().copied().unwrap_or(0);
             }
             Self::Fixed { next, .. } => *next = 0,
             Self::Bursty { left, .. } => *left = None,
@@ -463,14 +495,15 @@ impl<'a> Source<'a> {
     fn next(&mut self, rng: &mut ChaCha8Rng) -> Option<(u32, bool)> {
         Some(match self {
             Self::Uniform(uniform) => (uniform.sample(rng), true),
-            Self::Finite { records, slices, deleted, left } => {
+            Self::Finite { ends, deleted, left } => {
                 *left = left.checked_sub(1)?;
+                let records = ends.last().copied()?;
                 loop {
-                    let record = rng.random_range(0..*records);
+                    let record = rng.random_range(0..records);
                     let (word, bit) = (record as usize / 64, 1u64 << (record % 64));
                     if deleted[word] & bit == 0 {
                         deleted[word] |= bit;
-                        break ((record % u64::from(*slices)) as u32, true);
+                        break (ends.partition_point(|end| *end <= record) as u32, true);
                     }
                 }
             }

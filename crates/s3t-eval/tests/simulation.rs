@@ -93,7 +93,7 @@ fn simulated_and_exact_deletion_rates_agree() {
                 shape: PartitionShape { shards, slices },
                 sequences: vec![sequences],
                 stream: prior.map_or(Stream::Uniform, Stream::Prior),
-                records: records_per_slice.map(|records| records * total),
+                records: records_per_slice.map(|records| vec![vec![records; slices as usize]]),
                 trials: 300,
                 seed,
                 max_requests: u64::MAX,
@@ -160,9 +160,37 @@ fn the_number_of_threads_changes_nothing() {
 }
 
 #[test]
+fn finite_slices_of_unequal_sizes_agree_with_the_integral() {
+    let sizes = vec![vec![3, 9, 5], vec![12, 2, 7]];
+    let sequences = cyclic(3, 2);
+    let heads: Vec<ShardHeads> = sizes
+        .iter()
+        .map(|sizes| ShardHeads::of(1, &sequences, &sizes.iter().map(|size| *size as f64).collect::<Vec<_>>()))
+        .collect();
+    let exact = Lifetime::of(&heads, Requests::Finite(38));
+    let simulation = Simulation { records: Some(sizes), ..simulation(2, 3, 2, Stream::Uniform) };
+    agrees(&simulation, exact.all_dead, |simulation| {
+        let found = simulation.lifetimes().unwrap().all_dead;
+        (found.mean, found.standard_error)
+    })
+    .unwrap();
+}
+
+#[test]
+fn endless_subjects_end() {
+    let scattered = simulation(2, 2, 2, Stream::Subjects { mean_records: 1e18, scattered: true });
+    assert_eq!(scattered.lifetimes().unwrap().all_dead.mean, 1.0);
+    assert_eq!(scattered.curve(&[0, 1, 5]).unwrap()[1].depth, 0.0);
+}
+
+#[test]
 fn an_adversary_needs_one_request_for_each_first_slice() {
     let lives = simulation(7, 5, 3, Stream::Adversarial).lifetimes().unwrap();
     assert_eq!((lives.all_dead.mean, lives.first_dead.mean, lives.trials), (21.0, 3.0, 1));
+    // The shard with the fewest first slices goes first.
+    let unequal =
+        Simulation { sequences: vec![cyclic(4, 4), cyclic(4, 1)], ..simulation(2, 4, 1, Stream::Adversarial) };
+    assert_eq!(unequal.lifetimes().unwrap().first_dead.mean, 1.0);
 }
 
 #[test]
@@ -219,7 +247,9 @@ fn impossible_simulations_are_refused() {
     check(|simulation| simulation.shape.slices = 4, "order of 4 slices");
     check(|simulation| simulation.sequences = vec![cyclic(3, 1); 5], "for 5 shards");
     check(|simulation| simulation.sequences = vec![Vec::new()], "at least 1");
-    check(|simulation| simulation.records = Some(0), "records");
+    check(|simulation| simulation.records = Some(vec![vec![0; 3]]), "records");
+    check(|simulation| simulation.records = Some(vec![vec![5; 2]]), "not given for 2 x 3 slices");
+    check(|simulation| simulation.trials = usize::MAX, "trials");
     check(|simulation| simulation.stream = Stream::Prior(vec![0.5, 0.6, 0.0]), "sums");
     check(|simulation| simulation.stream = Stream::Bursty { mean_burst: 0.5 }, "mean_burst");
     check(

@@ -8,7 +8,7 @@ use s3t_core::{CoreError, PluginKind, Prior, Sequence, SequenceRequest, Sequence
 /// priors and seeds:
 ///
 /// - it makes exactly B distinct permutations, or refuses with a message that names the budget or a field;
-/// - the same request has the same result;
+/// - the same request has the same result, and so has another shard's, unless the strategy says that it depends on the shard;
 /// - no request makes it panic, priors with zeros, with equal entries and with one certain slice included;
 /// - with `diverse`, no two of B <= L sequences have a slice at the same position;
 /// - with `any_budget`, every budget from 1 to L! works.
@@ -35,6 +35,10 @@ pub fn check_sequence_strategy(table: &serde_json::Value, diverse: bool, any_bud
                         granted += 1;
                         assert!(budget <= all, "more sequences than there are: {context}");
                         assert_eq!(sequences, plan_sequences(&*strategy, &request).expect("as before"), "{context}");
+                        if !strategy.depends_on_shard(&request) {
+                            let other = SequenceRequest { shard: ShardId(5), ..request };
+                            assert_eq!(sequences, plan_sequences(&*strategy, &other).expect("as here"), "{context}");
+                        }
                         if diverse && budget <= n {
                             check_diverse(&sequences, slices, &context);
                         }

@@ -19,7 +19,10 @@ pub use s3t_train as train;
 /// The plugins that come with the project. Linking this crate registers them.
 pub mod plugins {
     pub use s3t_baseline_sequences as baseline_sequences;
+    pub use s3t_bottleneck as bottleneck;
+    pub use s3t_ia3 as ia3;
     pub use s3t_lora as lora;
+    pub use s3t_prefix as prefix;
     pub use s3t_prior_sequences as prior_sequences;
 }
 

@@ -6,9 +6,17 @@ use serde_json::json;
 
 /// One row a method: its tables with fields small enough for the tiny model.
 fn rows() -> Vec<serde_json::Value> {
+    let sites = ["query", "key", "value", "output", "up", "down"];
     vec![
+        json!({"type": "bottleneck", "size": 3}),
+        json!({"type": "bottleneck", "size": 2, "placement": "pfeiffer"}),
+        json!({"type": "ia3"}),
+        json!({"type": "ia3", "targets": ["query", "output"], "feed_forward": ["up"]}),
         json!({"type": "lora", "rank": 2, "alpha": 4.0}),
-        json!({"type": "lora", "rank": 1, "alpha": 2.0, "targets": ["query", "key", "value", "output", "up", "down"]}),
+        json!({"type": "lora", "rank": 1, "alpha": 2.0, "targets": sites}),
+        json!({"type": "prefix", "length": 2}),
+        json!({"type": "prompt", "length": 3}),
+        json!({"type": "rslora", "rank": 2, "alpha": 4.0, "targets": sites}),
     ]
 }
 
@@ -16,7 +24,8 @@ fn rows() -> Vec<serde_json::Value> {
 fn every_method_has_a_row_and_obeys_the_laws() {
     let methods = plugins().into_iter().filter(|plugin| plugin.kind() == PluginKind::PeftMethod);
     let names: Vec<&str> = methods.map(s3t::core::PluginInfo::name).collect();
-    assert_eq!(names, ["lora"], "the expected set of methods");
+    let expected = ["bottleneck", "ia3", "lora", "prefix", "prompt", "rslora"];
+    assert_eq!(names, expected, "the expected set of methods");
     for name in names {
         assert!(rows().iter().any(|row| row["type"] == name), "`{name}` has no row");
     }

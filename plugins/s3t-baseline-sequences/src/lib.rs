@@ -58,6 +58,10 @@ pub struct SortedCyclic {}
 
 #[typetag::serde(name = "sorted-cyclic")]
 impl SequenceStrategy for SortedCyclic {
+    fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
+        false
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("sorted-cyclic", request)?;
         let probabilities = request.prior.probabilities(request.slices);
@@ -80,6 +84,10 @@ pub struct All {}
 
 #[typetag::serde(name = "all")]
 impl SequenceStrategy for All {
+    fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
+        false
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         match factorial(request.slices) {
             Some(all) if all == request.budget as u128 => {

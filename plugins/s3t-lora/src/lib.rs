@@ -1,4 +1,5 @@
-//! LoRA: low-rank updates of linear layers (Hu et al. 2022, arXiv 2106.09685).
+//! LoRA: low-rank updates of linear layers (Hu et al. 2022, arXiv 2106.09685), and rsLoRA, the same with a scale that
+//! stays right at high ranks (Kalajdzievski 2023, arXiv 2312.03732).
 //!
 //! # Proof note
 //!
@@ -34,6 +35,23 @@ impl Default for Lora {
 impl Lora {
     fn sites(&self) -> impl Iterator<Item = LinearSite> + '_ {
         self.targets.iter().filter_map(|name| LinearSite::from_name(name))
+    }
+
+    /// The adapter of one block with the update times `scale`.
+    fn scaled(
+        &self,
+        block: &BlockShape,
+        parameters: &BlockParameters<'_>,
+        scale: f64,
+    ) -> Result<Box<dyn BlockAdapter>, PeftError> {
+        let mut updates = Vec::new();
+        for site in self.sites() {
+            let (inputs, outputs) = block.linears.get(&site).copied().unwrap_or_default();
+            let down = parameters.get(&format!("{site}.lora_A.weight"), [self.rank, inputs])?.transpose();
+            let up = parameters.get(&format!("{site}.lora_B.weight"), [outputs, self.rank])?.transpose();
+            updates.push((site, LowRank { down, up }));
+        }
+        Ok(Box::new(LoraAdapter { updates, scale }))
     }
 }
 
@@ -84,18 +102,57 @@ impl PeftMethod for Lora {
         block: &BlockShape,
         parameters: &BlockParameters<'_>,
     ) -> Result<Box<dyn BlockAdapter>, PeftError> {
-        let mut updates = Vec::new();
-        for site in self.sites() {
-            let (inputs, outputs) = block.linears.get(&site).copied().unwrap_or_default();
-            let down = parameters.get(&format!("{site}.lora_A.weight"), [self.rank, inputs])?.transpose();
-            let up = parameters.get(&format!("{site}.lora_B.weight"), [outputs, self.rank])?.transpose();
-            updates.push((site, LowRank { down, up }));
-        }
-        Ok(Box::new(LoraAdapter { updates, scale: self.alpha / self.rank as f64 }))
+        self.scaled(block, parameters, self.alpha / self.rank as f64)
     }
 }
 
 s3t_core::plugin!(PeftMethod, "lora", Lora);
+
+/// rsLoRA: LoRA with the scale `alpha / sqrt(rank)`, under which high ranks learn as fast as low ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RsLora {
+    /// The rank r of the update, at least 1.
+    pub rank: usize,
+    /// The numerator of the scale `alpha / sqrt(rank)`, above 0.
+    pub alpha: f64,
+    /// The linear layers that are adapted: query, key, value, output, gate, up, down.
+    pub targets: Vec<String>,
+}
+
+impl Default for RsLora {
+    fn default() -> Self {
+        let Lora { rank, alpha, targets } = Lora::default();
+        Self { rank, alpha, targets }
+    }
+}
+
+impl RsLora {
+    fn plain(&self) -> Lora {
+        Lora { rank: self.rank, alpha: self.alpha, targets: self.targets.clone() }
+    }
+}
+
+#[typetag::serde(name = "rslora")]
+impl PeftMethod for RsLora {
+    fn check(&self, block: &BlockShape) -> Result<(), PeftError> {
+        self.plain().check(block)
+    }
+
+    fn parameters(&self, block: &BlockShape) -> Vec<ParameterSpec> {
+        self.plain().parameters(block)
+    }
+
+    fn adapter(
+        &self,
+        block: &BlockShape,
+        parameters: &BlockParameters<'_>,
+    ) -> Result<Box<dyn BlockAdapter>, PeftError> {
+        self.plain().scaled(block, parameters, self.alpha / (self.rank as f64).sqrt())
+    }
+}
+
+s3t_core::plugin!(PeftMethod, "rslora", RsLora);
 
 struct LoraAdapter {
     updates: Vec<(LinearSite, LowRank)>,

@@ -51,6 +51,14 @@ impl Auto {
 
 #[typetag::serde(name = "auto")]
 impl SequenceStrategy for Auto {
+    fn depends_on_shard(&self, request: &SequenceRequest<'_>) -> bool {
+        match Self::choice(request).0 {
+            Choice::Sorted | Choice::Cyclic => false,
+            Choice::Greedy => Greedy::default().depends_on_shard(request),
+            Choice::Bms => Bms::default().depends_on_shard(request),
+        }
+    }
+
     fn reason(&self, request: &SequenceRequest<'_>) -> Option<String> {
         Some(Self::choice(request).1)
     }

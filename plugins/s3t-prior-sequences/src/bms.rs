@@ -121,6 +121,11 @@ fn extend(
 
 #[typetag::serde(name = "bms")]
 impl SequenceStrategy for Bms {
+    fn depends_on_shard(&self, request: &SequenceRequest<'_>) -> bool {
+        // What follows the matched sequences is drawn.
+        request.budget > request.slices as usize
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("bms", request)?;
         let probabilities = request.prior.probabilities(request.slices);

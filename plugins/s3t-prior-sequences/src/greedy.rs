@@ -16,6 +16,9 @@ use crate::Bms;
 /// The largest L for which the objective is exact.
 pub(crate) const EXACT_SLICES: u32 = 14;
 
+/// The most prefixes or scenarios: more take gigabytes.
+const MOST: usize = 1_000_000;
+
 /// Greedy on what counts: the expected depth of the best sequence after some requests.
 ///
 /// Sequences are added one by one, each the one that adds most, then exchanged one by one while that helps. Rotations and
@@ -51,11 +54,17 @@ impl Default for Greedy {
 
 #[typetag::serde(name = "greedy")]
 impl SequenceStrategy for Greedy {
+    fn depends_on_shard(&self, request: &SequenceRequest<'_>) -> bool {
+        // Scenarios are drawn; `bms`, a starting point, draws beyond L.
+        request.slices > EXACT_SLICES || request.budget > request.slices as usize
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("greedy", request)?;
-        if self.beam == 0 || self.scenarios == 0 {
-            let field = if self.beam == 0 { "beam" } else { "scenarios" };
-            return Err(CoreError::field(field, "is 0; use at least 1"));
+        for (field, value) in [("beam", self.beam), ("scenarios", self.scenarios)] {
+            if !(1..=MOST).contains(&value) {
+                return Err(CoreError::field(field, format!("is {value}; it takes 1 to {MOST}")));
+            }
         }
         let probabilities = request.prior.probabilities(request.slices);
         let requests = if self.requests == 0 { u64::from(request.slices) } else { self.requests };
@@ -83,7 +92,10 @@ trait Objective {
 }
 
 fn choose<O: Objective>(objective: &O, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
-    let mut best = greedy(objective, request)?;
+    let (mut best, complete) = greedy(objective, request)?;
+    if complete {
+        return Ok(best);
+    }
     let mut best_value = objective.value(&objective.state(&best)?);
     for other in [Cyclic {}.sequences(request)?, Bms::default().sequences(request)?] {
         let value = objective.value(&objective.state(&other)?);
@@ -95,7 +107,9 @@ fn choose<O: Objective>(objective: &O, request: &SequenceRequest<'_>) -> Result<
     Ok(best)
 }
 
-fn greedy<O: Objective>(objective: &O, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
+/// Adds the best sequence until the budget is used up; whether nothing adds anything any more, so that the set is as good as
+/// all sequences together.
+fn greedy<O: Objective>(objective: &O, request: &SequenceRequest<'_>) -> Result<(Vec<Sequence>, bool), CoreError> {
     let mut chosen: Vec<Sequence> = Vec::with_capacity(request.budget);
     while chosen.len() < request.budget {
         let addition = objective.best_addition(&objective.state(&chosen)?);
@@ -105,6 +119,7 @@ fn greedy<O: Objective>(objective: &O, request: &SequenceRequest<'_>) -> Result<
         }
         chosen.push(addition);
     }
+    let complete = chosen.len() < request.budget;
     // Nothing adds any more: rotations fill the budget, of which there are enough, since B of them are distinct.
     let order: Vec<SliceId> = (0..request.slices).map(SliceId).collect();
     let mut known: HashSet<Sequence> = chosen.iter().cloned().collect();
@@ -113,7 +128,7 @@ fn greedy<O: Objective>(objective: &O, request: &SequenceRequest<'_>) -> Result<
             chosen.push(sequence);
         }
     }
-    Ok(chosen)
+    Ok((chosen, complete))
 }
 
 /// Replaces one sequence at a time by a better one, until a whole pass changes nothing or three passes were made.
