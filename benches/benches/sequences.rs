@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use s3t::core::cost::ModelShape;
 use s3t::core::deletion::{Lifetime, Requests, ShardHeads};
-use s3t::core::planner::{Advice, Goal, Limits, Task};
+use s3t::core::planner::{Advice, Fixed, Goal, Limits, Task};
 use s3t::core::sequence::{Cyclic, SequenceRequest, plan_sequences};
 use s3t::core::{PartitionShape, Prior, Sequence, SequenceStrategy, ShardId};
 use s3t::eval::simulate::{Simulation, Stream};
@@ -102,6 +102,7 @@ fn planner(criterion: &mut Criterion) {
             goal,
             wanted_deletions: Some(300.0),
             limits: Limits { shards: 100, ..Limits::default() },
+            fixed: Fixed::default(),
             seed: 0,
         };
         group.bench_function(name, |bencher| bencher.iter(|| Advice::search(black_box(&task), &[&Auto {}])));

@@ -76,6 +76,7 @@ impl DeviceSpec {
             #[cfg(feature = "flex")]
             DeviceKind::Flex => Ok(Device::flex()),
             #[cfg(feature = "ndarray")]
+            #[allow(deprecated, reason = "it is on offer for as long as upstream has it")]
             DeviceKind::NdArray => Ok(Device::ndarray()),
             #[cfg(feature = "cuda")]
             DeviceKind::Cuda => Ok(Device::cuda(self.index)),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use s3t::core::registry::plugins;
 use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, SubjectId};
 use s3t::data::ImageFolderSource;
-use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, System, VerifyReport, VerifyScope};
+use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, System, VerifyReport, VerifyScope};
 use s3t::eval::{Baseline, Evaluation, evaluate};
 use s3t::prelude::ShardId;
 
@@ -51,6 +51,10 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     let mut system = open(path, fresh)?;
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
+    // What cannot be evaluated or deleted is said now, not after the training.
+    test.iter().try_for_each(|record| system.backbone().check(record)).map_err(EngineError::from)?;
+    let (records, subjects) = still_there(&system, &settings)?;
+    system.store().resolve(&records, &subjects).map_err(EngineError::from)?;
     output.heading("Plan");
     let described = Described::of_system(&system)?;
     output.under("plan", |output| show_figures(&described, &described.system.lifetime(), output));
@@ -84,7 +88,6 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     };
     show_comparison(&before, of_baseline, output);
 
-    let (records, subjects) = still_there(&system, &settings)?;
     if records.is_empty() && subjects.is_empty() {
         if settings.delete_records.is_empty() && settings.delete_subjects.is_empty() {
             output.say("\nThe pipeline names nothing to delete (`run.delete_subjects`, `run.delete_records`).");
@@ -231,9 +234,12 @@ fn open(path: &Path, fresh: bool) -> Result<System, Failure> {
             let message = format!("`{}` is not a store, so --fresh does not delete it", pipeline.store.display());
             return Err(Failure::new(exit::REFUSED, message));
         }
-        std::fs::remove_dir_all(&pipeline.store).map_err(|error| {
-            Failure::new(exit::FAILED, format!("cannot delete `{}`: {error}", pipeline.store.display()))
-        })?;
+        // Nothing is deleted for a pipeline that cannot be made.
+        Preview::new(&pipeline)?;
+        if let Some(source) = &pipeline.test_data {
+            source.read(&pipeline.base_dir, &pipeline.labels)?;
+        }
+        s3t::store::Store::remove(&pipeline.store).map_err(EngineError::from)?;
     }
     Ok(System::open(pipeline)?)
 }

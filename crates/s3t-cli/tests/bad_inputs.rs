@@ -203,6 +203,12 @@ fn cases() -> Vec<Case> {
         Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store/secret.key", "secret"); }, args: TRAIN, code: 6,
             message: "`store/secret.key` is damaged: it is not 64 hexadecimal digits" },
 
+        Case { part: "Command line", situation: "misspelt subject in `run.delete_subjects`", spoil: |w| { trained(w); w.edit("pipeline.toml", "[\"subject-1\"]", "[\"subjet-1\"]"); }, args: &["run", "pipeline.toml"], code: 3,
+            message: "unknown subject `subjet-1`; nothing was deleted" },
+        Case { part: "Command line", situation: "test records that the model cannot take", spoil: |w| w.write("test.jsonl", "{\"id\": \"t\", \"label\": \"class-0\", \"x\": [1.0]}\n"), args: TRAIN, code: 2,
+            message: "record `t` is a 1 features" },
+        Case { part: "Command line", situation: "`--fresh` with data that cannot be read", spoil: |w| { trained(w); w.write("train.jsonl", "broken\n"); }, args: &["train", "pipeline.toml", "--fresh"], code: 2,
+            message: "`train.jsonl` line 1: is not valid JSON" },
         Case { part: "Command line", situation: "nothing named to delete", spoil: trained, args: &["delete", "pipeline.toml"], code: 2,
             message: "nothing to delete; give --record, --subject, --records-from or --subjects-from" },
         Case { part: "Command line", situation: "unknown record", spoil: trained, args: &["delete", "pipeline.toml", "--record", "nobody"], code: 3,

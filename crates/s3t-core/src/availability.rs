@@ -7,7 +7,8 @@
 //! first k slices, so the prefixes that never saw s are those that end before it. Which sequence serves depends on depth
 //! and, among equals, on the order the strategy gave: on no data.
 
-use crate::{Sequence, ShardId, SliceAddress, SliceId};
+use crate::plan::ShardPlan;
+use crate::{Plan, Sequence, ShardId, SliceAddress, SliceId};
 
 /// What a shard serves with: a sequence and how many of its stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -39,33 +40,30 @@ pub struct Availability {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ShardAvailability {
-    /// `[sequence][slice]`: the position of the slice.
+    /// `[sequence][slice]`: the position of the slice; beyond all positions for one that was emptied and is passed over.
     positions: Vec<Vec<usize>>,
     depths: Vec<usize>,
     best: Option<Serving>,
 }
 
 impl Availability {
-    /// Availability of each shard's sequences, built to the depth that `depth(shard, sequence)` gives.
-    pub fn new<'a>(
-        sequences: impl IntoIterator<Item = &'a [Sequence]>,
-        depth: impl Fn(ShardId, usize) -> usize,
-    ) -> Self {
-        let shard = |(index, sequences): (usize, &[Sequence])| {
-            let depths = (0..sequences.len()).map(|sequence| depth(ShardId(index as u32), sequence)).collect();
-            let mut shard =
-                ShardAvailability { positions: sequences.iter().map(positions).collect(), depths, best: None };
-            shard.best = shard.deepest();
-            shard
+    /// Availability of a plan's sequences, built to the depth that `depth(shard, sequence)` gives.
+    pub fn of_plan(plan: &Plan, depth: impl Fn(ShardId, usize) -> usize) -> Self {
+        let of = |(shard, slices): (&ShardPlan, &Vec<_>)| {
+            let orders: Vec<&[SliceId]> = shard.sequences.iter().map(|planned| &*planned.slices).collect();
+            ShardAvailability::new(&orders, slices.len(), |sequence| depth(shard.shard, sequence))
         };
-        Self { shards: sequences.into_iter().enumerate().map(shard).collect() }
+        Self { shards: plan.shards().iter().zip(plan.digests()).map(of).collect() }
     }
 
     /// All sequences usable to the end.
-    pub fn full<'a>(sequences: impl IntoIterator<Item = &'a [Sequence]> + Clone) -> Self {
-        let lengths: Vec<usize> =
-            sequences.clone().into_iter().map(|shard| shard.first().map_or(0, |first| first.slices().len())).collect();
-        Self::new(sequences, |shard, _| lengths[shard.index()])
+    pub fn full<'a>(sequences: impl IntoIterator<Item = &'a [Sequence]>) -> Self {
+        let of = |sequences: &[Sequence]| {
+            let orders: Vec<&[SliceId]> = sequences.iter().map(Sequence::slices).collect();
+            let slices = orders.first().map_or(0, |order| order.len());
+            ShardAvailability::new(&orders, slices, |_| slices)
+        };
+        Self { shards: sequences.into_iter().map(of).collect() }
     }
 
     /// What a shard serves with; `None` if it has no live sequence.
@@ -120,6 +118,13 @@ impl Availability {
 }
 
 impl ShardAvailability {
+    fn new(orders: &[&[SliceId]], slices: usize, depth: impl Fn(usize) -> usize) -> Self {
+        let positions = orders.iter().map(|order| positions(order, slices)).collect();
+        let mut shard = Self { positions, depths: (0..orders.len()).map(depth).collect(), best: None };
+        shard.best = shard.deepest();
+        shard
+    }
+
     fn deepest(&self) -> Option<Serving> {
         let deepest = self.depths.iter().copied().max().filter(|depth| *depth > 0)?;
         let sequence = self.depths.iter().position(|depth| *depth == deepest)?;
@@ -127,11 +132,10 @@ impl ShardAvailability {
     }
 }
 
-fn positions(sequence: &Sequence) -> Vec<usize> {
-    let slices = sequence.slices();
-    let mut positions = vec![0; slices.len()];
-    for (position, SliceId(slice)) in slices.iter().enumerate() {
-        positions[*slice as usize] = position;
+fn positions(order: &[SliceId], slices: usize) -> Vec<usize> {
+    let mut positions = vec![usize::MAX; slices];
+    for (position, slice) in order.iter().enumerate() {
+        positions[slice.index()] = position;
     }
     positions
 }

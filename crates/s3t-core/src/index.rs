@@ -1,6 +1,6 @@
 //! Which records there are and where: the look-up behind every deletion.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::partition::Group;
 use crate::{CoreError, PartitionShape, Partitioner, Record, RecordId, SliceAddress, StoreSecret, SubjectId};
@@ -56,6 +56,21 @@ impl RecordIndex {
             }
         }
         Some(address)
+    }
+
+    /// Removes records, each subject's at once. Ids that are not there are passed over.
+    pub fn remove_all(&mut self, ids: &[RecordId]) {
+        let mut touched: HashSet<SubjectId> = HashSet::new();
+        for id in ids {
+            touched.extend(self.records.remove(id).and_then(|(_, subject)| subject));
+        }
+        for subject in touched {
+            let Some(records) = self.subjects.get_mut(&subject) else { continue };
+            records.retain(|record| self.records.contains_key(record));
+            if records.is_empty() {
+                self.subjects.remove(&subject);
+            }
+        }
     }
 
     /// The slice of every record, in no order.
@@ -132,7 +147,7 @@ mod tests {
         assert_eq!(index.remove("a"), Some(address));
         assert_eq!(index.remove("a"), None);
         assert_eq!((index.address("b"), index.address("a")), (Some(address), None));
-        index.remove("b");
+        index.remove_all(&[id("b"), id("nobody")]);
         assert_eq!((index.of_subject("s"), index.subjects().len(), index.len()), (&[] as &[_], 0, 1));
     }
 

@@ -18,8 +18,11 @@ pub(crate) struct Row {
 /// The rows of a CSV file with a header. All values are text.
 pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
     let text = input::text(path)?;
+    if let Some(line) = unterminated_quote(&text) {
+        return Err(DataError::line(path, line, "opens a quote that is never closed"));
+    }
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
-    let at = |error: &csv::Error| error.position().map_or(1, csv::Position::line);
+    let at = |error: &csv::Error| error.position().map_or(1, |position| line_at(&text, position.byte()));
     let refuse = |error: &csv::Error| match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             DataError::line(path, at(error), format!("has {len} fields, but the header has {expected_len}"))
@@ -35,7 +38,7 @@ pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| refuse(&error))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, |position| line_at(&text, position.byte()));
         let values = header.iter().zip(&record).map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
         rows.push(Row { line, values });
     }
@@ -43,6 +46,35 @@ pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
         return Err(DataError::file(path, "has no records; a CSV file has a header line and one line a record"));
     }
     Ok(rows)
+}
+
+/// The line of a record that starts at this byte, or after the line break there: the reader leaves half of `\r\n` to the
+/// next record.
+fn line_at(text: &str, byte: u64) -> u64 {
+    let bytes = text.as_bytes();
+    let mut start = (byte as usize).min(bytes.len());
+    while start < bytes.len() && matches!(bytes[start], b'\r' | b'\n') {
+        start += 1;
+    }
+    1 + bytes[..start].iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// The line of a quote that opens a field and is not closed before the end of the text.
+fn unterminated_quote(text: &str) -> Option<u64> {
+    let (mut open, mut field_starts, mut line) = (None, true, 1);
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        match (byte, open) {
+            // Two quotes in a quoted field are one quote of its text.
+            (b'"', Some(_)) if bytes.peek() == Some(&b'"') => drop(bytes.next()),
+            (b'"', Some(_)) => open = None,
+            (b'"', None) if field_starts => open = Some(line),
+            _ => {}
+        }
+        field_starts = matches!(byte, b',' | b'\n' | b'\r') && open.is_none();
+        line += u64::from(byte == b'\n');
+    }
+    open
 }
 
 /// The objects of a JSON lines file. Blank lines are passed over.

@@ -177,3 +177,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn windows_line_ends_and_open_quotes_are_told_by_their_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        fs::write(folder.path().join("data.csv"), text).unwrap();
+        csv(Some("text"), None).read(folder.path(), &labels())
+    };
+    for ending in ["\n", "\r\n"] {
+        let text = ["label,who,text", "bag,a,\"one, two\"", "hat,b,x"].join(ending);
+        let message = read(&text).unwrap_err().to_string();
+        assert!(message.contains("data.csv` line 3:"), "{message}");
+        let short = ["label,who,text", "bag,a,x", "bag"].join(ending);
+        let message = read(&short).unwrap_err().to_string();
+        assert!(message.contains("data.csv` line 3: has 1 fields"), "{message}");
+    }
+    let message = read("label,who,text\nbag,a,x\nbag,b,\"open\nbag,c,x\n").unwrap_err().to_string();
+    assert!(message.contains("line 3: opens a quote that is never closed"), "{message}");
+    let fine = read("label,who,text\nbag,a,\"two \"\"quotes\"\", a\nbreak\"\nbag,b,5\" wide\n").unwrap();
+    assert_eq!(fine.len(), 2);
+    assert!(matches!(&fine[0].payload, Payload::Text(text) if text == "two \"quotes\", a\nbreak"));
+}

@@ -123,6 +123,11 @@ impl System {
             return Self::assemble(pipeline, None);
         }
         let records = pipeline.read_train_data()?;
+        // What the system will be evaluated on is looked at too, before anything is written.
+        if let Some(source) = &pipeline.test_data {
+            let backbone = s3t_backends::load(&pipeline.model, &pipeline.device.open()?)?;
+            source.read(&pipeline.base_dir, &pipeline.labels)?.iter().try_for_each(|record| backbone.check(record))?;
+        }
         Self::create(pipeline, &records, None)
     }
 
@@ -576,8 +581,7 @@ fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<(), EngineE
 /// The usable depth of every sequence: its longest prefix whose stages are on disk.
 fn availability(store: &Store) -> Availability {
     let shards = store.plan().shards();
-    let sequences: Vec<Vec<Sequence>> = store.manifest().settings.sequences.clone();
-    Availability::new(sequences.iter().map(Vec::as_slice), |shard, sequence| {
+    Availability::of_plan(store.plan(), |shard, sequence| {
         shards[shard.index()].sequences[sequence].keys.iter().take_while(|key| store.has_stage(key)).count()
     })
 }

@@ -61,6 +61,12 @@ impl System {
             stages: Vec::new(),
             problems: Vec::new(),
         };
+        for key in self.store().found_dead() {
+            report.problems.push(format!("the dead stage {key} was on disk; it was removed when the store was opened"));
+        }
+        for path in self.store().foreign_files()? {
+            report.problems.push(format!("`{}` is in the store but not the store's", path.display()));
+        }
         self.check_records(&mut report);
         let sound = self.check_lineages(&mut report)?;
         let chosen = self.chosen(scope, &sound);

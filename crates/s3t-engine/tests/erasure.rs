@@ -190,3 +190,54 @@ mod verification_notices {
         );
     }
 }
+
+#[test]
+fn emptied_slices_leave_the_cuts_and_the_worst_case_right() {
+    let case = Case { shards: 1, ..case() };
+    let records = toy_records(40, 0, 3);
+    let mut world = World::trained(&case, &records, &honest).unwrap();
+    let slice =
+        |world: &World, record: &Record| world.system.store().index().address(record.id.as_str()).unwrap().slice;
+    let emptied = slice(&world, &records[0]);
+    let (gone, left): (Vec<&Record>, Vec<&Record>) =
+        records.iter().partition(|record| slice(&world, record) == emptied);
+    let gone: Vec<_> = gone.into_iter().map(|record| record.id.clone()).collect();
+    world.system.delete(&gone, &[]).unwrap();
+    world.system.train(&s3t_engine::Quiet).unwrap();
+    assert_eq!(world.system.slice_sizes()[0].iter().filter(|size| **size == 0).count(), 1, "one slice is empty");
+    assert_eq!(world.system.status().shards[0].adversarial_budget, 2, "two first slices are left to hit");
+    let deletion = world.system.delete(std::slice::from_ref(&left[0].id), &[]).unwrap();
+    assert_eq!(deletion.cuts[0].after, world.system.availability().serving(s3t_core::ShardId(0)));
+}
+
+#[test]
+fn what_a_crash_left_of_making_a_store_is_removed() {
+    let records = toy_records(20, 5, 3);
+    let world = World::new(&case(), &records, &honest);
+    let folder = world.close();
+    let leftover = folder.path().join(".unfinished-store");
+    fs::create_dir_all(leftover.join("records")).unwrap();
+    fs::write(leftover.join("records/0-0.bin"), &traces(&records[1])[0]).unwrap();
+    let world = World::open(folder, &case());
+    assert!(!leftover.exists(), "opening the store removes it");
+    drop(world);
+}
+
+#[test]
+fn verification_names_dead_stages_and_foreign_files() {
+    let records = toy_records(40, 8, 3);
+    let mut world = World::trained(&case(), &records, &honest).unwrap();
+    let stages = world.store().join("stages");
+    let copies: Vec<_> = fs::read_dir(&stages)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    world.system.delete(std::slice::from_ref(&records[1].id), &[]).unwrap();
+    let (path, bytes) = copies.iter().find(|(path, _)| !path.exists()).unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::write(world.store().join("records/0-0.bin.bak"), b"a copy").unwrap();
+    let world = world.reopened();
+    let problems = world.system.verify(VerifyScope::Lineages, &s3t_engine::Quiet).unwrap().problems.join("; ");
+    assert!(problems.contains("dead stage") && problems.contains("0-0.bin.bak"), "{problems}");
+}

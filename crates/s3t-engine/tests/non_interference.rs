@@ -10,8 +10,17 @@ use world::{Case, Order, Plant, World, check_subset, garbage, honest};
 
 fn cases() -> impl Strategy<Value = Case> {
     let orders = prop_oneof![Just(Order::Single), Just(Order::Cyclic), Just(Order::Random), Just(Order::Subjects)];
-    (1u32..=3, 1u32..=3, 1usize..=3, 0usize..=2, orders, any::<bool>(), 1usize..=2, 0u64..200).prop_map(
-        |(shards, slices, budget, extra_blocks, order, contiguous, jobs, seed)| {
+    (
+        1u32..=3,
+        1u32..=3,
+        1usize..=3,
+        0usize..=2,
+        orders,
+        any::<bool>(),
+        prop_oneof![Just(1usize), Just(2), Just(4)],
+        0u64..200,
+    )
+        .prop_map(|(shards, slices, budget, extra_blocks, order, contiguous, jobs, seed)| {
             let budget = match order {
                 Order::Single => 1,
                 Order::Cyclic => budget.min(slices as usize),
@@ -20,8 +29,7 @@ fn cases() -> impl Strategy<Value = Case> {
             // Places by order are not known before the records are.
             let contiguous = contiguous && order != Order::Subjects;
             Case { shards, slices, budget, extra_blocks, order, contiguous, jobs, seed }
-        },
-    )
+        })
 }
 
 /// A deletion: a record with its whole subject, or the record alone.
@@ -65,7 +73,8 @@ fn named(records: &[Record], requests: &[Request]) -> Vec<(Vec<RecordId>, Vec<Su
 }
 
 /// Trains, deletes, and compares with the worlds in which the deleted records were other records, or never there.
-fn check_law(case: &Case, requests: &[Request], plant: &Plant<'_>) -> Result<(), String> {
+/// With `pieces`, training is interrupted and the store opened again after every so many stages.
+fn check_law(case: &Case, requests: &[Request], pieces: Option<usize>, plant: &Plant<'_>) -> Result<(), String> {
     let records = records_of(case);
     let named = named(&records, requests);
     let gone = |record: &Record| {
@@ -80,14 +89,22 @@ fn check_law(case: &Case, requests: &[Request], plant: &Plant<'_>) -> Result<(),
 
     let delete_all = |world: &mut World| -> Result<(), String> {
         for (ids, subjects, repair_after) in &named {
-            world.system.delete(ids, subjects).map_err(error)?;
+            let deletion = world.system.delete(ids, subjects).map_err(error)?;
+            for cut in &deletion.cuts {
+                if cut.after != world.system.availability().serving(cut.address.shard) {
+                    return Err(format!("the deletion told {cut:?}, but something else serves"));
+                }
+            }
             if *repair_after {
                 world.system.train(&Quiet).map_err(error)?;
             }
         }
         Ok(())
     };
-    let mut with = World::trained(case, &records, plant).map_err(error)?;
+    let mut with = match pieces {
+        Some(pieces) => World::trained_in_pieces(case, &records, pieces),
+        None => World::trained(case, &records, plant).map_err(error)?,
+    };
     let mut other = World::trained(case, &replaced, plant).map_err(error)?;
     let never = World::trained(case, &without, plant).map_err(error)?;
     delete_all(&mut with)?;
@@ -121,8 +138,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn survivors_are_what_would_be_there_without_the_record(case in cases(), requests in requests()) {
-        check_law(&case, &requests, &honest).map_err(TestCaseError::fail)?;
+    fn survivors_are_what_would_be_there_without_the_record(
+        case in cases(), requests in requests(), pieces in proptest::option::of(1usize..3),
+    ) {
+        check_law(&case, &requests, pieces, &honest).map_err(TestCaseError::fail)?;
     }
 
     #[test]
@@ -209,8 +228,8 @@ mod planted_leaks {
             seed: 1,
         };
         let request = Request { which: 0, subject: false, repair_after: false };
-        check_law(&case, std::slice::from_ref(&request), &honest).unwrap();
-        let message = check_law(&case, &[request], plant).unwrap_err();
+        check_law(&case, std::slice::from_ref(&request), None, &honest).unwrap();
+        let message = check_law(&case, &[request], None, plant).unwrap_err();
         assert!(message.contains(expected), "{message}");
     }
 

@@ -1,6 +1,6 @@
 //! Opening, filling and erasing.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,9 @@ pub struct Store {
     manifest: Manifest,
     plan: Plan,
     index: RecordIndex,
+    /// The manifest's deleted records, to be looked up.
+    deleted: HashSet<Digest>,
+    found_dead: Vec<StageKey>,
     /// Held, not read: the lock lasts as long as the file is open.
     _lock: File,
 }
@@ -76,16 +79,71 @@ impl Store {
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(StoreError::io("make", parent))?;
-        let unfinished = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .tempdir_in(parent)
-            .map_err(StoreError::io("make a folder in", parent))?;
-        fill(unfinished.path(), &new.secret, new.settings, new.partitioner, new.records)?;
-        fs::rename(unfinished.path(), path).map_err(StoreError::io("make", path))?;
-        // The folder has its final name now; nothing is left to clean up.
-        let _ = unfinished.keep();
-        sync_folder(parent)?;
+        let unfinished = unfinished(path);
+        remove_leftover(&unfinished)?;
+        make_private_folder(&unfinished)?;
+        let filled = (|| {
+            let lock = lock(&unfinished, path)?;
+            fill(&unfinished, &new.secret, new.settings, new.partitioner, new.records)?;
+            fs::rename(&unfinished, path).map_err(StoreError::io("make", path))?;
+            drop(lock);
+            sync_folder(parent)
+        })();
+        if let Err(error) = filled {
+            remove_folder(&unfinished)?;
+            return Err(error);
+        }
         Self::open(path)
+    }
+
+    /// Removes a store for good, for example to make it anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotAStore`] for a folder that is none, [`StoreError::Locked`] while another process has it open; then
+    /// nothing is removed.
+    pub fn remove(path: &Path) -> Result<(), StoreError> {
+        if !path.join(MANIFEST).is_file() {
+            return Err(StoreError::NotAStore(path.into()));
+        }
+        let _lock = lock(path, path)?;
+        remove_folder(path)
+    }
+
+    /// Stages that were on disk although the plan does not hold them and no deletion was pending, when the store was
+    /// opened. They were removed.
+    pub fn found_dead(&self) -> &[StageKey] {
+        &self.found_dead
+    }
+
+    /// Names in the store's folders that are not the store's own, for example copies that somebody made.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn foreign_files(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let shape = self.manifest.settings.shape;
+        let slices: HashSet<PathBuf> = shape.addresses().map(|address| self.slice_path(address)).collect();
+        let own = |folder: &Path, path: &Path, name: &str| {
+            if folder == self.path {
+                [MANIFEST, SECRET, LOCK, RECORDS, STAGES].contains(&name)
+            } else if folder.ends_with(RECORDS) {
+                slices.contains(path)
+            } else {
+                let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse::<StageKey>().ok());
+                key.is_some_and(|key| self.plan.stage(&key).is_some())
+            }
+        };
+        let mut foreign = Vec::new();
+        for folder in [self.path.clone(), self.path.join(RECORDS), self.path.join(STAGES)] {
+            for name in names(&folder)? {
+                let path = folder.join(&name);
+                if !own(&folder, &path, &name) {
+                    foreign.push(path);
+                }
+            }
+        }
+        Ok(foreign)
     }
 
     /// The secret that keys the partition and the digests.
@@ -103,21 +161,19 @@ impl Store {
         if !path.join(MANIFEST).is_file() {
             return Err(StoreError::NotAStore(path.into()));
         }
-        let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).map_err(StoreError::io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(path.into())),
-            Err(fs::TryLockError::Error(error)) => return Err(StoreError::io("lock", &lock_path)(error)),
-        }
+        let lock = lock(path, path)?;
+        // What a crash left of making this store holds records too.
+        remove_leftover(&unfinished(path))?;
         let manifest = Manifest::read(&path.join(MANIFEST))?;
         let secret = read_secret(&path.join(SECRET))?;
         let plan = manifest.plan()?;
         let index = RecordIndex::default();
-        let mut store = Self { path: path.into(), secret, manifest, plan, index, _lock: lock };
+        let deleted = manifest.deleted_records.iter().copied().collect();
+        let mut store =
+            Self { path: path.into(), secret, manifest, plan, index, deleted, found_dead: Vec::new(), _lock: lock };
         store.remove_unfinished()?;
         if store.manifest.pending.is_empty() {
-            store.remove_dead_stages()?;
+            store.found_dead = store.remove_dead_stages()?;
         } else {
             store.erase_pending()?;
         }
@@ -215,7 +271,7 @@ impl Store {
 
     /// Whether a record of this id was deleted from the store.
     pub fn is_deleted(&self, record: &RecordId) -> bool {
-        self.manifest.deleted_records.contains(&self.record_tombstone(record))
+        self.deleted.contains(&self.record_tombstone(record))
     }
 
     /// Whether a subject of this name was deleted from the store.
@@ -272,17 +328,20 @@ impl Store {
         }
         // A subject whose last record goes is gone too, whether it was named or not.
         let named: HashSet<&RecordId> = records.iter().collect();
-        let emptied = records
+        let mut going: HashMap<&SubjectId, usize> = HashMap::new();
+        for subject in named.iter().filter_map(|record| self.index.subject(record.as_str())) {
+            *going.entry(subject).or_default() += 1;
+        }
+        let emptied = going
             .iter()
-            .filter_map(|record| self.index.subject(record.as_str()))
-            .filter(|subject| self.index.of_subject(subject.as_str()).iter().all(|record| named.contains(record)));
+            .filter(|(subject, count)| self.index.of_subject(subject.as_str()).len() == **count)
+            .map(|(subject, _)| *subject);
         let gone: BTreeSet<&SubjectId> = subjects.iter().chain(emptied).collect();
         manifest.deleted_subjects.extend(gone.into_iter().map(|subject| self.subject_tombstone(subject)));
         manifest.write(&self.path.join(MANIFEST))?;
+        self.deleted.extend(manifest.pending.iter().map(|pending| pending.record));
         self.manifest = manifest;
-        for record in records {
-            self.index.remove(record.as_str());
-        }
+        self.index.remove_all(records);
         Ok(())
     }
 
@@ -400,6 +459,47 @@ fn digested(records: Vec<Record>, secret: &StoreSecret) -> SliceRecords {
     let mut records: SliceRecords = records.into_iter().map(|record| (record.digest(secret), record)).collect();
     records.sort_by_key(|(digest, _)| *digest);
     records
+}
+
+/// Where a store stands while it is being made: beside its final place, so that it can be renamed there at once.
+fn unfinished(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{TEMPORARY}{name}"))
+}
+
+/// Removes what a crash left of making a store.
+fn remove_leftover(unfinished: &Path) -> Result<(), StoreError> {
+    if !unfinished.exists() {
+        return Ok(());
+    }
+    let _lock = lock(unfinished, unfinished)?;
+    remove_folder(unfinished)
+}
+
+fn remove_folder(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))),
+    }
+}
+
+/// A folder that only its owner can enter, where the system knows such a thing.
+fn make_private_folder(path: &Path) -> Result<(), StoreError> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(StoreError::io("make", path))
+}
+
+/// Takes the lock of a folder; `store` is what the error names.
+fn lock(folder: &Path, store: &Path) -> Result<File, StoreError> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(StoreError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(store.into())),
+        Err(fs::TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
+    }
 }
 
 /// A secret from the operating system.

@@ -39,7 +39,6 @@ fn no_two_plugins_share_a_name() {
 
 /// The same stages, trained on the older CPU backend, answer the same within 1e-4. The backend is part of a stage's lineage
 /// and so of its seed; here both train for one lineage, which only a replaced trainer can do.
-#[cfg(feature = "ndarray")]
 #[test]
 fn ndarray_answers_as_flex_does() {
     use std::sync::Arc;

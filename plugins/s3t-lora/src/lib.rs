@@ -109,6 +109,10 @@ impl PeftMethod for Lora {
 s3t_core::plugin!(PeftMethod, "lora", Lora);
 
 /// rsLoRA: LoRA with the scale `alpha / sqrt(rank)`, under which high ranks learn as fast as low ones.
+///
+/// # Proof note
+///
+/// That of LoRA: only the constant that the update is multiplied with differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RsLora {

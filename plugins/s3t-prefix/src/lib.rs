@@ -73,6 +73,11 @@ impl BlockAdapter for PrefixAdapter {
 
 /// Deep prompt tuning: every adapted block gets `length` learnt tokens before its input, which are taken off its output.
 /// Parameters of a block: `length hidden`.
+///
+/// # Proof note
+///
+/// *After* the adapter is dropped: the block's own tokens are what they were, because the learnt ones were cut off its
+/// output before the next block saw them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prompt {
