@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use s3t_core::NumericEnvironment;
 
-use crate::BackendError;
+use crate::{BackendError, probe};
 
 /// The version of the tensor library; part of every stage's lineage.
 const LIBRARY: &str = "burn 0.22.1";
@@ -99,7 +100,19 @@ impl DeviceSpec {
             architecture: std::env::consts::ARCH.to_owned(),
             instructions: if self.is_cpu() { vector_instructions() } else { Vec::new() },
             precision: "f32".to_owned(),
+            probe: self.probe(),
         }
+    }
+
+    /// The digest of what the processor computes; empty for cards, whose bits are not promised.
+    fn probe(self) -> String {
+        static PROBES: [OnceLock<String>; 2] = [const { OnceLock::new() }; 2];
+        let probe = match self.kind {
+            DeviceKind::Flex => &PROBES[0],
+            DeviceKind::NdArray => &PROBES[1],
+            DeviceKind::Cuda | DeviceKind::Vulkan => return String::new(),
+        };
+        probe.get_or_init(|| self.open().map_or_else(|_| String::new(), |device| probe::digest(&device))).clone()
     }
 }
 

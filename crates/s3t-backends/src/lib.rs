@@ -10,6 +10,7 @@ mod block;
 mod device;
 mod error;
 mod huggingface;
+mod probe;
 mod vit;
 
 pub use backbone::{Backbone, Classifier, Hidden};

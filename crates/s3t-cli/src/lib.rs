@@ -61,6 +61,9 @@ Exit codes:
 #[derive(Subcommand)]
 enum Command {
     /// The whole story: train, evaluate, delete, evaluate, verify.
+    #[command(
+        after_help = "Examples:\n  s3t run examples/quickstart.toml\n  s3t run pipeline.toml --fresh --json > story.json"
+    )]
     Run {
         #[command(flatten)]
         pipeline: PipelineArg,
@@ -102,6 +105,9 @@ Examples:
   s3t compare-sequences pipeline.toml --strategies cyclic,bms,greedy --plot strategies.svg")]
     CompareSequences(Box<CompareArgs>),
     /// Make the store if it is not there, and train every missing stage. Goes on where it was stopped.
+    #[command(
+        after_help = "Examples:\n  s3t train pipeline.toml          Ctrl-C keeps what is finished; the same command goes on\n  s3t train pipeline.toml --fresh"
+    )]
     Train {
         #[command(flatten)]
         pipeline: PipelineArg,
@@ -110,8 +116,12 @@ Examples:
         fresh: bool,
     },
     /// Accuracy on the pipeline's test data.
+    #[command(after_help = "Examples:\n  s3t eval pipeline.toml\n  s3t eval pipeline.toml --json")]
     Eval(PipelineArg),
     /// Answer for the pipeline's test data, or for images.
+    #[command(
+        after_help = "Examples:\n  s3t predict pipeline.toml --image shoe.png shirt.jpg\n  s3t predict pipeline.toml --limit 10 --json"
+    )]
     Predict {
         #[command(flatten)]
         pipeline: PipelineArg,
@@ -123,6 +133,9 @@ Examples:
         limit: Option<usize>,
     },
     /// Forget records or subjects: switched off at once, then durable, then erased from disk.
+    #[command(
+        after_help = "Examples:\n  s3t delete pipeline.toml --subject user-17\n  s3t delete pipeline.toml --record r1 --record r2\n  cut -d, -f1 requests.csv | s3t delete pipeline.toml --subjects-from -"
+    )]
     Delete {
         #[command(flatten)]
         pipeline: PipelineArg,
@@ -140,8 +153,12 @@ Examples:
         subjects_from: Option<PathBuf>,
     },
     /// Train again what deletions cut off, without the deleted records.
+    #[command(after_help = "Examples:\n  s3t repair pipeline.toml")]
     Repair(PipelineArg),
     /// Check files and lineages, and train stages again to compare bits.
+    #[command(
+        after_help = "Examples:\n  s3t verify pipeline.toml                     train the stages that answer again\n  s3t verify pipeline.toml --scope all\n  s3t verify pipeline.toml --scope lineages    no training: files and lineages only"
+    )]
     Verify {
         #[command(flatten)]
         pipeline: PipelineArg,
@@ -150,10 +167,15 @@ Examples:
         scope: Scope,
     },
     /// What the system serves with now.
+    #[command(after_help = "Examples:\n  s3t status pipeline.toml\n  s3t status pipeline.toml --json")]
     Status(PipelineArg),
     /// List every plugin with its fields and defaults.
+    #[command(after_help = "Examples:\n  s3t plugins\n  s3t plugins --json")]
     Plugins,
     /// Write a commented pipeline file.
+    #[command(
+        after_help = "Examples:\n  s3t init                        writes pipeline.toml\n  s3t init experiments/one.toml"
+    )]
     Init {
         /// Where it is written.
         #[arg(default_value = "pipeline.toml")]

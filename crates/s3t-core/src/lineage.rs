@@ -63,12 +63,15 @@ pub struct NumericEnvironment {
     pub instructions: Vec<String>,
     /// The number format of activations and parameters.
     pub precision: String,
+    /// A digest of what some fixed computations give; empty where bits are not promised.
+    #[serde(default)]
+    pub probe: String,
 }
 
 impl std::fmt::Display for NumericEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { backend, library, architecture, instructions, precision } = self;
-        write!(f, "{library} {backend} {precision} on {architecture} ({})", instructions.join(", "))
+        let Self { backend, library, architecture, instructions, precision, probe } = self;
+        write!(f, "{library} {backend} {precision} on {architecture} ({}; {probe})", instructions.join(", "))
     }
 }
 
@@ -184,6 +187,7 @@ pub(crate) mod tests {
                 architecture: "x86_64".into(),
                 instructions: vec!["avx2".into()],
                 precision: "f32".into(),
+                probe: String::new(),
             },
         }
     }

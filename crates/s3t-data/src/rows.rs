@@ -22,14 +22,18 @@ pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
         return Err(DataError::line(path, line, "opens a quote that is never closed"));
     }
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
-    let at = |error: &csv::Error| error.position().map_or(1, |position| line_at(&text, position.byte()));
-    let refuse = |error: &csv::Error| match error.kind() {
+    let mut lines = Lines::new(&text);
+    let refuse = |error: &csv::Error, lines: &mut Lines<'_>| match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            DataError::line(path, at(error), format!("has {len} fields, but the header has {expected_len}"))
+            let line = error.position().map_or(1, |position| lines.of(position.byte()));
+            DataError::line(path, line, format!("has {len} fields, but the header has {expected_len}"))
         }
-        _ => DataError::line(path, at(error), error.to_string()),
+        _ => {
+            let line = error.position().map_or(1, |position| lines.of(position.byte()));
+            DataError::line(path, line, error.to_string())
+        }
     };
-    let header = reader.headers().map_err(|error| refuse(&error))?.clone();
+    let header = reader.headers().map_err(|error| refuse(&error, &mut lines))?.clone();
     if let Some(twice) =
         header.iter().enumerate().find(|(index, name)| header.iter().take(*index).any(|other| other == *name))
     {
@@ -37,8 +41,8 @@ pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
     }
     let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|error| refuse(&error))?;
-        let line = record.position().map_or(0, |position| line_at(&text, position.byte()));
+        let record = record.map_err(|error| refuse(&error, &mut lines))?;
+        let line = record.position().map_or(0, |position| lines.of(position.byte()));
         let values = header.iter().zip(&record).map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
         rows.push(Row { line, values });
     }
@@ -48,15 +52,31 @@ pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
     Ok(rows)
 }
 
-/// The line of a record that starts at this byte, or after the line break there: the reader leaves half of `\r\n` to the
-/// next record.
-fn line_at(text: &str, byte: u64) -> u64 {
-    let bytes = text.as_bytes();
-    let mut start = (byte as usize).min(bytes.len());
-    while start < bytes.len() && matches!(bytes[start], b'\r' | b'\n') {
-        start += 1;
+/// Lines of a text by position, counted as an editor does.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { bytes: text.as_bytes(), at: 0, line: 1 }
     }
-    1 + bytes[..start].iter().filter(|byte| **byte == b'\n').count() as u64
+
+    /// The line of a record that starts at this byte, or after the line breaks there: the reader leaves half of `\r\n` to
+    /// the next record. Positions must rise.
+    fn of(&mut self, byte: u64) -> u64 {
+        while let Some(next) = self.bytes.get(self.at) {
+            let passes = (self.at as u64) < byte || matches!(next, b'\r' | b'\n');
+            if !passes {
+                break;
+            }
+            self.line += u64::from(*next == b'\n');
+            self.at += 1;
+        }
+        self.line
+    }
 }
 
 /// The line of a quote that opens a field and is not closed before the end of the text.

@@ -139,7 +139,7 @@ impl PlannedSystem {
         let uniform = self.rates.iter().flatten().all(|rate| *rate == self.rates[0][0]);
         let budget = self.sequences_of(0).len() as u64;
         let lemma_2 = |requests: u64| -> Vec<f64> {
-            let depths = if uniform { 1..=slices } else { 1..=0 };
+            let depths = 1..=if uniform { slices } else { 0 };
             depths.map(|depth| retention_lemma_2(depth, requests, shards, slices, budget)).collect()
         };
         let figures = |requests: u64, law: &[f64], confidence: Option<f64>| {
@@ -306,11 +306,12 @@ impl PlannedSystem {
 
     /// The shards that differ in sequences, sizes or rates, one of each kind with the number of its like.
     fn kinds(&self) -> Vec<(usize, u64)> {
+        type Kind<'a> = (&'a [Sequence], &'a [u64], Vec<u64>);
         let entries = self.sequences.len().max(self.slice_sizes.len()).max(self.rates.len());
         if entries == 1 {
             return vec![(0, self.shape.shards.into())];
         }
-        let mut kinds: BTreeMap<(&[Sequence], &[u64], Vec<u64>), (usize, u64)> = BTreeMap::new();
+        let mut kinds: BTreeMap<Kind<'_>, (usize, u64)> = BTreeMap::new();
         for shard in 0..entries {
             let rates = self.rates_of(shard).iter().map(|rate| rate.to_bits()).collect();
             kinds.entry((self.sequences_of(shard), self.sizes_of(shard), rates)).or_insert((shard, 0)).1 += 1;

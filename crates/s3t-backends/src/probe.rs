@@ -1,0 +1,66 @@
+//! What the arithmetic of a machine gives, as a digest.
+//!
+//! Names of instructions do not say everything that decides bits: matrix products also choose the lengths in which they add
+//! up by the sizes of the processor's caches. So a few fixed computations are run, and the digest of their bits is part of
+//! the numeric environment. Two machines with one digest may still differ in something that was not computed; two with
+//! different ones certainly do.
+
+use burn::tensor::{Device, Tensor, TensorData, activation, module};
+use s3t_core::digest::DigestBuilder;
+
+/// The lengths of sums: below and above where products are cut into parts.
+const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
+
+/// The digest of the bits that some products, softmax, GELU and layer normalisation give on a device, in one thread as
+/// training has it; empty if the machine would not start one.
+pub(crate) fn digest(device: &Device) -> String {
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    one_thread.map_or_else(|_| String::new(), |pool| pool.install(|| compute(device)))
+}
+
+fn compute(device: &Device) -> String {
+    const ROWS: usize = 34;
+    const COLUMNS: usize = 48;
+    let mut state = 1u64;
+    let mut tensor = |shape: [usize; 2]| {
+        let values: Vec<f32> = (0..shape[0] * shape[1])
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+            })
+            .collect();
+        Tensor::<2>::from_data(TensorData::new(values, shape), device)
+    };
+    let mut digest = DigestBuilder::new("probe");
+    let mut take = |tensor: Tensor<2>| {
+        let bytes: Vec<u8> =
+            s3t_peft::tensors::to_host(tensor).iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
+        digest.bytes(&bytes);
+    };
+    for length in LENGTHS {
+        let (rows, columns) = (tensor([ROWS, length]), tensor([length, COLUMNS]));
+        let product = rows.clone().matmul(columns);
+        take(product.clone());
+        // As in the gradient of a weight: the same lengths in the other layout.
+        take(tensor([length, ROWS]).transpose().matmul(tensor([length, COLUMNS])));
+        take(activation::softmax(product.clone(), 1));
+        take(activation::gelu(product));
+        let ones = Tensor::<1>::ones([length], device);
+        take(module::layer_norm(rows, ones.clone(), Some(ones), 1e-6));
+    }
+    digest.finish().to_string()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn the_digest_is_always_the_same_and_does_not_depend_on_threads_around_it() {
+        let first = digest(&Device::flex());
+        assert_eq!(first.len(), 16);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert_eq!(pool.install(|| digest(&Device::flex())), first);
+    }
+}
