@@ -194,7 +194,7 @@ impl SystemArgs {
         let (reason, method) = (strategy.reason(&request), format!("lora, rank {}", self.model.rank));
         let table = serde_json::to_value(&*strategy).unwrap_or_default();
         let strategy = strategy.typetag_name().to_owned();
-        Ok(Described { system, budget, strategy, table, prior, reason, method, warnings })
+        Ok(Described { system, budget, strategy, prior, table, reason, method, warnings })
     }
 
     /// Puts the flags in the place of what the pipeline says; whether there were any.
