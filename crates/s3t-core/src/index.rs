@@ -44,21 +44,8 @@ impl RecordIndex {
         self.subjects.get(subject).map_or(&[], Vec::as_slice)
     }
 
-    /// Removes a record and says where it was. The last record of a subject takes the subject along.
-    pub fn remove(&mut self, id: &str) -> Option<SliceAddress> {
-        let (address, subject) = self.records.remove(id)?;
-        if let Some(subject) = subject
-            && let Some(records) = self.subjects.get_mut(&subject)
-        {
-            records.retain(|other| other.as_str() != id);
-            if records.is_empty() {
-                self.subjects.remove(&subject);
-            }
-        }
-        Some(address)
-    }
-
-    /// Removes records, each subject's at once. Ids that are not there are passed over.
+    /// Removes records, each subject's at once. Ids that are not there are passed over; the last record of a subject takes
+    /// the subject along.
     pub fn remove_all(&mut self, ids: &[RecordId]) {
         let mut touched: HashSet<SubjectId> = HashSet::new();
         for id in ids {
@@ -144,8 +131,7 @@ mod tests {
         index.insert(id("c"), None, SliceAddress::new(0, 0)).unwrap();
         assert_eq!(index.insert(id("a"), None, address), Err(CoreError::DuplicateRecord(id("a"))));
         assert_eq!(index.of_subject("s"), [id("a"), id("b")]);
-        assert_eq!(index.remove("a"), Some(address));
-        assert_eq!(index.remove("a"), None);
+        index.remove_all(&[id("a")]);
         assert_eq!((index.address("b"), index.address("a")), (Some(address), None));
         index.remove_all(&[id("b"), id("nobody")]);
         assert_eq!((index.of_subject("s"), index.subjects().len(), index.len()), (&[] as &[_], 0, 1));
