@@ -603,7 +603,7 @@ fn exact_lifetime(stream: &Stream, finite: bool, system: &PlannedSystem) -> Opti
         Stream::Prior(_) | Stream::Rates(_) => Some(lifetime.independent.all_dead),
         Stream::Adversarial => Some(lifetime.independent.adversary_all as f64),
         Stream::Uniform => {
-            let rates = s3t::eval::figures::rates_of_prior(&Prior::Uniform, system.shape);
+            let rates = s3t::core::prior::rates_of_prior(&Prior::Uniform, system.shape);
             Some(PlannedSystem { rates, ..system.clone() }.lifetime().independent.all_dead)
         }
         _ => None,

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use s3t::core::cost::ModelShape;
 use s3t::core::planner::Fixed;
+use s3t::core::prior::rates_of_prior;
 use s3t::core::registry::plugin_from_json;
 use s3t::core::sequence::{Cyclic, plan_sequences};
 use s3t::core::{
     LayerGroups, PartitionShape, Plan, PluginKind, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId,
 };
 use s3t::engine::{Pipeline, Preview, PriorSource, System};
-use s3t::eval::figures::{PlannedSystem, rates_of_prior};
+use s3t::eval::figures::PlannedSystem;
 
 use crate::exit::{self, Failure};
 

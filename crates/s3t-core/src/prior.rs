@@ -51,6 +51,13 @@ impl Prior {
     }
 }
 
+/// The probability that a request hits each slice, in one entry that stands for all shards: a request hits each shard with
+/// the same probability, and in it a slice with the prior's.
+pub fn rates_of_prior(prior: &Prior, shape: PartitionShape) -> Vec<Vec<f64>> {
+    let shards = f64::from(shape.shards);
+    vec![prior.probabilities(shape.slices).into_iter().map(|probability| probability / shards).collect()]
+}
+
 /// The probability that a request hits each slice, `[shard][slice]`, from how likely each subject is to ask: a request is
 /// a subject's in proportion to its number, and hits the slice where the partition puts that subject.
 ///

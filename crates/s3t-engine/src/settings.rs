@@ -2,7 +2,7 @@
 
 use s3t_core::aggregate::MeanLogits;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::prior::rates_of_subjects;
+use s3t_core::prior::{rates_of_prior, rates_of_subjects};
 use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, Prior, StoreSecret, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -81,10 +81,7 @@ impl PriorSource {
         secret: &StoreSecret,
     ) -> Result<Vec<Vec<f64>>, CoreError> {
         match self {
-            Self::Given(prior) => {
-                let shards = f64::from(shape.shards);
-                Ok(vec![prior.probabilities(shape.slices).into_iter().map(|hit| hit / shards).collect()])
-            }
+            Self::Given(prior) => Ok(rates_of_prior(prior, shape)),
             Self::Subjects(subjects) => rates_of_subjects(subjects, partitioner, shape, secret),
         }
     }

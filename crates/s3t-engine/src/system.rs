@@ -42,6 +42,14 @@ pub struct System {
     members: Mutex<Option<Arc<Vec<Member>>>>,
 }
 
+/// What a new system is made from besides its pipeline.
+struct NewSystem<'a> {
+    records: &'a [Record],
+    /// Checked, not stored.
+    held_out: &'a [Record],
+    secret: Option<StoreSecret>,
+}
+
 /// What a build did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BuildReport {
@@ -124,11 +132,11 @@ impl System {
         }
         let records = pipeline.read_train_data()?;
         // What the system will be evaluated on is looked at too, before anything is written.
-        if let Some(source) = &pipeline.test_data {
-            let backbone = s3t_backends::load(&pipeline.model, &pipeline.device.open()?)?;
-            source.read(&pipeline.base_dir, &pipeline.labels)?.iter().try_for_each(|record| backbone.check(record))?;
-        }
-        Self::create(pipeline, &records, None)
+        let held_out = match &pipeline.test_data {
+            Some(source) => source.read(&pipeline.base_dir, &pipeline.labels)?,
+            None => Vec::new(),
+        };
+        Self::make(pipeline, &records, &held_out, None)
     }
 
     /// Makes the pipeline's store from these records. `secret` keys the partition; `None` takes the pipeline's choice.
@@ -137,22 +145,31 @@ impl System {
     ///
     /// Whatever is wrong with the pipeline, the model or the records, or if the store exists; nothing is written then.
     pub fn create(pipeline: Pipeline, records: &[Record], secret: Option<StoreSecret>) -> Result<Self, EngineError> {
+        Self::make(pipeline, records, &[], secret)
+    }
+
+    fn make(
+        pipeline: Pipeline,
+        records: &[Record],
+        held_out: &[Record],
+        secret: Option<StoreSecret>,
+    ) -> Result<Self, EngineError> {
         if records.is_empty() {
             return Err(EngineError::NoRecords("the training data is empty".into()));
         }
         let secret = secret.or_else(|| pipeline.secret.secret(pipeline.seed));
-        Self::assemble(pipeline, Some((records, secret)))
+        Self::assemble(pipeline, Some(NewSystem { records, held_out, secret }))
     }
 
-    fn assemble(pipeline: Pipeline, new: Option<(&[Record], Option<StoreSecret>)>) -> Result<Self, EngineError> {
+    fn assemble(pipeline: Pipeline, new: Option<NewSystem<'_>>) -> Result<Self, EngineError> {
         let device = pipeline.device.open()?;
         let backbone = s3t_backends::load(&pipeline.model, &device)?;
         let environment = pipeline.device.environment();
         let store = match new {
-            Some((records, secret)) => {
+            Some(NewSystem { records, held_out, secret }) => {
                 let secret = secret.map_or_else(random_secret, Ok)?;
                 let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
-                records.iter().try_for_each(|record| backbone.check(record))?;
+                records.iter().chain(held_out).try_for_each(|record| backbone.check(record))?;
                 let partitioner = &*pipeline.partitioner;
                 Store::create(&pipeline.store, NewStore { settings, partitioner, records, secret })?
             }

@@ -6,7 +6,7 @@ use s3t_core::cost::{Cost, CostModel, ModelShape, PlanCost};
 use s3t_core::deletion::{Lifetime, Requests, ShardHeads, expected_requests_until_all_dead, probability_all_dead};
 use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES, retention_lemma_2};
 use s3t_core::upkeep::{cost_with_repairs, cost_with_retraining, repair_cost};
-use s3t_core::{CoreError, LayerGroups, PartitionShape, Prior, Sequence, SliceId};
+use s3t_core::{CoreError, LayerGroups, PartitionShape, Sequence, SliceId};
 use serde::Serialize;
 
 use crate::EvalError;
@@ -322,17 +322,12 @@ impl PlannedSystem {
     }
 }
 
-/// The rates of all shards if a request hits each with the same probability, and in it a slice with the prior's.
-pub fn rates_of_prior(prior: &Prior, shape: PartitionShape) -> Vec<Vec<f64>> {
-    let shards = f64::from(shape.shards);
-    vec![prior.probabilities(shape.slices).into_iter().map(|probability| probability / shards).collect()]
-}
-
 #[cfg(test)]
 mod tests {
-    use s3t_core::ShardId;
     use s3t_core::deletion::deletion_rate;
+    use s3t_core::prior::rates_of_prior;
     use s3t_core::sequence::{Cyclic, SequenceRequest, SequenceStrategy};
+    use s3t_core::{Prior, ShardId};
 
     use super::*;
 
