@@ -8,7 +8,7 @@ use s3t::core::digest::DigestBuilder;
 use s3t::core::sequence::{Cyclic, SequenceRequest, plan_sequences};
 use s3t::core::{
     Availability, LayerGroups, Plan, Prior, Recipe, RecordId, RecordIndex, Sequence, ShardId, SliceAddress,
-    SliceDigests, lineage,
+    SliceDigests, Task, lineage,
 };
 use s3t::prelude::SubjectId;
 
@@ -36,7 +36,7 @@ fn planning(criterion: &mut Criterion) {
         base: DigestBuilder::new("base").finish(),
         peft: "lora".into(),
         training: "none".into(),
-        classes: 10,
+        task: Task::Classification { classes: 10 },
         environment: "flex".parse::<s3t::backends::DeviceSpec>().expect("a known device").environment(),
     };
     let groups = LayerGroups::from_top(32, SLICES, None).expect("two blocks a slice");

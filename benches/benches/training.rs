@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use s3t::backends::LoadOptions;
 use s3t::core::digest::DigestBuilder;
-use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, lineage};
+use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
 use s3t::peft::NamedTensors;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageBuilder, StageJob, StageRecord, StageTrainer};
@@ -16,7 +17,7 @@ fn record(row: u32) -> StageRecord {
     let record = Record {
         id: RecordId::new(format!("row-{row}")).expect("a well-formed id"),
         subject: None,
-        label: row % 10,
+        target: Target::Class(row % 10),
         ordinal: u64::from(row),
         payload: Payload::Image { width: 28, height: 28, channels: 1, pixels },
     };
@@ -27,7 +28,7 @@ fn training(criterion: &mut Criterion) {
     let device: s3t::backends::DeviceSpec = "flex".parse().expect("a known device");
     let opened = device.open().expect("the device is compiled in");
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/vit-mnist");
-    let backbone = s3t::backends::load(&model, &opened).expect("the bundled model");
+    let backbone = s3t::backends::load(&model, LoadOptions::default(), &opened).expect("the bundled model");
     let method: Box<dyn s3t::peft::PeftMethod> = Box::new(Lora::default());
     // One epoch of one batch: a job is one step, with starting and checking its parameters.
     let training = TrainingConfig { epochs: 1, batch_size: 32, ..TrainingConfig::default() };
@@ -36,7 +37,7 @@ fn training(criterion: &mut Criterion) {
         base: backbone.digest(),
         peft: serde_json(&method),
         training: serde_json(&training),
-        classes: 10,
+        task: Task::Classification { classes: 10 },
         environment: device.environment(),
     };
     let trainer = StageTrainer::new(backbone, opened, 1 << 30);

@@ -32,7 +32,8 @@ pub struct Fashion {
 }
 
 const SIZE: usize = 28;
-const CLASSES: u8 = 10;
+/// The number of classes.
+pub const CLASSES: u8 = 10;
 
 impl Fashion {
     pub fn run(&self) -> Result<(), Box<dyn std::error::Error>> {
@@ -70,14 +71,9 @@ impl Fashion {
     }
 
     fn write(&self, part: &str, images: &[(Vec<u8>, u8)]) -> std::io::Result<()> {
-        let count = (images.len() as u32).to_be_bytes();
-        let side = (SIZE as u32).to_be_bytes();
-        let pixels = images.iter().flat_map(|(image, _)| image.iter().copied());
-        let header = [&[0, 0, 8, 3], &count[..], &side, &side].concat();
-        self.gzip(&format!("{part}-images-idx3-ubyte.gz"), &header.into_iter().chain(pixels).collect::<Vec<u8>>())?;
-        let labels = images.iter().map(|(_, class)| *class);
-        let header = [&[0, 0, 8, 1], &count[..]].concat();
-        self.gzip(&format!("{part}-labels-idx1-ubyte.gz"), &header.into_iter().chain(labels).collect::<Vec<u8>>())
+        let (pixels, labels) = idx(images);
+        self.gzip(&format!("{part}-images-idx3-ubyte.gz"), &pixels)?;
+        self.gzip(&format!("{part}-labels-idx1-ubyte.gz"), &labels)
     }
 
     fn gzip(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
@@ -88,8 +84,20 @@ impl Fashion {
     }
 }
 
+/// The two IDX files of images with their classes: the pixels, and the classes.
+pub fn idx(images: &[(Vec<u8>, u8)]) -> (Vec<u8>, Vec<u8>) {
+    let count = (images.len() as u32).to_be_bytes();
+    let side = (SIZE as u32).to_be_bytes();
+    let pixels = images.iter().flat_map(|(image, _)| image.iter().copied());
+    let header = [&[0, 0, 8, 3], &count[..], &side, &side].concat();
+    let pixels = header.into_iter().chain(pixels).collect();
+    let labels = images.iter().map(|(_, class)| *class);
+    let header = [&[0, 0, 8, 1], &count[..]].concat();
+    (pixels, header.into_iter().chain(labels).collect())
+}
+
 /// The images of one class, 784 pixels each; entries of another length are left out.
-fn read(path: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
+pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
     let mut json: serde_json::Value = serde_json::from_str(&fs::read_to_string(path)?)?;
     let images: Vec<Vec<u8>> = serde_json::from_value(json["data"].take())?;
     Ok(images.into_iter().filter(|image| image.len() == SIZE * SIZE).collect())

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
 mod fashion;
+mod fetch;
 mod pretrain;
 mod reproduce;
 mod tidy;
@@ -15,6 +16,8 @@ enum Task {
     Pretrain(pretrain::Pretrain),
     /// Makes the bundled Fashion-MNIST subset.
     Fashion(fashion::Fashion),
+    /// Gets data and models that are not bundled, into data/fetched.
+    Fetch(fetch::Fetch),
     /// Makes docs/reproduction/sequences.md: the paper's figures about sequences and budgets, beside ours.
     Reproduce(reproduce::Reproduce),
     /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
@@ -25,6 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Task::parse() {
         Task::Pretrain(task) => task.run(),
         Task::Fashion(task) => task.run(),
+        Task::Fetch(task) => task.run(),
         Task::Reproduce(task) => task.run(),
         Task::Tidy => tidy::run(),
     }

@@ -13,7 +13,7 @@ use rand_distr::StandardNormal;
 use s3t_backends::{Backbone, Device, Preprocessing, Vit, VitConfig, random_vit_tensors, write_vit};
 use s3t_core::Record;
 use s3t_core::aggregate::argmax;
-use s3t_data::{IdxSource, Labels, Source};
+use s3t_data::{IdxSource, Labels, Source, Targets};
 use s3t_peft::tensors::to_host;
 use s3t_peft::{Adapters, HostTensor};
 
@@ -86,7 +86,8 @@ impl Pretrain {
                     .map(|(name, (value, _))| (name.clone(), value.clone().autodiff().require_grad()))
                     .collect();
                 let logits = logits(&tracked, &preprocessing, &records, &device)?;
-                let labels: Vec<i64> = records.iter().map(|record| i64::from(record.label)).collect();
+                let labels: Vec<i64> =
+                    records.iter().map(|record| i64::from(record.target.class().unwrap_or(0))).collect();
                 let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [records.len(), 1]), &device);
                 let loss = activation::log_softmax(logits, 1).gather(1, labels).mean().neg();
                 let mut gradients = loss.backward();
@@ -112,7 +113,7 @@ impl Pretrain {
         for batch in test.chunks(BATCH) {
             let records: Vec<&Record> = batch.iter().collect();
             let rows = to_host(logits(&frozen, &preprocessing, &records, &device)?);
-            let hit = |(row, record): &(&[f32], &Record)| argmax(row) == record.label as usize;
+            let hit = |(row, record): &(&[f32], &Record)| Some(argmax(row) as u32) == record.target.class();
             right += rows.chunks(CLASSES).zip(batch).filter(hit).count();
         }
         println!("accuracy on {} MNIST test images: {:.4}", test.len(), right as f64 / test.len() as f64);
@@ -136,7 +137,7 @@ impl Pretrain {
             subjects: None,
             id_prefix: "row-".into(),
         };
-        Ok(Source::Idx(source).read(&self.mnist, &labels)?)
+        Ok(Source::Idx(source).read(&self.mnist, &Targets::classes(&labels))?)
     }
 }
 
@@ -147,7 +148,9 @@ fn logits(
     device: &Device,
 ) -> Result<Tensor<2>, Box<dyn std::error::Error>> {
     let vit = Vit::from_tensors(config(), preprocessing.clone(), tensors, device)?;
-    let hidden = vit.run(vit.embed(records), 0..vit.blocks(), &Adapters::none());
+    let inputs = records.iter().map(|record| vit.prepare(record)).collect::<Result<Vec<_>, _>>()?;
+    let hidden = vit.embed(&inputs.iter().collect::<Vec<_>>(), vit.max_tokens());
+    let hidden = vit.run(hidden, 0..vit.blocks(), &Adapters::none());
     let weight = tensors["classifier.weight"].clone().reshape([CLASSES, config().hidden_size]).transpose();
     Ok(vit.pool(hidden).matmul(weight) + tensors["classifier.bias"].clone().unsqueeze::<2>())
 }

@@ -1,23 +1,60 @@
 //! What a base model can do.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use s3t_core::{Digest, Record};
-use s3t_peft::{Adapters, BlockShape};
+use s3t_core::{Digest, Record, RecordId};
+use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors};
 
-use crate::BackendError;
+use crate::{BackendError, HeadLayout};
 
-/// The residual stream between two blocks: `[batch, tokens, hidden]`.
-pub type Hidden = Tensor<3>;
+/// The residual stream between two blocks.
+#[derive(Debug, Clone)]
+pub struct Hidden {
+    /// `[batch, tokens, hidden]`. What stands behind a record's own tokens is padding and may be anything finite.
+    pub states: Tensor<3>,
+    /// How many tokens of each record are its own, from the first.
+    pub lengths: Arc<[usize]>,
+}
 
-/// A classification head: `logits = pooled W^T + b`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Classifier {
-    /// `[classes, hidden]`, row-major.
-    pub weight: Vec<f32>,
-    /// `[classes]`.
-    pub bias: Vec<f32>,
+impl Hidden {
+    /// The residual stream of records of these lengths.
+    pub fn new(states: Tensor<3>, lengths: impl Into<Arc<[usize]>>) -> Self {
+        Self { states, lengths: lengths.into() }
+    }
+}
+
+/// A record as the model takes it: checked, and for texts cut into tokens.
+#[derive(Debug, Clone)]
+pub struct Input<'a> {
+    /// The record.
+    pub record: &'a Record,
+    /// The ids of a text's tokens; empty for images.
+    pub ids: Vec<u32>,
+    /// How many of `ids` belong to the record's text; those behind it are the target's, in causal language modelling.
+    pub prompt: usize,
+    /// The tokens of its residual stream.
+    pub tokens: usize,
+    /// `tokens` with padding, as many as [`Backbone::embed`] is asked for where a record's bits must not depend on what it
+    /// is batched with: a function of `tokens`, with few values.
+    pub padded: usize,
+}
+
+impl Input<'_> {
+    /// The record's id.
+    pub fn id(&self) -> &RecordId {
+        &self.record.id
+    }
+}
+
+/// What Hugging Face calls the blocks of a model and the linear layers inside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModuleNames {
+    /// The list of blocks, with what a model for a task puts before it: `bert.encoder.layer`.
+    pub blocks: &'static str,
+    /// Each linear layer inside a block: `attention.self.query`.
+    pub linears: &'static [(LinearSite, &'static str)],
 }
 
 /// A frozen base model.
@@ -25,7 +62,8 @@ pub struct Classifier {
 /// # Contract
 ///
 /// - Every method is a function of the model and its arguments, and treats each record of a batch the same whatever the
-///   others are.
+///   others are and wherever it stands. How many records a batch holds and how many tokens they are padded to may change
+///   last bits, because products of other sizes add up in another order; what padding holds may not.
 /// - `run(run(h, a..b), b..c)` equals `run(h, a..c)` bit for bit.
 /// - Only blocks with an adapter in `adapters` compute anything else than the base model.
 pub trait Backbone: Send + Sync {
@@ -38,38 +76,65 @@ pub trait Backbone: Send + Sync {
     /// The width of the residual stream.
     fn hidden(&self) -> usize;
 
-    /// The number of tokens of every record's residual stream.
-    fn tokens(&self) -> usize;
+    /// The most tokens of a record's residual stream.
+    fn max_tokens(&self) -> usize;
 
     /// The shape of a block; all blocks have the same.
     fn block_shape(&self) -> BlockShape;
 
+    /// A linear layer of a block; `None` if the blocks have none of this kind.
+    fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear>;
+
     /// The images that the model takes, as channels and the length of a side in pixels; `None` if it takes no images.
     fn image_input(&self) -> Option<(u8, u32)>;
 
-    /// The digest of weights, configuration and preprocessing constants: all that results depend on.
+    /// The digest of weights, configuration, tokenizer and preprocessing constants: all that results depend on.
     fn digest(&self) -> Digest;
 
-    /// The classification head that came with the model.
-    fn classifier(&self) -> Option<&Classifier>;
+    /// What a stage's head looks like.
+    fn head(&self) -> HeadLayout;
 
-    /// Checks that the model can take a record.
+    /// The classification head that came with the model, in the names of [`HeadLayout::parameters`].
+    fn classifier(&self) -> Option<&NamedTensors>;
+
+    /// What Hugging Face calls the blocks and their linear layers: first as in the files of models, then as in other
+    /// versions of `transformers`, the newest last.
+    fn module_names(&self) -> &'static [ModuleNames];
+
+    /// Checks that the model can take a record and prepares it.
     ///
     /// # Errors
     ///
     /// [`BackendError::WrongInput`] naming the record, what it is and what the model takes.
-    fn check(&self, record: &Record) -> Result<(), BackendError>;
+    fn prepare<'a>(&self, record: &'a Record) -> Result<Input<'a>, BackendError>;
 
-    /// The input of block 0 for checked records: `[records, tokens, hidden]`.
-    ///
-    /// # Panics
-    ///
-    /// If a record was not checked.
-    fn embed(&self, records: &[&Record]) -> Hidden;
+    /// The input of block 0: `[inputs, tokens, hidden]`, padded to `tokens`, which no input may exceed.
+    fn embed(&self, inputs: &[&Input<'_>], tokens: usize) -> Hidden;
 
     /// Runs the blocks `range` on their input, with the adapters among them switched on.
     fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden;
 
     /// What the head sees of the last block's output: `[batch, hidden]`.
     fn pool(&self, hidden: Hidden) -> Tensor<2>;
+
+    /// Whether the model has a language head, so that it can predict tokens.
+    fn has_language_head(&self) -> bool {
+        false
+    }
+
+    /// The logits of the next token from rows of the last block's output, `[rows, hidden]` to `[rows, vocabulary]`; `None`
+    /// if the model has no language head.
+    fn next_token_logits(&self, _rows: Tensor<2>) -> Option<Tensor<2>> {
+        None
+    }
+
+    /// The text of tokens, and the token that ends one; `None` if the model takes no texts.
+    fn decode(&self, _ids: &[u32]) -> Option<String> {
+        None
+    }
+
+    /// The token that ends a text in causal language modelling.
+    fn end_token(&self) -> Option<u32> {
+        None
+    }
 }

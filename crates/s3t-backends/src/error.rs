@@ -75,6 +75,22 @@ pub enum BackendError {
         /// What it should be.
         expected: String,
     },
+    /// A tokenizer that cannot be read.
+    #[error("cannot read `{path}`: {source}; a model of texts comes with its `tokenizer.json`")]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// More or fewer tokens than the model can take.
+    #[error("`max_tokens` is {asked}; this model takes 4 to {positions}")]
+    MaxTokens {
+        /// The tokens asked for.
+        asked: usize,
+        /// The most that the model has positions for.
+        positions: usize,
+    },
     /// A record that the model cannot take.
     #[error("record `{record}` is a {found}, but the model takes {expected}")]
     WrongInput {

@@ -6,18 +6,26 @@
 //! [`Adapters`]: s3t_peft::Adapters
 
 mod backbone;
+mod bert;
 mod block;
 mod device;
 mod error;
+mod head;
 mod huggingface;
+mod llama;
 mod probe;
+mod rotary;
+mod text;
 mod vit;
+mod weights;
 
-pub use backbone::{Backbone, Classifier, Hidden};
+pub use backbone::{Backbone, Hidden, Input, ModuleNames};
 pub use block::TransformerBlock;
 pub use device::{DeviceKind, DeviceSpec};
 pub use error::BackendError;
-pub use huggingface::{Preprocessing, load};
+pub use head::{HEAD_PREFIX, Head, HeadLayout};
+pub use huggingface::{LoadOptions, Preprocessing, load};
 pub use vit::{Vit, VitConfig, random_vit_tensors, write_vit};
+pub use weights::{read_safetensors, write_safetensors};
 
 pub use s3t_peft::Device;

@@ -3,16 +3,39 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, Payload, Record};
-use s3t_peft::{Adapters, BlockShape, HostTensor, Linear, NamedTensors};
+use s3t_peft::{Adapters, BlockShape, HostTensor, Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::block::LayerNorm;
-use crate::huggingface::{TensorReader, write_safetensors};
-use crate::{Backbone, BackendError, Classifier, Hidden, Preprocessing, TransformerBlock};
+use crate::block::{Activation, BlockDesign, Norm};
+use crate::huggingface::check_sizes;
+use crate::weights::{Loader, transposed, write_safetensors};
+use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, Preprocessing, TransformerBlock};
+
+const MODULES: [(LinearSite, &str); 6] = [
+    (LinearSite::Query, "attention.attention.query"),
+    (LinearSite::Key, "attention.attention.key"),
+    (LinearSite::Value, "attention.attention.value"),
+    (LinearSite::Output, "attention.output.dense"),
+    (LinearSite::Up, "intermediate.dense"),
+    (LinearSite::Down, "output.dense"),
+];
+
+/// What `transformers` calls them from version 5 on, in memory and in adapters; files of models keep the names above.
+const NEW_MODULES: [(LinearSite, &str); 6] = [
+    (LinearSite::Query, "attention.q_proj"),
+    (LinearSite::Key, "attention.k_proj"),
+    (LinearSite::Value, "attention.v_proj"),
+    (LinearSite::Output, "attention.o_proj"),
+    (LinearSite::Up, "mlp.fc1"),
+    (LinearSite::Down, "mlp.fc2"),
+];
+
+const HEAD: HeadLayout = HeadLayout { dense: None, output: "classifier", bias: true };
 
 /// The part of a ViT's `config.json` that decides what it computes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,7 +50,7 @@ pub struct VitConfig {
     pub num_attention_heads: usize,
     /// The width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// The activation; only `gelu` is supported.
+    /// The activation: `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `relu` or `silu`.
     pub hidden_act: String,
     /// The epsilon of layer normalisation.
     pub layer_norm_eps: f64,
@@ -53,7 +76,7 @@ impl VitConfig {
     ///
     /// What is wrong, in words.
     pub fn check(&self) -> Result<(), String> {
-        for (name, value) in [
+        check_sizes(&[
             ("hidden_size", self.hidden_size),
             ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
@@ -61,15 +84,8 @@ impl VitConfig {
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
             ("num_channels", self.num_channels),
-        ] {
-            // The bound keeps products of sizes far from overflow; the largest published ViT stays below a tenth of it.
-            if value == 0 || value > 1 << 16 {
-                return Err(format!("`{name}` is {value}; it takes 1 to 65536"));
-            }
-        }
-        if self.hidden_act != "gelu" {
-            return Err(format!("`hidden_act` is `{}`; supported: gelu", self.hidden_act));
-        }
+        ])?;
+        Activation::from_name(&self.hidden_act)?;
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(format!(
                 "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
@@ -86,6 +102,11 @@ impl VitConfig {
             return Err(format!("`layer_norm_eps` is {}; it takes a small positive number", self.layer_norm_eps));
         }
         Ok(())
+    }
+
+    /// The activation, of a configuration that was checked.
+    fn activation(&self) -> Activation {
+        Activation::from_name(&self.hidden_act).unwrap_or(Activation::Gelu)
     }
 
     fn patches(&self) -> usize {
@@ -112,42 +133,26 @@ pub struct Vit {
     positions: Tensor<2>,
     projection: Linear,
     blocks: Vec<TransformerBlock>,
-    norm: LayerNorm,
-    classifier: Option<Classifier>,
+    norm: Norm,
+    classifier: Option<NamedTensors>,
     device: Device,
 }
 
 impl Vit {
-    /// Builds the model from a file's tensors; `path` is where they are from, for messages.
-    pub(crate) fn new(
+    /// Loads the weights of a folder.
+    pub(crate) fn load(
+        directory: &Path,
         config: VitConfig,
         preprocessing: Preprocessing,
-        tensors: NamedTensors,
-        path: &Path,
         device: &Device,
     ) -> Result<Self, BackendError> {
-        let mut reader = TensorReader::new(path, tensors);
         // `ViTForImageClassification` puts everything but the classifier under `vit.`; `ViTModel` does not.
-        let prefix = if reader.has_prefix("vit.") { "vit." } else { "" };
-        let mut digest = DigestBuilder::new("vit");
-        digest.json(&serde_json::to_value(&config).unwrap_or_default());
-        digest.json(&serde_json::to_value(&preprocessing).unwrap_or_default());
-        let mut take = |name: &str, shape: &[usize]| {
-            let tensor = reader.take(&format!("{prefix}{name}"), shape)?;
-            let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            digest.bytes(name.as_bytes()).bytes(&bytes);
-            Ok(tensor.to_device(device))
-        };
-        let mut vit = Self::assemble(config, preprocessing, &mut take, device)?;
-        vit.digest = digest.finish();
-        vit.classifier = match (reader.take_optional("classifier.weight"), reader.take_optional("classifier.bias")) {
-            (Some(weight), Some(bias)) if weight.shape == [bias.values.len(), vit.config.hidden_size] => {
-                Some(Classifier { weight: weight.values, bias: bias.values })
-            }
-            _ => None,
-        };
-        reader.ignore(&["pooler.", "vit.pooler."]);
-        reader.finish()?;
+        let mut loader = Loader::open(directory, "vit.", "vit", device)?;
+        loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
+        loader.digest_json(&serde_json::to_value(&preprocessing).unwrap_or_default());
+        let mut vit = Self::assemble(config, preprocessing, &mut loader, device)?;
+        vit.classifier = loader.classifier(&HEAD.names())?;
+        vit.digest = loader.finish(&["classifier.", "pooler.", "vit.pooler."])?;
         Ok(vit)
     }
 
@@ -165,46 +170,57 @@ impl Vit {
         tensors: &BTreeMap<String, Tensor<1>>,
         device: &Device,
     ) -> Result<Self, BackendError> {
-        let mut take = |name: &str, _shape: &[usize]| {
-            let missing = || BackendError::MissingTensors { path: "memory".into(), names: vec![name.to_owned()] };
-            tensors.get(name).cloned().ok_or_else(missing)
-        };
-        Self::assemble(config, preprocessing, &mut take, device)
+        let mut loader = Loader::in_memory(tensors, "vit", device);
+        Self::assemble(config, preprocessing, &mut loader, device)
     }
 
     fn assemble(
         config: VitConfig,
         preprocessing: Preprocessing,
-        take: &mut Take<'_>,
+        loader: &mut Loader<'_>,
         device: &Device,
     ) -> Result<Self, BackendError> {
         let (hidden, inner, patches) = (config.hidden_size, config.intermediate_size, config.patches());
-        let class_token = take("embeddings.cls_token", &[1, 1, hidden])?.reshape([1, hidden]);
-        let positions =
-            take("embeddings.position_embeddings", &[1, patches + 1, hidden])?.reshape([patches + 1, hidden]);
+        let class_token = loader.tensor("embeddings.cls_token", &[1, 1, hidden])?.reshape([1, hidden]);
+        let positions = loader.tensor("embeddings.position_embeddings", &[1, patches + 1, hidden])?;
+        let positions = positions.reshape([patches + 1, hidden]);
         let patch = [hidden, config.num_channels, config.patch_size, config.patch_size];
-        let weight = take("embeddings.patch_embeddings.projection.weight", &patch)?;
+        let weight = loader.tensor("embeddings.patch_embeddings.projection.weight", &patch)?;
         let projection = Linear {
             weight: transposed(weight, [hidden, config.patch_values()]),
-            bias: Some(take("embeddings.patch_embeddings.projection.bias", &[hidden])?),
+            bias: Some(loader.tensor("embeddings.patch_embeddings.projection.bias", &[hidden])?),
         };
+        let heads = config.num_attention_heads;
+        let design = Arc::new(BlockDesign {
+            heads,
+            kv_heads: heads,
+            head_dim: hidden / heads,
+            post_norm: false,
+            activation: config.activation(),
+            causal: false,
+            rotary: None,
+            modules: &MODULES,
+        });
         let mut blocks = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
             let name = |part: &str| format!("encoder.layer.{index}.{part}");
-            let qkv = |part: &str| format!("encoder.layer.{index}.attention.attention.{part}");
+            let mut linear = |site: usize, inputs: usize, outputs: usize| {
+                loader.linear(&name(MODULES[site].1), inputs, outputs, site > 2 || config.qkv_bias)
+            };
             blocks.push(TransformerBlock {
-                attention_norm: norm(take, &name("layernorm_before"), &config)?,
-                query: linear(take, &qkv("query"), hidden, hidden, config.qkv_bias)?,
-                key: linear(take, &qkv("key"), hidden, hidden, config.qkv_bias)?,
-                value: linear(take, &qkv("value"), hidden, hidden, config.qkv_bias)?,
-                output: linear(take, &name("attention.output.dense"), hidden, hidden, true)?,
-                feed_forward_norm: norm(take, &name("layernorm_after"), &config)?,
-                up: linear(take, &name("intermediate.dense"), hidden, inner, true)?,
-                down: linear(take, &name("output.dense"), inner, hidden, true)?,
-                heads: config.num_attention_heads,
+                query: linear(0, hidden, hidden)?,
+                key: linear(1, hidden, hidden)?,
+                value: linear(2, hidden, hidden)?,
+                output: linear(3, hidden, hidden)?,
+                gate: None,
+                up: linear(4, hidden, inner)?,
+                down: linear(5, inner, hidden)?,
+                attention_norm: loader.layer_norm(&name("layernorm_before"), hidden, config.layer_norm_eps)?,
+                feed_forward_norm: loader.layer_norm(&name("layernorm_after"), hidden, config.layer_norm_eps)?,
+                design: Arc::clone(&design),
             });
         }
-        let norm = norm(take, "layernorm", &config)?;
+        let norm = loader.layer_norm("layernorm", hidden, config.layer_norm_eps)?;
         let first = positions.clone().slice([0..1, 0..hidden]);
         let digest = DigestBuilder::new("vit").json(&serde_json::to_value(&config).unwrap_or_default()).finish();
         Ok(Self {
@@ -259,12 +275,16 @@ impl Backbone for Vit {
         self.config.hidden_size
     }
 
-    fn tokens(&self) -> usize {
+    fn max_tokens(&self) -> usize {
         self.config.patches() + 1
     }
 
     fn block_shape(&self) -> BlockShape {
         self.blocks[0].shape()
+    }
+
+    fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear> {
+        self.blocks.get(block)?.linear(site)
     }
 
     fn image_input(&self) -> Option<(u8, u32)> {
@@ -275,11 +295,24 @@ impl Backbone for Vit {
         self.digest
     }
 
-    fn classifier(&self) -> Option<&Classifier> {
+    fn head(&self) -> HeadLayout {
+        HEAD
+    }
+
+    fn classifier(&self) -> Option<&NamedTensors> {
         self.classifier.as_ref()
     }
 
-    fn check(&self, record: &Record) -> Result<(), BackendError> {
+    fn module_names(&self) -> &'static [ModuleNames] {
+        const {
+            &[
+                ModuleNames { blocks: "vit.encoder.layer", linears: &MODULES },
+                ModuleNames { blocks: "vit.layers", linears: &NEW_MODULES },
+            ]
+        }
+    }
+
+    fn prepare<'a>(&self, record: &'a Record) -> Result<Input<'a>, BackendError> {
         let VitConfig { image_size, num_channels, .. } = self.config;
         let fits = match &record.payload {
             Payload::Image { width, height, channels, pixels } => {
@@ -292,7 +325,8 @@ impl Backbone for Vit {
             Payload::Text(_) => false,
         };
         if fits {
-            return Ok(());
+            let tokens = self.max_tokens();
+            return Ok(Input { record, ids: Vec::new(), prompt: 0, tokens, padded: tokens });
         }
         let expected = format!(
             "{image_size}x{image_size}x{num_channels} images, or {} finite features as channel, row, column",
@@ -301,17 +335,19 @@ impl Backbone for Vit {
         Err(BackendError::WrongInput { record: record.id.to_string(), found: record.payload.describe(), expected })
     }
 
-    fn embed(&self, records: &[&Record]) -> Hidden {
-        let (batch, patches, hidden) = (records.len(), self.config.patches(), self.config.hidden_size);
+    fn embed(&self, inputs: &[&Input<'_>], tokens: usize) -> Hidden {
+        let (batch, patches, hidden) = (inputs.len(), self.config.patches(), self.config.hidden_size);
+        debug_assert_eq!(tokens, patches + 1, "all images have as many tokens");
         let mut values = Vec::with_capacity(batch * self.config.values());
-        for record in records {
-            self.push_patches(record, &mut values);
+        for input in inputs {
+            self.push_patches(input.record, &mut values);
         }
         let pixels = TensorData::new(values, [batch * patches, self.config.patch_values()]);
-        let tokens = self.projection.forward(Tensor::from_data(pixels, &self.device)).reshape([batch, patches, hidden]);
-        let tokens = tokens + self.positions.clone().unsqueeze::<3>();
+        let embedded =
+            self.projection.forward(Tensor::from_data(pixels, &self.device)).reshape([batch, patches, hidden]);
+        let embedded = embedded + self.positions.clone().unsqueeze::<3>();
         let class = self.class_token.clone().unsqueeze::<3>().expand([batch, 1, hidden]);
-        Tensor::cat(vec![class, tokens], 1)
+        Hidden::new(Tensor::cat(vec![class, embedded], 1), vec![patches + 1; batch])
     }
 
     fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
@@ -319,33 +355,10 @@ impl Backbone for Vit {
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {
-        let [batch, _, width] = hidden.dims();
+        let [batch, _, width] = hidden.states.dims();
         // Layer normalisation works row by row, so normalising the class token alone gives the same numbers.
-        self.norm.forward(hidden.slice([0..batch, 0..1, 0..width]).reshape([batch, width]))
+        self.norm.forward(hidden.states.slice([0..batch, 0..1, 0..width]).reshape([batch, width]))
     }
-}
-
-type Take<'a> = dyn FnMut(&str, &[usize]) -> Result<Tensor<1>, BackendError> + 'a;
-
-fn norm(take: &mut Take<'_>, name: &str, config: &VitConfig) -> Result<LayerNorm, BackendError> {
-    Ok(LayerNorm {
-        weight: take(&format!("{name}.weight"), &[config.hidden_size])?,
-        bias: take(&format!("{name}.bias"), &[config.hidden_size])?,
-        epsilon: config.layer_norm_eps,
-    })
-}
-
-fn linear(take: &mut Take<'_>, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, BackendError> {
-    let weight = take(&format!("{name}.weight"), &[outputs, inputs])?;
-    let bias = if bias { Some(take(&format!("{name}.bias"), &[outputs])?) } else { None };
-    Ok(Linear { weight: transposed(weight, [outputs, inputs]), bias })
-}
-
-/// A flat `[outputs, inputs]` weight as `[inputs, outputs]`; a frozen one is laid out anew so that products read it in
-/// order.
-fn transposed(flat: Tensor<1>, shape: [usize; 2]) -> Tensor<2> {
-    let view = flat.reshape(shape).transpose();
-    if view.is_autodiff() { view } else { Tensor::from_data(view.to_data(), &view.device()) }
 }
 
 /// Tensors for a ViT of this shape, `value` giving each weight: for pre-training and for tests. Layer norms start as the

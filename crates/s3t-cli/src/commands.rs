@@ -1,12 +1,11 @@
 //! What each command does.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use s3t::core::registry::plugins;
-use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, SubjectId};
-use s3t::data::ImageFolderSource;
+use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
 use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, System, VerifyReport, VerifyScope};
 use s3t::eval::{Baseline, Evaluation, evaluate};
 use s3t::prelude::ShardId;
@@ -16,9 +15,9 @@ use crate::output::{Output, count, duration, percent, plural, say, table};
 use crate::planning::{self, show_figures};
 use crate::progress::Bars;
 use crate::system_args::Described;
-use crate::{Command, init};
+use crate::{Command, answers, init};
 
-type Outcome = Result<u8, Failure>;
+pub(crate) type Outcome = Result<u8, Failure>;
 
 pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
     match command {
@@ -29,7 +28,8 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::CompareSequences(args) => planning::compare(&args, output),
         Command::Train { pipeline, fresh } => train(&pipeline.pipeline, fresh, output),
         Command::Eval(pipeline) => eval(&pipeline.pipeline, output),
-        Command::Predict { pipeline, image, limit } => predict(&pipeline.pipeline, &image, limit, output),
+        Command::Predict(args) => answers::predict(&args, output),
+        Command::Export { pipeline, to } => export(&pipeline.pipeline, &to, output),
         Command::Delete { pipeline, record, subject, records_from, subjects_from } => {
             let records = ids(record, records_from.as_deref(), RecordId::new)?;
             let subjects = ids(subject, subjects_from.as_deref(), SubjectId::new)?;
@@ -52,7 +52,9 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
     // What cannot be evaluated or deleted is said now, not after the training.
-    test.iter().try_for_each(|record| system.backbone().check(record)).map_err(EngineError::from)?;
+    for record in &test {
+        system.backbone().prepare(record).map_err(EngineError::from)?;
+    }
     let (records, subjects) = still_there(&system, &settings)?;
     system.store().resolve(&records, &subjects).map_err(EngineError::from)?;
     output.heading("Plan");
@@ -83,7 +85,7 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     output.heading("Accuracy");
     let before = evaluate(&system, &test)?;
     let of_baseline = match &baseline {
-        Some(model) => Some((model.accuracy(&test)?, model.epochs)),
+        Some(model) => Some((model.score(&test)?, model.epochs)),
         None => None,
     };
     show_comparison(&before, of_baseline, output);
@@ -126,18 +128,27 @@ fn eval(path: &Path, output: &mut Output) -> Outcome {
     Ok(0)
 }
 
-fn predict(path: &Path, images: &[PathBuf], limit: Option<usize>, output: &mut Output) -> Outcome {
+fn export(path: &Path, to: &Path, output: &mut Output) -> Outcome {
     let system = open_existing(path)?;
-    let mut records = if images.is_empty() { test_records(&system)? } else { image_records(&system, images)? };
-    records.truncate(limit.unwrap_or(usize::MAX));
-    let predictions = system.predict(&records)?;
-    output.result("labels", &system.pipeline().labels.names(), || {});
-    output.result("predictions", &predictions, || {
-        let row = |prediction: &s3t::engine::Prediction| {
-            let name = system.pipeline().labels.names()[prediction.label].clone();
-            vec![prediction.id.clone(), name, format!("{:.3}", prediction.scores[prediction.label])]
+    let export = s3t::interchange::export(&system, to)?;
+    output.result("export", &export, || {
+        let row = |shard: &s3t::interchange::ExportedShard| {
+            vec![
+                to.join(&shard.folder).display().to_string(),
+                serving(Some(shard.serving)),
+                format!("blocks {}", shard.blocks),
+                shard.stages.last().map_or_else(String::new, StageKey::short),
+            ]
         };
-        table(&["record", "label", "score"], predictions.iter().map(row).collect(), 2);
+        table(&["adapter", "serves with", "adapted", "stage"], export.shards.iter().map(row).collect(), 4);
+    });
+    let around = std::path::absolute(to).ok().and_then(|to| to.parent().map(Path::to_path_buf));
+    let superseded = around.map(|folder| s3t::interchange::superseded(&system, &folder)).transpose()?.unwrap_or_default();
+    output.result("superseded", &superseded, || {
+        for (folder, gone) in &superseded {
+            let stages = plural(*gone, "stage");
+            say!("superseded: `{}` holds {stages} that are gone from the store; withdraw its copies", folder.display());
+        }
     });
     Ok(0)
 }
@@ -237,14 +248,14 @@ fn open(path: &Path, fresh: bool) -> Result<System, Failure> {
         // Nothing is deleted for a pipeline that cannot be made.
         Preview::new(&pipeline)?;
         if let Some(source) = &pipeline.test_data {
-            source.read(&pipeline.base_dir, &pipeline.labels)?;
+            source.read(&pipeline.base_dir, &pipeline.targets())?;
         }
         s3t::store::Store::remove(&pipeline.store).map_err(EngineError::from)?;
     }
     Ok(System::open(pipeline)?)
 }
 
-fn open_existing(path: &Path) -> Result<System, Failure> {
+pub(crate) fn open_existing(path: &Path) -> Result<System, Failure> {
     let pipeline = Pipeline::read(path)?;
     if !pipeline.store.exists() {
         let message =
@@ -273,25 +284,12 @@ fn check(system: &System, scope: VerifyScope, output: &mut Output) -> Outcome {
     Ok(if report.passed() { 0 } else { exit::DIFFERENT })
 }
 
-fn test_records(system: &System) -> Result<Vec<Record>, Failure> {
+pub(crate) fn test_records(system: &System) -> Result<Vec<Record>, Failure> {
     let pipeline = system.pipeline();
     match &pipeline.test_data {
-        Some(source) => Ok(source.read(&pipeline.base_dir, &pipeline.labels)?),
+        Some(source) => Ok(source.read(&pipeline.base_dir, &pipeline.targets())?),
         None => Err(Failure::new(exit::REFUSED, "the pipeline has no `data.test` to evaluate on")),
     }
-}
-
-/// Image files as records; what they show is unknown, so their label is not used.
-fn image_records(system: &System, images: &[PathBuf]) -> Result<Vec<Record>, Failure> {
-    let (channels, resize) =
-        system.backbone().image_input().map_or((3, None), |(channels, size)| (channels, Some([size, size])));
-    let read = |image: &PathBuf| {
-        let payload = ImageFolderSource::read_image(image, channels, resize)
-            .map_err(|problem| Failure::new(exit::REFUSED, problem))?;
-        let id = RecordId::new(image.display().to_string()).map_err(EngineError::from)?;
-        Ok(Record { id, subject: None, label: 0, ordinal: 0, payload })
-    };
-    images.iter().map(read).collect()
 }
 
 /// The records and subjects that `s3t run` deletes and that were not deleted in an earlier run.
@@ -350,16 +348,16 @@ fn show_build(report: &BuildReport, seconds: f64, output: &mut Output) {
 }
 
 fn show_comparison(before: &Evaluation, baseline: Option<(f64, usize)>, output: &mut Output) {
-    let json = baseline.map(|(accuracy, epochs)| serde_json::json!({ "accuracy": accuracy, "epochs": epochs }));
-    if let Some((accuracy, epochs)) = baseline {
+    let json = baseline.map(|(score, epochs)| serde_json::json!({ "score": score, "epochs": epochs }));
+    if let Some((score, epochs)) = baseline {
         output.result("baseline", &json, || {
             let name = format!("ordinary fine-tuning, all blocks on all data, {epochs} epochs");
             table(
-                &["", "accuracy"],
+                &["", before.metric.name()],
                 vec![
-                    vec![name, percent(accuracy)],
-                    vec!["this ensemble".into(), percent(before.accuracy)],
-                    vec!["difference".into(), format!("{:+.1} points", 100.0 * (before.accuracy - accuracy))],
+                    vec![name, percent(score)],
+                    vec!["this ensemble".into(), percent(before.score)],
+                    vec!["difference".into(), format!("{:+.1} points", 100.0 * (before.score - score))],
                 ],
                 1,
             );
@@ -373,20 +371,18 @@ fn show_evaluation(field: &str, evaluation: &Evaluation, before: Option<&Evaluat
         let was = |index: Option<f64>| index.map_or_else(String::new, percent);
         let of_shard = |shard: ShardId| {
             let members = before.map(|before| before.members.iter());
-            was(members
-                .and_then(|mut members| members.find(|member| member.shard == shard))
-                .map(|member| member.accuracy))
+            was(members.and_then(|mut members| members.find(|member| member.shard == shard)).map(|member| member.score))
         };
         let mut rows: Vec<Vec<String>> = Vec::new();
         for member in &evaluation.members {
             let name = format!("shard {}, {}", member.shard, serving(member.serving));
-            rows.push(vec![name, of_shard(member.shard), percent(member.accuracy)]);
+            rows.push(vec![name, of_shard(member.shard), percent(member.score)]);
         }
         let name = format!("ensemble, {} records", count(evaluation.records as u64));
-        rows.push(vec![name, was(before.map(|before| before.accuracy)), percent(evaluation.accuracy)]);
+        rows.push(vec![name, was(before.map(|before| before.score)), percent(evaluation.score)]);
         if before.is_none() {
             rows.iter_mut().for_each(|row| drop(row.remove(1)));
-            table(&["", "accuracy"], rows, 1);
+            table(&["", evaluation.metric.name()], rows, 1);
         } else {
             table(&["", "before", "after"], rows, 1);
         }

@@ -2,6 +2,7 @@
 
 use s3t::engine::EngineError;
 use s3t::eval::EvalError;
+use s3t::interchange::InterchangeError;
 use s3t::store::StoreError;
 use s3t::train::TrainError;
 
@@ -52,6 +53,19 @@ macro_rules! by_way_of_the_engine {
 }
 
 by_way_of_the_engine!(s3t::core::CoreError, s3t::data::DataError);
+
+impl From<InterchangeError> for Failure {
+    fn from(error: InterchangeError) -> Self {
+        match error {
+            InterchangeError::Engine(error) => error.into(),
+            InterchangeError::Store(error) => EngineError::from(error).into(),
+            error @ (InterchangeError::Read { .. } | InterchangeError::Write { .. }) => {
+                Self { code: FAILED, message: error.to_string() }
+            }
+            error => Self { code: REFUSED, message: error.to_string() },
+        }
+    }
+}
 
 impl From<EvalError> for Failure {
     fn from(error: EvalError) -> Self {

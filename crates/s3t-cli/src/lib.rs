@@ -2,6 +2,7 @@
 //! command.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to a person")]
 
+mod answers;
 mod commands;
 mod exit;
 mod init;
@@ -118,19 +119,29 @@ Examples:
     /// Accuracy on the pipeline's test data.
     #[command(after_help = "Examples:\n  s3t eval pipeline.toml\n  s3t eval pipeline.toml --json")]
     Eval(PipelineArg),
-    /// Answer for the pipeline's test data, or for images.
-    #[command(
-        after_help = "Examples:\n  s3t predict pipeline.toml --image shoe.png shirt.jpg\n  s3t predict pipeline.toml --limit 10 --json"
-    )]
-    Predict {
+    /// Answer: a system for its test data or for what is asked, or a bare Hugging Face model with or without an adapter.
+    #[command(after_help = "\
+Examples:
+  s3t predict pipeline.toml --image shoe.png shirt.jpg
+  s3t predict pipeline.toml --limit 10 --json
+  s3t predict pipeline.toml --input questions.jsonl
+  s3t predict --model data/fetched/minilm --adapter exports/first/shard-0 --input questions.jsonl --json
+
+A line of the input has `text`, `features` or `image`, and may have an `id`. A bare model gives logits: those of its
+classification head or the adapter's, or of a language model those of the token that follows.")]
+    Predict(PredictArgs),
+    /// Write what the store serves with as Hugging Face PEFT adapters, one a shard.
+    #[command(after_help = "\
+Examples:
+  s3t export pipeline.toml --to exports/first
+
+Older exports beside the new one that hold a stage which a deletion has erased since are named: withdraw them.")]
+    Export {
         #[command(flatten)]
         pipeline: PipelineArg,
-        /// PNG or JPEG files to answer for.
-        #[arg(long, num_args = 1..)]
-        image: Vec<PathBuf>,
-        /// Answer for at most this many records.
+        /// The new folder.
         #[arg(long)]
-        limit: Option<usize>,
+        to: PathBuf,
     },
     /// Forget records or subjects: switched off at once, then durable, then erased from disk.
     #[command(
@@ -181,6 +192,37 @@ Examples:
         #[arg(default_value = "pipeline.toml")]
         file: PathBuf,
     },
+}
+
+#[derive(Args)]
+struct PredictArgs {
+    /// The pipeline file.
+    #[arg(required_unless_present = "model", conflicts_with = "model")]
+    pipeline: Option<PathBuf>,
+    /// A bare model: a folder with `config.json` and `model.safetensors`.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// A PEFT adapter of the bare model: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+    #[arg(long, requires = "model")]
+    adapter: Option<PathBuf>,
+    /// What to answer for: a file with one JSON object a line.
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// PNG or JPEG files to answer for.
+    #[arg(long, num_args = 1..)]
+    image: Vec<PathBuf>,
+    /// Answer for at most this many records.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// The most tokens that a system of causal language modelling adds.
+    #[arg(long, default_value_t = 64)]
+    max_new_tokens: usize,
+    /// The most tokens of a text that a bare model is given.
+    #[arg(long, requires = "model")]
+    max_tokens: Option<usize>,
+    /// The device of a bare model: flex, ndarray, cuda, vulkan.
+    #[arg(long, requires = "model", default_value = "flex")]
+    device: String,
 }
 
 #[derive(Args)]

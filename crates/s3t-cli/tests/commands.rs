@@ -78,7 +78,7 @@ fn plan_writes_nothing_and_predict_answers_for_every_record() {
     let predictions = workspace.json(&["predict", "pipeline.toml"]);
     assert_eq!(predictions["predictions"].as_array().unwrap().len(), 30);
     assert_eq!(predictions["predictions"][0]["scores"].as_array().unwrap().len(), 3);
-    let accuracy = workspace.json(&["eval", "pipeline.toml"])["evaluation"]["accuracy"].as_f64().unwrap();
+    let accuracy = workspace.json(&["eval", "pipeline.toml"])["evaluation"]["score"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&accuracy));
 }
 
@@ -170,6 +170,7 @@ fn plugins_are_listed_with_their_fields() {
         "sequence-strategy/single",
         "sequence-strategy/sorted-cyclic",
         "peft-method/bottleneck",
+        "peft-method/dora",
         "peft-method/ia3",
         "peft-method/lora",
         "peft-method/prefix",

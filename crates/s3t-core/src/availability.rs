@@ -11,7 +11,7 @@ use crate::plan::ShardPlan;
 use crate::{Plan, Sequence, ShardId, SliceAddress, SliceId};
 
 /// What a shard serves with: a sequence and how many of its stages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Serving {
     /// The index of the sequence in the shard's list.
     pub sequence: usize,

@@ -114,8 +114,8 @@ pub fn place_records(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Payload;
     use crate::partition::KeyedHash;
+    use crate::{Payload, Target};
 
     fn id(text: &str) -> RecordId {
         RecordId::new(text).unwrap()
@@ -144,7 +144,7 @@ mod tests {
         let record = |number: u64| Record {
             id: id(&format!("r{number}")),
             subject: (!number.is_multiple_of(3)).then(|| SubjectId::new(format!("s{}", number % 10)).unwrap()),
-            label: 0,
+            target: Target::Class(0),
             ordinal: number,
             payload: Payload::Text(String::new()),
         };

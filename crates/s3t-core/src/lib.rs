@@ -28,6 +28,7 @@ pub mod prior;
 pub mod record;
 pub mod registry;
 pub mod sequence;
+pub mod task;
 pub mod upkeep;
 
 pub use aggregate::Aggregator;
@@ -41,9 +42,10 @@ pub use lineage::{Lineage, NumericEnvironment, Recipe, StageKey};
 pub use partition::{PartitionShape, Partitioner};
 pub use plan::{Plan, PlannedStage, ShardPlan, SliceDigests};
 pub use prior::Prior;
-pub use record::{Payload, Record};
+pub use record::{Payload, Record, Target};
 pub use registry::{FieldInfo, PluginError, PluginInfo, PluginKind};
 pub use sequence::{Sequence, SequenceRequest, SequenceStrategy};
+pub use task::Task;
 
 /// What the plugin macro needs from other crates; not part of the interface.
 #[doc(hidden)]

@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use crate::digest::DigestBuilder;
 use crate::groups::{BlockRange, LayerGroups};
-use crate::{CoreError, Digest};
+use crate::{CoreError, Digest, Task};
 
 /// The version of the lineage format. It is part of every key: a change in what training computes raises it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The key of a stage: the digest of its lineage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,8 +86,8 @@ pub struct Recipe {
     pub peft: Value,
     /// The training settings with all their fields.
     pub training: Value,
-    /// The number of classes.
-    pub classes: usize,
+    /// What is learnt.
+    pub task: Task,
     /// The numeric environment.
     pub environment: NumericEnvironment,
 }
@@ -180,7 +180,7 @@ pub(crate) mod tests {
             base: DigestBuilder::new("base").finish(),
             peft: json!({"type": "lora", "rank": 4}),
             training: json!({"epochs": 1, "learning_rate": 0.001}),
-            classes: 3,
+            task: Task::Classification { classes: 3 },
             environment: NumericEnvironment {
                 backend: "flex".into(),
                 library: "burn 0.22.1".into(),
@@ -223,7 +223,7 @@ pub(crate) mod tests {
             change(&|l| l.recipe.base = digest(9)),
             change(&|l| l.recipe.peft = json!({"type": "lora", "rank": 8})),
             change(&|l| l.recipe.training = json!({"epochs": 2, "learning_rate": 0.001})),
-            change(&|l| l.recipe.classes = 4),
+            change(&|l| l.recipe.task = Task::MultiLabel { classes: 3 }),
             change(&|l| l.recipe.environment.instructions.push("avx512f".into())),
             change(&|l| l.groups[1].start += 1),
             change(&|l| l.slices.swap(0, 1)),

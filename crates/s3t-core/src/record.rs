@@ -43,6 +43,48 @@ impl Payload {
     }
 }
 
+/// What is to be learnt from a record; each [`Task`](crate::Task) takes one kind.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub enum Target {
+    /// Nothing: a record that is only asked about.
+    None,
+    /// The index of its class in the pipeline's list of labels.
+    Class(u32),
+    /// The indices of its classes, ascending and distinct; there may be none.
+    Classes(Vec<u32>),
+    /// A number.
+    Value(f32),
+    /// The text that follows the payload's.
+    Text(String),
+}
+
+impl Target {
+    /// The class index, if there is exactly one class.
+    pub fn class(&self) -> Option<u32> {
+        match self {
+            Self::Class(class) => Some(*class),
+            _ => None,
+        }
+    }
+
+    /// What kind of target this is, without its content.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::None => "no target",
+            Self::Class(_) => "one class",
+            Self::Classes(_) => "a set of classes",
+            Self::Value(_) => "a number",
+            Self::Text(_) => "a text",
+        }
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.describe())
+    }
+}
+
 /// One training example.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -50,8 +92,8 @@ pub struct Record {
     pub id: RecordId,
     /// Who it belongs to, if anybody is named.
     pub subject: Option<SubjectId>,
-    /// The index of its class in the pipeline's list of labels.
-    pub label: u32,
+    /// What is to be learnt from it.
+    pub target: Target,
     /// Its row in the source, counted from 0. Used by the `contiguous` partition only.
     pub ordinal: u64,
     /// Its content.
@@ -69,7 +111,16 @@ impl Record {
             Some(subject) => builder.number(1).bytes(subject.as_str().as_bytes()),
             None => builder.number(0),
         };
-        builder.number(u64::from(self.label));
+        match &self.target {
+            Target::None => builder.number(0),
+            Target::Class(class) => builder.number(1).number(u64::from(*class)),
+            Target::Classes(classes) => {
+                builder.number(2).number(classes.len() as u64);
+                classes.iter().fold(&mut builder, |builder, class| builder.number(u64::from(*class)))
+            }
+            Target::Value(value) => builder.number(3).bytes(&value.to_le_bytes()),
+            Target::Text(text) => builder.number(4).bytes(text.as_bytes()),
+        };
         match &self.payload {
             Payload::Image { width, height, channels, pixels } => builder
                 .number(0)
@@ -105,7 +156,7 @@ mod tests {
     use super::*;
 
     fn record(id: &str, payload: Payload) -> Record {
-        Record { id: RecordId::new(id).unwrap(), subject: None, label: 0, ordinal: 0, payload }
+        Record { id: RecordId::new(id).unwrap(), subject: None, target: Target::Class(0), ordinal: 0, payload }
     }
 
     #[test]
@@ -115,7 +166,10 @@ mod tests {
         let digest = base.digest(&secret);
         assert_eq!(Record { ordinal: 9, ..base.clone() }.digest(&secret), digest);
         for other in [
-            Record { label: 1, ..base.clone() },
+            Record { target: Target::Class(1), ..base.clone() },
+            Record { target: Target::Classes(vec![0]), ..base.clone() },
+            Record { target: Target::Value(0.0), ..base.clone() },
+            Record { target: Target::None, ..base.clone() },
             Record { subject: Some(SubjectId::new("a").unwrap()), ..base.clone() },
             record("b", base.payload.clone()),
             record("a", Payload::Features(vec![1.0, 2.5])),

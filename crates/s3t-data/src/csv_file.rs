@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{Columns, Content, content, read_csv, records};
-use crate::{DataError, Labels};
+use crate::{DataError, Targets};
 
 /// Text or feature records from a CSV file with a header line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,7 +13,8 @@ use crate::{DataError, Labels};
 pub struct CsvSource {
     /// The file; a name ending in `.gz` is decompressed.
     pub file: PathBuf,
-    /// The column of the class name.
+    /// The column of what is learnt: a class name; for `multi-label` names separated by `|`; for `regression` a number; for
+    /// `causal-lm` the text that follows.
     #[serde(default = "label")]
     pub label: String,
     /// The column of the record id; without it ids are `row-0`, `row-1`, ...
@@ -25,6 +26,9 @@ pub struct CsvSource {
     /// The column of the text. Give this or `features`.
     #[serde(default)]
     pub text: Option<String>,
+    /// A text made of several columns: `{name}` stands for a column, `{{` for a brace. Give this or `text`.
+    #[serde(default)]
+    pub template: Option<String>,
     /// The columns of the numbers. Give this or `text`.
     #[serde(default)]
     pub features: Option<Vec<String>>,
@@ -35,19 +39,20 @@ pub(crate) fn label() -> String {
 }
 
 impl CsvSource {
-    pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+    pub(crate) fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
         let path = base_dir.join(&self.file);
-        let content = content(&path, self.text.as_deref(), self.features.as_deref())?;
+        let content = content(&path, self.text.as_deref(), self.template.as_deref(), self.features.as_deref())?;
         let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
         let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
         records(
             &path,
             &read_csv(&path)?,
             &columns,
-            labels,
+            targets,
             |row, _| Ok(format!("row-{row}")),
             |row| match content {
                 Content::Text(column) => Ok(Payload::Text(row.text(column)?.to_owned())),
+                Content::Template(ref template) => Ok(Payload::Text(row.filled(template)?)),
                 Content::Features(names) => {
                     let value = |name: &String| {
                         let text = row.text(name)?;

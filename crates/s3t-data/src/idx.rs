@@ -1,12 +1,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use s3t_core::{Payload, Record, RecordId, SubjectId};
+use s3t_core::{Payload, Record, RecordId, SubjectId, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rows::read_csv;
-use crate::{DataError, Labels, input};
+use crate::{DataError, Targets, input};
 
 /// Image records from a pair of IDX files, the format of MNIST.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,8 +35,9 @@ struct Idx {
 }
 
 impl IdxSource {
-    pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+    pub(crate) fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
         let images_path = base_dir.join(&self.images);
+        let labels = targets.only_classes(&images_path)?;
         let labels_path = base_dir.join(&self.labels);
         let images = read_idx(&images_path, &[3, 4])?;
         let classes = read_idx(&labels_path, &[1])?;
@@ -64,7 +65,7 @@ impl IdxSource {
             records.push(Record {
                 id: id(row).map_err(|error| DataError::file(&images_path, error.to_string()))?,
                 subject: None,
-                label: u32::from(*class),
+                target: Target::Class(u32::from(*class)),
                 ordinal: row as u64,
                 payload: Payload::Image {
                     width: width as u32,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::has_ending;
 use crate::rows::{Columns, Row, read_csv, read_jsonl, records};
-use crate::{DataError, Labels};
+use crate::{DataError, Targets};
 
 /// The largest side of an image in pixels.
 const LARGEST_SIDE: u32 = 8192;
@@ -35,7 +35,7 @@ fn channels() -> u8 {
 }
 
 impl ImageFolderSource {
-    pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+    pub(crate) fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
         let manifest = base_dir.join(&self.manifest);
         if ![1, 3].contains(&self.channels) {
             return Err(DataError::file(
@@ -61,7 +61,7 @@ impl ImageFolderSource {
             Columns { label: "label", id: has("id").then_some("id"), subject: has("subject").then_some("subject") };
         let root = base_dir.join(&self.root);
         let name = |_: usize, row: &Row| Ok(row.text("file")?.to_owned());
-        records(&manifest, &rows, &columns, labels, name, |row| self.image(&root, row.text("file")?))
+        records(&manifest, &rows, &columns, targets, name, |row| self.image(&root, row.text("file")?))
     }
 
     fn image(&self, root: &Path, file: &str) -> Result<Payload, String> {

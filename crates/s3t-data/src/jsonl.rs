@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::csv_file::label;
 use crate::rows::{Columns, Content, content, read_jsonl, records};
-use crate::{DataError, Labels};
+use crate::{DataError, Targets};
 
 /// Text or feature records from a file with one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,7 +15,8 @@ use crate::{DataError, Labels};
 pub struct JsonlSource {
     /// The file; a name ending in `.gz` is decompressed.
     pub file: PathBuf,
-    /// The key of the label: a class name or a class index.
+    /// The key of what is learnt: a class name or index; for `multi-label` a list of them; for `regression` a number; for
+    /// `causal-lm` the text that follows.
     #[serde(default = "label")]
     pub label: String,
     /// The key of the record id; without it ids are `row-0`, `row-1`, ...
@@ -27,27 +28,31 @@ pub struct JsonlSource {
     /// The key of the text. Give this or `features`.
     #[serde(default)]
     pub text: Option<String>,
+    /// A text made of several keys: `{name}` stands for a key, `{{` for a brace. Give this or `text`.
+    #[serde(default)]
+    pub template: Option<String>,
     /// The key of the list of numbers. Give this or `text`.
     #[serde(default)]
     pub features: Option<String>,
 }
 
 impl JsonlSource {
-    pub(crate) fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+    pub(crate) fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
         let path = base_dir.join(&self.file);
         let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
         // The numbers are under one key, in a list of their own.
         let keys = self.features.as_ref().map(std::slice::from_ref);
-        let content = content(&path, self.text.as_deref(), keys)?;
+        let content = content(&path, self.text.as_deref(), self.template.as_deref(), keys)?;
         let rows = read_jsonl(&path)?;
         let found = records(
             &path,
             &rows,
             &columns,
-            labels,
+            targets,
             |row, _| Ok(format!("row-{row}")),
             |row| match content {
                 Content::Text(key) => Ok(Payload::Text(row.text(key)?.to_owned())),
+                Content::Template(ref template) => Ok(Payload::Text(row.filled(template)?)),
                 Content::Features(keys) => Ok(Payload::Features(numbers(&keys[0], row.required(&keys[0])?)?)),
             },
         )?;
@@ -69,7 +74,7 @@ impl JsonlSource {
     }
 }
 
-fn numbers(key: &str, value: &Value) -> Result<Vec<f32>, String> {
+pub(crate) fn numbers(key: &str, value: &Value) -> Result<Vec<f32>, String> {
     let list = value.as_array().ok_or_else(|| format!("`{key}` is not a list of numbers"))?;
     let number = |value: &Value| {
         let number = value.as_f64().map(|value| value as f32).filter(|value| value.is_finite());

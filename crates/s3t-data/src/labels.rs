@@ -1,6 +1,36 @@
+use s3t_core::Task;
 use s3t_core::registry::unknown;
 
 use crate::DataError;
+
+/// What is read of each record to be learnt.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets<'a> {
+    /// The task.
+    pub task: Task,
+    /// The class names, for tasks with classes.
+    pub labels: &'a Labels,
+}
+
+impl<'a> Targets<'a> {
+    /// One class a record.
+    pub fn classes(labels: &'a Labels) -> Self {
+        Self { task: Task::Classification { classes: labels.len() }, labels }
+    }
+}
+
+impl Targets<'_> {
+    /// Refuses tasks that a source of images in classes has nothing for.
+    pub(crate) fn only_classes(&self, path: &std::path::Path) -> Result<&Labels, DataError> {
+        match self.task {
+            Task::Classification { .. } => Ok(self.labels),
+            task => {
+                let problem = format!("has one class a record, but task `{}` asks for something else", task.name());
+                Err(DataError::file(path, problem))
+            }
+        }
+    }
+}
 
 /// The class names, declared by the user.
 ///
@@ -29,6 +59,11 @@ impl Labels {
         Ok(Self(names))
     }
 
+    /// No classes: for tasks that learn something else.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// The names, by class index.
     pub fn names(&self) -> &[String] {
         &self.0
@@ -39,7 +74,7 @@ impl Labels {
         self.0.len()
     }
 
-    /// Never: there are at least two.
+    /// Whether there are no classes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

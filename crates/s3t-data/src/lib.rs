@@ -12,6 +12,7 @@ mod input;
 mod jsonl;
 mod labels;
 mod probabilities;
+mod questions;
 mod rows;
 mod source;
 
@@ -20,6 +21,7 @@ pub use error::DataError;
 pub use idx::IdxSource;
 pub use image_folder::ImageFolderSource;
 pub use jsonl::JsonlSource;
-pub use labels::Labels;
+pub use labels::{Labels, Targets};
 pub use probabilities::read_probabilities;
+pub use questions::read_questions;
 pub use source::Source;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use s3t_core::registry::unknown;
-use s3t_core::{Payload, Record, RecordId, SubjectId};
+use s3t_core::{Payload, Record, RecordId, SubjectId, Target, Task};
 use serde_json::{Map, Value};
 
-use crate::{DataError, Labels, input};
+use crate::{DataError, Labels, Targets, input};
 
 /// One row: its values by column, and its line.
 pub(crate) struct Row {
@@ -136,7 +136,7 @@ impl Row {
     }
 
     /// An id: a text, or in JSON a whole number.
-    fn id(&self, column: &str) -> Result<String, String> {
+    pub(crate) fn id(&self, column: &str) -> Result<String, String> {
         match self.required(column)? {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string()),
@@ -144,16 +144,101 @@ impl Row {
         }
     }
 
-    /// The class index: a name, or in JSON an index too.
-    fn label(&self, column: &str, labels: &Labels) -> Result<u32, String> {
-        match self.required(column)? {
-            Value::Number(number) => match number.as_u64().filter(|index| *index < labels.len() as u64) {
-                Some(index) => Ok(index as u32),
-                None => Err(format!("label {number} is not a class index; the indices are 0 to {}", labels.len() - 1)),
+    /// What is to be learnt of the row.
+    fn target(&self, column: &str, targets: &Targets<'_>) -> Result<Target, String> {
+        let value = self.required(column)?;
+        match targets.task {
+            Task::Classification { .. } => Ok(Target::Class(class(column, value, targets.labels)?)),
+            Task::MultiLabel { .. } => Ok(Target::Classes(classes(column, value, targets.labels)?)),
+            Task::Regression => {
+                let number = match value {
+                    Value::String(text) => text.trim().parse().ok(),
+                    other => other.as_f64(),
+                };
+                let number = number.map(|number: f64| number as f32).filter(|number| number.is_finite());
+                Ok(Target::Value(number.ok_or_else(|| format!("`{column}` is {value}, not a finite number"))?))
+            }
+            Task::CausalLm => match self.text(column)? {
+                "" => Err(format!("`{column}` is empty; a model of texts learns nothing from it")),
+                text => Ok(Target::Text(text.to_owned())),
             },
-            Value::String(name) => labels.index_of(name),
-            other => Err(format!("`{column}` is {other}, not a label")),
         }
+    }
+
+    /// The text that a template makes of the row: `{column}` stands for the column's text, `{{` and `}}` for braces.
+    pub(crate) fn filled(&self, template: &Template) -> Result<String, String> {
+        let part = |part: &TemplatePart| match part {
+            TemplatePart::Text(text) => Ok(text.clone()),
+            TemplatePart::Column(column) => self.text(column).map(str::to_owned),
+        };
+        template.0.iter().map(part).collect()
+    }
+}
+
+/// A prompt template, cut into its parts.
+pub(crate) struct Template(Vec<TemplatePart>);
+
+enum TemplatePart {
+    Text(String),
+    Column(String),
+}
+
+impl Template {
+    /// Reads a template: text with `{column}` in it, and `{{` or `}}` for a brace.
+    pub(crate) fn parse(template: &str) -> Result<Self, String> {
+        let (mut parts, mut text) = (Vec::new(), String::new());
+        let mut rest = template;
+        while let Some(at) = rest.find(['{', '}']) {
+            text.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if rest.starts_with(brace) {
+                text.push_str(brace);
+                rest = &rest[1..];
+                continue;
+            }
+            let end = if brace == "{" { rest.find('}') } else { None };
+            let Some(end) = end else {
+                return Err(format!("has a `{brace}` without its partner; write `{brace}{brace}` for a brace"));
+            };
+            parts.push(TemplatePart::Text(std::mem::take(&mut text)));
+            parts.push(TemplatePart::Column(rest[..end].to_owned()));
+            rest = &rest[end + 1..];
+        }
+        text.push_str(rest);
+        parts.push(TemplatePart::Text(text));
+        if parts.iter().any(|part| matches!(part, TemplatePart::Column(_))) {
+            Ok(Self(parts))
+        } else {
+            Err("names no column; write `{column}` where a column's text goes".into())
+        }
+    }
+}
+
+/// The class indices of a list, or of a text with names separated by `|`; empty for none.
+fn classes(column: &str, value: &Value, labels: &Labels) -> Result<Vec<u32>, String> {
+    let mut classes = match value {
+        Value::Array(items) => items.iter().map(|item| class(column, item, labels)).collect::<Result<Vec<_>, _>>()?,
+        Value::String(text) => {
+            let names = text.split('|').map(str::trim).filter(|name| !name.is_empty());
+            names.map(|name| labels.index_of(name)).collect::<Result<_, _>>()?
+        }
+        other => return Err(format!("`{column}` is {other}, not a list of labels")),
+    };
+    classes.sort_unstable();
+    classes.dedup();
+    Ok(classes)
+}
+
+/// A class index: a name, or in JSON an index too.
+fn class(column: &str, value: &Value, labels: &Labels) -> Result<u32, String> {
+    match value {
+        Value::Number(number) => match number.as_u64().filter(|index| *index < labels.len() as u64) {
+            Some(index) => Ok(index as u32),
+            None => Err(format!("label {number} is not a class index; the indices are 0 to {}", labels.len() - 1)),
+        },
+        Value::String(name) => labels.index_of(name),
+        other => Err(format!("`{column}` is {other}, not a label")),
     }
 }
 
@@ -169,7 +254,7 @@ pub(crate) fn records(
     path: &Path,
     rows: &[Row],
     columns: &Columns<'_>,
-    labels: &Labels,
+    targets: &Targets<'_>,
     default_id: impl Fn(usize, &Row) -> Result<String, String>,
     payload: impl Fn(&Row) -> Result<Payload, String>,
 ) -> Result<Vec<Record>, DataError> {
@@ -186,7 +271,7 @@ pub(crate) fn records(
             Ok(Record {
                 id: RecordId::new(id).map_err(|error| error.to_string())?,
                 subject: subject.map(SubjectId::new).transpose().map_err(|error| error.to_string())?,
-                label: row.label(columns.label, labels)?,
+                target: row.target(columns.label, targets)?,
                 ordinal: ordinal as u64,
                 payload: payload(row)?,
             })
@@ -204,18 +289,27 @@ pub(crate) fn records(
 /// What the content of a row is read from.
 pub(crate) enum Content<'a> {
     Text(&'a str),
+    Template(Template),
     Features(&'a [String]),
 }
 
-/// Exactly one of `text` and `features` says where the content is.
+/// Exactly one of `text`, `template` and `features` says where the content is.
 pub(crate) fn content<'a>(
     path: &Path,
     text: Option<&'a str>,
+    template: Option<&str>,
     features: Option<&'a [String]>,
 ) -> Result<Content<'a>, DataError> {
-    match (text, features) {
-        (Some(text), None) => Ok(Content::Text(text)),
-        (None, Some(features)) if !features.is_empty() => Ok(Content::Features(features)),
-        _ => Err(DataError::file(path, "needs exactly one of `text` and `features`, to say where the content is")),
+    match (text, template, features) {
+        (Some(text), None, None) => Ok(Content::Text(text)),
+        (None, Some(template), None) => {
+            let parsed = Template::parse(template);
+            Ok(Content::Template(parsed.map_err(|problem| DataError::file(path, format!("`template` {problem}")))?))
+        }
+        (None, None, Some(features)) if !features.is_empty() => Ok(Content::Features(features)),
+        _ => {
+            let problem = "needs exactly one of `text`, `template` and `features`, to say where the content is";
+            Err(DataError::file(path, problem))
+        }
     }
 }

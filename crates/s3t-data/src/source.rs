@@ -4,7 +4,7 @@ use s3t_core::Record;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CsvSource, DataError, IdxSource, ImageFolderSource, JsonlSource, Labels};
+use crate::{CsvSource, DataError, IdxSource, ImageFolderSource, JsonlSource, Targets};
 
 /// Where records come from; `type` says which kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,12 +26,12 @@ impl Source {
     /// # Errors
     ///
     /// [`DataError`] for the first thing that cannot be used; nothing is returned then.
-    pub fn read(&self, base_dir: &Path, labels: &Labels) -> Result<Vec<Record>, DataError> {
+    pub fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
         match self {
-            Self::Idx(source) => source.read(base_dir, labels),
-            Self::ImageFolder(source) => source.read(base_dir, labels),
-            Self::Csv(source) => source.read(base_dir, labels),
-            Self::Jsonl(source) => source.read(base_dir, labels),
+            Self::Idx(source) => source.read(base_dir, targets),
+            Self::ImageFolder(source) => source.read(base_dir, targets),
+            Self::Csv(source) => source.read(base_dir, targets),
+            Self::Jsonl(source) => source.read(base_dir, targets),
         }
     }
 }

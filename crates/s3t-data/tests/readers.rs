@@ -7,8 +7,8 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use s3t_core::{Payload, Record};
-use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source};
+use s3t_core::{Payload, Record, Target, Task};
+use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source, Targets};
 
 fn labels() -> Labels {
     Labels::new(vec!["bag".into(), "shirt".into()]).unwrap()
@@ -30,6 +30,7 @@ fn csv(text: Option<&str>, features: Option<&[&str]>) -> Source {
         id: None,
         subject: Some("who".into()),
         text: text.map(Into::into),
+        template: None,
         features: features.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
     })
 }
@@ -41,6 +42,7 @@ fn jsonl() -> Source {
         id: Some("id".into()),
         subject: Some("who".into()),
         text: None,
+        template: None,
         features: Some("x".into()),
     })
 }
@@ -73,10 +75,10 @@ fn idx_with_colours_gzip_and_subjects() {
     write_gz(&folder.path().join("images.gz"), &idx_bytes(&[2, 2, 3, 3], &pixels));
     fs::write(folder.path().join("labels"), idx_bytes(&[2], &[1, 0])).unwrap();
     fs::write(folder.path().join("who.csv"), "\u{feff}id,subject\nrow-1,eve\n").unwrap();
-    let records = idx("images.gz", Some("who.csv")).read(folder.path(), &labels()).unwrap();
+    let records = idx("images.gz", Some("who.csv")).read(folder.path(), &Targets::classes(&labels())).unwrap();
     assert_eq!(ids(&records), ["row-0", "row-1"]);
     assert_eq!(subjects(&records), [None, Some("eve")]);
-    assert_eq!((records[0].label, records[1].label, records[1].ordinal), (1, 0, 1));
+    assert_eq!((&records[0].target, &records[1].target, records[1].ordinal), (&Target::Class(1), &Target::Class(0), 1));
     let expected = Payload::Image { width: 3, height: 2, channels: 3, pixels: pixels[18..].to_vec() };
     assert_eq!(records[1].payload, expected);
 }
@@ -89,15 +91,15 @@ fn csv_with_quoted_lines_and_features() {
         "who,label,t,a\n ann,bag,\"two\nlines, \"\"quoted\"\"\",1.5\n,shirt,x,-2\n",
     )
     .unwrap();
-    let records = csv(Some("t"), None).read(folder.path(), &labels()).unwrap();
+    let records = csv(Some("t"), None).read(folder.path(), &Targets::classes(&labels())).unwrap();
     assert_eq!(records[0].payload, Payload::Text("two\nlines, \"quoted\"".into()));
     assert_eq!(subjects(&records), [Some(" ann"), None]);
     assert_eq!(ids(&records), ["row-0", "row-1"]);
-    let records = csv(None, Some(&["a"])).read(folder.path(), &labels()).unwrap();
+    let records = csv(None, Some(&["a"])).read(folder.path(), &Targets::classes(&labels())).unwrap();
     assert_eq!(records[1].payload, Payload::Features(vec![-2.0]));
     for source in [csv(None, None), csv(Some("t"), Some(&["a"]))] {
-        let message = source.read(folder.path(), &labels()).unwrap_err().to_string();
-        assert!(message.contains("exactly one of `text` and `features`"), "{message}");
+        let message = source.read(folder.path(), &Targets::classes(&labels())).unwrap_err().to_string();
+        assert!(message.contains("exactly one of `text`, `template` and `features`"), "{message}");
     }
 }
 
@@ -105,7 +107,7 @@ fn csv_with_quoted_lines_and_features() {
 fn the_line_of_a_message_counts_lines_inside_quotes() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("data.csv"), "who,label,t\n,bag,\"a\nb\nc\"\n,bug,x\n").unwrap();
-    let message = csv(Some("t"), None).read(folder.path(), &labels()).unwrap_err().to_string();
+    let message = csv(Some("t"), None).read(folder.path(), &Targets::classes(&labels())).unwrap_err().to_string();
     assert!(message.contains("line 5: unknown label `bug`; known: bag, shirt; did you mean `bag`?"), "{message}");
 }
 
@@ -114,11 +116,59 @@ fn jsonl_with_names_indices_and_numbers_as_ids() {
     let folder = tempfile::tempdir().unwrap();
     let text = "{\"id\": 7, \"who\": null, \"label\": 1, \"x\": [1, 2.5]}\n\n{\"id\": \"b\", \"who\": 12, \"label\": \"bag\", \"x\": [0, 0]}\n";
     fs::write(folder.path().join("data.jsonl"), text).unwrap();
-    let records = jsonl().read(folder.path(), &labels()).unwrap();
+    let records = jsonl().read(folder.path(), &Targets::classes(&labels())).unwrap();
     assert_eq!(ids(&records), ["7", "b"]);
     assert_eq!(subjects(&records), [None, Some("12")]);
-    assert_eq!((records[0].label, records[1].label), (1, 0));
+    assert_eq!((&records[0].target, &records[1].target), (&Target::Class(1), &Target::Class(0)));
     assert_eq!(records[0].payload, Payload::Features(vec![1.0, 2.5]));
+}
+
+#[test]
+fn each_task_reads_its_own_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "{\"label\": %, \"x\": \"a {b}\", \"y\": \"c\"}\n";
+    let read = |task: &str, label: &str, text_of: (Option<&str>, Option<&str>)| {
+        fs::write(folder.path().join("data.jsonl"), text.replace('%', label)).unwrap();
+        let source = Source::Jsonl(JsonlSource {
+            file: "data.jsonl".into(),
+            label: "label".into(),
+            id: None,
+            subject: None,
+            text: text_of.0.map(Into::into),
+            template: text_of.1.map(Into::into),
+            features: None,
+        });
+        let (labels, none) = (labels(), Labels::none());
+        let task = Task::from_name(task, 2).unwrap();
+        let labels = if task.outputs() == 2 { &labels } else { &none };
+        let read = source.read(folder.path(), &Targets { task, labels });
+        read.map(|records| (records[0].target.clone(), records[0].payload.clone())).map_err(|error| error.to_string())
+    };
+    let (plain, template) = ((Some("x"), None), (None, Some("{{{x}}} and {y}")));
+    let target = |task: &str, label: &str| read(task, label, plain).map(|(target, _)| target);
+    assert_eq!(target("multi-label", "[\"shirt\", 0, 1]"), Ok(Target::Classes(vec![0, 1])));
+    assert_eq!(target("multi-label", "\"shirt | bag\""), Ok(Target::Classes(vec![0, 1])));
+    assert_eq!(target("multi-label", "\"\""), Ok(Target::Classes(vec![])));
+    assert_eq!(target("regression", "-2.5"), Ok(Target::Value(-2.5)));
+    assert_eq!(target("regression", "\" 1e3\""), Ok(Target::Value(1000.0)));
+    let (target_text, payload) = read("causal-lm", "\"yes\"", template).unwrap();
+    assert_eq!(target_text, Target::Text("yes".into()));
+    assert_eq!(payload, Payload::Text("{a {b}} and c".into()));
+    for (task, label, text, message) in [
+        ("multi-label", "[\"hat\"]", plain, "unknown label `hat`"),
+        ("multi-label", "3", plain, "not a list of labels"),
+        ("regression", "\"NaN\"", plain, "not a finite number"),
+        ("regression", "1e99", plain, "not a finite number"),
+        ("causal-lm", "\"\"", plain, "is empty"),
+        ("causal-lm", "\"a\"", (None, Some("{z}")), "unknown column `z`"),
+        ("causal-lm", "\"a\"", (None, Some("{x")), "without its partner"),
+        ("causal-lm", "\"a\"", (None, Some("x}")), "without its partner"),
+        ("causal-lm", "\"a\"", (None, Some("x")), "names no column"),
+        ("causal-lm", "\"a\"", (Some("x"), Some("{x}")), "exactly one of"),
+    ] {
+        let found = read(task, label, text).unwrap_err();
+        assert!(found.contains(message), "{found}");
+    }
 }
 
 #[test]
@@ -136,12 +186,12 @@ fn images_are_decoded_converted_and_resized() {
             resize,
         })
     };
-    let records = source(3, None).read(folder.path(), &labels()).unwrap();
+    let records = source(3, None).read(folder.path(), &Targets::classes(&labels())).unwrap();
     assert_eq!(ids(&records), ["a.png", "b.jpg"]);
     assert_eq!(subjects(&records), [Some("ann"), None]);
     let pixels = [200, 100, 50].repeat(8);
     assert_eq!(records[0].payload, Payload::Image { width: 4, height: 2, channels: 3, pixels });
-    let records = source(1, Some([3, 3])).read(folder.path(), &labels()).unwrap();
+    let records = source(1, Some([3, 3])).read(folder.path(), &Targets::classes(&labels())).unwrap();
     let sizes: Vec<String> = records.iter().map(|record| record.payload.describe()).collect();
     assert_eq!(sizes, ["3x3x1 image", "3x3x1 image"]);
 }
@@ -154,7 +204,7 @@ proptest! {
         let pixels: Vec<u8> = (0..count as usize * size).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed)).collect();
         fs::write(folder.path().join("images"), idx_bytes(&[count, height, width], &pixels)).unwrap();
         fs::write(folder.path().join("labels"), idx_bytes(&[count], &vec![1; count as usize])).unwrap();
-        let records = idx("images", None).read(folder.path(), &labels()).unwrap();
+        let records = idx("images", None).read(folder.path(), &Targets::classes(&labels())).unwrap();
         prop_assert_eq!(records.len(), count as usize);
         for (record, expected) in records.iter().zip(pixels.chunks(size)) {
             let same = matches!(&record.payload, Payload::Image { pixels, .. } if pixels == expected);
@@ -168,12 +218,12 @@ proptest! {
         let starts: [&[u8]; 4] = [&[], &[0, 0, 8, 3], &[0, 0, 8, 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], &[0, 0, 8, 1]];
         fs::write(folder.path().join("images"), [starts[header], &bytes].concat()).unwrap();
         fs::write(folder.path().join("labels"), &bytes).unwrap();
-        let _ = idx("images", Some("data.csv")).read(folder.path(), &labels());
+        let _ = idx("images", Some("data.csv")).read(folder.path(), &Targets::classes(&labels()));
         for content in [bytes.as_slice(), text.as_bytes()] {
             fs::write(folder.path().join("data.csv"), content).unwrap();
             fs::write(folder.path().join("data.jsonl"), content).unwrap();
-            let _ = csv(Some("t"), None).read(folder.path(), &labels());
-            let _ = jsonl().read(folder.path(), &labels());
+            let _ = csv(Some("t"), None).read(folder.path(), &Targets::classes(&labels()));
+            let _ = jsonl().read(folder.path(), &Targets::classes(&labels()));
         }
     }
 }
@@ -183,7 +233,7 @@ fn windows_line_ends_and_open_quotes_are_told_by_their_line() {
     let folder = tempfile::tempdir().unwrap();
     let read = |text: &str| {
         fs::write(folder.path().join("data.csv"), text).unwrap();
-        csv(Some("text"), None).read(folder.path(), &labels())
+        csv(Some("text"), None).read(folder.path(), &Targets::classes(&labels()))
     };
     for ending in ["\n", "\r\n"] {
         let text = ["label,who,text", "bag,a,\"one, two\"", "hat,b,x"].join(ending);

@@ -1,8 +1,10 @@
 //! Answering: each shard's deepest live prefix, with the head of its last stage.
 
-use s3t_backends::Backbone;
+use std::collections::BTreeMap;
+
+use s3t_backends::{Backbone, Hidden, Input};
 use s3t_core::aggregate::argmax;
-use s3t_core::{Aggregator, Record, Serving, ShardId, StageKey};
+use s3t_core::{Aggregator, Serving, ShardId, StageKey};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 use s3t_train::StageModel;
@@ -29,41 +31,66 @@ pub struct Member {
 pub struct Prediction {
     /// The record's id.
     pub id: String,
-    /// The index of the predicted class.
+    /// The index of the predicted class; of several tasks' scores, the largest.
     pub label: usize,
-    /// The combined scores, one for each class.
+    /// The combined outputs: one for each class, or the one number.
     pub scores: Vec<f32>,
-    /// Each member's logits, in the order of the members.
+    /// Each member's outputs, in the order of the members.
     #[serde(skip)]
     pub members: Vec<Vec<f32>>,
 }
 
-/// Answers for a batch. The base blocks below the lowest live adapter run once for all members, and those between the
-/// lowest adapters of two members once for the ones above.
+/// The positions of inputs cut into batches, each of one padded length: so no record is padded to the length of another.
+pub(crate) fn batches(inputs: &[Input<'_>]) -> Vec<Vec<usize>> {
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, input) in inputs.iter().enumerate() {
+        by_length.entry(input.padded).or_default().push(index);
+    }
+    by_length
+        .into_values()
+        .flat_map(|indices| indices.chunks(BATCH).map(<[usize]>::to_vec).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Answers for a batch of one padded length. The base blocks below the lowest live adapter run once for all members, and
+/// those between the lowest adapters of two members once for the ones above.
 pub(crate) fn predict(
     backbone: &dyn Backbone,
     members: &[Member],
     aggregator: &dyn Aggregator,
-    records: &[&Record],
+    inputs: &[&Input<'_>],
 ) -> Vec<Prediction> {
+    let rows = each_member(backbone, members, inputs, |model, hidden| to_host(model.logits(backbone, hidden)));
+    let answer = |(index, input): (usize, &&Input<'_>)| {
+        let of_record = |logits: &Vec<f32>| {
+            let outputs = logits.len() / inputs.len();
+            logits[index * outputs..(index + 1) * outputs].to_vec()
+        };
+        let members: Vec<Vec<f32>> = rows.iter().map(of_record).collect();
+        let scores = aggregator.combine(&members.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        Prediction { id: input.id().to_string(), label: argmax(&scores), scores, members }
+    };
+    inputs.iter().enumerate().map(answer).collect()
+}
+
+/// What `answer` makes of each member's model and the input of its first block.
+pub(crate) fn each_member<T>(
+    backbone: &dyn Backbone,
+    members: &[Member],
+    inputs: &[&Input<'_>],
+    answer: impl Fn(&StageModel, Hidden) -> T,
+) -> Vec<T> {
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by_key(|member| (members[*member].model.start(), *member));
-    let (mut hidden, mut at) = (backbone.embed(records), 0);
-    let mut rows: Vec<Vec<f32>> = vec![Vec::new(); members.len()];
+    let tokens = inputs.iter().map(|input| input.padded).max().unwrap_or(0);
+    let (mut hidden, mut at) = (backbone.embed(inputs, tokens), 0);
+    let mut answers: Vec<(usize, T)> = Vec::with_capacity(members.len());
     for member in order {
         let model = &members[member].model;
         hidden = backbone.run(hidden, at..model.start(), &Adapters::none());
         at = model.start();
-        rows[member] = to_host(model.logits(backbone, hidden.clone()));
+        answers.push((member, answer(model, hidden.clone())));
     }
-    let answer = |(index, record): (usize, &&Record)| {
-        let of_record = |logits: &Vec<f32>| {
-            let classes = logits.len() / records.len();
-            logits[index * classes..(index + 1) * classes].to_vec()
-        };
-        let members: Vec<Vec<f32>> = rows.iter().map(of_record).collect();
-        let scores = aggregator.combine(&members.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        Prediction { id: record.id.to_string(), label: argmax(&scores), scores, members }
-    };
-    records.iter().enumerate().map(answer).collect()
+    answers.sort_by_key(|(member, _)| *member);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }

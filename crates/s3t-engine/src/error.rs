@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use s3t_backends::BackendError;
-use s3t_core::{CoreError, NumericEnvironment};
+use s3t_core::{CoreError, NumericEnvironment, RecordId};
 use s3t_data::DataError;
 use s3t_store::StoreError;
 use s3t_train::TrainError;
@@ -61,6 +61,16 @@ pub enum EngineError {
     /// A record, given for prediction, that is not in the store and not in the data.
     #[error("no record to work on: {0}")]
     NoRecords(String),
+    /// A record whose target is not one that the task learns.
+    #[error("record `{record}` has {found}, which task `{task}` cannot learn; see `data.task`")]
+    WrongTarget {
+        /// The record.
+        record: RecordId,
+        /// The task.
+        task: &'static str,
+        /// What the record has.
+        found: &'static str,
+    },
     /// Data that cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),

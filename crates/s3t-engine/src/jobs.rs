@@ -8,12 +8,13 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use s3t_backends::Input;
 use s3t_core::{ShardId, SliceAddress, SliceId, StageKey};
 use s3t_peft::NamedTensors;
 use s3t_store::Store;
 use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, check_isolation, one_thread};
 
-use crate::EngineError;
+use crate::{EngineError, ensemble};
 
 /// A stage as a person sees it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -89,6 +90,33 @@ pub fn parallel<T: Sync, R: Send>(
     });
     started.into_iter().collect::<Result<(), _>>()?;
     results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// Answers for inputs, batch by batch on `jobs` threads, in the order of the inputs. A batch holds inputs of one padded
+/// length.
+///
+/// # Errors
+///
+/// [`EngineError::Train`] if the machine would not start a thread.
+///
+/// # Panics
+///
+/// If `answer` does not give one answer an input.
+pub fn in_batches<T: Send>(
+    jobs: usize,
+    inputs: &[Input<'_>],
+    answer: impl Fn(&[&Input<'_>]) -> Vec<T> + Sync,
+) -> Result<Vec<T>, EngineError> {
+    let batches = ensemble::batches(inputs);
+    let answers = parallel(jobs, &batches, |batch| {
+        let of_batch: Vec<&Input<'_>> = batch.iter().map(|index| &inputs[*index]).collect();
+        let answers = answer(&of_batch);
+        assert_eq!(answers.len(), batch.len(), "one answer an input");
+        Ok(answers)
+    })?;
+    let mut indexed: Vec<(usize, T)> = batches.into_iter().flatten().zip(answers.into_iter().flatten()).collect();
+    indexed.sort_by_key(|(index, _)| *index);
+    Ok(indexed.into_iter().map(|(_, answer)| answer).collect())
 }
 
 /// Where a build gets the stages it builds on, and puts what it built.

@@ -7,6 +7,7 @@
 mod ensemble;
 mod error;
 mod jobs;
+mod language;
 mod pipeline;
 mod settings;
 mod system;
@@ -14,7 +15,8 @@ mod verify;
 
 pub use ensemble::{Member, Prediction};
 pub use error::EngineError;
-pub use jobs::{Observer, Quiet, StageLabel, parallel};
+pub use jobs::{Observer, Quiet, StageLabel, in_batches, parallel};
+pub use language::{Completion, Response, right_tokens};
 pub use pipeline::Pipeline;
 pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
 pub use system::{BuildReport, Deletion, Preview, ShardStatus, Status, System};

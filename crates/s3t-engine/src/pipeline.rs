@@ -6,8 +6,8 @@ use s3t_backends::DeviceSpec;
 use s3t_core::partition::KeyedHash;
 use s3t_core::registry::{plugin_from_json, unknown};
 use s3t_core::sequence::Cyclic;
-use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy};
-use s3t_data::{Labels, Source};
+use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy, Task};
+use s3t_data::{Labels, Source, Targets};
 use s3t_peft::PeftMethod;
 use s3t_train::{TrainError, TrainingConfig};
 use serde::de::DeserializeOwned;
@@ -29,7 +29,11 @@ pub struct Pipeline {
     pub store: PathBuf,
     /// Where a new store's secret comes from.
     pub secret: SecretSource,
-    /// The class names.
+    /// The most tokens of a text; `None` takes what the model can, up to 512.
+    pub max_tokens: Option<usize>,
+    /// What is learnt.
+    pub task: Task,
+    /// The class names; none for tasks without classes.
     pub labels: Labels,
     /// Where training records come from; read only when the store is made.
     pub train_data: Option<Source>,
@@ -80,6 +84,8 @@ impl Pipeline {
             model: model.into(),
             store: store.into(),
             secret: SecretSource::default(),
+            max_tokens: None,
+            task: Task::Classification { classes: labels.len() },
             labels,
             train_data: None,
             test_data: None,
@@ -123,18 +129,18 @@ impl Pipeline {
         let device = device.parse::<DeviceSpec>().map_err(|error| file.refuse("device", error.to_string()))?;
         let mut section = file.section("model")?;
         let model: String = file.take(&mut section, "model", "path", None)?;
-        file.nothing_left(&section, "model", &["path"])?;
+        let max_tokens = file.take(&mut section, "model", "max_tokens", Some(None))?;
+        file.nothing_left(&section, "model", &["max_tokens", "path"])?;
         let mut section = file.section("store")?;
         let store: String = file.take(&mut section, "store", "path", None)?;
         let secret = file.take(&mut section, "store", "secret", Some(SecretSource::default()))?;
         file.nothing_left(&section, "store", &["path", "secret"])?;
 
         let mut data = file.section("data")?;
-        let labels: Vec<String> = file.take(&mut data, "data", "labels", None)?;
-        let labels = Labels::new(labels).map_err(|error| file.refuse("data.labels", error.to_string()))?;
+        let (task, labels) = file.task(&mut data)?;
         let train_data = file.source(&mut data, "train")?;
         let test_data = file.source(&mut data, "test")?;
-        file.nothing_left(&data, "data", &["labels", "train", "test"])?;
+        file.nothing_left(&data, "data", &["labels", "task", "train", "test"])?;
         if train_data.is_none() {
             return Err(file.refuse("data", "`data.train` is missing; it says where the records come from"));
         }
@@ -172,6 +178,8 @@ impl Pipeline {
             model: base_dir.join(model),
             store: base_dir.join(store),
             secret,
+            max_tokens,
+            task,
             labels,
             train_data,
             test_data,
@@ -198,7 +206,12 @@ impl Pipeline {
     /// [`EngineError::Pipeline`] if the pipeline names none, [`EngineError::Data`] for the first that cannot be used.
     pub fn read_train_data(&self) -> Result<Vec<Record>, EngineError> {
         let missing = || self.refuse("data", "`data.train` is missing; it says where the records come from");
-        Ok(self.train_data.as_ref().ok_or_else(missing)?.read(&self.base_dir, &self.labels)?)
+        Ok(self.train_data.as_ref().ok_or_else(missing)?.read(&self.base_dir, &self.targets())?)
+    }
+
+    /// What is read of each record to be learnt.
+    pub fn targets(&self) -> Targets<'_> {
+        Targets { task: self.task, labels: &self.labels }
     }
 
     /// An error at a key of this pipeline, with its line if it was read from a file.
@@ -380,6 +393,23 @@ impl PipelineText {
             }
             self.refuse(&key, format!("`{key}`: {message}"))
         })
+    }
+
+    /// The task and its class names.
+    fn task(&self, data: &mut Table) -> Result<(Task, Labels), EngineError> {
+        let name: String = self.take(data, "data", "task", Some("classification".to_owned()))?;
+        let Some(task) = Task::from_name(&name, 0) else {
+            return Err(self.refuse("data.task", unknown(&format!("task `{name}`"), &name, &Task::NAMES)));
+        };
+        if matches!(task, Task::Regression | Task::CausalLm) {
+            if data.contains_key("labels") {
+                return Err(self.refuse("data.labels", format!("`data.labels` is for classes, which `{name}` has not")));
+            }
+            return Ok((task, Labels::none()));
+        }
+        let labels: Vec<String> = self.take(data, "data", "labels", None)?;
+        let labels = Labels::new(labels).map_err(|error| self.refuse("data.labels", error.to_string()))?;
+        Ok((Task::from_name(&name, labels.len()).unwrap_or(task), labels))
     }
 
     fn source(&self, data: &mut Table, part: &str) -> Result<Option<Source>, EngineError> {

@@ -4,22 +4,22 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use s3t_backends::{Backbone, Device};
+use s3t_backends::{Backbone, BackendError, Device, Input, LoadOptions};
 use s3t_core::cost::ModelShape;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::index::place_records;
 use s3t_core::sequence::plan_sequences;
 use s3t_core::{
     Availability, Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Prior, Recipe, Record, RecordId, Sequence,
-    SequenceRequest, Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, lineage,
+    SequenceRequest, Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, Task, lineage,
 };
 use s3t_peft::{NamedTensors, PeftError};
 use s3t_store::{Erasure, NewStore, Store, StoreSettings, random_secret};
 use s3t_train::{StageBuilder, StageJob, StageModel, StageTrainer};
 use serde::Serialize;
 
-use crate::ensemble::{self, BATCH, Member, Prediction};
-use crate::jobs::{self, Observer, Stages, parallel};
+use crate::ensemble::{self, Member, Prediction};
+use crate::jobs::{self, Observer, Stages, in_batches};
 use crate::settings::{DeadShard, PriorSource};
 use crate::{EngineError, Pipeline};
 
@@ -133,7 +133,7 @@ impl System {
         let records = pipeline.read_train_data()?;
         // What the system will be evaluated on is looked at too, before anything is written.
         let held_out = match &pipeline.test_data {
-            Some(source) => source.read(&pipeline.base_dir, &pipeline.labels)?,
+            Some(source) => source.read(&pipeline.base_dir, &pipeline.targets())?,
             None => Vec::new(),
         };
         Self::make(pipeline, &records, &held_out, None)
@@ -163,13 +163,13 @@ impl System {
 
     fn assemble(pipeline: Pipeline, new: Option<NewSystem<'_>>) -> Result<Self, EngineError> {
         let device = pipeline.device.open()?;
-        let backbone = s3t_backends::load(&pipeline.model, &device)?;
+        let backbone = load(&pipeline, &device)?;
         let environment = pipeline.device.environment();
         let store = match new {
             Some(NewSystem { records, held_out, secret }) => {
                 let secret = secret.map_or_else(random_secret, Ok)?;
                 let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
-                records.iter().chain(held_out).try_for_each(|record| backbone.check(record))?;
+                check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
                 let partitioner = &*pipeline.partitioner;
                 Store::create(&pipeline.store, NewStore { settings, partitioner, records, secret })?
             }
@@ -293,14 +293,24 @@ impl System {
     ///
     /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](Self::members).
     pub fn predict(&self, records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
-        records.iter().try_for_each(|record| self.backbone.check(record))?;
+        let inputs = self.prepare(records)?;
         let members = self.members()?;
-        let batches: Vec<Vec<&Record>> = records.chunks(BATCH).map(|batch| batch.iter().collect()).collect();
         let aggregator = &*self.pipeline.serving.aggregator;
-        let answers = parallel(self.pipeline.resources.job_count(), &batches, |batch| {
-            Ok(ensemble::predict(&*self.backbone, &members, aggregator, batch))
-        })?;
-        Ok(answers.into_iter().flatten().collect())
+        self.in_batches(&inputs, |batch| ensemble::predict(&*self.backbone, &members, aggregator, batch))
+    }
+
+    /// Prepares records for the model.
+    pub(crate) fn prepare<'a>(&self, records: &'a [Record]) -> Result<Vec<Input<'a>>, EngineError> {
+        Ok(records.iter().map(|record| self.backbone.prepare(record)).collect::<Result<_, _>>()?)
+    }
+
+    /// Answers for inputs batch by batch, side by side, in the order of the inputs.
+    pub(crate) fn in_batches<T: Send>(
+        &self,
+        inputs: &[Input<'_>],
+        answer: impl Fn(&[&Input<'_>]) -> Vec<T> + Sync,
+    ) -> Result<Vec<T>, EngineError> {
+        in_batches(self.pipeline.resources.job_count(), inputs, answer)
     }
 
     /// Deletes records and subjects: at once in memory, then durably, then from disk.
@@ -391,6 +401,14 @@ impl System {
         planned.map(|stage| self.pipeline.training.steps(records(stage) as usize)).sum()
     }
 
+    /// The shards that answer with stages of the store, with these stages, first to last.
+    pub fn serving_chains(&self) -> Vec<(ShardId, Serving, Vec<StageKey>)> {
+        let of_shard = |shard: &s3t_core::ShardPlan| {
+            self.serving_chain(shard.shard).map(|(serving, keys)| (shard.shard, serving, keys))
+        };
+        self.store.plan().shards().iter().filter_map(of_shard).collect()
+    }
+
     /// The stages, first to last, that a shard answers with.
     pub(crate) fn serving_chain(&self, shard: ShardId) -> Option<(Serving, Vec<StageKey>)> {
         let serving = self.availability.serving(shard)?;
@@ -400,10 +418,9 @@ impl System {
 
     fn member(&self, shard: ShardId) -> Result<Option<Member>, EngineError> {
         let Some((serving, keys)) = self.serving_chain(shard) else {
-            let classes = self.pipeline.labels.len();
             let base = match self.pipeline.serving.dead_shard {
                 DeadShard::LeaveOut => None,
-                DeadShard::Base => StageModel::base(&*self.backbone, &self.device, classes),
+                DeadShard::Base => StageModel::base(&*self.backbone, &self.device, self.pipeline.task),
             };
             return Ok(base.map(|model| Member { shard, serving: None, key: None, model }));
         };
@@ -446,11 +463,11 @@ impl Preview {
     ///
     /// Whatever is wrong with the pipeline, the model or the data.
     pub fn new(pipeline: &Pipeline) -> Result<Self, EngineError> {
-        let backbone = s3t_backends::load(&pipeline.model, &pipeline.device.open()?)?;
+        let backbone = load(pipeline, &pipeline.device.open()?)?;
         let secret = pipeline.secret.secret(pipeline.seed).unwrap_or_else(|| StoreSecret::from_bytes([0; 32]));
         let settings = settings(pipeline, &*backbone, choose_sequences(pipeline, &*backbone, &secret)?)?;
         let records = pipeline.read_train_data()?;
-        records.iter().try_for_each(|record| backbone.check(record))?;
+        check_records(pipeline, &*backbone, &records)?;
         let mut slice_sizes = vec![vec![0; pipeline.shape.slices as usize]; pipeline.shape.shards as usize];
         for place in place_records(&records, &*pipeline.partitioner, pipeline.shape, &secret)? {
             slice_sizes[place.shard.index()][place.slice.index()] += 1;
@@ -484,15 +501,42 @@ impl Stages for InStore<'_> {
 
 fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
     let block = backbone.block_shape();
+    let head = backbone.head().parameters(pipeline.task.outputs(), backbone.hidden());
     let sum = |numbers: &mut dyn Iterator<Item = usize>| numbers.sum::<usize>() as u64;
     ModelShape {
         blocks: backbone.blocks(),
-        tokens: backbone.tokens() as u64,
+        tokens: backbone.max_tokens() as u64,
         block_weights: sum(&mut block.linears.values().map(|(inputs, outputs)| inputs * outputs)),
         attention_width: (block.heads * block.head_dim) as u64,
         peft_parameters: sum(&mut pipeline.peft.parameters(&block).iter().map(s3t_peft::ParameterSpec::len)),
-        head_parameters: ((backbone.hidden() + 1) * pipeline.labels.len()) as u64,
+        head_parameters: sum(&mut head.iter().map(s3t_peft::ParameterSpec::len)),
     }
+}
+
+/// Loads the pipeline's base model.
+fn load(pipeline: &Pipeline, device: &Device) -> Result<Arc<dyn Backbone>, EngineError> {
+    let options = LoadOptions { max_tokens: pipeline.max_tokens };
+    s3t_backends::load(&pipeline.model, options, device).map_err(|error| match error {
+        BackendError::MaxTokens { .. } => pipeline.refuse("model.max_tokens", error.to_string()),
+        other => other.into(),
+    })
+}
+
+/// Checks that the model takes the records, and that the task takes their targets.
+fn check_records<'a>(
+    pipeline: &Pipeline,
+    backbone: &dyn Backbone,
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Result<(), EngineError> {
+    let task = pipeline.task;
+    for record in records {
+        if !task.takes(&record.target) {
+            let (record, task, found) = (record.id.clone(), task.name(), record.target.describe());
+            return Err(EngineError::WrongTarget { record, task, found });
+        }
+        backbone.prepare(record)?;
+    }
+    Ok(())
 }
 
 fn rates(pipeline: &Pipeline, secret: &StoreSecret) -> Result<Vec<Vec<f64>>, EngineError> {
@@ -548,11 +592,16 @@ fn settings(
     let json = |value: Result<serde_json::Value, serde_json::Error>, section: &str| {
         value.map_err(|error| pipeline.refuse(section, error.to_string()))
     };
+    if pipeline.task == Task::CausalLm && !backbone.has_language_head() {
+        let problem = "`data.task` is `causal-lm`, but the model has no language head; use a model for causal language modelling";
+        return Err(pipeline.refuse("data.task", problem));
+    }
     if matches!(pipeline.serving.dead_shard, DeadShard::Base) {
-        let classes = pipeline.labels.len();
-        if backbone.classifier().is_none_or(|classifier| classifier.bias.len() != classes) {
+        let task = pipeline.task;
+        if StageModel::base(backbone, &pipeline.device.open()?, task).is_none() {
             let problem = format!(
-                "`serving.dead_shard` is `base`, but the model has no classification head for {classes} classes; use `leave-out`"
+                "`serving.dead_shard` is `base`, but the model has no head of its own with {} outputs; use `leave-out`",
+                task.outputs()
             );
             return Err(pipeline.refuse("serving.dead_shard", problem));
         }
@@ -563,7 +612,7 @@ fn settings(
             base: backbone.digest(),
             peft: json(serde_json::to_value(&*pipeline.peft), "peft")?,
             training: json(serde_json::to_value(&pipeline.training), "training")?,
-            classes: pipeline.labels.len(),
+            task: pipeline.task,
             environment: pipeline.device.environment(),
         },
         groups,

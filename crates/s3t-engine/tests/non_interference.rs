@@ -185,7 +185,7 @@ mod planted_leaks {
     use s3t_core::{BlockRange, Payload};
     use s3t_engine::System;
     use s3t_peft::NamedTensors;
-    use s3t_train::{HEAD_BIAS, HEAD_WEIGHT, StageBuilder, StageJob, StageProgress, StageRecord, TrainError};
+    use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, TrainError};
 
     use super::*;
 
@@ -280,7 +280,7 @@ mod planted_leaks {
             leaky(system, move |honest, job, progress| {
                 let mut tensors = honest.build(job, progress)?;
                 let later = honest.build(&StageJob { records: all.clone(), ..job.clone() }, progress)?;
-                for name in [HEAD_WEIGHT, HEAD_BIAS] {
+                for name in ["head.weight", "head.bias"] {
                     tensors.insert(name.to_owned(), later[name].clone());
                 }
                 Ok(tensors)

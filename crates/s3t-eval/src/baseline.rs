@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use s3t_backends::{Backbone, Device};
-use s3t_core::aggregate::argmax;
+use s3t_backends::{Backbone, Device, Input};
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{BlockRange, Lineage, Record};
-use s3t_engine::{EngineError, System, parallel};
+use s3t_core::{BlockRange, Lineage, Record, Task};
+use s3t_engine::{EngineError, System, in_batches};
 use s3t_peft::tensors::to_host;
 use s3t_peft::{Adapters, NamedTensors};
 use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainingConfig};
+
+use crate::Metric;
 
 /// A baseline that can be trained while the system is, because it holds all it needs.
 pub struct Baseline {
@@ -28,6 +29,7 @@ pub struct Baseline {
 pub struct BaselineModel {
     model: StageModel,
     backbone: Arc<dyn Backbone>,
+    task: Task,
     jobs: usize,
     /// Passes over all records that it was trained for.
     pub epochs: usize,
@@ -88,26 +90,37 @@ impl Baseline {
     pub fn train(self, progress: &dyn StageProgress) -> Result<BaselineModel, EngineError> {
         let tensors = self.builder.build(&self.job, progress)?;
         let model = StageModel::new(&*self.backbone, &self.device, &self.job.lineage, &[&tensors])?;
-        Ok(BaselineModel { model, backbone: self.backbone, jobs: self.jobs, epochs: self.training.epochs })
+        let task = self.job.lineage.recipe.task;
+        Ok(BaselineModel { model, backbone: self.backbone, task, jobs: self.jobs, epochs: self.training.epochs })
     }
 }
 
 impl BaselineModel {
-    /// The share of the records that it answers right, 0 to 1.
+    /// Its score on records with targets, as [`evaluate`](crate::evaluate) scores a system.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Train`] if the machine would not start a thread.
-    pub fn accuracy(&self, records: &[Record]) -> Result<f64, EngineError> {
-        let batches: Vec<&[Record]> = records.chunks(64).collect();
-        let right = parallel(self.jobs, &batches, |batch| {
-            let references: Vec<&Record> = batch.iter().collect();
-            let hidden = self.backbone.embed(&references);
-            let hidden = self.backbone.run(hidden, 0..self.model.start(), &Adapters::none());
-            let rows = to_host(self.model.logits(&*self.backbone, hidden));
-            let classes = rows.len() / batch.len();
-            Ok(rows.chunks(classes).zip(*batch).filter(|(row, record)| argmax(row) == record.label as usize).count())
+    /// [`EngineError::Backend`] for a record that the model cannot take, [`EngineError::Train`] if the machine would not
+    /// start a thread.
+    pub fn score(&self, records: &[Record]) -> Result<f64, EngineError> {
+        let inputs = records.iter().map(|record| self.backbone.prepare(record)).collect::<Result<Vec<_>, _>>()?;
+        let first_input = |batch: &[&Input<'_>]| {
+            let tokens = batch.iter().map(|input| input.padded).max().unwrap_or(0);
+            let hidden = self.backbone.embed(batch, tokens);
+            self.backbone.run(hidden, 0..self.model.start(), &Adapters::none())
+        };
+        if self.task == Task::CausalLm {
+            let counts = in_batches(self.jobs, &inputs, |batch| {
+                s3t_engine::right_tokens(&*self.backbone, &self.model, first_input(batch), batch)
+            })?;
+            let (right, all) = counts.iter().fold((0, 0), |sum, (right, all)| (sum.0 + right, sum.1 + all));
+            return Ok(right as f64 / all.max(1) as f64);
+        }
+        let outputs = in_batches(self.jobs, &inputs, |batch| {
+            let rows = to_host(self.model.logits(&*self.backbone, first_input(batch)));
+            rows.chunks(rows.len() / batch.len()).map(<[f32]>::to_vec).collect()
         })?;
-        Ok(right.into_iter().sum::<usize>() as f64 / records.len().max(1) as f64)
+        let pairs = outputs.iter().zip(records).map(|(outputs, record)| (outputs.as_slice(), &record.target));
+        Ok(Metric::of(self.task).score(pairs))
     }
 }

@@ -4,17 +4,18 @@ mod baseline;
 pub mod compare;
 mod error;
 pub mod figures;
+mod metric;
 pub mod plot;
 pub mod simulate;
 mod trace;
 
-use s3t_core::aggregate::argmax;
-use s3t_core::{Record, Serving, ShardId};
+use s3t_core::{Record, Serving, ShardId, Task};
 use s3t_engine::{EngineError, System};
 use serde::Serialize;
 
 pub use baseline::{Baseline, BaselineModel};
 pub use error::EvalError;
+pub use metric::Metric;
 pub use trace::Trace;
 
 /// How well a system answers.
@@ -22,46 +23,63 @@ pub use trace::Trace;
 pub struct Evaluation {
     /// Records answered.
     pub records: usize,
-    /// The share that was answered right, 0 to 1.
-    pub accuracy: f64,
+    /// How the answers are scored.
+    pub metric: Metric,
+    /// The score of the ensemble.
+    pub score: f64,
     /// Each member by itself.
-    pub members: Vec<MemberAccuracy>,
+    pub members: Vec<MemberScore>,
 }
 
 /// How well one shard answers by itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MemberAccuracy {
+pub struct MemberScore {
     /// The shard.
     pub shard: ShardId,
     /// What it answers with; `None` for the base model.
     pub serving: Option<Serving>,
-    /// The share that it answered right, 0 to 1.
-    pub accuracy: f64,
+    /// Its score.
+    pub score: f64,
 }
 
-/// Evaluates a system on labelled records.
+/// Evaluates a system on records with targets.
 ///
 /// # Errors
 ///
-/// Those of [`System::predict`]; [`EngineError::NoRecords`] if there are none.
+/// Those of [`System::predict`] and [`System::responses`]; [`EngineError::NoRecords`] if there are none.
 pub fn evaluate(system: &System, records: &[Record]) -> Result<Evaluation, EngineError> {
     if records.is_empty() {
         return Err(EngineError::NoRecords(
             "`data.test` is empty or missing, so there is nothing to evaluate on".into(),
         ));
     }
-    let predictions = system.predict(records)?;
+    let task = system.pipeline().task;
+    let metric = Metric::of(task);
     let members = system.members()?;
-    let share = |right: usize| right as f64 / records.len() as f64;
-    let pairs = || predictions.iter().zip(records);
-    let of_member = |(index, member): (usize, &s3t_engine::Member)| MemberAccuracy {
+    let (score, of_members): (f64, Vec<f64>) = if task == Task::CausalLm {
+        let responses = system.responses(records)?;
+        let tokens = responses.iter().map(|response| response.tokens).sum::<usize>().max(1) as f64;
+        let share = |right: usize| right as f64 / tokens;
+        let of_member = |index: usize| share(responses.iter().map(|response| response.members[index]).sum());
+        (share(responses.iter().map(|response| response.right).sum()), (0..members.len()).map(of_member).collect())
+    } else {
+        let predictions = system.predict(records)?;
+        let pairs = || predictions.iter().zip(records);
+        let of_member = |index: usize| {
+            metric.score(pairs().map(|(prediction, record)| (prediction.members[index].as_slice(), &record.target)))
+        };
+        let score = metric.score(pairs().map(|(prediction, record)| (prediction.scores.as_slice(), &record.target)));
+        (score, (0..members.len()).map(of_member).collect())
+    };
+    let member = |(member, score): (&s3t_engine::Member, f64)| MemberScore {
         shard: member.shard,
         serving: member.serving,
-        accuracy: share(pairs().filter(|(p, record)| argmax(&p.members[index]) == record.label as usize).count()),
+        score,
     };
     Ok(Evaluation {
         records: records.len(),
-        accuracy: share(pairs().filter(|(prediction, record)| prediction.label == record.label as usize).count()),
-        members: members.iter().enumerate().map(of_member).collect(),
+        metric,
+        score,
+        members: members.iter().zip(of_members).map(member).collect(),
     })
 }

@@ -28,6 +28,14 @@ pub enum PeftError {
         /// The shape it must have.
         expected: Vec<usize>,
     },
+    /// A method that the files of Hugging Face PEFT cannot hold.
+    #[error("`{method}` cannot be written as a Hugging Face PEFT adapter: {reason}")]
+    NoInterchange {
+        /// The method.
+        method: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl PeftError {

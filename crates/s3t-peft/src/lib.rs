@@ -8,14 +8,18 @@
 //! re-exported.
 
 mod adapter;
+mod dropout;
 mod error;
+pub mod interchange;
 mod method;
 pub mod tensors;
 
 pub use adapter::{Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, Sublayer};
+pub use dropout::Dropout;
 pub use error::PeftError;
+pub use interchange::{Interchange, InterchangeTensor, PeftReader};
 pub use method::{BlockParameters, BlockShape, Init, ParameterSpec, PeftMethod, bind, parameter_name};
 pub use tensors::{HostTensor, NamedTensors, TensorDifference};
 
 pub use burn::tensor::{Device, Tensor};
-pub use {burn, s3t_core, typetag};
+pub use {burn, s3t_core, serde_json, typetag};

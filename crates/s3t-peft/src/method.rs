@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::{Adapters, BlockAdapter, LinearSite, PeftError};
+use crate::interchange::Interchange;
+use crate::{Adapters, BlockAdapter, Dropout, LinearSite, PeftError};
 
 /// What a method may know of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,50 @@ pub struct BlockShape {
     pub head_dim: usize,
     /// The block's linear layers: `(inputs, outputs)`.
     pub linears: BTreeMap<LinearSite, (usize, usize)>,
+    /// What Hugging Face calls each linear layer inside the block, for example `attention.self.query`.
+    pub modules: BTreeMap<LinearSite, String>,
+}
+
+impl BlockShape {
+    /// The linear layers that a list of targets names, in the order of the list. A target is a site (`query`) or, as in
+    /// Hugging Face PEFT, the end of a module's path (`q_proj`, `self.query`), which may stand for several layers.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::InvalidField`] at `field` for an unknown name or a layer that is named twice.
+    pub fn resolve(&self, field: &str, targets: &[String]) -> Result<Vec<LinearSite>, PeftError> {
+        let mut sites: Vec<LinearSite> = Vec::new();
+        for target in targets {
+            let found = self.sites_of(target);
+            if found.is_empty() {
+                let known: Vec<&str> = self.linears.keys().map(|site| site.name()).collect();
+                let problem = s3t_core::registry::unknown(&format!("target `{target}`"), target, &known);
+                let modules: Vec<&str> = self.modules.values().map(String::as_str).collect();
+                let modules =
+                    if modules.is_empty() { String::new() } else { format!("; modules: {}", modules.join(", ")) };
+                return Err(PeftError::field(field, format!("holds an {problem}{modules}")));
+            }
+            if let Some(site) = found.iter().find(|site| sites.contains(site)) {
+                return Err(PeftError::field(field, format!("names `{site}` twice")));
+            }
+            sites.extend(found);
+        }
+        Ok(sites)
+    }
+
+    /// The layers that one target names; none if it is unknown.
+    fn sites_of(&self, target: &str) -> Vec<LinearSite> {
+        if let Some(site) = LinearSite::from_name(target).filter(|site| self.linears.contains_key(site)) {
+            return vec![site];
+        }
+        let ends = |module: &String| module == target || module.ends_with(&format!(".{target}"));
+        self.modules.iter().filter(|(_, module)| ends(module)).map(|(site, _)| *site).collect()
+    }
+
+    /// What Hugging Face calls a linear layer inside the block; the site's own name if the model says nothing.
+    pub fn module(&self, site: LinearSite) -> &str {
+        self.modules.get(&site).map_or(site.name(), String::as_str)
+    }
 }
 
 /// How a parameter starts. The numbers are drawn from the stage's seed by the trainer, never by the method.
@@ -40,6 +85,8 @@ pub enum Init {
         /// The standard deviation.
         std: f64,
     },
+    /// The Euclidean norm of each output's weights in a linear layer of the base model: one value an output.
+    WeightNorm(LinearSite),
 }
 
 /// One parameter of a method in one block.
@@ -97,6 +144,18 @@ pub trait PeftMethod: Debug + Send + Sync {
     /// [`parameters`](Self::parameters) declares.
     fn adapter(&self, block: &BlockShape, parameters: &BlockParameters<'_>)
     -> Result<Box<dyn BlockAdapter>, PeftError>;
+
+    /// How the method is written in the files of Hugging Face PEFT, for blocks of this shape.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::NoInterchange`] with the reason if PEFT has no such method; the default.
+    fn interchange(&self, _block: &BlockShape) -> Result<Interchange, PeftError> {
+        Err(PeftError::NoInterchange {
+            method: self.typetag_name().into(),
+            reason: "it does not know this method".into(),
+        })
+    }
 }
 
 /// The full name of a block's parameter: `blocks.{block}.{name}`.
@@ -109,6 +168,8 @@ pub fn parameter_name(block: usize, name: &str) -> String {
 pub struct BlockParameters<'a> {
     block: usize,
     tensors: &'a BTreeMap<String, Tensor<1>>,
+    /// The seed of this training step; `None` when answering.
+    step: Option<u64>,
 }
 
 impl BlockParameters<'_> {
@@ -128,9 +189,16 @@ impl BlockParameters<'_> {
         }
         Ok(tensor.clone().reshape(shape))
     }
+
+    /// Dropout of this share of values, 0 to below 1: in a training step seeded from the step, the block and `name`; when
+    /// answering, none.
+    pub fn dropout(&self, name: &str, share: f64) -> Dropout {
+        Dropout::new(share, self.step.map(|step| (step, parameter_name(self.block, name))))
+    }
 }
 
-/// Makes the adapters of the blocks `range` from flat parameter tensors named as by [`parameter_name`].
+/// Makes the adapters of the blocks `range` from flat parameter tensors named as by [`parameter_name`]. `step` seeds the
+/// dropout of a training step; `None` switches it off.
 ///
 /// # Errors
 ///
@@ -140,10 +208,11 @@ pub fn bind(
     shape: &BlockShape,
     range: Range<usize>,
     tensors: &BTreeMap<String, Tensor<1>>,
+    step: Option<u64>,
 ) -> Result<Adapters, PeftError> {
     let mut adapters = Adapters::none();
     for block in range {
-        adapters.insert(block, method.adapter(shape, &BlockParameters { block, tensors })?);
+        adapters.insert(block, method.adapter(shape, &BlockParameters { block, tensors, step })?);
     }
     Ok(adapters)
 }

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use s3t_backends::{BackendError, Preprocessing, VitConfig, random_vit_tensors, write_vit};
-use s3t_core::{Payload, Record, RecordId, SubjectId};
+use s3t_core::{Payload, Record, RecordId, SubjectId, Target};
 use s3t_data::Labels;
 use s3t_engine::Pipeline;
 use s3t_lora::Lora;
@@ -72,7 +72,7 @@ pub fn toy_records(count: u64, subjects: u64, seed: u64) -> Vec<Record> {
         Record {
             id: RecordId::new(format!("record-{row}")).expect("a well-formed id"),
             subject: owned.then(|| SubjectId::new(format!("subject-{}", row % subjects)).expect("a well-formed id")),
-            label,
+            target: Target::Class(label),
             ordinal: row,
             payload: Payload::Features((0..FEATURES).map(value).collect()),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use s3t_backends::{Backbone, Device};
+use s3t_backends::{Backbone, Device, Input, LoadOptions};
 use s3t_core::lineage::Lineage;
 use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
@@ -33,7 +33,8 @@ pub fn check_peft_method(table: &serde_json::Value) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_tiny_model(&folder.path().join("model"), BLOCKS).expect("the tiny model is written");
     let device = Device::flex();
-    let backbone = s3t_backends::load(&folder.path().join("model"), &device).expect("the tiny model loads");
+    let backbone = s3t_backends::load(&folder.path().join("model"), LoadOptions::default(), &device)
+        .expect("the tiny model loads");
     let method = read(table);
     method.check(&backbone.block_shape()).expect("the method takes the tiny model's blocks");
     let parameters = random_parameters(&*method, &*backbone);
@@ -69,8 +70,10 @@ fn on_device(parameters: &BTreeMap<String, HostTensor>, device: &Device) -> BTre
 }
 
 fn run(backbone: &dyn Backbone, records: &[Record], adapters: &Adapters) -> Tensor<2> {
-    let references: Vec<&Record> = records.iter().collect();
-    backbone.pool(backbone.run(backbone.embed(&references), 0..BLOCKS, adapters))
+    let inputs: Vec<Input<'_>> =
+        records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect();
+    let hidden = backbone.embed(&inputs.iter().collect::<Vec<_>>(), backbone.max_tokens());
+    backbone.pool(backbone.run(hidden, 0..BLOCKS, adapters))
 }
 
 fn bits(tensor: Tensor<2>) -> Vec<u32> {
@@ -78,7 +81,8 @@ fn bits(tensor: Tensor<2>) -> Vec<u32> {
 }
 
 fn attach(method: &dyn PeftMethod, backbone: &dyn Backbone, tensors: &BTreeMap<String, Tensor<1>>) -> Adapters {
-    bind(method, &backbone.block_shape(), 0..BLOCKS, tensors).expect("the method takes the parameters it declared")
+    bind(method, &backbone.block_shape(), 0..BLOCKS, tensors, None)
+        .expect("the method takes the parameters it declared")
 }
 
 fn check_detaching(

@@ -4,20 +4,18 @@
 //!
 //! *Before*: an entry for (record, block) is the input of that block for that record in the base model: a function of the
 //! base model and the record alone. *After*: whether an entry is found or computed again changes no bit of what is
-//! trained. *Why*: a chunk always has the same number of rows (short ones are filled up), and each record's rows go
-//! through the blocks independently of the others', so an entry depends neither on which records were asked for together
-//! nor on how many. A law in the tests holds the backend to that.
+//! trained. *Why*: a chunk always has the same number of rows (short ones are filled up) of the same number of tokens (a
+//! function of the record), and each record's rows go through the blocks independently of the others', so an entry depends
+//! neither on which records were asked for together nor on how many. A law in the tests holds the backend to that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use s3t_backends::{Backbone, Hidden};
-use s3t_core::{Digest, Record};
+use s3t_backends::{Backbone, Hidden, Input};
+use s3t_core::Digest;
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
-
-use crate::StageRecord;
 
 /// Records that go through the frozen blocks together.
 const CHUNK: usize = 32;
@@ -27,6 +25,9 @@ pub struct ActivationCache {
     limit: usize,
     state: Mutex<State>,
 }
+
+/// A record's digest and its prepared content.
+pub(crate) type Prepared<'a> = (Digest, Input<'a>);
 
 /// The input of one block for one record, `[tokens, hidden]`.
 type Entry = (usize, Arc<[f32]>);
@@ -57,29 +58,37 @@ impl ActivationCache {
         }
     }
 
-    /// The input of block `block` in the base model for each record, `[records, tokens, hidden]`.
+    /// The input of block `block` in the base model for each record, padded with zeros to the longest.
     pub(crate) fn inputs(
         &self,
         backbone: &dyn Backbone,
         device: &Device,
-        records: &[&StageRecord],
+        records: &[&Prepared<'_>],
         block: usize,
     ) -> Hidden {
-        let mut found: Vec<Option<Arc<[f32]>>> = records.iter().map(|record| self.get(&record.digest, block)).collect();
-        let missing: Vec<usize> = (0..records.len()).filter(|index| found[*index].is_none()).collect();
-        for chunk in missing.chunks(CHUNK) {
-            let of_chunk: Vec<&Record> = chunk.iter().map(|index| &*records[*index].record).collect();
-            for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, block)) {
-                self.insert(records[*index].digest, block, &values);
-                found[*index] = Some(values);
+        let mut found: Vec<Option<Arc<[f32]>>> = records.iter().map(|(digest, _)| self.get(digest, block)).collect();
+        let mut missing: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for index in (0..records.len()).filter(|index| found[*index].is_none()) {
+            missing.entry(records[index].1.padded).or_default().push(index);
+        }
+        for (padded, indices) in missing {
+            for chunk in indices.chunks(CHUNK) {
+                let of_chunk: Vec<&Input<'_>> = chunk.iter().map(|index| &records[*index].1).collect();
+                for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, padded, block)) {
+                    self.insert(records[*index].0, block, &values);
+                    found[*index] = Some(values);
+                }
             }
         }
-        let (tokens, hidden) = (backbone.tokens(), backbone.hidden());
+        let lengths: Vec<usize> = records.iter().map(|(_, input)| input.tokens).collect();
+        let (tokens, hidden) = (lengths.iter().copied().max().unwrap_or(0), backbone.hidden());
         let mut values = Vec::with_capacity(records.len() * tokens * hidden);
-        for entry in found.into_iter().flatten() {
+        for (row, entry) in (1..).zip(found.into_iter().flatten()) {
             values.extend_from_slice(&entry);
+            values.resize(row * tokens * hidden, 0.0);
         }
-        Tensor::from_data(TensorData::new(values, [records.len(), tokens, hidden]), device)
+        let states = Tensor::from_data(TensorData::new(values, [records.len(), tokens, hidden]), device);
+        Hidden::new(states, lengths)
     }
 
     fn get(&self, record: &Digest, block: usize) -> Option<Arc<[f32]>> {
@@ -108,14 +117,15 @@ impl ActivationCache {
     }
 }
 
-/// The input of block `block` for each record, computed in one chunk of a fixed number of rows.
-fn compute(backbone: &dyn Backbone, records: &[&Record], block: usize) -> Vec<Arc<[f32]>> {
-    let mut filled = records.to_vec();
-    if let Some(first) = records.first() {
+/// The input of block `block` for each input, computed in one chunk of a fixed number of rows of `padded` tokens.
+fn compute(backbone: &dyn Backbone, inputs: &[&Input<'_>], padded: usize, block: usize) -> Vec<Arc<[f32]>> {
+    let mut filled = inputs.to_vec();
+    if let Some(first) = inputs.first() {
         filled.resize(CHUNK, first);
     }
-    let hidden = backbone.run(backbone.embed(&filled), 0..block, &Adapters::none());
-    let values = to_host(hidden);
-    let size = backbone.tokens() * backbone.hidden();
-    values.chunks_exact(size).take(records.len()).map(Arc::from).collect()
+    let hidden = backbone.run(backbone.embed(&filled, padded), 0..block, &Adapters::none());
+    let values = to_host(hidden.states);
+    let width = backbone.hidden();
+    let rows = values.chunks_exact(padded * width).zip(inputs);
+    rows.map(|(row, input)| Arc::from(&row[..input.tokens * width])).collect()
 }

@@ -5,9 +5,11 @@
 //! configuration beside the lineage, no random state beside the seed that is derived from the lineage's key.
 
 mod activations;
+mod batches;
 mod config;
 mod error;
 mod job;
+mod loss;
 mod model;
 mod trainer;
 
@@ -15,5 +17,5 @@ pub use activations::ActivationCache;
 pub use config::{Decay, TrainingConfig};
 pub use error::TrainError;
 pub use job::{Silent, StageBuilder, StageJob, StageProgress, StageRecord, Step};
-pub use model::{HEAD_BIAS, HEAD_WEIGHT, StageModel, check_isolation, one_thread};
+pub use model::{StageModel, check_isolation, learnt_tokens, one_thread};
 pub use trainer::StageTrainer;

@@ -1,18 +1,13 @@
 //! A base model with the adapters and the head of a stage: what answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::{Device, Tensor};
-use s3t_backends::{Backbone, Hidden};
-use s3t_core::{BlockRange, Lineage};
-use s3t_peft::{Adapters, HostTensor, NamedTensors, PeftMethod, bind};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use s3t_backends::{Backbone, HEAD_PREFIX, Head, Hidden, Input};
+use s3t_core::{BlockRange, Lineage, Task};
+use s3t_peft::{Adapters, NamedTensors, PeftMethod, bind};
 
 use crate::TrainError;
-
-/// The name of a stage's head weight, `[classes, hidden]`.
-pub const HEAD_WEIGHT: &str = "head.weight";
-/// The name of a stage's head bias, `[classes]`.
-pub const HEAD_BIAS: &str = "head.bias";
 
 /// Runs `work` with one thread for tensor operations, so that its bits and its speed do not depend on what runs beside
 /// it. Many such calls run side by side.
@@ -29,15 +24,8 @@ pub fn one_thread<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, TrainEr
 pub struct StageModel {
     adapters: Adapters,
     start: usize,
-    head: Head,
-}
-
-#[derive(Debug)]
-struct Head {
-    /// `[hidden, classes]`.
-    weight: Tensor<2>,
-    /// `[classes]`.
-    bias: Tensor<1>,
+    /// `None` for causal language modelling, in which the base model's own head answers.
+    head: Option<Head>,
 }
 
 impl StageModel {
@@ -57,40 +45,59 @@ impl StageModel {
             // Later stages follow earlier ones, so the head that stays is that of the last.
             tensors.insert(name.clone(), tensor.to_device(device));
         }
-        Self::bind(backbone, &*read_method(lineage)?, lineage, &tensors)
+        Self::bind(backbone, &*read_method(lineage)?, lineage, &tensors, None)
     }
 
-    /// Builds the model from flat tensors that may be tracked for gradients.
+    /// A model of a method's adapters on some blocks, and of a head with `outputs`, 0 for none: of tensors from elsewhere,
+    /// by the names of a stage's.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Peft`] if tensors are missing or have other shapes.
+    pub fn of_blocks(
+        backbone: &dyn Backbone,
+        method: &dyn PeftMethod,
+        blocks: &BTreeSet<usize>,
+        outputs: usize,
+        tensors: &BTreeMap<String, Tensor<1>>,
+    ) -> Result<Self, TrainError> {
+        let (shape, mut adapters) = (backbone.block_shape(), Adapters::none());
+        for block in blocks {
+            adapters.extend(bind(method, &shape, *block..block + 1, tensors, None)?);
+        }
+        let start = blocks.first().copied().unwrap_or(backbone.blocks());
+        Ok(Self { adapters, start, head: head(backbone, outputs, tensors)? })
+    }
+
+    /// Builds the model from flat tensors that may be tracked for gradients; `step` seeds the dropout of a training step.
     pub(crate) fn bind(
         backbone: &dyn Backbone,
         method: &dyn PeftMethod,
         lineage: &Lineage,
         tensors: &BTreeMap<String, Tensor<1>>,
+        step: Option<u64>,
     ) -> Result<Self, TrainError> {
         let start = lineage.trained().start;
         let end = lineage.groups.first().map_or(start, |group| group.end);
-        let adapters = bind(method, &backbone.block_shape(), start..end, tensors)?;
-        let of = |name: &str, length: usize| match tensors.get(name) {
-            Some(tensor) if tensor.dims() == [length] => Ok(tensor.clone()),
-            Some(tensor) => Err(TrainError::Lineage {
-                key: lineage.key(),
-                problem: format!("`{name}` has shape {:?}", tensor.dims()),
-            }),
-            None => Err(TrainError::Lineage { key: lineage.key(), problem: format!("`{name}` is missing") }),
-        };
-        let (classes, hidden) = (lineage.recipe.classes, backbone.hidden());
-        let weight = of(HEAD_WEIGHT, classes * hidden)?.reshape([classes, hidden]).transpose();
-        Ok(Self { adapters, start, head: Head { weight, bias: of(HEAD_BIAS, classes)? } })
+        let shape = backbone.block_shape();
+        // Only the group that is being trained drops anything: the groups before it answer as they will when serving.
+        let mut adapters = bind(method, &shape, start..lineage.trained().end, tensors, step)?;
+        adapters.extend(bind(method, &shape, lineage.trained().end..end, tensors, None)?);
+        let head = head(backbone, lineage.recipe.task.outputs(), tensors)?;
+        Ok(Self { adapters, start, head })
     }
 
-    /// The base model's own classification head on no adapters: what a shard without a live sequence may answer with.
-    /// `None` if the model came without a head for this many classes.
-    pub fn base(backbone: &dyn Backbone, device: &Device, classes: usize) -> Option<Self> {
-        let classifier = backbone.classifier().filter(|classifier| classifier.bias.len() == classes)?;
-        let host = |values: &[f32]| HostTensor { shape: vec![values.len()], values: values.to_vec() }.to_device(device);
-        let weight = host(&classifier.weight).reshape([classes, backbone.hidden()]).transpose();
-        let head = Head { weight, bias: host(&classifier.bias) };
-        Some(Self { adapters: Adapters::none(), start: backbone.blocks(), head })
+    /// The base model's own head on no adapters: what a shard without a live sequence may answer with. `None` if the model
+    /// came without a head for this task.
+    pub fn base(backbone: &dyn Backbone, device: &Device, task: Task) -> Option<Self> {
+        let start = backbone.blocks();
+        if task == Task::CausalLm {
+            return Some(Self { adapters: Adapters::none(), start, head: None });
+        }
+        let of_base = backbone.classifier()?;
+        let tensors = of_base.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect();
+        let head = head(backbone, task.outputs(), &tensors).ok()?;
+        Some(Self { adapters: Adapters::none(), start, head })
     }
 
     /// The lowest block with an adapter: below it this model is the base model.
@@ -98,16 +105,51 @@ impl StageModel {
         self.start
     }
 
-    /// The logits for records whose input of block [`start`](Self::start) is given.
+    /// The outputs of the head for records whose input of block [`start`](Self::start) is given, `[batch, outputs]`.
     ///
-    /// # Shapes
+    /// # Panics
     ///
-    /// - `hidden`: `[batch, tokens, hidden]`
-    /// - result: `[batch, classes]`
+    /// If the model has no head: of causal language modelling, ask [`next_token_logits`](Self::next_token_logits).
     pub fn logits(&self, backbone: &dyn Backbone, hidden: Hidden) -> Tensor<2> {
+        let head = self.head.as_ref().expect("a model of causal language modelling is not asked for a class");
         let hidden = backbone.run(hidden, self.start..backbone.blocks(), &self.adapters);
-        backbone.pool(hidden).matmul(self.head.weight.clone()) + self.head.bias.clone().unsqueeze::<2>()
+        head.forward(backbone.pool(hidden))
     }
+
+    /// The logits of the tokens that follow those at `rows`, `[rows, vocabulary]`, for records whose input of block
+    /// [`start`](Self::start) is given. A row is record times padded tokens plus token.
+    ///
+    /// # Panics
+    ///
+    /// If the base model has no language head, which is refused when a system is made.
+    pub fn next_token_logits(&self, backbone: &dyn Backbone, hidden: Hidden, rows: &[usize]) -> Tensor<2> {
+        let hidden = backbone.run(hidden, self.start..backbone.blocks(), &self.adapters);
+        let [batch, tokens, width] = hidden.states.dims();
+        let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows.clone(), [rows.len()]), &hidden.states.device());
+        let states = hidden.states.reshape([batch * tokens, width]).select(0, rows);
+        backbone.next_token_logits(states).expect("the model of a causal task has a language head")
+    }
+}
+
+/// A head with this many outputs; `None` for 0.
+fn head(
+    backbone: &dyn Backbone,
+    outputs: usize,
+    tensors: &BTreeMap<String, Tensor<1>>,
+) -> Result<Option<Head>, TrainError> {
+    let bind = || Head::bind(backbone.head(), outputs, backbone.hidden(), tensors);
+    Ok((outputs > 0).then(bind).transpose()?)
+}
+
+/// Where the tokens that a causal model learns are predicted, in a batch padded to `tokens`: pairs of a row and the id of
+/// the token that follows it, for every token behind the prompts.
+pub fn learnt_tokens(inputs: &[&Input<'_>], tokens: usize) -> Vec<(usize, u32)> {
+    let of_input = |(record, input): (usize, &&Input<'_>)| {
+        let ids = input.ids[input.prompt..].iter().copied();
+        ((record * tokens + input.prompt - 1)..).zip(ids).collect::<Vec<_>>()
+    };
+    inputs.iter().enumerate().flat_map(of_input).collect()
 }
 
 /// The PEFT method of a lineage.
@@ -123,7 +165,7 @@ pub(crate) fn read_method(lineage: &Lineage) -> Result<Box<dyn PeftMethod>, Trai
 /// [`TrainError::Isolation`] naming the first tensor that does not belong.
 pub fn check_isolation(lineage: &Lineage, tensors: &NamedTensors) -> Result<(), TrainError> {
     let group = lineage.trained();
-    let belongs = |name: &str| name == HEAD_WEIGHT || name == HEAD_BIAS || in_group(name, group);
+    let belongs = |name: &str| name.starts_with(HEAD_PREFIX) || in_group(name, group);
     match tensors.keys().find(|name| !belongs(name)) {
         Some(name) => Err(TrainError::Isolation { key: lineage.key(), tensor: name.clone(), group }),
         None => Ok(()),

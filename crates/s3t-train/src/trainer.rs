@@ -5,21 +5,20 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::optim::{AdamW, AdamWConfig, Optimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use rand::seq::SliceRandom;
+use burn::tensor::{Device, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use s3t_backends::Backbone;
+use s3t_backends::{Backbone, Input};
 use s3t_core::{Digest, Lineage, StageKey};
 use s3t_peft::tensors::to_host;
-use s3t_peft::{HostTensor, Init, NamedTensors, ParameterSpec, PeftMethod, parameter_name};
+use s3t_peft::{HostTensor, Init, LinearSite, NamedTensors, PeftMethod, parameter_name};
 
-use crate::model::{HEAD_BIAS, HEAD_WEIGHT, StageModel, check_isolation, one_thread, read_method};
-use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, TrainingConfig};
-
-/// The standard deviation of the head's starting weights, as in BERT and ViT.
-const HEAD_STD: f64 = 0.02;
+use crate::activations::Prepared;
+use crate::batches::batches;
+use crate::loss::loss;
+use crate::model::{StageModel, check_isolation, one_thread, read_method};
+use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, Step, TrainError, TrainingConfig};
 
 /// Trains stages in this process.
 ///
@@ -61,17 +60,23 @@ impl StageTrainer {
             job.ancestors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(&self.device))).collect();
 
         let steps = config.steps(job.records.len());
-        let mut order: Vec<usize> = (0..job.records.len()).collect();
+        let prepared = job
+            .records
+            .iter()
+            .map(|record| Ok((record.digest, self.backbone.prepare(&record.record)?)))
+            .collect::<Result<Vec<Prepared<'_>>, TrainError>>()?;
+        let lengths: Vec<usize> = prepared.iter().map(|(_, input)| input.tokens).collect();
         let mut done = 0;
         for _ in 0..config.epochs {
-            order.shuffle(&mut rng);
-            for batch in order.chunks(config.batch_size) {
-                let records: Vec<&StageRecord> = batch.iter().map(|index| &job.records[*index]).collect();
+            for batch in batches(&lengths, config.batch_size, &mut rng) {
+                let records: Vec<&Prepared<'_>> = batch.iter().map(|index| &prepared[*index]).collect();
+                let inputs: Vec<&Input<'_>> = records.iter().map(|(_, input)| input).collect();
                 let loss = {
                     let tensors = parameters.tracked(&ancestors);
-                    let model = StageModel::bind(&*self.backbone, &*method, lineage, &tensors)?;
-                    let inputs = self.activations.inputs(&*self.backbone, &self.device, &records, model.start());
-                    let loss = cross_entropy(model.logits(&*self.backbone, inputs), &records, &self.device);
+                    let step = Some(rng.random());
+                    let model = StageModel::bind(&*self.backbone, &*method, lineage, &tensors, step)?;
+                    let hidden = self.activations.inputs(&*self.backbone, &self.device, &records, model.start());
+                    let loss = loss(lineage.recipe.task, &model, &*self.backbone, hidden, &inputs, &self.device);
                     parameters.update(&loss, &tensors, config.learning_rate_at(done, steps));
                     to_host(loss)[0]
                 };
@@ -93,21 +98,29 @@ impl StageTrainer {
     /// The stage's parameters as they start: its group's adapters block by block, then the head.
     fn initial(&self, lineage: &Lineage, method: &dyn PeftMethod, rng: &mut ChaCha8Rng) -> NamedTensors {
         let specs = method.parameters(&self.backbone.block_shape());
-        let (classes, hidden) = (lineage.recipe.classes, self.backbone.hidden());
-        let head = [
-            ParameterSpec::new(HEAD_WEIGHT, [classes, hidden], Init::Normal { std: HEAD_STD }),
-            ParameterSpec::new(HEAD_BIAS, [classes], Init::Zeros),
-        ];
+        let head = self.backbone.head().parameters(lineage.recipe.task.outputs(), self.backbone.hidden());
         let mut tensors = NamedTensors::new();
         for block in lineage.trained().range() {
             for spec in &specs {
-                tensors.insert(parameter_name(block, &spec.name), start(spec, rng));
+                let values = match spec.init {
+                    Init::WeightNorm(site) => self.weight_norms(block, site),
+                    init => draw(init, spec.len(), rng),
+                };
+                let tensor = HostTensor { shape: spec.shape.clone(), values };
+                tensors.insert(parameter_name(block, &spec.name), tensor);
             }
         }
-        for spec in &head {
-            tensors.insert(spec.name.clone(), start(spec, rng));
+        for spec in head {
+            let values = draw(spec.init, spec.len(), rng);
+            tensors.insert(spec.name, HostTensor { shape: spec.shape, values });
         }
         tensors
+    }
+
+    /// The length of each output's weights in a linear layer of the base model.
+    fn weight_norms(&self, block: usize, site: LinearSite) -> Vec<f32> {
+        let layer = self.backbone.linear(block, site);
+        layer.map(|layer| to_host(layer.weight.clone().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
     }
 }
 
@@ -178,21 +191,15 @@ fn read_config(lineage: &Lineage) -> Result<TrainingConfig, TrainError> {
     Ok(config)
 }
 
-/// The mean negative log likelihood of the records' labels.
-fn cross_entropy(logits: Tensor<2>, records: &[&StageRecord], device: &Device) -> Tensor<1> {
-    let labels: Vec<i64> = records.iter().map(|record| i64::from(record.record.label)).collect();
-    let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [records.len(), 1]), device);
-    activation::log_softmax(logits, 1).gather(1, labels).mean().neg()
-}
-
-fn start(spec: &ParameterSpec, rng: &mut impl Rng) -> HostTensor {
-    let mut draw = || match spec.init {
-        Init::Zeros => 0.0,
+/// Values that start as `init` says. Those that start from the base model's weights are none of these and start at zero.
+fn draw(init: Init, length: usize, rng: &mut impl Rng) -> Vec<f32> {
+    let mut draw = || match init {
+        Init::Zeros | Init::WeightNorm(_) => 0.0,
         Init::Ones => 1.0,
         Init::Uniform { bound } => bound * (2.0 * rng.random::<f64>() - 1.0),
         Init::Normal { std } => std * rng.sample::<f64, _>(StandardNormal),
     };
-    HostTensor { shape: spec.shape.clone(), values: (0..spec.len()).map(|_| draw() as f32).collect() }
+    (0..length).map(|_| draw() as f32).collect()
 }
 
 /// After a stage every value is finite, and the head and each block of the group moved.

@@ -12,6 +12,7 @@ pub use s3t_core as core;
 pub use s3t_data as data;
 pub use s3t_engine as engine;
 pub use s3t_eval as eval;
+pub use s3t_interchange as interchange;
 pub use s3t_peft as peft;
 pub use s3t_store as store;
 pub use s3t_train as train;
@@ -30,8 +31,8 @@ pub mod plugins {
 pub mod prelude {
     pub use s3t_core::partition::{Contiguous, KeyedHash};
     pub use s3t_core::sequence::{Cyclic, Single};
-    pub use s3t_core::{PartitionShape, Payload, Prior, Record, RecordId, ShardId, SubjectId};
-    pub use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source};
+    pub use s3t_core::{PartitionShape, Payload, Prior, Record, RecordId, ShardId, SubjectId, Target, Task};
+    pub use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source, Targets};
     pub use s3t_engine::{EngineError, Observer, Pipeline, Quiet, System, VerifyScope};
     pub use s3t_eval::evaluate;
     pub use s3t_lora::Lora;

@@ -10,10 +10,12 @@ fn rows() -> Vec<serde_json::Value> {
     vec![
         json!({"type": "bottleneck", "size": 3}),
         json!({"type": "bottleneck", "size": 2, "placement": "pfeiffer"}),
+        json!({"type": "dora", "rank": 2, "alpha": 4.0}),
+        json!({"type": "dora", "rank": 2, "alpha": 3.0, "dropout": 0.3, "targets": sites}),
         json!({"type": "ia3"}),
         json!({"type": "ia3", "targets": ["query", "output"], "feed_forward": ["up"]}),
         json!({"type": "lora", "rank": 2, "alpha": 4.0}),
-        json!({"type": "lora", "rank": 1, "alpha": 2.0, "targets": sites}),
+        json!({"type": "lora", "rank": 1, "alpha": 2.0, "dropout": 0.2, "targets": sites}),
         json!({"type": "prefix", "length": 2}),
         json!({"type": "prompt", "length": 3}),
         json!({"type": "rslora", "rank": 2, "alpha": 4.0, "targets": sites}),
@@ -24,7 +26,7 @@ fn rows() -> Vec<serde_json::Value> {
 fn every_method_has_a_row_and_obeys_the_laws() {
     let methods = plugins().into_iter().filter(|plugin| plugin.kind() == PluginKind::PeftMethod);
     let names: Vec<&str> = methods.map(s3t::core::PluginInfo::name).collect();
-    let expected = ["bottleneck", "ia3", "lora", "prefix", "prompt", "rslora"];
+    let expected = ["bottleneck", "dora", "ia3", "lora", "prefix", "prompt", "rslora"];
     assert_eq!(names, expected, "the expected set of methods");
     for name in names {
         assert!(rows().iter().any(|row| row["type"] == name), "`{name}` has no row");
@@ -56,7 +58,7 @@ fn ndarray_answers_as_flex_does() {
         let records = s3t_testkit::toy_records(40, 0, 1);
         let system = System::create(pipeline, &records, Some(StoreSecret::from_bytes([1; 32]))).unwrap();
         let device = trained_on.parse::<s3t::backends::DeviceSpec>().unwrap().open().unwrap();
-        let backbone = s3t::backends::load(&model, &device).unwrap();
+        let backbone = s3t::backends::load(&model, s3t::backends::LoadOptions::default(), &device).unwrap();
         let mut system = system.with_builder(Arc::new(StageTrainer::new(backbone, device, 1 << 20)));
         system.train(&Quiet).unwrap();
         system.predict(&s3t_testkit::toy_records(30, 0, 2)).unwrap()

@@ -18,8 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
     };
     let folder = data.join("fashion-mnist-small");
-    let train = images("train", Some("train-subjects.csv")).read(&folder, &labels)?;
-    let test = images("test", None).read(&folder, &labels)?;
+    let train = images("train", Some("train-subjects.csv")).read(&folder, &Targets::classes(&labels))?;
+    let test = images("test", None).read(&folder, &Targets::classes(&labels))?;
 
     // The store goes away with the temporary folder; a service keeps it where only it can read it.
     let store = tempfile::tempdir()?;
@@ -34,13 +34,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut system = System::create(pipeline, &train, None)?;
     let report = system.train(&Quiet)?;
-    println!("{} stages trained; accuracy {:.3}", report.trained, evaluate(&system, &test)?.accuracy);
+    println!("{} stages trained; accuracy {:.3}", report.trained, evaluate(&system, &test)?.score);
 
     let deletion = system.delete(&[], &[SubjectId::new("owner-0042")?])?;
     for cut in &deletion.cuts {
         println!("{} was hit: served with {:?}, serves with {:?}", cut.address, cut.before, cut.after);
     }
-    println!("accuracy after the deletion {:.3}", evaluate(&system, &test)?.accuracy);
+    println!("accuracy after the deletion {:.3}", evaluate(&system, &test)?.score);
 
     let verified = system.verify(VerifyScope::Serving, &Quiet)?;
     println!("{} stages trained again; every bit equal: {}", verified.stages.len(), verified.passed());

@@ -26,7 +26,7 @@ fn both_plugins_work_from_a_pipeline_file() {
         let s3t_peft::s3t_core::Payload::Features(x) = &record.payload else {
             unreachable!("toy records are features")
         };
-        lines += &json!({"subject": record.subject, "label": record.label, "x": x}).to_string();
+        lines += &json!({"subject": record.subject, "label": record.target.class(), "x": x}).to_string();
         lines += "\n";
     }
     std::fs::write(folder.path().join("data.jsonl"), lines).unwrap();

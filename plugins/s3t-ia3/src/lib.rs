@@ -7,8 +7,10 @@
 //! merged into its weight, so there is nothing to undo. At the start they are one, and a product with one is exact.
 
 use s3t_peft::burn::tensor::Tensor;
+use s3t_peft::serde_json::{Map, Value, json};
 use s3t_peft::{
-    BlockAdapter, BlockParameters, BlockShape, Init, Linear, LinearSite, ParameterSpec, PeftError, PeftMethod, s3t_core,
+    BlockAdapter, BlockParameters, BlockShape, Init, Interchange, InterchangeTensor, Linear, LinearSite, ParameterSpec,
+    PeftError, PeftMethod, interchange, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ia3 {
-    /// The linear layers whose output is scaled: query, key, value, output, gate, up, down.
+    /// The linear layers whose output is scaled: query, key, value, output, gate, up, down, or Hugging Face module names.
     pub targets: Vec<String>,
     /// The linear layers whose input is scaled.
     pub feed_forward: Vec<String>,
@@ -33,12 +35,12 @@ impl Default for Ia3 {
 impl Ia3 {
     /// The scaled sites: whether the input is scaled, the site, and the number of factors.
     fn sites<'a>(&'a self, block: &'a BlockShape) -> impl Iterator<Item = (bool, LinearSite, usize)> + 'a {
-        let outputs = self.targets.iter().map(|name| (false, name));
-        let inputs = self.feed_forward.iter().map(|name| (true, name));
-        outputs.chain(inputs).filter_map(|(input, name)| {
-            let site = LinearSite::from_name(name)?;
-            let (inputs, outputs) = *block.linears.get(&site)?;
-            Some((input, site, if input { inputs } else { outputs }))
+        let resolve = |names: &[String]| block.resolve("targets", names).unwrap_or_default();
+        let outputs = resolve(&self.targets).into_iter().map(|site| (false, site));
+        let inputs = resolve(&self.feed_forward).into_iter().map(|site| (true, site));
+        outputs.chain(inputs).map(|(input, site)| {
+            let (inputs, outputs) = block.linears[&site];
+            (input, site, if input { inputs } else { outputs })
         })
     }
 }
@@ -50,24 +52,16 @@ fn name(site: LinearSite) -> String {
 #[typetag::serde(name = "ia3")]
 impl PeftMethod for Ia3 {
     fn check(&self, block: &BlockShape) -> Result<(), PeftError> {
-        let known: Vec<&str> = block.linears.keys().map(|site| site.name()).collect();
-        let mut seen: Vec<&str> = Vec::new();
-        for (field, names) in [("targets", &self.targets), ("feed_forward", &self.feed_forward)] {
-            for name in names {
-                if !known.contains(&name.as_str()) {
-                    let problem = s3t_core::registry::unknown(&format!("target `{name}`"), name, &known);
-                    return Err(PeftError::field(field, format!("holds an {problem}")));
-                }
-                if seen.contains(&name.as_str()) {
-                    return Err(PeftError::field(
-                        field,
-                        format!("names `{name}` a second time; a layer is scaled once"),
-                    ));
-                }
-                seen.push(name);
-            }
+        let outputs = block.resolve("targets", &self.targets)?;
+        let inputs = block.resolve("feed_forward", &self.feed_forward)?;
+        if let Some(site) = inputs.iter().find(|site| outputs.contains(site)) {
+            return Err(PeftError::field(
+                "feed_forward",
+                format!("names `{site}` a second time; a layer is scaled once"),
+            ));
         }
-        if seen.is_empty() {
+        if outputs.is_empty() && inputs.is_empty() {
+            let known: Vec<&str> = block.linears.keys().map(|site| site.name()).collect();
             return Err(PeftError::field("targets", format!("is empty; this model has {}", known.join(", "))));
         }
         Ok(())
@@ -88,6 +82,41 @@ impl PeftMethod for Ia3 {
             .collect::<Result<_, PeftError>>()?;
         Ok(Box::new(Scales(scales)))
     }
+
+    fn interchange(&self, block: &BlockShape) -> Result<Interchange, PeftError> {
+        let modules = |only_inputs: bool| -> Vec<&str> {
+            let sites = self.sites(block).filter(|(input, ..)| *input || !only_inputs);
+            sites.map(|(_, site, _)| block.module(site)).collect()
+        };
+        let config = Map::from_iter([
+            ("peft_type".to_owned(), json!("IA3")),
+            ("fan_in_fan_out".to_owned(), json!(false)),
+            ("target_modules".to_owned(), json!(modules(false))),
+            ("feedforward_modules".to_owned(), json!(modules(true))),
+        ]);
+        let tensor = |(input, site, factors): (bool, LinearSite, usize)| InterchangeTensor {
+            parameter: name(site),
+            file: format!("{}.ia3_l", block.module(site)),
+            shape: if input { vec![1, factors] } else { vec![factors, 1] },
+        };
+        Ok(Interchange { config, tensors: self.sites(block).map(tensor).collect() })
+    }
+}
+
+peft_reader!("IA3", read);
+
+fn read(config: &Map<String, Value>, block: &BlockShape) -> Option<Result<Box<dyn PeftMethod>, PeftError>> {
+    let sites = |key: &str| interchange::sites(config, key, block);
+    let read = || {
+        interchange::refuse_set(config, &["fan_in_fan_out", "exclude_modules"])?;
+        let (all, inputs) = (sites("target_modules")?, sites("feedforward_modules")?);
+        let names = |chosen: &mut dyn Iterator<Item = &LinearSite>| chosen.map(|site| site.name().to_owned()).collect();
+        Ok(Box::new(Ia3 {
+            targets: names(&mut all.iter().filter(|site| !inputs.contains(site))),
+            feed_forward: names(&mut all.iter().filter(|site| inputs.contains(site))),
+        }) as Box<dyn PeftMethod>)
+    };
+    Some(read())
 }
 
 s3t_core::plugin!(PeftMethod, "ia3", Ia3);

@@ -13,7 +13,8 @@
 
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::{
-    BlockAdapter, BlockParameters, BlockShape, Init, KeyValuePrefix, ParameterSpec, PeftError, PeftMethod, s3t_core,
+    BlockAdapter, BlockParameters, BlockShape, Init, Interchange, KeyValuePrefix, ParameterSpec, PeftError, PeftMethod,
+    s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,11 @@ impl PeftMethod for Prefix {
         let shape = [block.kv_heads, self.length, block.head_dim];
         let (keys, values) = (parameters.get("prefix.keys", shape)?, parameters.get("prefix.values", shape)?);
         Ok(Box::new(PrefixAdapter(KeyValuePrefix { keys, values })))
+    }
+
+    fn interchange(&self, _block: &BlockShape) -> Result<Interchange, PeftError> {
+        let reason = "PEFT gives every block a prefix and moves the positions of the tokens, but here only the live blocks have one";
+        Err(PeftError::NoInterchange { method: "prefix".into(), reason: reason.into() })
     }
 }
 
@@ -107,6 +113,11 @@ impl PeftMethod for Prompt {
         parameters: &BlockParameters<'_>,
     ) -> Result<Box<dyn BlockAdapter>, PeftError> {
         Ok(Box::new(PromptAdapter(parameters.get("prompt.tokens", [self.length, block.hidden])?)))
+    }
+
+    fn interchange(&self, _block: &BlockShape) -> Result<Interchange, PeftError> {
+        let reason = "PEFT puts one prompt before the input of the whole model, but here each live block has its own";
+        Err(PeftError::NoInterchange { method: "prompt".into(), reason: reason.into() })
     }
 }
 

@@ -122,7 +122,7 @@ fn jsonl(count: u64, subjects: u64) -> String {
     for record in toy_records(count, subjects, 7) {
         let Payload::Features(values) = &record.payload else { unreachable!("toy records are features") };
         let line = serde_json::json!({
-            "id": record.id, "subject": record.subject, "label": format!("class-{}", record.label), "x": values,
+            "id": record.id, "subject": record.subject, "label": format!("class-{}", record.target.class().unwrap()), "x": values,
         });
         text.push_str(&format!("{line}\n"));
     }

@@ -163,7 +163,11 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
 
 /// The same record with other content.
 pub fn garbage(record: &Record) -> Record {
-    Record { payload: Payload::Features(vec![7.5; s3t_testkit::FEATURES]), label: 0, ..record.clone() }
+    Record {
+        payload: Payload::Features(vec![7.5; s3t_testkit::FEATURES]),
+        target: s3t_core::Target::Class(0),
+        ..record.clone()
+    }
 }
 
 /// Every stage of `part` is in `whole` with the same bits.

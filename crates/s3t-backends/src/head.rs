@@ -1,0 +1,113 @@
+//! The head of a stage: what turns the pooled output into the outputs of the task.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Tensor, activation};
+use s3t_peft::{Init, Linear, ParameterSpec, PeftError};
+
+/// What the names of all head parameters start with.
+pub const HEAD_PREFIX: &str = "head.";
+
+const WEIGHT: &str = "head.weight";
+const BIAS: &str = "head.bias";
+const DENSE_WEIGHT: &str = "head.dense.weight";
+const DENSE_BIAS: &str = "head.dense.bias";
+
+/// The standard deviation of a head's starting weights, as in BERT and ViT.
+const STD: f64 = 0.02;
+
+/// What a model's classification head looks like, so that a stage's head is one that Hugging Face knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLayout {
+    /// The module of a layer with tanh before the output layer; `None` if there is none.
+    pub dense: Option<&'static str>,
+    /// The module of the output layer.
+    pub output: &'static str,
+    /// Whether the output layer has a bias.
+    pub bias: bool,
+}
+
+impl HeadLayout {
+    /// The parameters of a head with this many outputs on a model of this width: `head.weight` `[outputs, hidden]`, and
+    /// as the layout says `head.bias` `[outputs]`, `head.dense.weight` `[hidden, hidden]`, `head.dense.bias` `[hidden]`.
+    /// None for 0 outputs.
+    pub fn parameters(&self, outputs: usize, hidden: usize) -> Vec<ParameterSpec> {
+        if outputs == 0 {
+            return Vec::new();
+        }
+        let weight = |name, rows| ParameterSpec::new(name, [rows, hidden], Init::Normal { std: STD });
+        let bias = |name, rows| ParameterSpec::new(name, [rows], Init::Zeros);
+        let mut specs = vec![weight(WEIGHT, outputs)];
+        if self.bias {
+            specs.push(bias(BIAS, outputs));
+        }
+        if self.dense.is_some() {
+            specs.extend([weight(DENSE_WEIGHT, hidden), bias(DENSE_BIAS, hidden)]);
+        }
+        specs
+    }
+
+    /// What Hugging Face calls each parameter, under the model's root: `(ours, theirs)`.
+    pub fn names(&self) -> Vec<(&'static str, String)> {
+        let mut names = vec![(WEIGHT, format!("{}.weight", self.output))];
+        if self.bias {
+            names.push((BIAS, format!("{}.bias", self.output)));
+        }
+        if let Some(dense) = self.dense {
+            names.extend([(DENSE_WEIGHT, format!("{dense}.weight")), (DENSE_BIAS, format!("{dense}.bias"))]);
+        }
+        names
+    }
+}
+
+/// A head, ready to run.
+#[derive(Debug)]
+pub struct Head {
+    dense: Option<Linear>,
+    output: Linear,
+}
+
+impl Head {
+    /// A head from flat tensors by the names of [`HeadLayout::parameters`].
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::MissingParameter`] or [`PeftError::WrongShape`].
+    pub fn bind(
+        layout: HeadLayout,
+        outputs: usize,
+        hidden: usize,
+        tensors: &BTreeMap<String, Tensor<1>>,
+    ) -> Result<Self, PeftError> {
+        let get = |name: &str, shape: &[usize]| match tensors.get(name) {
+            Some(tensor) if tensor.dims()[0] == shape.iter().product::<usize>() => Ok(tensor.clone()),
+            Some(tensor) => Err(PeftError::WrongShape {
+                name: name.into(),
+                found: tensor.dims().to_vec(),
+                expected: shape.to_vec(),
+            }),
+            None => Err(PeftError::MissingParameter {
+                name: name.into(),
+                present: tensors.keys().filter(|name| name.starts_with(HEAD_PREFIX)).cloned().collect(),
+            }),
+        };
+        let weight = |name: &str, rows: usize| -> Result<Tensor<2>, PeftError> {
+            Ok(get(name, &[rows, hidden])?.reshape([rows, hidden]).transpose())
+        };
+        let dense = match layout.dense {
+            Some(_) => Some(Linear { weight: weight(DENSE_WEIGHT, hidden)?, bias: Some(get(DENSE_BIAS, &[hidden])?) }),
+            None => None,
+        };
+        let bias = if layout.bias { Some(get(BIAS, &[outputs])?) } else { None };
+        Ok(Self { dense, output: Linear { weight: weight(WEIGHT, outputs)?, bias } })
+    }
+
+    /// `[batch, hidden]` to `[batch, outputs]`.
+    pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
+        let x = match &self.dense {
+            Some(dense) => activation::tanh(dense.forward(pooled)),
+            None => pooled,
+        };
+        self.output.forward(x)
+    }
+}

@@ -1,0 +1,158 @@
+//! `s3t predict`: the answers of a system, or of a bare Hugging Face model with or without an adapter.
+
+use std::path::{Path, PathBuf};
+
+use s3t::backends::{Backbone, DeviceSpec, Input, LoadOptions};
+use s3t::core::{Record, RecordId, Target, Task};
+use s3t::data::{ImageFolderSource, read_questions};
+use s3t::engine::{EngineError, Prediction, System, in_batches};
+use s3t::interchange::read_adapter;
+use s3t::peft::Adapters;
+use s3t::peft::tensors::to_host;
+use s3t::train::StageModel;
+use serde::Serialize;
+
+use crate::PredictArgs;
+use crate::commands::{Outcome, open_existing, test_records};
+use crate::exit::{self, Failure};
+use crate::output::{Output, table};
+
+pub(crate) fn predict(args: &PredictArgs, output: &mut Output) -> Outcome {
+    match (&args.pipeline, &args.model) {
+        (Some(pipeline), _) => of_system(&open_existing(pipeline)?, args, output),
+        (None, Some(model)) => of_model(model, args, output),
+        (None, None) => Err(Failure::new(exit::REFUSED, "give a pipeline file, or --model for a bare model")),
+    }
+}
+
+fn of_system(system: &System, args: &PredictArgs, output: &mut Output) -> Outcome {
+    let mut records = match questions(&**system.backbone(), args)? {
+        Some(records) => records,
+        None => test_records(system)?,
+    };
+    records.truncate(args.limit.unwrap_or(usize::MAX));
+    let labels = system.pipeline().labels.names();
+    if system.pipeline().task == Task::CausalLm {
+        let completions = system.complete(&records, args.max_new_tokens)?;
+        output.result("completions", &completions, || {
+            let rows = completions.iter().map(|completion| vec![completion.id.clone(), completion.text.clone()]);
+            table(&["record", "what follows"], rows.collect(), 2);
+        });
+        return Ok(0);
+    }
+    let predictions = system.predict(&records)?;
+    output.result("labels", &labels, || {});
+    output.result("predictions", &predictions, || {
+        let row = |prediction: &Prediction| {
+            let of_class = |class: usize| format!("{:.3}", prediction.scores[class]);
+            let answer = match system.pipeline().task {
+                Task::Classification { .. } => {
+                    vec![labels[prediction.label].clone(), of_class(prediction.label)]
+                }
+                Task::MultiLabel { .. } => {
+                    let chosen: Vec<usize> =
+                        (0..labels.len()).filter(|class| prediction.scores[*class] > 0.0).collect();
+                    let names: Vec<&str> = chosen.iter().map(|class| labels[*class].as_str()).collect();
+                    vec![names.join(" | "), chosen.into_iter().map(of_class).collect::<Vec<_>>().join(" | ")]
+                }
+                Task::Regression | Task::CausalLm => vec![String::new(), of_class(0)],
+            };
+            [vec![prediction.id.clone()], answer].concat()
+        };
+        table(&["record", "label", "score"], predictions.iter().map(row).collect(), 2);
+    });
+    Ok(0)
+}
+
+/// What a bare model gives for a record.
+#[derive(Serialize)]
+struct Logits {
+    id: String,
+    /// Of a classification head; of a language model those of the token that follows.
+    logits: Vec<f32>,
+}
+
+fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
+    let device = args.device.parse::<DeviceSpec>().and_then(DeviceSpec::open).map_err(EngineError::from)?;
+    let options = LoadOptions { max_tokens: args.max_tokens };
+    let backbone = s3t::backends::load(model, options, &device).map_err(EngineError::from)?;
+    let Some(mut records) = questions(&*backbone, args)? else {
+        return Err(Failure::new(exit::REFUSED, "nothing to answer for; give --input FILE.jsonl or --image FILE"));
+    };
+    records.truncate(args.limit.unwrap_or(usize::MAX));
+    let adapter = args.adapter.as_ref().map(|folder| read_adapter(folder, &*backbone)).transpose()?;
+    let own = backbone.classifier().and_then(|head| head.get("head.weight")).map_or(0, |weight| weight.shape[0]);
+    let task = match adapter.as_ref().map_or(0, s3t::interchange::Adapter::outputs).max(own) {
+        0 if backbone.has_language_head() => Task::CausalLm,
+        0 => {
+            let problem = "neither the model nor an adapter has a head, so there are no logits; give --adapter with a head";
+            return Err(Failure::new(exit::REFUSED, problem));
+        }
+        classes => Task::Classification { classes },
+    };
+    let task = match (task, &adapter) {
+        // The adapter's head counts where it has one.
+        (Task::Classification { .. }, Some(adapter)) if adapter.outputs() > 0 => {
+            Task::Classification { classes: adapter.outputs() }
+        }
+        (task, _) => task,
+    };
+    let stage = match &adapter {
+        Some(adapter) => adapter.model(&*backbone, &device, task)?,
+        None => StageModel::base(&*backbone, &device, task)
+            .ok_or_else(|| Failure::new(exit::REFUSED, "the model's head is not one of its type"))?,
+    };
+    let inputs =
+        records.iter().map(|record| backbone.prepare(record)).collect::<Result<Vec<_>, _>>().map_err(EngineError::from)?;
+    let jobs = s3t::engine::Resources::default().job_count();
+    let rows = in_batches(jobs, &inputs, |batch| logits(&*backbone, &stage, task, batch))?;
+    let answers: Vec<Logits> = records
+        .iter()
+        .zip(rows)
+        .map(|(record, logits)| Logits { id: record.id.to_string(), logits })
+        .collect();
+    output.result("predictions", &answers, || {
+        let row = |answer: &Logits| {
+            let shown: Vec<String> = answer.logits.iter().take(8).map(|logit| format!("{logit:.6}")).collect();
+            let more = if answer.logits.len() > 8 { ", ..." } else { "" };
+            vec![answer.id.clone(), shown.join(", ") + more]
+        };
+        table(&["record", "logits"], answers.iter().map(row).collect(), 2);
+    });
+    Ok(0)
+}
+
+fn logits(backbone: &dyn Backbone, model: &StageModel, task: Task, batch: &[&Input<'_>]) -> Vec<Vec<f32>> {
+    let tokens = batch.iter().map(|input| input.padded).max().unwrap_or(0);
+    let hidden = backbone.run(backbone.embed(batch, tokens), 0..model.start(), &Adapters::none());
+    let values = if task == Task::CausalLm {
+        let last: Vec<usize> = batch.iter().enumerate().map(|(row, input)| row * tokens + input.tokens - 1).collect();
+        to_host(model.next_token_logits(backbone, hidden, &last))
+    } else {
+        to_host(model.logits(backbone, hidden))
+    };
+    values.chunks(values.len() / batch.len()).map(<[f32]>::to_vec).collect()
+}
+
+/// The records of `--input` and `--image`; what they show is unknown, so they have no target. `None` if neither is given.
+fn questions(backbone: &dyn Backbone, args: &PredictArgs) -> Result<Option<Vec<Record>>, Failure> {
+    if args.input.is_none() && args.image.is_empty() {
+        return Ok(None);
+    }
+    let mut records = match &args.input {
+        Some(input) => read_questions(input, backbone.image_input())?,
+        None => Vec::new(),
+    };
+    let (channels, resize) =
+        backbone.image_input().map_or((3, None), |(channels, size)| (channels, Some([size, size])));
+    for image in &args.image {
+        let payload = ImageFolderSource::read_image(image, channels, resize)
+            .map_err(|problem| Failure::new(exit::REFUSED, problem))?;
+        records.push(Record { id: name_of(image)?, subject: None, target: Target::None, ordinal: 0, payload });
+    }
+    Ok(Some(records))
+}
+
+fn name_of(image: &PathBuf) -> Result<RecordId, Failure> {
+    Ok(RecordId::new(image.display().to_string()).map_err(EngineError::from)?)
+}

@@ -1,0 +1,39 @@
+//! Records that are only asked about.
+
+use std::path::Path;
+
+use s3t_core::{Payload, Record, RecordId, Target};
+
+use crate::jsonl::numbers;
+use crate::rows::{Row, read_jsonl};
+use crate::{DataError, ImageFolderSource};
+
+/// Where the content of a question may be.
+const KINDS: [&str; 3] = ["text", "features", "image"];
+
+/// Reads records without targets from a file with one JSON object a line. Each has `text`, `features` (a list of numbers) or
+/// `image` (a file, relative to this one), and may have an `id`; without it ids are `row-0`, `row-1`, ... Images are
+/// decoded to `image_input`, channels and the length of a side.
+///
+/// # Errors
+///
+/// [`DataError`] naming the first line that cannot be used.
+pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec<Record>, DataError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (channels, side) = image_input.map_or((3, None), |(channels, side)| (channels, Some([side, side])));
+    let payload = |row: &Row| match KINDS.iter().filter(|kind| row.required(kind).is_ok()).collect::<Vec<_>>()[..] {
+        [&"text"] => Ok(Payload::Text(row.text("text")?.to_owned())),
+        [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?)?)),
+        [&"image"] => ImageFolderSource::read_image(&folder.join(row.text("image")?), channels, side),
+        _ => Err(format!("needs exactly one of {}", KINDS.map(|kind| format!("`{kind}`")).join(", "))),
+    };
+    let record = |(ordinal, row): (usize, &Row)| {
+        let make = || -> Result<Record, String> {
+            let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}") };
+            let id = RecordId::new(id).map_err(|error| error.to_string())?;
+            Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload: payload(row)? })
+        };
+        make().map_err(|problem| DataError::line(path, row.line, problem))
+    };
+    read_jsonl(path)?.iter().enumerate().map(record).collect()
+}

@@ -1,0 +1,65 @@
+use std::path::PathBuf;
+
+use s3t_backends::BackendError;
+use s3t_engine::EngineError;
+use s3t_peft::PeftError;
+use s3t_store::StoreError;
+use s3t_train::TrainError;
+
+/// Everything that can be wrong with an adapter or an export.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InterchangeError {
+    /// A file that cannot be read.
+    #[error(
+        "cannot read `{path}`: {source}; an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`"
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or folder that cannot be written.
+    #[error("cannot write `{path}`: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A folder for an export that is there already.
+    #[error("`{0}` exists already; an export goes to a new folder, so that no older one is taken for it")]
+    Exists(PathBuf),
+    /// A configuration that cannot be used.
+    #[error("`{path}`: {problem}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// Tensors that the configuration asks for and the file lacks, or the other way round.
+    #[error("`{path}`: {problem}")]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A method without a form in PEFT.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
+    /// A model or a weight file that cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A system that cannot be exported.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A store that cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stage that cannot be used.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}

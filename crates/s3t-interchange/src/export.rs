@@ -1,0 +1,154 @@
+//! What a store serves with, as adapters.
+//!
+//! # Proof note
+//!
+//! *Before*: the store serves each shard with the deepest prefix whose stages hold no deleted record. *After*: an export holds
+//! the parameters of these stages and the head of the last, and nothing of a dead or deeper stage. *Why*: it is written from
+//! the same chain of keys that answers, and block by block, so a tensor of another group has no place in it.
+//!
+//! An export leaves the store's reach: a deletion cannot erase it. So each names the deletion epoch it was made in and the
+//! keys it holds, and [`superseded`] tells from these which exports hold a stage that is no longer live.
+
+use std::path::{Path, PathBuf};
+
+use s3t_core::{BlockRange, Serving, ShardId, StageKey};
+use s3t_engine::System;
+use s3t_peft::{NamedTensors, PeftMethod};
+use serde::{Deserialize, Serialize};
+
+use crate::{InterchangeError, write_adapter};
+
+/// The file in an export's folder that says what it holds.
+pub const MANIFEST: &str = "s3t-export.json";
+
+/// What an export holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Export {
+    /// The deletions that the store had seen.
+    pub epoch: u64,
+    /// The base model's digest.
+    pub base: String,
+    /// The class names.
+    pub labels: Vec<String>,
+    /// One adapter a shard that serves.
+    pub shards: Vec<ExportedShard>,
+}
+
+/// One exported shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedShard {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its adapter's folder, inside the export's.
+    pub folder: String,
+    /// The sequence and depth that it serves with.
+    pub serving: Serving,
+    /// Its stages, the first first.
+    pub stages: Vec<StageKey>,
+    /// The blocks that have an adapter.
+    pub blocks: BlockRange,
+}
+
+/// Writes what the system serves with into a new folder, one adapter a shard, and [`MANIFEST`].
+///
+/// # Errors
+///
+/// [`InterchangeError::Exists`] if the folder is there; [`s3t_peft::PeftError::NoInterchange`] for a method that PEFT does not
+/// know; [`InterchangeError::Engine`] if no shard serves. Nothing is left behind then.
+pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeError> {
+    if directory.exists() {
+        return Err(InterchangeError::Exists(directory.into()));
+    }
+    let pipeline = system.pipeline();
+    pipeline.peft.interchange(&system.backbone().block_shape())?;
+    let chains = system.serving_chains();
+    if chains.is_empty() {
+        return Err(s3t_engine::EngineError::NothingServes.into());
+    }
+    // Written beside its place and renamed, so that a folder of this name is whole.
+    let mut unfinished = directory.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    let result = write_shards(system, &*pipeline.peft, &chains, &unfinished).and_then(|export| {
+        std::fs::rename(&unfinished, directory)
+            .map_err(|source| InterchangeError::Write { path: directory.into(), source })?;
+        Ok(export)
+    });
+    if result.is_err() {
+        let _ = std::fs::remove_dir_all(&unfinished);
+    }
+    result
+}
+
+fn write_shards(
+    system: &System,
+    method: &dyn PeftMethod,
+    chains: &[(ShardId, Serving, Vec<StageKey>)],
+    directory: &Path,
+) -> Result<Export, InterchangeError> {
+    let pipeline = system.pipeline();
+    let base_model = std::path::absolute(&pipeline.model).unwrap_or_else(|_| pipeline.model.clone());
+    let mut shards = Vec::new();
+    for (shard, serving, stages) in chains {
+        let mut tensors = NamedTensors::new();
+        let mut blocks = BlockRange { start: 0, end: 0 };
+        for key in stages {
+            let (lineage, of_stage) = system.store().stage(key)?;
+            // The head that stays is that of the last stage.
+            tensors.extend(of_stage);
+            let end = lineage.groups.first().map_or(0, |group| group.end);
+            blocks = BlockRange { start: lineage.trained().start, end };
+        }
+        let folder = format!("shard-{shard}");
+        write_adapter(
+            &directory.join(&folder),
+            &**system.backbone(),
+            method,
+            blocks,
+            &tensors,
+            pipeline.task,
+            &base_model.display().to_string(),
+        )?;
+        shards.push(ExportedShard { shard: *shard, folder, serving: *serving, stages: stages.clone(), blocks });
+    }
+    let export = Export {
+        epoch: system.store().manifest().epoch,
+        base: system.backbone().digest().to_string(),
+        labels: pipeline.labels.names().to_vec(),
+        shards,
+    };
+    let path = directory.join(MANIFEST);
+    let text = serde_json::to_string_pretty(&export).unwrap_or_default();
+    std::fs::write(&path, text + "\n").map_err(|source| InterchangeError::Write { path, source })?;
+    Ok(export)
+}
+
+/// The exports in the subfolders of `directory`, and in itself, that hold a stage which the system's store no longer has:
+/// each with how many of its stages are gone. They must be withdrawn wherever they were copied to.
+///
+/// # Errors
+///
+/// [`InterchangeError::Read`] if the folder cannot be listed, [`InterchangeError::Config`] for a damaged [`MANIFEST`].
+pub fn superseded(system: &System, directory: &Path) -> Result<Vec<(PathBuf, usize)>, InterchangeError> {
+    let read = |source| InterchangeError::Read { path: directory.into(), source };
+    let mut folders = vec![directory.to_path_buf()];
+    for entry in std::fs::read_dir(directory).map_err(read)? {
+        folders.push(entry.map_err(read)?.path());
+    }
+    folders.sort();
+    let mut found = Vec::new();
+    for folder in folders {
+        let path = folder.join(MANIFEST);
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let export: Export = serde_json::from_str(&text).map_err(|error| InterchangeError::Config {
+            path,
+            problem: format!("not an export's description: {error}"),
+        })?;
+        let stages = export.shards.iter().flat_map(|shard| &shard.stages);
+        let gone = stages.filter(|key| !system.store().has_stage(key)).count();
+        if gone > 0 {
+            found.push((folder, gone));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,13 @@
+//! Adapters in the format of Hugging Face PEFT: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! [`read_adapter`] reads one for a base model, whoever made it. [`export`] writes what a store serves with now, one adapter
+//! a shard, and says which older exports a deletion has superseded.
+
+mod adapter;
+mod error;
+mod export;
+mod names;
+
+pub use adapter::{Adapter, read_adapter, write_adapter};
+pub use error::InterchangeError;
+pub use export::{Export, ExportedShard, MANIFEST, export, superseded};

@@ -1,0 +1,115 @@
+//! How methods are written in the files of Hugging Face PEFT (`adapter_config.json`, `adapter_model.safetensors`).
+//!
+//! A method says in [`PeftMethod::interchange`](crate::PeftMethod::interchange) which fields and tensor names PEFT uses for
+//! it, and registers with [`peft_reader!`](crate::peft_reader) how to read them back. Nothing else knows a method's name.
+
+use std::collections::BTreeSet;
+
+use s3t_core::reexport::inventory;
+use serde_json::{Map, Value};
+
+use crate::{BlockShape, LinearSite, PeftError, PeftMethod};
+
+/// A method in PEFT's terms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interchange {
+    /// What `adapter_config.json` says of the method: `peft_type`, `target_modules` and the method's own fields.
+    pub config: Map<String, Value>,
+    /// Where each parameter of a block is.
+    pub tensors: Vec<InterchangeTensor>,
+}
+
+/// One parameter of a block in both namings. The values are in the same order; only the shape may be written differently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterchangeTensor {
+    /// The parameter's name inside a block, as in [`ParameterSpec::name`](crate::ParameterSpec).
+    pub parameter: String,
+    /// What PEFT calls it inside a block: `attention.self.query.lora_A.weight`.
+    pub file: String,
+    /// The shape in PEFT's file.
+    pub shape: Vec<usize>,
+}
+
+/// Reads a method back from an `adapter_config.json`.
+#[derive(Debug)]
+pub struct PeftReader {
+    /// The values of `peft_type` that it may read.
+    pub peft_type: &'static str,
+    /// The method; `None` if the configuration is another method's with the same `peft_type`.
+    pub read: fn(&Map<String, Value>, &BlockShape) -> Option<Result<Box<dyn PeftMethod>, PeftError>>,
+}
+
+inventory::collect!(PeftReader);
+
+/// Registers how to read a method's `adapter_config.json`.
+#[macro_export]
+macro_rules! peft_reader {
+    ($peft_type:literal, $read:path) => {
+        $crate::s3t_core::reexport::inventory::submit! { $crate::PeftReader { peft_type: $peft_type, read: $read } }
+    };
+}
+
+/// The method that an `adapter_config.json` describes, among the linked ones.
+///
+/// # Errors
+///
+/// [`PeftError::NoInterchange`] if no linked method reads it; what is wrong with its fields.
+pub fn read_config(config: &Map<String, Value>, block: &BlockShape) -> Result<Box<dyn PeftMethod>, PeftError> {
+    let peft_type = config.get("peft_type").and_then(Value::as_str).unwrap_or_default();
+    let mut known: Vec<&str> = Vec::new();
+    for reader in inventory::iter::<PeftReader> {
+        if reader.peft_type == peft_type
+            && let Some(method) = (reader.read)(config, block)
+        {
+            let method = method?;
+            method.check(block)?;
+            return Ok(method);
+        }
+        known.push(reader.peft_type);
+    }
+    known.sort_unstable();
+    known.dedup();
+    let reason =
+        s3t_core::registry::unknown(&format!("`peft_type` `{peft_type}` with these fields"), peft_type, &known);
+    Err(PeftError::NoInterchange { method: peft_type.into(), reason })
+}
+
+/// The linear layers that a list of module names under a key stands for, each once; none if the key is missing or null.
+/// As in PEFT, a name is the end of a module's path, and `all-linear` stands for all.
+///
+/// # Errors
+///
+/// [`PeftError::InvalidField`] for an unknown name or another kind of value (PEFT also takes a regular expression).
+pub fn sites(config: &Map<String, Value>, key: &str, block: &BlockShape) -> Result<Vec<LinearSite>, PeftError> {
+    let refuse = || PeftError::field(key, "is not a list of module names");
+    let items = match config.get(key) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::String(all)) if all == "all-linear" => return Ok(block.linears.keys().copied().collect()),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(refuse()),
+    };
+    let mut sites = BTreeSet::new();
+    for item in items {
+        sites.extend(block.resolve(key, &[item.as_str().ok_or_else(refuse)?.to_owned()])?);
+    }
+    Ok(sites.into_iter().collect())
+}
+
+/// Refuses a configuration in which a field that this project has no meaning for is set.
+///
+/// # Errors
+///
+/// [`PeftError::InvalidField`] naming the first that is neither missing nor null, false, empty or `"none"`.
+pub fn refuse_set(config: &Map<String, Value>, keys: &[&str]) -> Result<(), PeftError> {
+    let unset = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty() || text == "none",
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        _ => false,
+    };
+    match keys.iter().find(|key| config.get(**key).is_some_and(|value| !unset(value))) {
+        Some(key) => Err(PeftError::field(*key, format!("is {}, which is not supported", config[*key]))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,141 @@
+//! PEFT methods against Python: adapters that `peft` wrote give the outputs that `peft` gave, and methods that it does not
+//! know those of reference implementations on the modules of `transformers`. Made by `xtask/golden/make.py`.
+
+mod golden;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use golden::{Golden, check_close, read_json};
+use s3t::backends::{Device, read_safetensors};
+use s3t::core::registry::plugins;
+use s3t::core::{BlockRange, PluginKind, Task};
+use s3t::interchange::{Adapter, read_adapter, write_adapter};
+use serde::Deserialize;
+
+const MODELS: [&str; 5] =
+    ["bert-classifier", "roberta-classifier", "vit-classifier", "llama-classifier", "llama-causal"];
+
+#[derive(Deserialize)]
+struct Logits {
+    logits: Vec<Vec<f32>>,
+}
+
+/// The folders of a kind in a model's golden files, with their names.
+fn folders(model: &str, kind: &str) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(golden::root().join(model).join(kind)).unwrap().map(Result::unwrap);
+    let mut folders: Vec<_> = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path())).collect();
+    folders.sort();
+    folders
+}
+
+fn task(golden: &Golden) -> Task {
+    match golden.outputs_of_head() {
+        0 => Task::CausalLm,
+        classes => Task::Classification { classes },
+    }
+}
+
+#[track_caller]
+fn check_outputs(golden: &Golden, adapter: &Adapter, expected: &[Vec<f32>], what: &str) {
+    let model = adapter.model(&*golden.model, &Device::flex(), task(golden)).unwrap();
+    for (row, (found, expected)) in golden.outputs(&model).iter().zip(expected).enumerate() {
+        check_close(found, expected, &format!("{what}, input {row}"));
+    }
+}
+
+#[test]
+fn adapters_of_peft_give_the_outputs_of_peft() {
+    for name in MODELS {
+        let golden = Golden::load(name);
+        for (adapter, folder) in folders(name, "adapters").into_iter().filter(|(adapter, _)| adapter != "prefix") {
+            let expected: Logits = read_json(&folder.join("golden.json"));
+            let read = read_adapter(&folder, &*golden.model).unwrap();
+            check_outputs(&golden, &read, &expected.logits, &format!("{name}, {adapter}"));
+        }
+    }
+}
+
+#[test]
+fn methods_that_peft_does_not_know_give_the_outputs_of_a_reference() {
+    for name in MODELS {
+        let golden = Golden::load(name);
+        for (method, folder) in folders(name, "reference") {
+            let expected: Logits = read_json(&folder.join("golden.json"));
+            let tensors = read_safetensors(&folder.join("tensors.safetensors")).unwrap();
+            let block = |name: &String| name.split('.').nth(1)?.parse().ok();
+            let blocks: BTreeSet<usize> = tensors.keys().filter_map(block).collect();
+            let adapter = Adapter { method: read_json(&folder.join("method.json")), blocks, tensors };
+            check_outputs(&golden, &adapter, &expected.logits, &format!("{name}, {method}"));
+        }
+    }
+}
+
+#[test]
+fn every_method_is_compared_on_every_model() {
+    let methods = plugins().into_iter().filter(|plugin| plugin.kind() == PluginKind::PeftMethod);
+    let methods: Vec<String> = methods.map(|plugin| plugin.name().to_owned()).collect();
+    for model in MODELS {
+        let golden = Golden::load(model);
+        let mut compared = BTreeSet::new();
+        for (_, folder) in folders(model, "adapters").into_iter().filter(|(adapter, _)| adapter != "prefix") {
+            let method = read_adapter(&folder, &*golden.model).unwrap().method;
+            compared.insert(serde_json::to_value(method).unwrap()["type"].as_str().unwrap().to_owned());
+        }
+        for (_, folder) in folders(model, "reference") {
+            let table: serde_json::Value = read_json(&folder.join("method.json"));
+            compared.insert(table["type"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(compared.into_iter().collect::<Vec<_>>(), methods, "{model}");
+    }
+}
+
+/// What we write reads back as it was: and `xtask/golden/check.py` loads such files with `peft`.
+#[test]
+fn written_adapters_read_back() {
+    for name in MODELS {
+        let golden = Golden::load(name);
+        for (adapter, folder) in folders(name, "adapters").into_iter().filter(|(adapter, _)| adapter != "prefix") {
+            let expected: Logits = read_json(&folder.join("golden.json"));
+            let read = read_adapter(&folder, &*golden.model).unwrap();
+            let (first, last) = (*read.blocks.first().unwrap(), *read.blocks.last().unwrap());
+            let blocks = BlockRange { start: first, end: last + 1 };
+            let out = tempfile::tempdir().unwrap();
+            write_adapter(out.path(), &*golden.model, &*read.method, blocks, &read.tensors, task(&golden), "base")
+                .unwrap();
+            let again = read_adapter(out.path(), &*golden.model).unwrap();
+            assert_eq!(again.tensors.len(), read.tensors.len());
+            assert_eq!(again.blocks, read.blocks, "{name}, {adapter}");
+            check_outputs(&golden, &again, &expected.logits, &format!("{name}, {adapter} written again"));
+        }
+    }
+}
+
+#[test]
+fn what_peft_cannot_hold_or_we_cannot_read_is_refused_with_the_reason() {
+    let golden = Golden::load("bert-classifier");
+    let folder = golden::root().join("bert-classifier/adapters/prefix");
+    let message = read_adapter(&folder, &*golden.model).unwrap_err().to_string();
+    assert!(message.contains("PREFIX_TUNING") && message.contains("known: IA3, LORA"), "{message}");
+    let with = |key: &str, value: serde_json::Value| {
+        let out = tempfile::tempdir().unwrap();
+        let lora = golden::root().join("bert-classifier/adapters/lora");
+        let mut config: serde_json::Value = read_json(&lora.join("adapter_config.json"));
+        config[key] = value;
+        std::fs::write(out.path().join("adapter_config.json"), config.to_string()).unwrap();
+        std::fs::copy(lora.join("adapter_model.safetensors"), out.path().join("adapter_model.safetensors")).unwrap();
+        read_adapter(out.path(), &*golden.model).unwrap_err().to_string()
+    };
+    for (message, part) in [
+        (with("rank_pattern", serde_json::json!({"query": 2})), "`rank_pattern` is"),
+        (with("bias", "all".into()), "`bias` is \"all\""),
+        (with("target_modules", serde_json::json!(["q_proj"])), "unknown target `q_proj`"),
+        (with("layers_to_transform", serde_json::json!([3, 4])), "block 4"),
+        (with("layers_to_transform", serde_json::json!([1])), "lacks"),
+        (with("layers_to_transform", serde_json::json!([3])), "does not ask for"),
+        (with("target_modules", serde_json::json!(["query"])), "does not ask for"),
+        (with("r", 3.into()), "shape"),
+    ] {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}

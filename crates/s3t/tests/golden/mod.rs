@@ -1,0 +1,103 @@
+//! The golden files, which `xtask/golden/make.py` makes with Python `transformers` and `peft`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use s3t::backends::{Backbone, Device, Input, LoadOptions, load};
+use s3t::core::{Payload, Record, RecordId, Target, Task};
+use s3t::peft::Adapters;
+use s3t::peft::tensors::to_host;
+use s3t::train::StageModel;
+use serde::Deserialize;
+
+/// What a model gave for some inputs.
+#[derive(Deserialize)]
+pub struct Values {
+    inputs: Option<Vec<String>>,
+    pixels: Option<Vec<Vec<u8>>>,
+    pub ids: Option<Vec<Vec<u32>>>,
+    pub hidden: Vec<Vec<Vec<f32>>>,
+    pub logits: Option<Vec<Vec<f32>>>,
+    pub pooled: Option<Vec<Vec<f32>>>,
+}
+
+/// A model with what it gave.
+pub struct Golden {
+    pub model: Arc<dyn Backbone>,
+    pub values: Values,
+    records: Vec<Record>,
+    causal: bool,
+}
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+pub fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> T {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[track_caller]
+pub fn check_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (position, (one, other)) in found.iter().zip(expected).enumerate() {
+        assert!((one - other).abs() < 1e-4, "{what}, position {position}: {one} and {other}");
+    }
+}
+
+impl Golden {
+    pub fn load(name: &str) -> Self {
+        let folder = root().join(name);
+        let model = load(&folder, LoadOptions::default(), &Device::flex()).unwrap();
+        let values: Values = read_json(&folder.join("golden.json"));
+        let texts = values.inputs.iter().flatten().map(|text| Payload::Text(text.clone()));
+        let (channels, side) = model.image_input().unwrap_or_default();
+        let images = values.pixels.iter().flatten().map(|pixels| Payload::Image {
+            width: side,
+            height: side,
+            channels,
+            pixels: pixels.clone(),
+        });
+        let record = |(row, payload)| Record {
+            id: RecordId::new(format!("row-{row}")).unwrap(),
+            subject: None,
+            target: Target::None,
+            ordinal: 0,
+            payload,
+        };
+        let records = texts.chain(images).enumerate().map(record).collect();
+        Self { model, values, records, causal: name.contains("causal") }
+    }
+
+    pub fn inputs(&self) -> Vec<Input<'_>> {
+        self.records.iter().map(|record| self.model.prepare(record).unwrap()).collect()
+    }
+
+    /// The number of outputs of the model's own head, 0 for a language head.
+    pub fn outputs_of_head(&self) -> usize {
+        let head = self.model.classifier().and_then(|head| head.get("head.weight"));
+        if self.causal { 0 } else { head.map_or(0, |weight| weight.shape[0]) }
+    }
+
+    /// The model with its own head.
+    pub fn base(&self) -> Option<StageModel> {
+        let classes = self.outputs_of_head();
+        let task = if self.causal { Task::CausalLm } else { Task::Classification { classes } };
+        StageModel::base(&*self.model, &Device::flex(), task).filter(|_| self.causal || classes > 0)
+    }
+
+    /// What a model on this base answers for each input: of a causal one, at every token.
+    pub fn outputs(&self, model: &StageModel) -> Vec<Vec<f32>> {
+        let of_input = |input: Input<'_>| {
+            let hidden = self.model.embed(&[&input], input.tokens);
+            let hidden = self.model.run(hidden, 0..model.start(), &Adapters::none());
+            if self.causal {
+                let rows: Vec<usize> = (0..input.tokens).collect();
+                to_host(model.next_token_logits(&*self.model, hidden, &rows))
+            } else {
+                to_host(model.logits(&*self.model, hidden))
+            }
+        };
+        self.inputs().into_iter().map(of_input).collect()
+    }
+}

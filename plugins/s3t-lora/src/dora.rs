@@ -1,0 +1,145 @@
+//! `DoRA`.
+
+use s3t_peft::burn::tensor::Tensor;
+use s3t_peft::serde_json::{Map, Value};
+use s3t_peft::{
+    BlockAdapter, BlockParameters, BlockShape, Init, Interchange, Linear, LinearSite, ParameterSpec, PeftError,
+    PeftMethod, peft_reader, s3t_core,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::low_rank::{Fields, LowRank, tensor};
+
+/// `DoRA`: a layer computes `m x V / |V| + b` with `V = W + (alpha / rank) A B`, where |V| is the length of each output's weights
+/// and m, learnt, starts as that of W. Parameters of a block: `rank (inputs + outputs) + outputs` for each layer.
+///
+/// # Proof note
+///
+/// That of LoRA: `W` is read, for the lengths, and never written to. At the start m equals the lengths up to rounding, so the
+/// layer starts as the base model's up to rounding.
+///
+/// *The gradient* is that of the formula above. (The paper, section 4.3, and PEFT treat |V| as a constant in it, to save
+/// memory. Here |V|^2 = |W|^2 + 2 s (W^T A) B + s^2 B^T (A^T A) B is taken from products with the rank as a side, which is cheap
+/// enough to differentiate.)
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dora {
+    /// The rank r of the update, at least 1.
+    pub rank: usize,
+    /// The numerator of the scale `alpha / rank`, above 0.
+    pub alpha: f64,
+    /// The share of the update's input that is dropped in training, 0 to below 1.
+    pub dropout: f64,
+    /// The adapted linear layers: query, key, value, output, gate, up, down, or Hugging Face module names.
+    pub targets: Vec<String>,
+}
+
+impl Default for Dora {
+    fn default() -> Self {
+        Fields::default().into()
+    }
+}
+
+impl From<Fields> for Dora {
+    fn from(Fields { rank, alpha, dropout, targets }: Fields) -> Self {
+        Self { rank, alpha, dropout, targets }
+    }
+}
+
+impl Dora {
+    fn fields(&self) -> Fields {
+        Fields { rank: self.rank, alpha: self.alpha, dropout: self.dropout, targets: self.targets.clone() }
+    }
+}
+
+fn magnitude_name(site: LinearSite) -> String {
+    format!("{site}.lora_magnitude_vector")
+}
+
+#[typetag::serde(name = "dora")]
+impl PeftMethod for Dora {
+    fn check(&self, block: &BlockShape) -> Result<(), PeftError> {
+        self.fields().check(block)
+    }
+
+    fn parameters(&self, block: &BlockShape) -> Vec<ParameterSpec> {
+        let fields = self.fields();
+        let of_site = |(site, sizes): (LinearSite, (usize, usize))| {
+            let [down, up] = fields.parameters(site, sizes);
+            [down, up, ParameterSpec::new(magnitude_name(site), [sizes.1], Init::WeightNorm(site))]
+        };
+        fields.sites(block).flat_map(of_site).collect()
+    }
+
+    fn adapter(
+        &self,
+        block: &BlockShape,
+        parameters: &BlockParameters<'_>,
+    ) -> Result<Box<dyn BlockAdapter>, PeftError> {
+        let fields = self.fields();
+        let layer = |(site, sizes): (LinearSite, (usize, usize))| {
+            let magnitude = parameters.get(&magnitude_name(site), [1, sizes.1])?;
+            Ok((site, Layer { update: fields.low_rank(site, sizes, parameters)?, magnitude }))
+        };
+        let layers = fields.sites(block).map(layer).collect::<Result<_, PeftError>>()?;
+        Ok(Box::new(DoraAdapter { layers, scale: self.alpha / self.rank as f64 }))
+    }
+
+    fn interchange(&self, block: &BlockShape) -> Result<Interchange, PeftError> {
+        let fields = self.fields();
+        let mut interchange = fields.interchange(block, &[("use_rslora", false), ("use_dora", true)]);
+        interchange.tensors.extend(fields.sites(block).map(|(site, (_, outputs))| {
+            tensor(magnitude_name(site), format!("{}.lora_magnitude_vector", block.module(site)), [outputs])
+        }));
+        Ok(interchange)
+    }
+}
+
+s3t_core::plugin!(PeftMethod, "dora", Dora);
+peft_reader!("LORA", read);
+
+fn read(config: &Map<String, Value>, block: &BlockShape) -> Option<Result<Box<dyn PeftMethod>, PeftError>> {
+    let fields = Fields::read(config, block, [("use_rslora", false), ("use_dora", true)])?;
+    Some(fields.map(|fields| Box::new(Dora::from(fields)) as Box<dyn PeftMethod>))
+}
+
+struct Layer {
+    update: LowRank,
+    /// `[1, outputs]`.
+    magnitude: Tensor<2>,
+}
+
+struct DoraAdapter {
+    layers: Vec<(LinearSite, Layer)>,
+    scale: f64,
+}
+
+impl Layer {
+    /// The length of each output's weights in `W + s A B`, `[1, outputs]`.
+    fn lengths(&self, weight: &Tensor<2>, scale: f64) -> Tensor<2> {
+        let LowRank { down, up, .. } = &self.update;
+        // `[rank, outputs]` and `[rank, rank]`.
+        let crossed = down.clone().transpose().matmul(weight.clone());
+        let squared = down.clone().transpose().matmul(down.clone());
+        let base = weight.clone().powi_scalar(2).sum_dim(0);
+        let mixed = (crossed * up.clone()).sum_dim(0).mul_scalar(2.0 * scale);
+        let own = (squared.matmul(up.clone()) * up.clone()).sum_dim(0).mul_scalar(scale * scale);
+        (base + mixed + own).sqrt()
+    }
+}
+
+impl BlockAdapter for DoraAdapter {
+    fn linear(&self, site: LinearSite, x: Tensor<2>, base: &Linear) -> Tensor<2> {
+        let Some((_, layer)) = self.layers.iter().find(|(other, _)| *other == site) else {
+            return base.forward(x);
+        };
+        let factor = layer.magnitude.clone() / layer.lengths(&base.weight, self.scale);
+        let y = x.clone().matmul(base.weight.clone()) + layer.update.forward(x).mul_scalar(self.scale);
+        let y = y * factor;
+        match &base.bias {
+            Some(bias) => y + bias.clone().unsqueeze::<2>(),
+            None => y,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! LoRA and rsLoRA.
+
+use s3t_peft::burn::tensor::Tensor;
+use s3t_peft::serde_json::{Map, Value};
+use s3t_peft::{
+    BlockAdapter, BlockParameters, BlockShape, Interchange, Linear, LinearSite, ParameterSpec, PeftError, PeftMethod,
+    peft_reader, s3t_core,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::low_rank::{Fields, LowRank};
+
+/// LoRA: adds `(alpha / rank) x A B` to the targeted linear layers; A starts uniform, B starts at zero. Parameters of a block:
+/// `rank (inputs + outputs)` for each layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lora {
+    /// The rank r of the update, at least 1.
+    pub rank: usize,
+    /// The numerator of the scale `alpha / rank`, above 0.
+    pub alpha: f64,
+    /// The share of the update's input that is dropped in training, 0 to below 1.
+    pub dropout: f64,
+    /// The adapted linear layers: query, key, value, output, gate, up, down, or Hugging Face module names.
+    pub targets: Vec<String>,
+}
+
+/// rsLoRA: LoRA with the scale `alpha / sqrt(rank)`, under which high ranks learn as fast as low ones.
+///
+/// # Proof note
+///
+/// That of LoRA: only the constant that the update is multiplied with differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RsLora {
+    /// The rank r of the update, at least 1.
+    pub rank: usize,
+    /// The numerator of the scale `alpha / sqrt(rank)`, above 0.
+    pub alpha: f64,
+    /// The share of the update's input that is dropped in training, 0 to below 1.
+    pub dropout: f64,
+    /// The adapted linear layers: query, key, value, output, gate, up, down, or Hugging Face module names.
+    pub targets: Vec<String>,
+}
+
+impl Default for Lora {
+    fn default() -> Self {
+        Fields::default().into()
+    }
+}
+
+impl Default for RsLora {
+    fn default() -> Self {
+        Fields::default().into()
+    }
+}
+
+impl From<Fields> for Lora {
+    fn from(Fields { rank, alpha, dropout, targets }: Fields) -> Self {
+        Self { rank, alpha, dropout, targets }
+    }
+}
+
+impl From<Fields> for RsLora {
+    fn from(Fields { rank, alpha, dropout, targets }: Fields) -> Self {
+        Self { rank, alpha, dropout, targets }
+    }
+}
+
+impl Lora {
+    fn fields(&self) -> Fields {
+        Fields { rank: self.rank, alpha: self.alpha, dropout: self.dropout, targets: self.targets.clone() }
+    }
+}
+
+impl RsLora {
+    fn fields(&self) -> Fields {
+        Fields { rank: self.rank, alpha: self.alpha, dropout: self.dropout, targets: self.targets.clone() }
+    }
+}
+
+#[typetag::serde(name = "lora")]
+impl PeftMethod for Lora {
+    fn check(&self, block: &BlockShape) -> Result<(), PeftError> {
+        self.fields().check(block)
+    }
+
+    fn parameters(&self, block: &BlockShape) -> Vec<ParameterSpec> {
+        parameters(&self.fields(), block)
+    }
+
+    fn adapter(
+        &self,
+        block: &BlockShape,
+        parameters: &BlockParameters<'_>,
+    ) -> Result<Box<dyn BlockAdapter>, PeftError> {
+        adapter(&self.fields(), block, parameters, self.alpha / self.rank as f64)
+    }
+
+    fn interchange(&self, block: &BlockShape) -> Result<Interchange, PeftError> {
+        Ok(self.fields().interchange(block, &[("use_rslora", false), ("use_dora", false)]))
+    }
+}
+
+#[typetag::serde(name = "rslora")]
+impl PeftMethod for RsLora {
+    fn check(&self, block: &BlockShape) -> Result<(), PeftError> {
+        self.fields().check(block)
+    }
+
+    fn parameters(&self, block: &BlockShape) -> Vec<ParameterSpec> {
+        parameters(&self.fields(), block)
+    }
+
+    fn adapter(
+        &self,
+        block: &BlockShape,
+        parameters: &BlockParameters<'_>,
+    ) -> Result<Box<dyn BlockAdapter>, PeftError> {
+        adapter(&self.fields(), block, parameters, self.alpha / (self.rank as f64).sqrt())
+    }
+
+    fn interchange(&self, block: &BlockShape) -> Result<Interchange, PeftError> {
+        Ok(self.fields().interchange(block, &[("use_rslora", true), ("use_dora", false)]))
+    }
+}
+
+s3t_core::plugin!(PeftMethod, "lora", Lora);
+s3t_core::plugin!(PeftMethod, "rslora", RsLora);
+peft_reader!("LORA", read_lora);
+peft_reader!("LORA", read_rslora);
+
+type Read = Option<Result<Box<dyn PeftMethod>, PeftError>>;
+
+fn read_lora(config: &Map<String, Value>, block: &BlockShape) -> Read {
+    let fields = Fields::read(config, block, [("use_rslora", false), ("use_dora", false)])?;
+    Some(fields.map(|fields| Box::new(Lora::from(fields)) as Box<dyn PeftMethod>))
+}
+
+fn read_rslora(config: &Map<String, Value>, block: &BlockShape) -> Read {
+    let fields = Fields::read(config, block, [("use_rslora", true), ("use_dora", false)])?;
+    Some(fields.map(|fields| Box::new(RsLora::from(fields)) as Box<dyn PeftMethod>))
+}
+
+fn parameters(fields: &Fields, block: &BlockShape) -> Vec<ParameterSpec> {
+    fields.sites(block).flat_map(|(site, sizes)| fields.parameters(site, sizes)).collect()
+}
+
+fn adapter(
+    fields: &Fields,
+    block: &BlockShape,
+    parameters: &BlockParameters<'_>,
+    scale: f64,
+) -> Result<Box<dyn BlockAdapter>, PeftError> {
+    let update = |(site, sizes)| Ok((site, fields.low_rank(site, sizes, parameters)?));
+    let updates = fields.sites(block).map(update).collect::<Result<_, PeftError>>()?;
+    Ok(Box::new(LoraAdapter { updates, scale }))
+}
+
+struct LoraAdapter {
+    updates: Vec<(LinearSite, LowRank)>,
+    scale: f64,
+}
+
+impl BlockAdapter for LoraAdapter {
+    fn linear(&self, site: LinearSite, x: Tensor<2>, base: &Linear) -> Tensor<2> {
+        let Some((_, update)) = self.updates.iter().find(|(other, _)| *other == site) else {
+            return base.forward(x);
+        };
+        base.forward(x.clone()) + update.forward(x).mul_scalar(self.scale)
+    }
+}
