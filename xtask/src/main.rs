@@ -3,6 +3,7 @@
 
 mod fashion;
 mod fetch;
+mod golden;
 mod pretrain;
 mod reproduce;
 mod tidy;
@@ -18,6 +19,8 @@ enum Task {
     Fashion(fashion::Fashion),
     /// Gets data and models that are not bundled, into data/fetched.
     Fetch(fetch::Fetch),
+    /// Makes the golden files of `transformers` and `peft` again, and compares.
+    Golden(golden::Golden),
     /// Makes docs/reproduction/sequences.md: the paper's figures about sequences and budgets, beside ours.
     Reproduce(reproduce::Reproduce),
     /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
@@ -29,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Task::Pretrain(task) => task.run(),
         Task::Fashion(task) => task.run(),
         Task::Fetch(task) => task.run(),
+        Task::Golden(task) => task.run(),
         Task::Reproduce(task) => task.run(),
         Task::Tidy => tidy::run(),
     }

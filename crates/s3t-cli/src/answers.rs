@@ -85,7 +85,8 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
     let task = match adapter.as_ref().map_or(0, s3t::interchange::Adapter::outputs).max(own) {
         0 if backbone.has_language_head() => Task::CausalLm,
         0 => {
-            let problem = "neither the model nor an adapter has a head, so there are no logits; give --adapter with a head";
+            let problem =
+                "neither the model nor an adapter has a head, so there are no logits; give --adapter with a head";
             return Err(Failure::new(exit::REFUSED, problem));
         }
         classes => Task::Classification { classes },
@@ -102,15 +103,15 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
         None => StageModel::base(&*backbone, &device, task)
             .ok_or_else(|| Failure::new(exit::REFUSED, "the model's head is not one of its type"))?,
     };
-    let inputs =
-        records.iter().map(|record| backbone.prepare(record)).collect::<Result<Vec<_>, _>>().map_err(EngineError::from)?;
+    let inputs = records
+        .iter()
+        .map(|record| backbone.prepare(record))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(EngineError::from)?;
     let jobs = s3t::engine::Resources::default().job_count();
     let rows = in_batches(jobs, &inputs, |batch| logits(&*backbone, &stage, task, batch))?;
-    let answers: Vec<Logits> = records
-        .iter()
-        .zip(rows)
-        .map(|(record, logits)| Logits { id: record.id.to_string(), logits })
-        .collect();
+    let answers: Vec<Logits> =
+        records.iter().zip(rows).map(|(record, logits)| Logits { id: record.id.to_string(), logits }).collect();
     output.result("predictions", &answers, || {
         let row = |answer: &Logits| {
             let shown: Vec<String> = answer.logits.iter().take(8).map(|logit| format!("{logit:.6}")).collect();

@@ -143,7 +143,8 @@ fn export(path: &Path, to: &Path, output: &mut Output) -> Outcome {
         table(&["adapter", "serves with", "adapted", "stage"], export.shards.iter().map(row).collect(), 4);
     });
     let around = std::path::absolute(to).ok().and_then(|to| to.parent().map(Path::to_path_buf));
-    let superseded = around.map(|folder| s3t::interchange::superseded(&system, &folder)).transpose()?.unwrap_or_default();
+    let superseded =
+        around.map(|folder| s3t::interchange::superseded(&system, &folder)).transpose()?.unwrap_or_default();
     output.result("superseded", &superseded, || {
         for (folder, gone) in &superseded {
             let stages = plural(*gone, "stage");

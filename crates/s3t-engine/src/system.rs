@@ -593,7 +593,8 @@ fn settings(
         value.map_err(|error| pipeline.refuse(section, error.to_string()))
     };
     if pipeline.task == Task::CausalLm && !backbone.has_language_head() {
-        let problem = "`data.task` is `causal-lm`, but the model has no language head; use a model for causal language modelling";
+        let problem =
+            "`data.task` is `causal-lm`, but the model has no language head; use a model for causal language modelling";
         return Err(pipeline.refuse("data.task", problem));
     }
     if matches!(pipeline.serving.dead_shard, DeadShard::Base) {

@@ -1,12 +1,11 @@
 //! Base models against Python `transformers`: small random models of each type, made by `xtask/golden/make.py` with their
 //! tokens, hidden states and outputs.
 
-mod golden;
-
-use golden::{Golden, check_close};
 use s3t::backends::{Input, LoadOptions};
 use s3t::peft::Adapters;
 use s3t::peft::tensors::to_host;
+
+use crate::{Golden, check_close, root};
 
 /// All models of the golden files.
 const MODELS: [&str; 10] = [
@@ -24,7 +23,7 @@ const MODELS: [&str; 10] = [
 
 #[test]
 fn every_model_of_the_golden_files_is_compared() {
-    let mut found: Vec<String> = std::fs::read_dir(golden::root())
+    let mut found: Vec<String> = std::fs::read_dir(root())
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter(|entry| entry.path().is_dir())
@@ -80,7 +79,7 @@ fn what_does_not_fit_is_refused_with_what_is_supported() {
 
     let refused = |change: &dyn Fn(&std::path::Path), options: LoadOptions| -> String {
         let folder = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(golden::root().join("bert-classifier")).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(root().join("bert-classifier")).unwrap().map(Result::unwrap) {
             if entry.path().is_file() {
                 fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
             }

@@ -1,5 +1,8 @@
 //! The golden files, which `xtask/golden/make.py` makes with Python `transformers` and `peft`.
 
+mod adapters;
+mod bare_models;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,33 +15,33 @@ use serde::Deserialize;
 
 /// What a model gave for some inputs.
 #[derive(Deserialize)]
-pub struct Values {
+struct Values {
     inputs: Option<Vec<String>>,
     pixels: Option<Vec<Vec<u8>>>,
-    pub ids: Option<Vec<Vec<u32>>>,
-    pub hidden: Vec<Vec<Vec<f32>>>,
-    pub logits: Option<Vec<Vec<f32>>>,
-    pub pooled: Option<Vec<Vec<f32>>>,
+    ids: Option<Vec<Vec<u32>>>,
+    hidden: Vec<Vec<Vec<f32>>>,
+    logits: Option<Vec<Vec<f32>>>,
+    pooled: Option<Vec<Vec<f32>>>,
 }
 
 /// A model with what it gave.
-pub struct Golden {
-    pub model: Arc<dyn Backbone>,
-    pub values: Values,
+struct Golden {
+    model: Arc<dyn Backbone>,
+    values: Values,
     records: Vec<Record>,
     causal: bool,
 }
 
-pub fn root() -> PathBuf {
+fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-pub fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> T {
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> T {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 #[track_caller]
-pub fn check_close(found: &[f32], expected: &[f32], what: &str) {
+fn check_close(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (position, (one, other)) in found.iter().zip(expected).enumerate() {
         assert!((one - other).abs() < 1e-4, "{what}, position {position}: {one} and {other}");
@@ -46,7 +49,7 @@ pub fn check_close(found: &[f32], expected: &[f32], what: &str) {
 }
 
 impl Golden {
-    pub fn load(name: &str) -> Self {
+    fn load(name: &str) -> Self {
         let folder = root().join(name);
         let model = load(&folder, LoadOptions::default(), &Device::flex()).unwrap();
         let values: Values = read_json(&folder.join("golden.json"));
@@ -69,25 +72,25 @@ impl Golden {
         Self { model, values, records, causal: name.contains("causal") }
     }
 
-    pub fn inputs(&self) -> Vec<Input<'_>> {
+    fn inputs(&self) -> Vec<Input<'_>> {
         self.records.iter().map(|record| self.model.prepare(record).unwrap()).collect()
     }
 
     /// The number of outputs of the model's own head, 0 for a language head.
-    pub fn outputs_of_head(&self) -> usize {
+    fn outputs_of_head(&self) -> usize {
         let head = self.model.classifier().and_then(|head| head.get("head.weight"));
         if self.causal { 0 } else { head.map_or(0, |weight| weight.shape[0]) }
     }
 
     /// The model with its own head.
-    pub fn base(&self) -> Option<StageModel> {
+    fn base(&self) -> Option<StageModel> {
         let classes = self.outputs_of_head();
         let task = if self.causal { Task::CausalLm } else { Task::Classification { classes } };
         StageModel::base(&*self.model, &Device::flex(), task).filter(|_| self.causal || classes > 0)
     }
 
     /// What a model on this base answers for each input: of a causal one, at every token.
-    pub fn outputs(&self, model: &StageModel) -> Vec<Vec<f32>> {
+    fn outputs(&self, model: &StageModel) -> Vec<Vec<f32>> {
         let of_input = |input: Input<'_>| {
             let hidden = self.model.embed(&[&input], input.tokens);
             let hidden = self.model.run(hidden, 0..model.start(), &Adapters::none());

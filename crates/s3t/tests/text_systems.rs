@@ -1,0 +1,179 @@
+//! Whole systems on models of texts, for every task: what survives a deletion is what would be there without the record, the
+//! number of jobs changes no bit, and what is exported answers as the store does.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use s3t::backends::Device;
+use s3t::core::{StoreSecret, lineage::Lineage};
+use s3t::interchange::{export, read_adapter, superseded};
+use s3t::peft::tensors::first_difference;
+use s3t::peft::{HostTensor, NamedTensors};
+use s3t::prelude::*;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Texts of many lengths with a target for the task.
+fn records(task: Task, count: u32) -> Vec<Record> {
+    let words = ["a", "good", "film", "bad", "the", "end", "never", "again"];
+    let record = |row: u32| {
+        let text: Vec<&str> = (0..2 + row * 5 % 7).map(|at| words[((row * 3 + at * at) % 8) as usize]).collect();
+        let target = match task {
+            Task::Classification { .. } => Target::Class(row % 3),
+            Task::MultiLabel { .. } => Target::Classes((0..3).filter(|class| row.is_multiple_of(class + 1)).collect()),
+            Task::Regression => Target::Value(row as f32 / 10.0),
+            Task::CausalLm => Target::Text(words[(row % 4) as usize].to_owned()),
+        };
+        Record {
+            id: RecordId::new(format!("record-{row}")).unwrap(),
+            subject: None,
+            target,
+            ordinal: u64::from(row),
+            payload: Payload::Text(text.join(" ")),
+        }
+    };
+    (0..count).map(record).collect()
+}
+
+fn pipeline(model: &str, store: &Path, task: Task, jobs: usize) -> Pipeline {
+    let labels = match task {
+        Task::Classification { .. } | Task::MultiLabel { .. } => {
+            Labels::new(["red", "green", "blue"].map(str::to_owned).to_vec()).unwrap()
+        }
+        Task::Regression | Task::CausalLm => Labels::none(),
+    };
+    let peft = Lora { rank: 2, alpha: 4.0, dropout: 0.1, ..Lora::default() };
+    let mut pipeline = Pipeline::new(golden(model), store, labels, peft);
+    pipeline.task = task;
+    pipeline.shape = PartitionShape { shards: 1, slices: 2 };
+    pipeline.budget = 2;
+    pipeline.training = TrainingConfig { epochs: 2, batch_size: 4, learning_rate: 1e-2, ..TrainingConfig::default() };
+    pipeline.resources.jobs = jobs;
+    pipeline
+}
+
+fn trained(model: &str, store: &Path, task: Task, records: &[Record], jobs: usize) -> System {
+    let secret = Some(StoreSecret::from_bytes([4; 32]));
+    let mut system = System::create(pipeline(model, store, task, jobs), records, secret).unwrap();
+    system.train(&Quiet).unwrap();
+    system
+}
+
+const CLASSES: Task = Task::Classification { classes: 3 };
+
+const CASES: [(&str, Task); 6] = [
+    ("bert-classifier", CLASSES),
+    ("bert-classifier", Task::MultiLabel { classes: 3 }),
+    ("roberta-classifier", Task::Regression),
+    ("roberta-classifier", CLASSES),
+    ("llama-classifier", CLASSES),
+    ("llama-causal", Task::CausalLm),
+];
+
+#[test]
+fn what_survives_a_deletion_is_what_would_be_there_without_the_record() {
+    for (model, task) in CASES {
+        let folder = tempfile::tempdir().unwrap();
+        let records = records(task, 24);
+        let mut with = trained(model, &folder.path().join("with"), task, &records, 1);
+        let without = trained(model, &folder.path().join("without"), task, &records[1..], 2);
+        with.delete(std::slice::from_ref(&records[0].id), &[]).unwrap();
+        let stage = |system: &System, key| -> (Lineage, NamedTensors) { system.store().stage(&key).unwrap() };
+        let survivors = with.store().stages().unwrap();
+        assert!(!survivors.is_empty());
+        for key in survivors {
+            let difference = first_difference(&stage(&with, key).1, &stage(&without, key).1);
+            assert_eq!(difference, None, "{model}, {}", task.name());
+        }
+        with.train(&Quiet).unwrap();
+        assert_eq!(with.store().stages().unwrap(), without.store().stages().unwrap());
+        let report = with.verify(VerifyScope::All, &Quiet).unwrap();
+        assert!(report.passed(), "{model}, {}: {report:?}", task.name());
+        let score = evaluate(&with, &records[1..]).unwrap();
+        assert_eq!(score, evaluate(&without, &records[1..]).unwrap());
+    }
+}
+
+#[test]
+fn a_causal_model_learns_to_continue_and_stays_frozen_in_its_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = records(Task::CausalLm, 40);
+    let mut pipeline = pipeline("llama-causal", &folder.path().join("store"), Task::CausalLm, 2);
+    let targets = ["query", "key", "value", "output", "gate", "up", "down"].map(str::to_owned).to_vec();
+    pipeline.peft = Box::new(Lora { rank: 8, alpha: 16.0, targets, ..Lora::default() });
+    pipeline.training = TrainingConfig { epochs: 60, batch_size: 8, learning_rate: 1e-2, ..TrainingConfig::default() };
+    let mut system = System::create(pipeline, &records, None).unwrap();
+    system.train(&Quiet).unwrap();
+    for key in system.store().stages().unwrap() {
+        let (_, tensors) = system.store().stage(&key).unwrap();
+        assert!(tensors.keys().all(|name| name.starts_with("blocks.")), "no head is trained");
+    }
+    let score = evaluate(&system, &records).unwrap();
+    // The end of a text follows every response, so half of the tokens are easy; the words are four.
+    assert!(score.score > 0.6, "{score:?}");
+    let completions = system.complete(&records[..4], 5).unwrap();
+    assert!(completions.iter().all(|completion| !completion.text.is_empty()), "{completions:?}");
+}
+
+#[test]
+fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() {
+    for (model, task) in [("bert-classifier", CLASSES), ("roberta-classifier", CLASSES), ("llama-classifier", CLASSES)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let records = records(task, 24);
+        let mut system = trained(model, &folder.path().join("store"), task, &records, 1);
+        // Cut to the first stage: the export must hold the top group and the first stage's head only.
+        let (_, _, chain) = system.serving_chains().remove(0);
+        let address = |system: &System, slice| {
+            let index = system.store().index();
+            records
+                .iter()
+                .find(|record| index.address(record.id.as_str()).is_some_and(|address| address.slice.index() == slice))
+        };
+        assert_eq!(chain.len(), 2);
+        let before = folder.path().join("exports/before");
+        std::fs::create_dir(folder.path().join("exports")).unwrap();
+        export(&system, &before).unwrap();
+        let hit = address(&system, 1).unwrap().id.clone();
+        system.delete(&[hit], &[]).unwrap();
+        let after = folder.path().join("exports/after");
+        let exported = export(&system, &after).unwrap();
+        assert_eq!((exported.epoch, exported.shards.len(), exported.shards[0].stages.len()), (1, 1, 1));
+        assert_eq!(exported.shards[0].blocks.range(), 2..4);
+        assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap(), [(before, 2 - 1)]);
+        assert!(export(&system, &after).unwrap_err().to_string().contains("exists already"));
+
+        let adapter = read_adapter(&after.join("shard-0"), &**system.backbone()).unwrap();
+        assert_eq!(adapter.blocks, BTreeSet::from([2, 3]));
+        let stage = system.store().stage(&exported.shards[0].stages[0]).unwrap().1;
+        let values = |tensors: &NamedTensors| -> Vec<(String, Vec<f32>)> {
+            let pair = |(name, tensor): (&String, &HostTensor)| (name.clone(), tensor.values.clone());
+            tensors.iter().map(pair).collect()
+        };
+        assert_eq!(values(&adapter.tensors), values(&stage), "{model}");
+        assert!(adapter.model(&**system.backbone(), &Device::flex(), task).is_ok());
+    }
+}
+
+#[test]
+fn targets_and_models_that_do_not_fit_the_task_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let refused = |model: &str, task: Task, records: &[Record]| {
+        let error = System::create(pipeline(model, &store, task, 1), records, None).err().expect("refused").to_string();
+        assert!(!store.exists());
+        error
+    };
+    let message = refused("bert-classifier", CLASSES, &records(Task::Regression, 9));
+    assert!(message.contains("record `record-0` has a number, which task `classification` cannot learn"), "{message}");
+    let message = refused("bert-classifier", Task::CausalLm, &records(Task::CausalLm, 9));
+    assert!(message.contains("no language head"), "{message}");
+    let mut long = records(Task::CausalLm, 9);
+    long[3].payload = Payload::Text("the end ".repeat(40));
+    let message = refused("llama-causal", Task::CausalLm, &long);
+    assert!(message.contains("record `record-3` is a prompt of") && message.contains("39 tokens"), "{message}");
+    let message = refused("vit-classifier", CLASSES, &records(CLASSES, 9));
+    assert!(message.contains("bytes of text"), "{message}");
+}
