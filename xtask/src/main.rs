@@ -7,6 +7,7 @@ mod golden;
 mod pretrain;
 mod reproduce;
 mod tidy;
+mod training;
 
 use clap::Parser;
 
@@ -23,6 +24,8 @@ enum Task {
     Golden(golden::Golden),
     /// Makes docs/reproduction/sequences.md: the paper's figures about sequences and budgets, beside ours.
     Reproduce(reproduce::Reproduce),
+    /// Makes docs/reproduction/training.md: slice-wise training against ordinary fine-tuning.
+    ReproduceTraining(training::ReproduceTraining),
     /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
     Tidy,
 }
@@ -34,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Task::Fetch(task) => task.run(),
         Task::Golden(task) => task.run(),
         Task::Reproduce(task) => task.run(),
+        Task::ReproduceTraining(task) => task.run(),
         Task::Tidy => tidy::run(),
     }
 }

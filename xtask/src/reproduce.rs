@@ -20,7 +20,7 @@ use s3t::eval::simulate::{Lifetimes, Simulation, Stream};
 use s3t::plugins::baseline_sequences::{Random, SortedCyclic};
 use s3t::plugins::prior_sequences::{Bms, Conditional, Greedy};
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Makes docs/reproduction/sequences.md and its pictures.
 #[derive(Args)]
@@ -476,7 +476,7 @@ fn system(shards: u32, slices: u32, budget: usize) -> Outcome<PlannedSystem> {
     })
 }
 
-fn section(title: &str, text: &str, body: &str) -> String {
+pub fn section(title: &str, text: &str, body: &str) -> String {
     format!("\n## {title}\n\n{}\n\n{body}", wrapped(text))
 }
 
@@ -496,7 +496,7 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));

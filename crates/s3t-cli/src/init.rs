@@ -9,11 +9,14 @@ device = "flex"                # flex (CPU), ndarray, cuda, cuda:1, vulkan
 
 [model]                        # a public base model in Hugging Face layout; frozen, never the subject of a deletion
 path = "model"
+# max_tokens = 64              # of a model of texts: longer texts are cut
 
 [data]                         # class names are declared, never collected from the records
+# task = "classification"      # classification, multi-label, regression, causal-lm; the last two take no labels
 labels = ["cat", "dog"]
 
-[data.train]                   # types: idx, image-folder, csv, jsonl
+[data.train]                   # types: idx, image-folder, csv, jsonl. Texts: { type = "jsonl", file = "train.jsonl", text = "text" };
+                               # instructions: template = "{question}\n" and label = "answer" with task causal-lm
 type = "image-folder"
 root = "images"
 manifest = "train.csv"         # columns: file, label, and optionally id and subject
@@ -53,7 +56,7 @@ decay = "linear"               # constant, linear, cosine
 weight_decay = 0.01
 
 [serving]
-aggregator = { type = "mean-logits" }   # mean-logits, mean-probabilities, majority-vote
+aggregator = { type = "mean-logits" }   # mean-logits, mean-probabilities, majority-vote (the last two for classes)
 dead_shard = "leave-out"       # what a shard without a live sequence does: leave-out, base
 
 [resources]

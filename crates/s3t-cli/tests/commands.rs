@@ -211,3 +211,37 @@ fn images_are_answered_for() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("cannot read the image `photo.pgm`"), "{}", ran.stderr);
 }
+
+#[test]
+fn what_is_exported_is_named_when_a_deletion_supersedes_it_and_a_bare_model_answers_with_it() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    std::fs::create_dir(workspace.path("exports")).unwrap();
+    let first = workspace.json(&["export", "pipeline.toml", "--to", "exports/first"]);
+    assert_eq!((&first["export"]["epoch"], first["export"]["shards"].as_array().unwrap().len()), (&0.into(), 2));
+    assert_eq!(first["superseded"], serde_json::json!([]));
+    workspace.json(&["delete", "pipeline.toml", "--record", "record-0"]);
+    let second = workspace.json(&["export", "pipeline.toml", "--to", "exports/second"]);
+    assert_eq!(second["superseded"].as_array().unwrap().len(), 1);
+    assert!(second["superseded"][0][0].as_str().unwrap().ends_with("first"));
+    let told = workspace.run(&["export", "pipeline.toml", "--to", "exports/third"]).stdout;
+    assert!(told.contains("superseded: `") && told.contains("withdraw its copies"), "{told}");
+
+    // One shard's adapter on the bare model gives that shard's outputs: with both shards' mean, the system's scores.
+    let features: Vec<f32> = (0..16).map(|at| at as f32 / 10.0).collect();
+    workspace.write("questions.jsonl", format!("{}\n", serde_json::json!({"id": "q", "features": features})));
+    let of_shard = |shard: &str| {
+        let adapter = format!("exports/second/shard-{shard}");
+        let answer =
+            workspace.json(&["predict", "--model", "model", "--adapter", &adapter, "--input", "questions.jsonl"]);
+        assert_eq!(answer["predictions"][0]["id"], "q");
+        answer["predictions"][0]["logits"].clone()
+    };
+    let shards = ["0", "1"].map(of_shard);
+    let system = workspace.json(&["predict", "pipeline.toml", "--input", "questions.jsonl"]);
+    for class in 0..3 {
+        let mean = (shards[0][class].as_f64().unwrap() + shards[1][class].as_f64().unwrap()) / 2.0;
+        let score = system["predictions"][0]["scores"][class].as_f64().unwrap();
+        assert!((mean - score).abs() < 1e-5, "{mean} and {score}");
+    }
+}

@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 pub trait Aggregator: Debug + Send + Sync {
     /// Combines `[members][classes]` logits into `[classes]` scores.
     fn combine(&self, members: &[&[f32]]) -> Vec<f32>;
+
+    /// Whether the result is on the scale of the members' outputs. Tasks other than classification need that: their outputs
+    /// are numbers or independent scores, not shares of one whole.
+    fn keeps_scale(&self) -> bool {
+        false
+    }
 }
 
 /// Mean of the logits (S3T, section 3.1).
@@ -26,6 +32,10 @@ pub struct MeanLogits {}
 impl Aggregator for MeanLogits {
     fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
         mean(members.iter().map(|row| row.to_vec()), members.len())
+    }
+
+    fn keeps_scale(&self) -> bool {
+        true
     }
 }
 

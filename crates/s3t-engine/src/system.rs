@@ -597,6 +597,11 @@ fn settings(
             "`data.task` is `causal-lm`, but the model has no language head; use a model for causal language modelling";
         return Err(pipeline.refuse("data.task", problem));
     }
+    if !matches!(pipeline.task, Task::Classification { .. }) && !pipeline.serving.aggregator.keeps_scale() {
+        let problem =
+            format!("`serving.aggregator` is for classes; for task `{}` use `mean-logits`", pipeline.task.name());
+        return Err(pipeline.refuse("serving.aggregator", problem));
+    }
     if matches!(pipeline.serving.dead_shard, DeadShard::Base) {
         let task = pipeline.task;
         if StageModel::base(backbone, &pipeline.device.open()?, task).is_none() {

@@ -25,14 +25,17 @@ pub enum StoreError {
     /// A store that another process has open.
     #[error("the store `{0}` is in use by another process; wait for it to finish")]
     Locked(PathBuf),
-    /// A store of a later version of this program.
-    #[error("the store `{path}` has format {found}, but this program reads formats up to {known}; use a newer program")]
-    FutureFormat {
+    /// A store of another version of this program.
+    #[error(
+        "the store `{path}` has format {found}, but this program reads format {known}; use the version that made it, or \
+         --fresh to delete the store and start again"
+    )]
+    OtherFormat {
         /// The store.
         path: PathBuf,
         /// Its format.
         found: u32,
-        /// The newest format known.
+        /// The format that is read.
         known: u32,
     },
     /// A file whose bytes are not what was written.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::StoreError;
 use crate::files::write_atomically;
 
-/// The newest format that this program reads and writes.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this program reads and writes. 2: records have targets for several tasks.
+pub(crate) const FORMAT: u32 = 2;
 
 /// What a store is made for. It never changes: other settings are another store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,10 +103,10 @@ impl Manifest {
         let damaged = |problem: String| StoreError::Damaged { path: path.into(), problem };
         let mut file: serde_json::Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         let body = file["manifest"].take();
-        // The format comes first: a later format may be checked and laid out in another way.
+        // The format comes first: another format may be checked and laid out in another way.
         match body["format"].as_u64().and_then(|format| u32::try_from(format).ok()) {
-            Some(found) if found > FORMAT => {
-                return Err(StoreError::FutureFormat { path: path.into(), found, known: FORMAT });
+            Some(found) if found != FORMAT => {
+                return Err(StoreError::OtherFormat { path: path.into(), found, known: FORMAT });
             }
             Some(_) => {}
             None => return Err(damaged("it has no format number".into())),

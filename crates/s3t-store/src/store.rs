@@ -155,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotAStore`], [`StoreError::Locked`], [`StoreError::FutureFormat`], [`StoreError::Damaged`],
+    /// [`StoreError::NotAStore`], [`StoreError::Locked`], [`StoreError::OtherFormat`], [`StoreError::Damaged`],
     /// [`StoreError::SliceMismatch`] or [`StoreError::Io`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         if !path.join(MANIFEST).is_file() {
