@@ -342,14 +342,14 @@ fn sentiment(package: &Path, result: &Path) -> Outcome {
 /// The texts of the corpus, and how many rows were left out for each reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Corpus {
-    texts: Vec<Text>,
+    texts: Vec<Example>,
     invalid: usize,
     empty: usize,
     repeated: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Text {
+struct Example {
     /// The row of the corpus, counted from 0 after its header.
     row: usize,
     label: String,
@@ -375,7 +375,7 @@ fn clean(corpus: &[u8]) -> Outcome<Corpus> {
         if text.is_empty() {
             found.empty += 1;
         } else if known.insert(text.to_owned()) {
-            found.texts.push(Text { row, label: label.to_owned(), text: text.to_owned() });
+            found.texts.push(Example { row, label: label.to_owned(), text: text.to_owned() });
         } else {
             found.repeated += 1;
         }
@@ -384,16 +384,16 @@ fn clean(corpus: &[u8]) -> Outcome<Corpus> {
 }
 
 /// Draws the texts to test with; the others follow, in the order of the draw.
-fn split(mut texts: Vec<Text>, test: usize) -> (Vec<Text>, Vec<Text>) {
+fn split(mut texts: Vec<Example>, test: usize) -> (Vec<Example>, Vec<Example>) {
     texts.sort_by_cached_key(|text| draw("sentiment", text.text.as_bytes()));
     let train = texts.split_off(test.min(texts.len()));
     (texts, train)
 }
 
-fn write(path: &Path, texts: &[Text]) -> Outcome {
+fn write(path: &Path, texts: &[Example]) -> Outcome {
     let mut writer = csv::Writer::from_path(path)?;
     writer.write_record(["id", "label", "text"])?;
-    for Text { row, label, text } in texts {
+    for Example { row, label, text } in texts {
         writer.write_record([&format!("row-{row}"), label, text])?;
     }
     Ok(writer.flush()?)
@@ -449,12 +449,12 @@ fn about(path: &Path, error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    fn texts(count: usize) -> Vec<Text> {
-        let text = |row| Text { row, label: "neutral".into(), text: format!("text {row}") };
+    fn texts(count: usize) -> Vec<Example> {
+        let text = |row| Example { row, label: "neutral".into(), text: format!("text {row}") };
         (0..count).map(text).collect()
     }
 
-    fn rows(texts: &[Text]) -> Vec<usize> {
+    fn rows(texts: &[Example]) -> Vec<usize> {
         texts.iter().map(|text| text.row).collect()
     }
 
@@ -466,7 +466,7 @@ mod tests {
             positive,1,  \r\n\
             positive,0.5,a bad day\r\n\
             neutral,0.5,\"so, so\"\r\n";
-        let text = |row, label: &str, text: &str| Text { row, label: label.into(), text: text.into() };
+        let text = |row, label: &str, text: &str| Example { row, label: label.into(), text: text.into() };
         let texts = vec![text(0, "negative", "a bad day"), text(4, "neutral", "so, so")];
         assert_eq!(clean(corpus).unwrap(), Corpus { texts, invalid: 1, empty: 1, repeated: 1 });
     }

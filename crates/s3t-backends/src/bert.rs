@@ -1,5 +1,5 @@
 //! BERT (Devlin et al. 2019, arXiv 1810.04805) and RoBERTa (Liu et al. 2019, arXiv 1907.11692), which differ in how they
-//! count positions and in the head of a classification model. `DistilRoBERTa` and `MiniLM` are models of these types.
+//! count positions and in the head of a classification model. DistilRoBERTa and MiniLM are models of these types.
 
 use std::ops::Range;
 use std::path::Path;

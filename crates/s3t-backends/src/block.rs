@@ -45,37 +45,26 @@ pub(crate) struct BlockDesign {
     pub(crate) modules: &'static [(LinearSite, &'static str)],
 }
 
-/// A normalisation of each row.
+/// A normalisation of each row: with a bias layer normalisation (Ba et al. 2016, arXiv 1607.06450), without one root mean
+/// square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467).
 #[derive(Debug)]
-pub(crate) enum Norm {
-    /// Layer normalisation (Ba et al. 2016, arXiv 1607.06450).
-    Layer {
-        /// `[hidden]`.
-        weight: Tensor<1>,
-        /// `[hidden]`.
-        bias: Tensor<1>,
-        epsilon: f64,
-    },
-    /// Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467).
-    RootMeanSquare {
-        /// `[hidden]`.
-        weight: Tensor<1>,
-        epsilon: f64,
-    },
+pub(crate) struct Norm {
+    /// `[hidden]`.
+    pub(crate) weight: Tensor<1>,
+    /// `[hidden]`.
+    pub(crate) bias: Option<Tensor<1>>,
+    pub(crate) epsilon: f64,
 }
 
 impl Norm {
     /// Normalises rows `[rows, hidden]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Layer { weight, bias, epsilon } => {
-                module::layer_norm(x, weight.clone(), Some(bias.clone()), *epsilon)
-            }
-            Self::RootMeanSquare { weight, epsilon } => {
-                let mean = x.clone().powi_scalar(2).mean_dim(1);
-                x / (mean + *epsilon).sqrt() * weight.clone().unsqueeze::<2>()
-            }
+        let weight = self.weight.clone();
+        if let Some(bias) = &self.bias {
+            return module::layer_norm(x, weight, Some(bias.clone()), self.epsilon);
         }
+        let mean = x.clone().powi_scalar(2).mean_dim(1);
+        x / (mean + self.epsilon).sqrt() * weight.unsqueeze::<2>()
     }
 }
 

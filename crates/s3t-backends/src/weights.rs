@@ -280,13 +280,13 @@ impl<'a> Loader<'a> {
     /// A layer normalisation.
     pub(crate) fn layer_norm(&mut self, name: &str, width: usize, epsilon: f64) -> Result<Norm, BackendError> {
         let weight = self.tensor(&format!("{name}.weight"), &[width])?;
-        let bias = self.tensor(&format!("{name}.bias"), &[width])?;
-        Ok(Norm::Layer { weight, bias, epsilon })
+        let bias = Some(self.tensor(&format!("{name}.bias"), &[width])?);
+        Ok(Norm { weight, bias, epsilon })
     }
 
     /// A root mean square normalisation.
     pub(crate) fn rms_norm(&mut self, name: &str, width: usize, epsilon: f64) -> Result<Norm, BackendError> {
-        Ok(Norm::RootMeanSquare { weight: self.tensor(&format!("{name}.weight"), &[width])?, epsilon })
+        Ok(Norm { weight: self.tensor(&format!("{name}.weight"), &[width])?, bias: None, epsilon })
     }
 
     /// The classification head in the file, by pairs of our name and the file's: `None` unless all of it is there. It is

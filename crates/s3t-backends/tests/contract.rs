@@ -50,7 +50,7 @@ fn record(model: &dyn Backbone, row: u64) -> Record {
         }
         None => {
             let words = ["a", "good", "film", "Bad", "the", "end", "x", "never"];
-            let text: Vec<&str> = (0..1 + row * row % 7).map(|at| words[pixel(at) as usize % words.len()]).collect();
+            let text: Vec<&str> = (0..=row * row % 7).map(|at| words[pixel(at) as usize % words.len()]).collect();
             Payload::Text(text.join(" "))
         }
     };

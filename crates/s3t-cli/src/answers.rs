@@ -1,6 +1,6 @@
 //! `s3t predict`: the answers of a system, or of a bare Hugging Face model with or without an adapter.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use s3t::backends::{Backbone, DeviceSpec, Input, LoadOptions};
 use s3t::core::{Record, RecordId, Target, Task};
@@ -154,6 +154,6 @@ fn questions(backbone: &dyn Backbone, args: &PredictArgs) -> Result<Option<Vec<R
     Ok(Some(records))
 }
 
-fn name_of(image: &PathBuf) -> Result<RecordId, Failure> {
+fn name_of(image: &Path) -> Result<RecordId, Failure> {
     Ok(RecordId::new(image.display().to_string()).map_err(EngineError::from)?)
 }

@@ -240,7 +240,7 @@ fn what_is_exported_is_named_when_a_deletion_supersedes_it_and_a_bare_model_answ
     let shards = ["0", "1"].map(of_shard);
     let system = workspace.json(&["predict", "pipeline.toml", "--input", "questions.jsonl"]);
     for class in 0..3 {
-        let mean = (shards[0][class].as_f64().unwrap() + shards[1][class].as_f64().unwrap()) / 2.0;
+        let mean = f64::midpoint(shards[0][class].as_f64().unwrap(), shards[1][class].as_f64().unwrap());
         let score = system["predictions"][0]["scores"][class].as_f64().unwrap();
         assert!((mean - score).abs() < 1e-5, "{mean} and {score}");
     }

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use s3t_core::{BlockRange, Serving, ShardId, StageKey};
+use s3t_core::{BlockRange, Digest, Serving, ShardId, StageKey};
 use s3t_engine::System;
 use s3t_peft::{NamedTensors, PeftMethod};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub const MANIFEST: &str = "s3t-export.json";
 /// What an export holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Export {
+    /// The store that it was made from.
+    pub store: Digest,
     /// The deletions that the store had seen.
     pub epoch: u64,
     /// The base model's digest.
@@ -112,6 +114,7 @@ fn write_shards(
         shards.push(ExportedShard { shard: *shard, folder, serving: *serving, stages: stages.clone(), blocks });
     }
     let export = Export {
+        store: system.store().id(),
         epoch: system.store().manifest().epoch,
         base: system.backbone().digest().to_string(),
         labels: pipeline.labels.names().to_vec(),
@@ -123,8 +126,8 @@ fn write_shards(
     Ok(export)
 }
 
-/// The exports in the subfolders of `directory`, and in itself, that hold a stage which the system's store no longer has:
-/// each with how many of its stages are gone. They must be withdrawn wherever they were copied to.
+/// The exports of the system's store, in the subfolders of `directory` and in itself, that hold a stage which the store no
+/// longer has: each with how many of its stages are gone. They must be withdrawn wherever they were copied to.
 ///
 /// # Errors
 ///
@@ -144,6 +147,9 @@ pub fn superseded(system: &System, directory: &Path) -> Result<Vec<(PathBuf, usi
             path,
             problem: format!("not an export's description: {error}"),
         })?;
+        if export.store != system.store().id() {
+            continue;
+        }
         let stages = export.shards.iter().flat_map(|shard| &shard.stages);
         let gone = stages.filter(|key| !system.store().has_stage(key)).count();
         if gone > 0 {

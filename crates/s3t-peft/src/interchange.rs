@@ -1,6 +1,6 @@
 //! How methods are written in the files of Hugging Face PEFT (`adapter_config.json`, `adapter_model.safetensors`).
 //!
-//! A method says in [`PeftMethod::interchange`](crate::PeftMethod::interchange) which fields and tensor names PEFT uses for
+//! A method says in [`PeftMethod::interchange`] which fields and tensor names PEFT uses for
 //! it, and registers with [`peft_reader!`](crate::peft_reader) how to read them back. Nothing else knows a method's name.
 
 use std::collections::BTreeSet;
@@ -35,9 +35,12 @@ pub struct InterchangeTensor {
 pub struct PeftReader {
     /// The values of `peft_type` that it may read.
     pub peft_type: &'static str,
-    /// The method; `None` if the configuration is another method's with the same `peft_type`.
-    pub read: fn(&Map<String, Value>, &BlockShape) -> Option<Result<Box<dyn PeftMethod>, PeftError>>,
+    /// Reads the method.
+    pub read: fn(&Map<String, Value>, &BlockShape) -> ReadMethod,
 }
+
+/// A method that was read; `None` if the configuration is another method's with the same `peft_type`.
+pub type ReadMethod = Option<Result<Box<dyn PeftMethod>, PeftError>>;
 
 inventory::collect!(PeftReader);
 

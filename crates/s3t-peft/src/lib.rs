@@ -17,7 +17,7 @@ pub mod tensors;
 pub use adapter::{Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, Sublayer};
 pub use dropout::Dropout;
 pub use error::PeftError;
-pub use interchange::{Interchange, InterchangeTensor, PeftReader};
+pub use interchange::{Interchange, InterchangeTensor, PeftReader, ReadMethod};
 pub use method::{BlockParameters, BlockShape, Init, ParameterSpec, PeftMethod, bind, parameter_name};
 pub use tensors::{HostTensor, NamedTensors, TensorDifference};
 

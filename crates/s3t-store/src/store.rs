@@ -146,6 +146,11 @@ impl Store {
         Ok(foreign)
     }
 
+    /// A public name of this store, derived from its secret: it tells stores apart and tells nothing else.
+    pub fn id(&self) -> Digest {
+        DigestBuilder::keyed(&self.secret, "store id").finish()
+    }
+
     /// The secret that keys the partition and the digests.
     pub fn secret(&self) -> &StoreSecret {
         &self.secret

@@ -142,6 +142,11 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         let exported = export(&system, &after).unwrap();
         assert_eq!((exported.epoch, exported.shards.len(), exported.shards[0].stages.len()), (1, 1, 1));
         assert_eq!(exported.shards[0].blocks.range(), 2..4);
+        // Another store's export beside them is none of this one's business.
+        let pipeline = pipeline(model, &folder.path().join("other"), task, 1);
+        let mut other = System::create(pipeline, &records[1..], Some(StoreSecret::from_bytes([5; 32]))).unwrap();
+        other.train(&Quiet).unwrap();
+        export(&other, &folder.path().join("exports/other")).unwrap();
         assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap(), [(before, 2 - 1)]);
         assert!(export(&system, &after).unwrap_err().to_string().contains("exists already"));
 

@@ -10,7 +10,7 @@ use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value, json};
 use s3t_peft::{
     BlockAdapter, BlockParameters, BlockShape, Init, Interchange, InterchangeTensor, Linear, LinearSite, ParameterSpec,
-    PeftError, PeftMethod, interchange, peft_reader, s3t_core,
+    PeftError, PeftMethod, ReadMethod, interchange, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,8 @@ impl PeftMethod for Ia3 {
 
 peft_reader!("IA3", read);
 
-fn read(config: &Map<String, Value>, block: &BlockShape) -> Option<Result<Box<dyn PeftMethod>, PeftError>> {
+#[expect(clippy::unnecessary_wraps, reason = "other methods share their `peft_type`")]
+fn read(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
     let sites = |key: &str| interchange::sites(config, key, block);
     let read = || {
         interchange::refuse_set(config, &["fan_in_fan_out", "exclude_modules"])?;

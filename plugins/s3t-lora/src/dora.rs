@@ -1,17 +1,17 @@
-//! `DoRA`.
+//! DoRA.
 
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value};
 use s3t_peft::{
     BlockAdapter, BlockParameters, BlockShape, Init, Interchange, Linear, LinearSite, ParameterSpec, PeftError,
-    PeftMethod, peft_reader, s3t_core,
+    PeftMethod, ReadMethod, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::low_rank::{Fields, LowRank, tensor};
 
-/// `DoRA`: a layer computes `m x V / |V| + b` with `V = W + (alpha / rank) A B`, where |V| is the length of each output's weights
+/// DoRA: a layer computes `m x V / |V| + b` with `V = W + (alpha / rank) A B`, where |V| is the length of each output's weights
 /// and m, learnt, starts as that of W. Parameters of a block: `rank (inputs + outputs) + outputs` for each layer.
 ///
 /// # Proof note
@@ -99,7 +99,7 @@ impl PeftMethod for Dora {
 s3t_core::plugin!(PeftMethod, "dora", Dora);
 peft_reader!("LORA", read);
 
-fn read(config: &Map<String, Value>, block: &BlockShape) -> Option<Result<Box<dyn PeftMethod>, PeftError>> {
+fn read(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
     let fields = Fields::read(config, block, [("use_rslora", false), ("use_dora", true)])?;
     Some(fields.map(|fields| Box::new(Dora::from(fields)) as Box<dyn PeftMethod>))
 }

@@ -4,7 +4,7 @@ use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value};
 use s3t_peft::{
     BlockAdapter, BlockParameters, BlockShape, Interchange, Linear, LinearSite, ParameterSpec, PeftError, PeftMethod,
-    peft_reader, s3t_core,
+    ReadMethod, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -131,14 +131,12 @@ s3t_core::plugin!(PeftMethod, "rslora", RsLora);
 peft_reader!("LORA", read_lora);
 peft_reader!("LORA", read_rslora);
 
-type Read = Option<Result<Box<dyn PeftMethod>, PeftError>>;
-
-fn read_lora(config: &Map<String, Value>, block: &BlockShape) -> Read {
+fn read_lora(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
     let fields = Fields::read(config, block, [("use_rslora", false), ("use_dora", false)])?;
     Some(fields.map(|fields| Box::new(Lora::from(fields)) as Box<dyn PeftMethod>))
 }
 
-fn read_rslora(config: &Map<String, Value>, block: &BlockShape) -> Read {
+fn read_rslora(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
     let fields = Fields::read(config, block, [("use_rslora", true), ("use_dora", false)])?;
     Some(fields.map(|fields| Box::new(RsLora::from(fields)) as Box<dyn PeftMethod>))
 }
