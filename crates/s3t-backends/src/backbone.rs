@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use s3t_core::{Digest, Record, RecordId};
 use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors};
 
-use crate::{BackendError, HeadLayout};
+use crate::{BackendError, HeadLayout, TransformerBlock};
 
 /// The residual stream between two blocks.
 #[derive(Debug, Clone)]
@@ -70,8 +70,13 @@ pub trait Backbone: Send + Sync {
     /// The `model_type` of its `config.json`.
     fn model_type(&self) -> &str;
 
+    /// The transformer blocks, from the input up; all of one shape.
+    fn transformer_blocks(&self) -> &[TransformerBlock];
+
     /// The number of transformer blocks.
-    fn blocks(&self) -> usize;
+    fn blocks(&self) -> usize {
+        self.transformer_blocks().len()
+    }
 
     /// The width of the residual stream.
     fn hidden(&self) -> usize;
@@ -80,13 +85,19 @@ pub trait Backbone: Send + Sync {
     fn max_tokens(&self) -> usize;
 
     /// The shape of a block; all blocks have the same.
-    fn block_shape(&self) -> BlockShape;
+    fn block_shape(&self) -> BlockShape {
+        self.transformer_blocks()[0].shape()
+    }
 
     /// A linear layer of a block; `None` if the blocks have none of this kind.
-    fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear>;
+    fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear> {
+        self.transformer_blocks().get(block)?.linear(site)
+    }
 
     /// The images that the model takes, as channels and the length of a side in pixels; `None` if it takes no images.
-    fn image_input(&self) -> Option<(u8, u32)>;
+    fn image_input(&self) -> Option<(u8, u32)> {
+        None
+    }
 
     /// The digest of weights, configuration, tokenizer and preprocessing constants: all that results depend on.
     fn digest(&self) -> Digest;
@@ -112,7 +123,10 @@ pub trait Backbone: Send + Sync {
     fn embed(&self, inputs: &[&Input<'_>], tokens: usize) -> Hidden;
 
     /// Runs the blocks `range` on their input, with the adapters among them switched on.
-    fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden;
+    fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
+        let blocks = &self.transformer_blocks()[range.clone()];
+        blocks.iter().zip(range).fold(hidden, |hidden, (block, index)| block.forward(hidden, adapters.get(index)))
+    }
 
     /// What the head sees of the last block's output: `[batch, hidden]`.
     fn pool(&self, hidden: Hidden) -> Tensor<2>;

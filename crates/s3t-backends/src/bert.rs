@@ -1,13 +1,12 @@
 //! BERT (Devlin et al. 2019, arXiv 1810.04805) and RoBERTa (Liu et al. 2019, arXiv 1907.11692), which differ in how they
 //! count positions and in the head of a classification model. DistilRoBERTa and MiniLM are models of these types.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use s3t_core::{Digest, Record};
-use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors};
+use s3t_peft::{Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Activation, BlockDesign, Norm};
@@ -205,8 +204,8 @@ impl Backbone for Bert {
         &self.config.model_type
     }
 
-    fn blocks(&self) -> usize {
-        self.blocks.len()
+    fn transformer_blocks(&self) -> &[TransformerBlock] {
+        &self.blocks
     }
 
     fn hidden(&self) -> usize {
@@ -215,18 +214,6 @@ impl Backbone for Bert {
 
     fn max_tokens(&self) -> usize {
         self.text.max_tokens()
-    }
-
-    fn block_shape(&self) -> BlockShape {
-        self.blocks[0].shape()
-    }
-
-    fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear> {
-        self.blocks.get(block)?.linear(site)
-    }
-
-    fn image_input(&self) -> Option<(u8, u32)> {
-        None
     }
 
     fn digest(&self) -> Digest {
@@ -265,10 +252,6 @@ impl Backbone for Bert {
         let states = self.embedding_norm.forward(sum.reshape([batch * tokens, hidden]));
         let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens).collect();
         Hidden::new(states.reshape([batch, tokens, hidden]), lengths)
-    }
-
-    fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
-        range.fold(hidden, |hidden, block| self.blocks[block].forward(hidden, adapters.get(block)))
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {

@@ -1,13 +1,12 @@
 //! Llama (Touvron et al. 2023, arXiv 2302.13971; 2307.09288): RMS normalisation, rotary positions, grouped-query attention,
 //! a gated feed-forward layer. For classification it answers from a text's last token; its language head stays frozen.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use s3t_core::{Digest, Record};
-use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors};
+use s3t_peft::{LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Activation, BlockDesign, Norm};
@@ -193,8 +192,8 @@ impl Backbone for Llama {
         &self.config.model_type
     }
 
-    fn blocks(&self) -> usize {
-        self.blocks.len()
+    fn transformer_blocks(&self) -> &[TransformerBlock] {
+        &self.blocks
     }
 
     fn hidden(&self) -> usize {
@@ -203,18 +202,6 @@ impl Backbone for Llama {
 
     fn max_tokens(&self) -> usize {
         self.text.max_tokens()
-    }
-
-    fn block_shape(&self) -> BlockShape {
-        self.blocks[0].shape()
-    }
-
-    fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear> {
-        self.blocks.get(block)?.linear(site)
-    }
-
-    fn image_input(&self) -> Option<(u8, u32)> {
-        None
     }
 
     fn digest(&self) -> Digest {
@@ -243,10 +230,6 @@ impl Backbone for Llama {
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [batch * tokens]), &self.device);
         let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens).collect();
         Hidden::new(self.words.clone().select(0, ids).reshape([batch, tokens, hidden]), lengths)
-    }
-
-    fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
-        range.fold(hidden, |hidden, block| self.blocks[block].forward(hidden, adapters.get(block)))
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {

@@ -1,14 +1,13 @@
 //! Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) in the layout of Hugging Face `ViTModel`.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, Payload, Record};
-use s3t_peft::{Adapters, BlockShape, HostTensor, Linear, LinearSite, NamedTensors};
+use s3t_peft::{HostTensor, Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Activation, BlockDesign, Norm};
@@ -267,8 +266,8 @@ impl Backbone for Vit {
         &self.config.model_type
     }
 
-    fn blocks(&self) -> usize {
-        self.blocks.len()
+    fn transformer_blocks(&self) -> &[TransformerBlock] {
+        &self.blocks
     }
 
     fn hidden(&self) -> usize {
@@ -277,14 +276,6 @@ impl Backbone for Vit {
 
     fn max_tokens(&self) -> usize {
         self.config.patches() + 1
-    }
-
-    fn block_shape(&self) -> BlockShape {
-        self.blocks[0].shape()
-    }
-
-    fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear> {
-        self.blocks.get(block)?.linear(site)
     }
 
     fn image_input(&self) -> Option<(u8, u32)> {
@@ -348,10 +339,6 @@ impl Backbone for Vit {
         let embedded = embedded + self.positions.clone().unsqueeze::<3>();
         let class = self.class_token.clone().unsqueeze::<3>().expand([batch, 1, hidden]);
         Hidden::new(Tensor::cat(vec![class, embedded], 1), vec![patches + 1; batch])
-    }
-
-    fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
-        range.fold(hidden, |hidden, block| self.blocks[block].forward(hidden, adapters.get(block)))
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {

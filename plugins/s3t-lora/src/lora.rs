@@ -1,4 +1,10 @@
 //! LoRA and rsLoRA.
+//!
+//! # Proof note
+//!
+//! *Before*: the base weights are frozen and shared. *After* an adapter is dropped: the block computes what it
+//! computed before, bit for bit. *Why*: the update `x A B` is computed beside `x W` and added to its result; `W` is never
+//! merged into nor written to, so there is nothing to undo. At the start `B` is zero, so `x A B` is exactly zero.
 
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value};
