@@ -66,7 +66,8 @@ impl Weights {
         for name in names {
             weights.add_file(&directory.join(name))?;
         }
-        let absent: Vec<String> = map.keys().filter(|name| !weights.tensors.contains_key(*name)).cloned().collect();
+        let named = map.keys().filter_map(|name| current_name(name));
+        let absent: Vec<String> = named.filter(|name| !weights.tensors.contains_key(name)).collect();
         if absent.is_empty() { Ok(weights) } else { Err(BackendError::MissingTensors { path: index, names: absent }) }
     }
 
@@ -100,6 +101,7 @@ impl Weights {
             return Err(invalid(format!("its header asks for {data} bytes of tensors, but {there} follow")));
         }
         for (name, info) in metadata.tensors() {
+            let Some(name) = current_name(&name) else { continue };
             let (start, end) = info.data_offsets;
             let entry = Entry {
                 file: self.files.len(),
@@ -190,6 +192,14 @@ impl Weights {
         }
         Ok(())
     }
+}
+
+/// What a tensor of a file is called today; `None` for constants that older versions saved beside the weights and that follow
+/// from the configuration. The first BERT checkpoints call a layer norm's weight and bias gamma and beta.
+fn current_name(name: &str) -> Option<String> {
+    let constant = name.ends_with(".rotary_emb.inv_freq");
+    let renamed = || name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+    (!constant).then(renamed)
 }
 
 /// Builds the layers of a model from its tensors, and digests what it takes.

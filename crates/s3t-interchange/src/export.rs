@@ -68,9 +68,14 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
         return Err(s3t_engine::EngineError::NothingServes.into());
     }
     // Written beside its place and renamed, so that a folder of this name is whole.
-    let mut unfinished = directory.as_os_str().to_owned();
-    unfinished.push(".unfinished");
-    let unfinished = PathBuf::from(unfinished);
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(".unfinished");
+    let unfinished = directory.with_file_name(name);
+    // What an interrupted export left may hold stages that are dead by now.
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished)
+            .map_err(|source| InterchangeError::Write { path: unfinished.clone(), source })?;
+    }
     let result = write_shards(system, &*pipeline.peft, &chains, &unfinished).and_then(|export| {
         std::fs::rename(&unfinished, directory)
             .map_err(|source| InterchangeError::Write { path: directory.into(), source })?;
