@@ -42,6 +42,11 @@ impl TextEncoder {
             return Err(BackendError::MaxTokens { asked: max_tokens, positions });
         }
         let bytes = std::fs::read(&path).map_err(|source| BackendError::Tokenizer { path: path.clone(), source })?;
+        // Dropout of merges draws from a generator that no lineage seeds: the same text would have other tokens each time.
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if json["model"]["dropout"].as_f64().is_some_and(|share| share > 0.0) {
+            return Err(refuse("its `model.dropout` makes tokens random; set it to null".into()));
+        }
         let mut parts = Tokenizer::from_bytes(&bytes).map_err(|error| refuse(format!("not a tokenizer: {error}")))?;
         let largest = parts.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if largest >= vocabulary {
