@@ -14,8 +14,7 @@ use s3t::core::{Aggregator, Availability, Sequence, Serving, SliceAddress, Stage
 use s3t::engine::in_batches;
 use s3t::eval::plot::{Axis, Chart, Format, Series};
 use s3t::eval::{Baseline, Metric};
-use s3t::peft::tensors::to_host;
-use s3t::peft::{Adapters, NamedTensors};
+use s3t::peft::NamedTensors;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageModel};
 use serde_json::json;
@@ -322,12 +321,7 @@ fn outputs(system: &System, chain: &[StageKey], records: &[Record], jobs: usize)
     let backbone = &**system.backbone();
     let model = StageModel::new(backbone, system.device(), lineage, &tensors)?;
     let inputs = records.iter().map(|record| backbone.prepare(record)).collect::<Result<Vec<_>, _>>()?;
-    Ok(in_batches(jobs, &inputs, |batch| {
-        let tokens = batch.iter().map(|input| input.padded).max().unwrap_or(0);
-        let hidden = backbone.run(backbone.embed(batch, tokens), 0..model.start(), &Adapters::none());
-        let values = to_host(model.logits(backbone, hidden));
-        values.chunks(values.len() / batch.len()).map(<[f32]>::to_vec).collect()
-    })?)
+    Ok(in_batches(jobs, &inputs, |batch| model.outputs(backbone, batch))?)
 }
 
 /// The accuracy of the live shards' averaged logits; chance, by the number of outputs, if none is live.

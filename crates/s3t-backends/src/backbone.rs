@@ -46,6 +46,11 @@ impl Input<'_> {
     pub fn id(&self) -> &RecordId {
         &self.record.id
     }
+
+    /// How many of its tokens are learnt, in causal language modelling.
+    pub fn learnt(&self) -> usize {
+        self.ids.len() - self.prompt
+    }
 }
 
 /// What Hugging Face calls the blocks of a model and the linear layers inside them.

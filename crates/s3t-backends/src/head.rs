@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, activation};
-use s3t_peft::{Init, Linear, ParameterSpec, PeftError};
+use s3t_peft::{Init, Linear, NamedTensors, ParameterSpec, PeftError};
 
 /// What the names of all head parameters start with.
 pub const HEAD_PREFIX: &str = "head.";
@@ -58,6 +58,11 @@ impl HeadLayout {
         }
         names
     }
+}
+
+/// The outputs of the head among some tensors; 0 if there is none.
+pub fn head_outputs(tensors: &NamedTensors) -> usize {
+    tensors.get(WEIGHT).and_then(|weight| weight.shape.first().copied()).unwrap_or(0)
 }
 
 /// A head, ready to run.

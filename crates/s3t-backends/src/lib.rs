@@ -23,7 +23,7 @@ pub use backbone::{Backbone, Hidden, Input, ModuleNames};
 pub use block::TransformerBlock;
 pub use device::{DeviceKind, DeviceSpec};
 pub use error::BackendError;
-pub use head::{HEAD_PREFIX, Head, HeadLayout};
+pub use head::{HEAD_PREFIX, Head, HeadLayout, head_outputs};
 pub use huggingface::{LoadOptions, Preprocessing, load};
 pub use vit::{Vit, VitConfig, random_vit_tensors, write_vit};
 pub use weights::{read_safetensors, write_safetensors};

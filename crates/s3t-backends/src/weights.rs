@@ -242,8 +242,7 @@ impl<'a> Loader<'a> {
 
     /// Adds a tensor that was taken by [`classifier`](Self::classifier) to the digest.
     pub(crate) fn digest_tensor(&mut self, name: &str, tensor: &HostTensor) {
-        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.digest.bytes(name.as_bytes()).bytes(&bytes);
+        self.digest.bytes(name.as_bytes()).bytes(&tensor.to_bytes());
     }
 
     /// Whether the file has this tensor.
@@ -343,17 +342,14 @@ pub fn read_safetensors(path: &Path) -> Result<NamedTensors, BackendError> {
 ///
 /// [`BackendError::Write`] naming the file.
 pub fn write_safetensors(path: &Path, tensors: &NamedTensors) -> Result<(), BackendError> {
-    let bytes: BTreeMap<&String, Vec<u8>> = tensors
-        .iter()
-        .map(|(name, tensor)| (name, tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()))
-        .collect();
+    let bytes: Vec<Vec<u8>> = tensors.values().map(HostTensor::to_bytes).collect();
     let invalid = |error: safetensors::SafeTensorError| BackendError::Safetensors {
         path: path.into(),
         problem: error.to_string(),
     };
     let mut views = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let view = safetensors::tensor::TensorView::new(Dtype::F32, tensor.shape.clone(), &bytes[name]);
+    for ((name, tensor), bytes) in tensors.iter().zip(&bytes) {
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
         views.push((name, view.map_err(invalid)?));
     }
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use s3t::backends::{Backbone, DeviceSpec, Input, LoadOptions};
+use s3t::backends::{Backbone, DeviceSpec, Input, LoadOptions, head_outputs};
 use s3t::core::{Record, RecordId, Target, Task};
-use s3t::data::{ImageFolderSource, read_questions};
+use s3t::data::{read_image_question, read_questions};
 use s3t::engine::{EngineError, Prediction, System, in_batches};
 use s3t::interchange::read_adapter;
-use s3t::peft::Adapters;
 use s3t::peft::tensors::to_host;
-use s3t::train::StageModel;
+use s3t::train::{StageModel, rows};
 use serde::Serialize;
 
 use crate::PredictArgs;
@@ -81,8 +80,10 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
     };
     records.truncate(args.limit.unwrap_or(usize::MAX));
     let adapter = args.adapter.as_ref().map(|folder| read_adapter(folder, &*backbone)).transpose()?;
-    let own = backbone.classifier().and_then(|head| head.get("head.weight")).map_or(0, |weight| weight.shape[0]);
-    let task = match adapter.as_ref().map_or(0, s3t::interchange::Adapter::outputs).max(own) {
+    // The adapter's head counts where it has one.
+    let own = backbone.classifier().map_or(0, head_outputs);
+    let task = match adapter.as_ref().map_or(0, s3t::interchange::Adapter::outputs) {
+        0 if own > 0 => Task::Classification { classes: own },
         0 if backbone.has_language_head() => Task::CausalLm,
         0 => {
             let problem =
@@ -90,13 +91,6 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
             return Err(Failure::new(exit::REFUSED, problem));
         }
         classes => Task::Classification { classes },
-    };
-    let task = match (task, &adapter) {
-        // The adapter's head counts where it has one.
-        (Task::Classification { .. }, Some(adapter)) if adapter.outputs() > 0 => {
-            Task::Classification { classes: adapter.outputs() }
-        }
-        (task, _) => task,
     };
     let stage = match &adapter {
         Some(adapter) => adapter.model(&*backbone, &device, task)?,
@@ -109,9 +103,9 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
         .collect::<Result<Vec<_>, _>>()
         .map_err(EngineError::from)?;
     let jobs = s3t::engine::Resources::default().job_count();
-    let rows = in_batches(jobs, &inputs, |batch| logits(&*backbone, &stage, task, batch))?;
+    let found = in_batches(jobs, &inputs, |batch| logits(&*backbone, &stage, task, batch))?;
     let answers: Vec<Logits> =
-        records.iter().zip(rows).map(|(record, logits)| Logits { id: record.id.to_string(), logits }).collect();
+        records.iter().zip(found).map(|(record, logits)| Logits { id: record.id.to_string(), logits }).collect();
     output.result("predictions", &answers, || {
         let row = |answer: &Logits| {
             let shown: Vec<String> = answer.logits.iter().take(8).map(|logit| format!("{logit:.6}")).collect();
@@ -124,15 +118,13 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
 }
 
 fn logits(backbone: &dyn Backbone, model: &StageModel, task: Task, batch: &[&Input<'_>]) -> Vec<Vec<f32>> {
-    let tokens = batch.iter().map(|input| input.padded).max().unwrap_or(0);
-    let hidden = backbone.run(backbone.embed(batch, tokens), 0..model.start(), &Adapters::none());
-    let values = if task == Task::CausalLm {
-        let last: Vec<usize> = batch.iter().enumerate().map(|(row, input)| row * tokens + input.tokens - 1).collect();
-        to_host(model.next_token_logits(backbone, hidden, &last))
-    } else {
-        to_host(model.logits(backbone, hidden))
-    };
-    values.chunks(values.len() / batch.len()).map(<[f32]>::to_vec).collect()
+    if task != Task::CausalLm {
+        return model.outputs(backbone, batch);
+    }
+    let hidden = model.first_input(backbone, batch);
+    let tokens = hidden.states.dims()[1];
+    let last: Vec<usize> = batch.iter().enumerate().map(|(row, input)| row * tokens + input.tokens - 1).collect();
+    rows(&to_host(model.next_token_logits(backbone, hidden, &last)), batch.len())
 }
 
 /// The records of `--input` and `--image`; what they show is unknown, so they have no target. `None` if neither is given.
@@ -144,10 +136,8 @@ fn questions(backbone: &dyn Backbone, args: &PredictArgs) -> Result<Option<Vec<R
         Some(input) => read_questions(input, backbone.image_input())?,
         None => Vec::new(),
     };
-    let (channels, resize) =
-        backbone.image_input().map_or((3, None), |(channels, size)| (channels, Some([size, size])));
     for image in &args.image {
-        let payload = ImageFolderSource::read_image(image, channels, resize)
+        let payload = read_image_question(image, backbone.image_input())
             .map_err(|problem| Failure::new(exit::REFUSED, problem))?;
         records.push(Record { id: name_of(image)?, subject: None, target: Target::None, ordinal: 0, payload });
     }

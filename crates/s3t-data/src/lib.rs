@@ -23,5 +23,5 @@ pub use image_folder::ImageFolderSource;
 pub use jsonl::JsonlSource;
 pub use labels::{Labels, Targets};
 pub use probabilities::read_probabilities;
-pub use questions::read_questions;
+pub use questions::{read_image_question, read_questions};
 pub use source::Source;

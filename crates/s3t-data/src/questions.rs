@@ -20,11 +20,10 @@ const KINDS: [&str; 3] = ["text", "features", "image"];
 /// [`DataError`] naming the first line that cannot be used.
 pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec<Record>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let (channels, side) = image_input.map_or((3, None), |(channels, side)| (channels, Some([side, side])));
     let payload = |row: &Row| match KINDS.iter().filter(|kind| row.required(kind).is_ok()).collect::<Vec<_>>()[..] {
         [&"text"] => Ok(Payload::Text(row.text("text")?.to_owned())),
         [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?)?)),
-        [&"image"] => ImageFolderSource::read_image(&folder.join(row.text("image")?), channels, side),
+        [&"image"] => read_image_question(&folder.join(row.text("image")?), image_input),
         _ => Err(format!("needs exactly one of {}", KINDS.map(|kind| format!("`{kind}`")).join(", "))),
     };
     let record = |(ordinal, row): (usize, &Row)| {
@@ -36,4 +35,15 @@ pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec
         make().map_err(|problem| DataError::line(path, row.line, problem))
     };
     read_jsonl(path)?.iter().enumerate().map(record).collect()
+}
+
+/// Reads an image file as a model takes images: `image_input` is its channels and the length of a side; colour and as it is
+/// for a model that takes none.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn read_image_question(path: &Path, image_input: Option<(u8, u32)>) -> Result<Payload, String> {
+    let (channels, resize) = image_input.map_or((3, None), |(channels, side)| (channels, Some([side, side])));
+    ImageFolderSource::read_image(path, channels, resize)
 }

@@ -7,7 +7,7 @@ use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Serving, ShardId, StageKey};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
-use s3t_train::StageModel;
+use s3t_train::{StageModel, rows};
 use serde::Serialize;
 
 /// Records that are answered together.
@@ -31,7 +31,7 @@ pub struct Member {
 pub struct Prediction {
     /// The record's id.
     pub id: String,
-    /// The index of the predicted class; of several tasks' scores, the largest.
+    /// The index of the largest score: in classification, the predicted class.
     pub label: usize,
     /// The combined outputs: one for each class, or the one number.
     pub scores: Vec<f32>,
@@ -60,13 +60,11 @@ pub(crate) fn predict(
     aggregator: &dyn Aggregator,
     inputs: &[&Input<'_>],
 ) -> Vec<Prediction> {
-    let rows = each_member(backbone, members, inputs, |model, hidden| to_host(model.logits(backbone, hidden)));
+    let of_members = each_member(backbone, members, inputs, |model, hidden| {
+        rows(&to_host(model.logits(backbone, hidden)), inputs.len())
+    });
     let answer = |(index, input): (usize, &&Input<'_>)| {
-        let of_record = |logits: &Vec<f32>| {
-            let outputs = logits.len() / inputs.len();
-            logits[index * outputs..(index + 1) * outputs].to_vec()
-        };
-        let members: Vec<Vec<f32>> = rows.iter().map(of_record).collect();
+        let members: Vec<Vec<f32>> = of_members.iter().map(|rows| rows[index].clone()).collect();
         let scores = aggregator.combine(&members.iter().map(Vec::as_slice).collect::<Vec<_>>());
         Prediction { id: input.id().to_string(), label: argmax(&scores), scores, members }
     };

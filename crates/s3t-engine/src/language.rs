@@ -1,10 +1,10 @@
 //! Answering in causal language modelling: how well responses are predicted, and what follows a prompt.
 
-use s3t_backends::{Backbone, Hidden, Input};
+use s3t_backends::{Backbone, Input};
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Record, Target};
 use s3t_peft::tensors::to_host;
-use s3t_train::{StageModel, learnt_tokens};
+use s3t_train::{StageModel, learnt_tokens, rows};
 use serde::Serialize;
 
 use crate::ensemble::{Member, each_member};
@@ -73,26 +73,37 @@ fn score(
 ) -> Vec<Response> {
     let padded = inputs.iter().map(|input| input.padded).max().unwrap_or(0);
     let learnt = learnt_tokens(inputs, padded);
-    let rows: Vec<usize> = learnt.iter().map(|(row, _)| *row).collect();
-    let logits = each_member(backbone, members, inputs, |model, hidden| {
-        to_host(model.next_token_logits(backbone, hidden, &rows))
+    let at: Vec<usize> = learnt.iter().map(|(row, _)| *row).collect();
+    let of_members = each_member(backbone, members, inputs, |model, hidden| {
+        rows(&to_host(model.next_token_logits(backbone, hidden, &at)), at.len())
     });
-    let mut responses: Vec<Response> = inputs
+    let combined = |token: usize| aggregator.combine(&of_members.iter().map(|rows| &*rows[token]).collect::<Vec<_>>());
+    let right = count_right(&learnt, padded, inputs.len(), |token| argmax(&combined(token)));
+    let of_each: Vec<Vec<usize>> = of_members
         .iter()
-        .map(|input| Response { id: input.id().to_string(), tokens: 0, right: 0, members: vec![0; members.len()] })
+        .map(|rows| count_right(&learnt, padded, inputs.len(), |token| argmax(&rows[token])))
         .collect();
-    let vocabulary = logits.first().map_or(0, Vec::len) / rows.len().max(1);
-    for (at, (row, id)) in learnt.iter().enumerate() {
-        let of_token: Vec<&[f32]> =
-            logits.iter().map(|logits| &logits[at * vocabulary..(at + 1) * vocabulary]).collect();
-        let response = &mut responses[row / padded];
-        response.tokens += 1;
-        response.right += usize::from(argmax(&aggregator.combine(&of_token)) == *id as usize);
-        for (right, logits) in response.members.iter_mut().zip(of_token) {
-            *right += usize::from(argmax(logits) == *id as usize);
-        }
+    let response = |(index, input): (usize, &&Input<'_>)| Response {
+        id: input.id().to_string(),
+        tokens: input.learnt(),
+        right: right[index],
+        members: of_each.iter().map(|right| right[index]).collect(),
+    };
+    inputs.iter().enumerate().map(response).collect()
+}
+
+/// How many of each record's learnt tokens are the predicted ones; `predicted` is asked for each learnt token in order.
+fn count_right(
+    learnt: &[(usize, u32)],
+    padded: usize,
+    records: usize,
+    predicted: impl Fn(usize) -> usize,
+) -> Vec<usize> {
+    let mut counts = vec![0; records];
+    for (token, (row, id)) in learnt.iter().enumerate() {
+        counts[row / padded] += usize::from(predicted(token) == *id as usize);
     }
-    responses
+    counts
 }
 
 fn complete(
@@ -121,23 +132,12 @@ fn complete(
     Completion { id: prompt.id().to_string(), text: backbone.decode(&made).unwrap_or_default() }
 }
 
-/// How many of each input's learnt tokens one model predicts, and how many there are, given the input of its first block.
-pub fn right_tokens(
-    backbone: &dyn Backbone,
-    model: &StageModel,
-    hidden: Hidden,
-    inputs: &[&Input<'_>],
-) -> Vec<(usize, usize)> {
+/// How many of each input's learnt tokens one model predicts, for a batch of one padded length.
+pub fn right_tokens(backbone: &dyn Backbone, model: &StageModel, inputs: &[&Input<'_>]) -> Vec<usize> {
+    let hidden = model.first_input(backbone, inputs);
     let padded = hidden.states.dims()[1];
     let learnt = learnt_tokens(inputs, padded);
-    let rows: Vec<usize> = learnt.iter().map(|(row, _)| *row).collect();
-    let logits = to_host(model.next_token_logits(backbone, hidden, &rows));
-    let vocabulary = logits.len() / rows.len().max(1);
-    let mut counts = vec![(0, 0); inputs.len()];
-    for ((row, id), logits) in learnt.iter().zip(logits.chunks(vocabulary.max(1))) {
-        let (right, all) = &mut counts[row / padded];
-        *right += usize::from(argmax(logits) == *id as usize);
-        *all += 1;
-    }
-    counts
+    let at: Vec<usize> = learnt.iter().map(|(row, _)| *row).collect();
+    let logits = rows(&to_host(model.next_token_logits(backbone, hidden, &at)), at.len());
+    count_right(&learnt, padded, inputs.len(), |token| argmax(&logits[token]))
 }

@@ -350,11 +350,12 @@ impl System {
     pub fn status(&self) -> Status {
         let manifest = self.store.manifest();
         let built = self.store.plan().stages().filter(|stage| self.store.has_stage(&stage.key)).count();
+        let sizes = self.slice_sizes();
         let shard = |index: usize| {
             let shard = ShardId(index as u32);
             ShardStatus {
                 shard,
-                records: self.slice_sizes()[index].iter().sum::<u64>() as usize,
+                records: sizes[index].iter().sum::<u64>() as usize,
                 serving: self.availability.serving(shard),
                 depths: self.availability.depths(shard).to_vec(),
                 adversarial_budget: self.availability.adversarial_budget(shard),

@@ -9,8 +9,7 @@ use s3t_backends::{Backbone, Device, Input};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{BlockRange, Lineage, Record, Task};
 use s3t_engine::{EngineError, System, in_batches};
-use s3t_peft::tensors::to_host;
-use s3t_peft::{Adapters, NamedTensors};
+use s3t_peft::NamedTensors;
 use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainingConfig};
 
 use crate::Metric;
@@ -104,22 +103,13 @@ impl BaselineModel {
     /// start a thread.
     pub fn score(&self, records: &[Record]) -> Result<f64, EngineError> {
         let inputs = records.iter().map(|record| self.backbone.prepare(record)).collect::<Result<Vec<_>, _>>()?;
-        let first_input = |batch: &[&Input<'_>]| {
-            let tokens = batch.iter().map(|input| input.padded).max().unwrap_or(0);
-            let hidden = self.backbone.embed(batch, tokens);
-            self.backbone.run(hidden, 0..self.model.start(), &Adapters::none())
-        };
+        let (backbone, model) = (&*self.backbone, &self.model);
         if self.task == Task::CausalLm {
-            let counts = in_batches(self.jobs, &inputs, |batch| {
-                s3t_engine::right_tokens(&*self.backbone, &self.model, first_input(batch), batch)
-            })?;
-            let (right, all) = counts.iter().fold((0, 0), |sum, (right, all)| (sum.0 + right, sum.1 + all));
-            return Ok(right as f64 / all.max(1) as f64);
+            let right = in_batches(self.jobs, &inputs, |batch| s3t_engine::right_tokens(backbone, model, batch))?;
+            let all = inputs.iter().map(Input::learnt).sum::<usize>().max(1);
+            return Ok(right.into_iter().sum::<usize>() as f64 / all as f64);
         }
-        let outputs = in_batches(self.jobs, &inputs, |batch| {
-            let rows = to_host(self.model.logits(&*self.backbone, first_input(batch)));
-            rows.chunks(rows.len() / batch.len()).map(<[f32]>::to_vec).collect()
-        })?;
+        let outputs = in_batches(self.jobs, &inputs, |batch| model.outputs(backbone, batch))?;
         let pairs = outputs.iter().zip(records).map(|(outputs, record)| (outputs.as_slice(), &record.target));
         Ok(Metric::of(self.task).score(pairs))
     }

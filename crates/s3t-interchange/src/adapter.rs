@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use s3t_backends::{Backbone, Device, ModuleNames, read_safetensors, write_safetensors};
+use s3t_backends::{Backbone, Device, ModuleNames, head_outputs, read_safetensors, write_safetensors};
 use s3t_core::{BlockRange, Task};
+use s3t_peft::tensors::on_device;
 use s3t_peft::{HostTensor, NamedTensors, PeftMethod, interchange, parameter_name};
 use s3t_train::StageModel;
 use serde_json::{Map, Value, json};
@@ -29,7 +30,7 @@ pub struct Adapter {
 impl Adapter {
     /// The outputs of the adapter's own head; 0 if it has none.
     pub fn outputs(&self) -> usize {
-        self.tensors.get("head.weight").and_then(|weight| weight.shape.first().copied()).unwrap_or(0)
+        head_outputs(&self.tensors)
     }
 
     /// The model of this adapter on its base, with the adapter's head or, if it has none, the base model's.
@@ -38,11 +39,9 @@ impl Adapter {
     ///
     /// [`InterchangeError::Train`] if a head is needed and neither has one.
     pub fn model(&self, backbone: &dyn Backbone, device: &Device, task: Task) -> Result<StageModel, InterchangeError> {
-        let mut tensors: BTreeMap<_, _> =
-            self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect();
-        if task != Task::CausalLm && self.outputs() == 0 {
-            let own = backbone.classifier().into_iter().flatten();
-            tensors.extend(own.map(|(name, tensor)| (name.clone(), tensor.to_device(device))));
+        let mut tensors = on_device(&self.tensors, device);
+        if let Some(own) = backbone.classifier().filter(|_| task != Task::CausalLm && self.outputs() == 0) {
+            tensors.extend(on_device(own, device));
         }
         Ok(StageModel::of_blocks(backbone, &*self.method, &self.blocks, task.outputs(), &tensors)?)
     }

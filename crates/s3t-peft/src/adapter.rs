@@ -156,11 +156,6 @@ impl Adapters {
         self.0.get(&block).map(Box::as_ref)
     }
 
-    /// The lowest block with an adapter.
-    pub fn lowest(&self) -> Option<usize> {
-        self.0.keys().next().copied()
-    }
-
     /// Adds all adapters of `other`.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);

@@ -21,6 +21,11 @@ impl HostTensor {
         let length = self.values.len();
         Tensor::from_data(TensorData::new(self.values.clone(), [length]), device)
     }
+
+    /// The values as little-endian bytes: what is written and hashed.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
 }
 
 /// The values of a tensor in host memory, row-major.
@@ -35,6 +40,11 @@ pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// Tensors by name.
 pub type NamedTensors = BTreeMap<String, HostTensor>;
 
+/// The tensors, flat, on a device.
+pub fn on_device(tensors: &NamedTensors, device: &Device) -> BTreeMap<String, Tensor<1>> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect()
+}
+
 /// The digest of names, shapes and bits.
 pub fn digest(tensors: &NamedTensors) -> Digest {
     let mut builder = DigestBuilder::new("tensors");
@@ -43,8 +53,7 @@ pub fn digest(tensors: &NamedTensors) -> Digest {
         for size in &tensor.shape {
             builder.number(*size as u64);
         }
-        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        builder.bytes(&bytes);
+        builder.bytes(&tensor.to_bytes());
     }
     builder.finish()
 }

@@ -25,8 +25,7 @@ pub(crate) fn write(path: &Path, lineage: &Lineage, named: &NamedTensors) -> Res
     let invalid = |problem: String| StoreError::Damaged { path: path.into(), problem };
     let metadata = Metadata { lineage: lineage.clone(), tensors: tensors::digest(named) };
     let metadata = serde_json::to_string(&metadata).map_err(|error| invalid(error.to_string()))?;
-    let bytes: Vec<Vec<u8>> =
-        named.values().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = named.values().map(HostTensor::to_bytes).collect();
     let mut views = Vec::with_capacity(named.len());
     for ((name, tensor), bytes) in named.iter().zip(&bytes) {
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);

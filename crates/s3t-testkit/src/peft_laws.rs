@@ -9,7 +9,7 @@ use s3t_backends::{Backbone, Device, Input, LoadOptions};
 use s3t_core::lineage::Lineage;
 use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
-use s3t_peft::tensors::{first_difference, to_host};
+use s3t_peft::tensors::{first_difference, on_device, to_host};
 use s3t_peft::{Adapters, HostTensor, PeftMethod, Tensor, bind, parameter_name};
 use s3t_train::check_isolation;
 
@@ -63,10 +63,6 @@ fn random_parameters(method: &dyn PeftMethod, backbone: &dyn Backbone) -> BTreeM
     }
     assert!(!tensors.is_empty(), "the method has no parameters");
     tensors
-}
-
-fn on_device(parameters: &BTreeMap<String, HostTensor>, device: &Device) -> BTreeMap<String, Tensor<1>> {
-    parameters.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect()
 }
 
 fn run(backbone: &dyn Backbone, records: &[Record], adapters: &Adapters) -> Tensor<2> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use s3t_backends::{Backbone, HEAD_PREFIX, Head, Hidden, Input};
 use s3t_core::{BlockRange, Lineage, Task};
+use s3t_peft::tensors::{on_device, to_host};
 use s3t_peft::{Adapters, NamedTensors, PeftMethod, bind};
 
 use crate::TrainError;
@@ -94,8 +95,7 @@ impl StageModel {
         if task == Task::CausalLm {
             return Some(Self { adapters: Adapters::none(), start, head: None });
         }
-        let of_base = backbone.classifier()?;
-        let tensors = of_base.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect();
+        let tensors = on_device(backbone.classifier()?, device);
         let head = head(backbone, task.outputs(), &tensors).ok()?;
         Some(Self { adapters: Adapters::none(), start, head })
     }
@@ -103,6 +103,21 @@ impl StageModel {
     /// The lowest block with an adapter: below it this model is the base model.
     pub fn start(&self) -> usize {
         self.start
+    }
+
+    /// The input of block [`start`](Self::start) for a batch of one padded length.
+    pub fn first_input(&self, backbone: &dyn Backbone, inputs: &[&Input<'_>]) -> Hidden {
+        let tokens = inputs.iter().map(|input| input.padded).max().unwrap_or(0);
+        backbone.run(backbone.embed(inputs, tokens), 0..self.start, &Adapters::none())
+    }
+
+    /// The outputs of the head for each of a batch of one padded length.
+    ///
+    /// # Panics
+    ///
+    /// As [`logits`](Self::logits).
+    pub fn outputs(&self, backbone: &dyn Backbone, inputs: &[&Input<'_>]) -> Vec<Vec<f32>> {
+        rows(&to_host(self.logits(backbone, self.first_input(backbone, inputs))), inputs.len())
     }
 
     /// The outputs of the head for records whose input of block [`start`](Self::start) is given, `[batch, outputs]`.
@@ -126,10 +141,16 @@ impl StageModel {
         let hidden = backbone.run(hidden, self.start..backbone.blocks(), &self.adapters);
         let [batch, tokens, width] = hidden.states.dims();
         let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows.clone(), [rows.len()]), &hidden.states.device());
+        let count = rows.len();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &hidden.states.device());
         let states = hidden.states.reshape([batch * tokens, width]).select(0, rows);
         backbone.next_token_logits(states).expect("the model of a causal task has a language head")
     }
+}
+
+/// A flat matrix cut into this many rows.
+pub fn rows(values: &[f32], count: usize) -> Vec<Vec<f32>> {
+    values.chunks((values.len() / count.max(1)).max(1)).map(<[f32]>::to_vec).collect()
 }
 
 /// A head with this many outputs; `None` for 0.

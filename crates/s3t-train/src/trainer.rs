@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use s3t_backends::{Backbone, Input};
 use s3t_core::{Digest, Lineage, StageKey};
-use s3t_peft::tensors::to_host;
+use s3t_peft::tensors::{on_device, to_host};
 use s3t_peft::{HostTensor, Init, LinearSite, NamedTensors, PeftMethod, parameter_name};
 
 use crate::activations::Prepared;
@@ -56,8 +56,7 @@ impl StageTrainer {
         let mut rng = ChaCha8Rng::from_seed(key.seed());
         let initial = self.initial(lineage, &*method, &mut rng);
         let mut parameters = Parameters::new(&initial, &config, &self.device);
-        let ancestors: BTreeMap<String, Tensor<1>> =
-            job.ancestors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(&self.device))).collect();
+        let ancestors = on_device(&job.ancestors, &self.device);
 
         let steps = config.steps(job.records.len());
         let prepared = job

@@ -6,7 +6,7 @@ mod bare_models;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use s3t::backends::{Backbone, Device, Input, LoadOptions, load};
+use s3t::backends::{Backbone, Device, Input, LoadOptions, head_outputs, load};
 use s3t::core::{Payload, Record, RecordId, Target, Task};
 use s3t::peft::Adapters;
 use s3t::peft::tensors::to_host;
@@ -78,8 +78,7 @@ impl Golden {
 
     /// The number of outputs of the model's own head, 0 for a language head.
     fn outputs_of_head(&self) -> usize {
-        let head = self.model.classifier().and_then(|head| head.get("head.weight"));
-        if self.causal { 0 } else { head.map_or(0, |weight| weight.shape[0]) }
+        self.model.classifier().filter(|_| !self.causal).map_or(0, head_outputs)
     }
 
     /// The model with its own head.
