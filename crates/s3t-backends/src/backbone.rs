@@ -110,6 +110,11 @@ pub trait Backbone: Send + Sync {
     /// What a stage's head looks like.
     fn head(&self) -> HeadLayout;
 
+    /// Why `transformers` would not compute what this model with a head of a stage computes; `None` if it would.
+    fn head_obstacle(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The classification head that came with the model, in the names of [`HeadLayout::parameters`].
     fn classifier(&self) -> Option<&NamedTensors>;
 
@@ -147,13 +152,13 @@ pub trait Backbone: Send + Sync {
         None
     }
 
-    /// The text of tokens, and the token that ends one; `None` if the model takes no texts.
+    /// The text of tokens; `None` if the model takes no texts.
     fn decode(&self, _ids: &[u32]) -> Option<String> {
         None
     }
 
-    /// The token that ends a text in causal language modelling.
-    fn end_token(&self) -> Option<u32> {
-        None
+    /// The tokens that end a text in causal language modelling.
+    fn end_tokens(&self) -> &[u32] {
+        &[]
     }
 }

@@ -10,7 +10,7 @@ use s3t_peft::{Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Activation, BlockDesign, Norm};
-use crate::huggingface::check_sizes;
+use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
 use crate::text::{TextEncoder, padded_ids};
 use crate::weights::Loader;
 use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, TransformerBlock};
@@ -60,8 +60,13 @@ impl BertConfig {
             return Err(format!("`position_embedding_type` is `{kind}`; supported: absolute"));
         }
         let positions = self.max_position_embeddings.saturating_sub(self.first_position());
-        if self.vocab_size < 4 || positions < 4 {
-            return Err("`vocab_size` and the positions for texts must be at least 4".into());
+        check_epsilon("layer_norm_eps", self.layer_norm_eps)?;
+        check_vocabulary(self.vocab_size, &[("pad_token_id", self.pad_token_id)])?;
+        if positions < 4 {
+            return Err(format!(
+                "`max_position_embeddings` {} leaves {positions} positions for texts; at least 4 are needed",
+                self.max_position_embeddings
+            ));
         }
         Activation::from_name(&self.hidden_act).map(drop)
     }
@@ -123,7 +128,7 @@ impl Bert {
         let BertConfig { hidden_size: hidden, intermediate_size: inner, max_position_embeddings: positions, .. } =
             config;
         let text =
-            TextEncoder::load(directory, config.vocab_size, positions - config.first_position(), max_tokens, None)?;
+            TextEncoder::load(directory, config.vocab_size, positions - config.first_position(), max_tokens, &[])?;
         let prefix = if config.is_roberta() { "roberta." } else { "bert." };
         let mut loader = Loader::open(directory, prefix, "bert", device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
@@ -222,6 +227,11 @@ impl Backbone for Bert {
 
     fn head(&self) -> HeadLayout {
         self.config.head()
+    }
+
+    fn head_obstacle(&self) -> Option<&'static str> {
+        let lacks_pooler = !self.config.is_roberta() && self.pooler.is_none();
+        lacks_pooler.then_some("the model has no `pooler.dense`, which transformers would fill with random numbers")
     }
 
     fn classifier(&self) -> Option<&NamedTensors> {

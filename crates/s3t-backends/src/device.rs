@@ -168,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn the_libraries_in_lineages_and_digests_are_those_that_are_linked() {
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock")).unwrap();
+        for library in [LIBRARY, crate::text::LIBRARY] {
+            let (name, version) = library.split_once(' ').unwrap();
+            assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"")), "{library}");
+        }
+    }
+
+    #[test]
     fn devices_that_were_not_compiled_in_are_refused() {
         for kind in DeviceKind::ALL.into_iter().filter(|kind| !kind.is_compiled()) {
             let message = DeviceSpec { kind, index: 0 }.open().unwrap_err().to_string();

@@ -30,6 +30,15 @@ pub struct Preprocessing {
     pub image_std: Vec<f64>,
 }
 
+/// The switches of a `preprocessor_config.json`.
+#[derive(Deserialize)]
+struct Switches {
+    #[serde(default)]
+    do_rescale: Option<bool>,
+    #[serde(default)]
+    do_normalize: Option<bool>,
+}
+
 fn rescale_factor() -> f64 {
     1.0 / 255.0
 }
@@ -47,7 +56,7 @@ impl Default for Preprocessing {
 /// What a program may choose when it loads a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// The most tokens of a text; what is longer is cut. `None` takes what the model can, up to 512.
+    /// The most tokens of a text; what is longer is cut, prompts that leave no room for a response are refused. `None` takes what the model can, up to 512.
     pub max_tokens: Option<usize>,
 }
 
@@ -88,10 +97,46 @@ pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), String> {
     }
 }
 
+/// Checks the epsilon of a normalisation.
+pub(crate) fn check_epsilon(name: &str, value: f64) -> Result<(), String> {
+    // Below the least normal number of the arithmetic it would be none.
+    if value.is_finite() && value >= f64::from(f32::MIN_POSITIVE) && value < 1.0 {
+        return Ok(());
+    }
+    Err(format!("`{name}` is {value}; it takes a small positive number"))
+}
+
+/// Checks the size of a vocabulary, and that a token of the configuration is in it.
+pub(crate) fn check_vocabulary(size: usize, tokens: &[(&str, Option<u32>)]) -> Result<(), String> {
+    const MOST: usize = 1 << 24;
+    if !(4..=MOST).contains(&size) {
+        return Err(format!("`vocab_size` is {size}; it takes 4 to {MOST}"));
+    }
+    match tokens.iter().find_map(|(name, token)| Some((name, token.filter(|token| *token as usize >= size)?))) {
+        Some((name, token)) => Err(format!("`{name}` is {token}, but `vocab_size` is {size}")),
+        None => Ok(()),
+    }
+}
+
 fn read_preprocessing(directory: &Path, config: &VitConfig) -> Result<Preprocessing, BackendError> {
     let path = directory.join("preprocessor_config.json");
-    let mut preprocessing = if path.exists() { read_json(&path)? } else { Preprocessing::default() };
     let channels = config.num_channels;
+    let mut preprocessing = Preprocessing::default();
+    if path.exists() {
+        preprocessing = read_json(&path)?;
+        let switches: Switches = read_json(&path)?;
+        if switches.do_rescale == Some(false) {
+            preprocessing.rescale_factor = 1.0;
+        }
+        if switches.do_normalize == Some(false) {
+            preprocessing.image_mean = vec![0.0; channels];
+            preprocessing.image_std = vec![1.0; channels];
+        }
+    }
+    if !preprocessing.rescale_factor.is_finite() || preprocessing.rescale_factor <= 0.0 {
+        let problem = format!("`rescale_factor` is {}; it takes a positive number", preprocessing.rescale_factor);
+        return Err(BackendError::Config { path, problem });
+    }
     for (name, values) in [("image_mean", &mut preprocessing.image_mean), ("image_std", &mut preprocessing.image_std)] {
         if values.len() > channels && values.iter().all(|value| value == &values[0]) {
             values.truncate(channels);

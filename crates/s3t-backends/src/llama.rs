@@ -10,7 +10,7 @@ use s3t_peft::{LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Activation, BlockDesign, Norm};
-use crate::huggingface::check_sizes;
+use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
 use crate::rotary::Rotary;
 use crate::text::{TextEncoder, padded_ids};
 use crate::weights::Loader;
@@ -62,8 +62,16 @@ impl LlamaConfig {
         if !self.head_dim().is_multiple_of(2) {
             return Err(format!("heads of width {} cannot be rotated; it must be even", self.head_dim()));
         }
-        if self.vocab_size < 4 || self.max_position_embeddings < 4 {
-            return Err("`vocab_size` and `max_position_embeddings` must be at least 4".into());
+        check_epsilon("rms_norm_eps", self.rms_norm_eps)?;
+        let ends: Vec<_> = self.ends()?.into_iter().map(|id| ("eos_token_id", Some(id))).collect();
+        check_vocabulary(self.vocab_size, &ends)?;
+        // Positions are computed, not stored: their number is bound by what an index can hold.
+        if !(4..=1 << 24).contains(&self.max_position_embeddings) {
+            return Err(format!(
+                "`max_position_embeddings` is {}; it takes 4 to {}",
+                self.max_position_embeddings,
+                1 << 24
+            ));
         }
         Activation::from_name(&self.hidden_act).map(drop)
     }
@@ -76,10 +84,18 @@ impl LlamaConfig {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// The token that ends a text: the first, where several do.
-    fn end(&self) -> Option<u32> {
-        let first = self.eos_token_id.as_array().and_then(|ids| ids.first()).unwrap_or(&self.eos_token_id);
-        first.as_u64().map(|id| id as u32)
+    /// The tokens that end a text; training puts the first behind a response.
+    fn ends(&self) -> Result<Vec<u32>, String> {
+        let ids = match &self.eos_token_id {
+            serde_json::Value::Null => return Ok(Vec::new()),
+            serde_json::Value::Array(ids) => ids.clone(),
+            one => vec![one.clone()],
+        };
+        let id = |id: &serde_json::Value| {
+            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+            id.ok_or_else(|| format!("`eos_token_id` is {}; it takes a token's number or several", self.eos_token_id))
+        };
+        ids.iter().map(id).collect()
     }
 }
 
@@ -125,7 +141,8 @@ impl Llama {
         let (heads, kv_heads, head_dim) = (config.num_attention_heads, config.kv_heads(), config.head_dim());
         let rotary = Rotary::from_config(&fields, head_dim).map_err(refuse)?;
         let positions = config.max_position_embeddings;
-        let text = TextEncoder::load(directory, config.vocab_size, positions, max_tokens, config.end())?;
+        let ends = config.ends().map_err(refuse)?;
+        let text = TextEncoder::load(directory, config.vocab_size, positions, max_tokens, &ends)?;
         let mut loader = Loader::open(directory, "model.", "llama", device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
         loader.digest_json(&serde_json::json!(
@@ -166,21 +183,23 @@ impl Llama {
         }
         let norm = loader.rms_norm("norm", hidden, config.rms_norm_eps)?;
         let own = loader.classifier(&[("language", "lm_head.weight".into())])?;
-        let language = match own.and_then(|mut tensors| tensors.remove("language")) {
-            Some(tensor) if tensor.shape == [config.vocab_size, hidden] => {
-                loader.digest_tensor("lm_head.weight", &tensor);
-                Some(tensor.to_device(device).reshape([config.vocab_size, hidden]).transpose())
-            }
-            Some(tensor) => {
-                return Err(BackendError::WrongTensor {
-                    path: directory.join("model.safetensors"),
-                    name: "lm_head.weight".into(),
-                    found: format!("{:?}", tensor.shape),
-                    expected: format!("{:?}", [config.vocab_size, hidden]),
-                });
-            }
-            None => config.tie_word_embeddings.then(|| words.clone().transpose()),
-        };
+        // A tied model has no head of its own, whatever an older version of the library saved beside it.
+        let language =
+            match own.filter(|_| !config.tie_word_embeddings).and_then(|mut tensors| tensors.remove("language")) {
+                Some(tensor) if tensor.shape == [config.vocab_size, hidden] => {
+                    loader.digest_tensor("lm_head.weight", &tensor);
+                    Some(tensor.to_device(device).reshape([config.vocab_size, hidden]).transpose())
+                }
+                Some(tensor) => {
+                    return Err(BackendError::WrongTensor {
+                        path: directory.join("model.safetensors"),
+                        name: "lm_head.weight".into(),
+                        found: format!("{:?}", tensor.shape),
+                        expected: format!("{:?}", [config.vocab_size, hidden]),
+                    });
+                }
+                None => config.tie_word_embeddings.then(|| words.clone().transpose()),
+            };
         let classifier = loader.classifier(&HEAD.names())?;
         let digest = loader.finish(&["score."])?;
         Ok(Self { config, text, digest, words, blocks, norm, language, classifier, device: device.clone() })
@@ -253,7 +272,7 @@ impl Backbone for Llama {
         Some(self.text.decode(ids))
     }
 
-    fn end_token(&self) -> Option<u32> {
-        self.text.end()
+    fn end_tokens(&self) -> &[u32] {
+        self.text.ends()
     }
 }

@@ -11,8 +11,8 @@ use s3t_core::digest::DigestBuilder;
 /// The lengths of sums: below and above where products are cut into parts.
 const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
 
-/// The digest of the bits that some products, softmax, GELU and layer normalisation give on a device, in one thread as
-/// training has it; empty if the machine would not start one.
+/// The digest of the bits that some products, activations and normalisations give on a device, in one thread as training
+/// has it, and of the system's elementary functions; empty if the machine would not start one.
 pub(crate) fn digest(device: &Device) -> String {
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     one_thread.map_or_else(|_| String::new(), |pool| pool.install(|| compute(device)))
@@ -32,7 +32,7 @@ fn compute(device: &Device) -> String {
         Tensor::<2>::from_data(TensorData::new(values, shape), device)
     };
     let mut digest = DigestBuilder::new("probe");
-    let mut take = |tensor: Tensor<2>| {
+    let take = |digest: &mut DigestBuilder, tensor: Tensor<2>| {
         let bytes: Vec<u8> =
             s3t_peft::tensors::to_host(tensor).iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
         digest.bytes(&bytes);
@@ -40,14 +40,26 @@ fn compute(device: &Device) -> String {
     for length in LENGTHS {
         let (rows, columns) = (tensor([ROWS, length]), tensor([length, COLUMNS]));
         let product = rows.clone().matmul(columns);
-        take(product.clone());
+        take(&mut digest, product.clone());
         // As in the gradient of a weight: the same lengths in the other layout.
-        take(tensor([length, ROWS]).transpose().matmul(tensor([length, COLUMNS])));
-        take(activation::softmax(product.clone(), 1));
-        take(activation::gelu(product));
+        take(&mut digest, tensor([length, ROWS]).transpose().matmul(tensor([length, COLUMNS])));
+        take(&mut digest, activation::softmax(product.clone(), 1));
+        take(&mut digest, activation::gelu(product.clone()));
+        take(&mut digest, activation::silu(product.clone()));
+        take(&mut digest, activation::log_softmax(product.clone(), 1));
+        take(&mut digest, product.clone().tanh());
+        take(&mut digest, product.clone().square().mean_dim(1).add_scalar(1e-6).sqrt());
+        take(&mut digest, product.mul_scalar(0.01).exp());
         let ones = Tensor::<1>::ones([length], device);
-        take(module::layer_norm(rows, ones.clone(), Some(ones), 1e-6));
+        take(&mut digest, module::layer_norm(rows, ones.clone(), Some(ones), 1e-6));
     }
+    // What the standard library takes from the system's mathematics: positions and priors are computed with it.
+    let scalars = (1..64u32).flat_map(|step| {
+        let x = f64::from(step) * 0.37;
+        [x.sin(), x.cos(), x.ln(), x.exp(), 1e4f64.powf(-x / 24.0), x.sqrt()]
+    });
+    let scalars: Vec<u8> = scalars.flat_map(|value| value.to_bits().to_le_bytes()).collect();
+    digest.bytes(&scalars);
     digest.finish().to_string()[..16].to_owned()
 }
 

@@ -24,7 +24,11 @@ impl Rotary {
         let mut frequencies: Vec<f64> =
             (0..pairs).map(|pair| theta.powf(-2.0 * pair as f64 / head_dim as f64)).collect();
         let kind = |key: &str| section.and_then(|section| section.get(key)).and_then(Value::as_str);
-        let needed = |key: &str| number(key).ok_or_else(|| format!("rotary positions need `{key}`"));
+        let needed = |key: &str| match number(key) {
+            Some(value) if value.is_finite() && value > 0.0 => Ok(value),
+            Some(value) => Err(format!("`{key}` of the rotary positions is {value}; it takes a number above 0")),
+            None => Err(format!("rotary positions need `{key}`")),
+        };
         match kind("rope_type").or_else(|| kind("type")).unwrap_or("default") {
             "default" => {}
             "linear" => {
@@ -34,6 +38,9 @@ impl Rotary {
             "llama3" => {
                 let (factor, low, high) = (needed("factor")?, needed("low_freq_factor")?, needed("high_freq_factor")?);
                 let original = needed("original_max_position_embeddings")?;
+                if high <= low {
+                    return Err(format!("`high_freq_factor` {high} is not above `low_freq_factor` {low}"));
+                }
                 for frequency in &mut frequencies {
                     let turns = original * *frequency / std::f64::consts::TAU;
                     // Fast pairs stay, slow ones are slowed down, those between are mixed.

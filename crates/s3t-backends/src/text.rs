@@ -14,6 +14,9 @@ const PADDING: usize = 8;
 /// The most tokens of a record unless the pipeline says otherwise.
 const DEFAULT_TOKENS: usize = 512;
 
+/// The version of the library that cuts texts: another one may cut them otherwise.
+pub(crate) const LIBRARY: &str = "tokenizers 0.23.2";
+
 /// Cuts records into tokens.
 pub(crate) struct TextEncoder {
     /// Whole texts: with special tokens, cut to `max_tokens`.
@@ -21,7 +24,7 @@ pub(crate) struct TextEncoder {
     /// The same without truncation, for the parts of an instruction.
     parts: Tokenizer,
     max_tokens: usize,
-    end: Option<u32>,
+    ends: Vec<u32>,
     digest: Digest,
 }
 
@@ -33,7 +36,7 @@ impl TextEncoder {
         vocabulary: usize,
         positions: usize,
         max_tokens: Option<usize>,
-        end: Option<u32>,
+        ends: &[u32],
     ) -> Result<Self, BackendError> {
         let path = directory.join("tokenizer.json");
         let refuse = |problem: String| BackendError::Config { path: path.clone(), problem };
@@ -61,8 +64,9 @@ impl TextEncoder {
         let mut whole = parts.clone();
         let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
         whole.with_truncation(Some(truncation)).map_err(|error| refuse(error.to_string()))?;
-        let digest = DigestBuilder::new("tokenizer").bytes(&bytes).number(max_tokens as u64).finish();
-        Ok(Self { whole, parts, max_tokens, end, digest })
+        let mut digest = DigestBuilder::new("tokenizer");
+        let digest = digest.bytes(LIBRARY.as_bytes()).bytes(&bytes).number(max_tokens as u64).finish();
+        Ok(Self { whole, parts, max_tokens, ends: ends.to_vec(), digest })
     }
 
     /// The digest of the tokenizer and the most tokens of a record.
@@ -92,7 +96,11 @@ impl TextEncoder {
                 let mut ids = self.parts.encode(text.as_str(), true).map_err(failed)?.get_ids().to_vec();
                 let prompt = ids.len();
                 ids.extend(self.parts.encode(response.as_str(), false).map_err(failed)?.get_ids());
-                ids.extend(self.end);
+                ids.extend(self.ends.first());
+                if ids.len() == prompt {
+                    let expected = "responses of at least one token: the model has no token that ends a text".into();
+                    return refuse("response without any token".into(), expected);
+                }
                 if prompt == 0 || prompt >= self.max_tokens {
                     let expected =
                         format!("prompts of 1 to {} tokens, so that a response follows", self.max_tokens - 1);
@@ -118,8 +126,8 @@ impl TextEncoder {
         self.parts.decode(ids, true).unwrap_or_default()
     }
 
-    pub(crate) fn end(&self) -> Option<u32> {
-        self.end
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.ends
     }
 }
 

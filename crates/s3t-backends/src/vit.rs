@@ -11,7 +11,7 @@ use s3t_peft::{HostTensor, Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Activation, BlockDesign, Norm};
-use crate::huggingface::check_sizes;
+use crate::huggingface::{check_epsilon, check_sizes};
 use crate::weights::{Loader, transposed, write_safetensors};
 use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, Preprocessing, TransformerBlock};
 
@@ -97,10 +97,10 @@ impl VitConfig {
                 self.image_size, self.patch_size
             ));
         }
-        if !self.layer_norm_eps.is_finite() || self.layer_norm_eps <= 0.0 {
-            return Err(format!("`layer_norm_eps` is {}; it takes a small positive number", self.layer_norm_eps));
+        if self.num_channels > usize::from(u8::MAX) {
+            return Err(format!("`num_channels` is {}; it takes 1 to {}", self.num_channels, u8::MAX));
         }
-        Ok(())
+        check_epsilon("layer_norm_eps", self.layer_norm_eps)
     }
 
     /// The activation, of a configuration that was checked.

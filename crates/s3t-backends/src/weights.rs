@@ -23,6 +23,12 @@ use crate::huggingface::read_json;
 /// The largest header that is read; that of the largest published models is below a tenth of it.
 const MOST_HEADER_BYTES: u64 = 100 << 20;
 
+/// The most missing tensors that are collected before they are reported.
+const MOST_MISSING: usize = 16;
+
+/// The most values that stand in for a missing tensor while more are looked for.
+const MOST_PLACEHOLDER: usize = 1 << 24;
+
 /// The tensors of a model's folder: one `model.safetensors`, or the shards that `model.safetensors.index.json` names.
 pub(crate) struct Weights {
     /// What messages name: the file, or the index of the shards.
@@ -140,7 +146,12 @@ impl Weights {
             }),
             None => {
                 self.missing.push(name.into());
-                Ok(HostTensor { shape: shape.to_vec(), values: vec![0.0; shape.iter().product()] })
+                let size: usize = shape.iter().product();
+                // A file that lacks this much is of another model: nothing is allocated for what is not there.
+                if self.missing.len() >= MOST_MISSING || size > MOST_PLACEHOLDER {
+                    return Err(self.report_missing());
+                }
+                Ok(HostTensor { shape: shape.to_vec(), values: vec![0.0; size] })
             }
         }
     }
@@ -182,10 +193,14 @@ impl Weights {
         self.tensors.retain(|name, _| !prefixes.iter().any(|prefix| name.starts_with(prefix)));
     }
 
+    fn report_missing(&mut self) -> BackendError {
+        BackendError::MissingTensors { path: self.path.clone(), names: std::mem::take(&mut self.missing) }
+    }
+
     /// Reports what is missing or left over.
-    pub(crate) fn finish(self) -> Result<(), BackendError> {
+    pub(crate) fn finish(mut self) -> Result<(), BackendError> {
         if !self.missing.is_empty() {
-            return Err(BackendError::MissingTensors { path: self.path, names: self.missing });
+            return Err(self.report_missing());
         }
         if !self.tensors.is_empty() {
             return Err(BackendError::ExtraTensors { path: self.path, names: self.tensors.into_keys().collect() });

@@ -46,7 +46,8 @@ fn of_system(system: &System, args: &PredictArgs, output: &mut Output) -> Outcom
             let of_class = |class: usize| format!("{:.3}", prediction.scores[class]);
             let answer = match system.pipeline().task {
                 Task::Classification { .. } => {
-                    vec![labels[prediction.label].clone(), of_class(prediction.label)]
+                    let class = prediction.label.unwrap_or_default();
+                    vec![labels[class].clone(), of_class(class)]
                 }
                 Task::MultiLabel { .. } => {
                     let chosen: Vec<usize> =

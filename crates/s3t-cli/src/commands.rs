@@ -7,11 +7,11 @@ use std::time::Instant;
 use s3t::core::registry::plugins;
 use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
 use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, System, VerifyReport, VerifyScope};
-use s3t::eval::{Baseline, Evaluation, evaluate};
+use s3t::eval::{Baseline, Evaluation, Metric, evaluate};
 use s3t::prelude::ShardId;
 
 use crate::exit::{self, Failure};
-use crate::output::{Output, count, duration, percent, plural, say, table};
+use crate::output::{Output, count, duration, plural, say, table};
 use crate::planning::{self, show_figures};
 use crate::progress::Bars;
 use crate::system_args::Described;
@@ -48,7 +48,11 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
 
 /// The whole story.
 fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
-    let mut system = open(path, fresh)?;
+    let pipeline = Pipeline::read(path)?;
+    if pipeline.test_data.is_none() {
+        return Err(no_test_data());
+    }
+    let mut system = open(pipeline, fresh)?;
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
     // What cannot be evaluated or deleted is said now, not after the training.
@@ -82,7 +86,7 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     show_build(&report?, started.elapsed().as_secs_f64(), output);
     let baseline = baseline?;
 
-    output.heading("Accuracy");
+    output.heading("Evaluation");
     let before = evaluate(&system, &test)?;
     let of_baseline = match &baseline {
         Some(model) => Some((model.score(&test)?, model.epochs)),
@@ -100,7 +104,7 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
         output.heading("Deletion");
         let deletion = system.delete(&records, &subjects)?;
         show_deletion(&deletion, &subjects, output);
-        output.heading("Accuracy after the deletion");
+        output.heading("Evaluation after the deletion");
         let after = evaluate(&system, &test)?;
         show_evaluation("after", &after, Some(&before), output);
     }
@@ -110,7 +114,7 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
 }
 
 fn train(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
-    let mut system = open(path, fresh)?;
+    let mut system = open(Pipeline::read(path)?, fresh)?;
     build(&mut system, output)
 }
 
@@ -146,7 +150,10 @@ fn export(path: &Path, to: &Path, output: &mut Output) -> Outcome {
     let superseded =
         around.map(|folder| s3t::interchange::superseded(&system, &folder)).transpose()?.unwrap_or_default();
     output.result("superseded", &superseded, || {
-        for (folder, gone) in &superseded {
+        for path in &superseded.unreadable {
+            say!("unreadable: `{}`; whether its export holds dead stages is unknown", path.display());
+        }
+        for (folder, gone) in &superseded.exports {
             let stages = plural(*gone, "stage");
             say!("superseded: `{}` holds {stages} that are gone from the store; withdraw its copies", folder.display());
         }
@@ -239,8 +246,7 @@ fn write_template(file: &Path, output: &Output) -> Outcome {
     Ok(0)
 }
 
-fn open(path: &Path, fresh: bool) -> Result<System, Failure> {
-    let pipeline = Pipeline::read(path)?;
+fn open(pipeline: Pipeline, fresh: bool) -> Result<System, Failure> {
     if fresh && pipeline.store.exists() {
         if !pipeline.store.join("manifest.json").is_file() {
             let message = format!("`{}` is not a store, so --fresh does not delete it", pipeline.store.display());
@@ -248,9 +254,6 @@ fn open(path: &Path, fresh: bool) -> Result<System, Failure> {
         }
         // Nothing is deleted for a pipeline that cannot be made.
         Preview::new(&pipeline)?;
-        if let Some(source) = &pipeline.test_data {
-            source.read(&pipeline.base_dir, &pipeline.targets())?;
-        }
         s3t::store::Store::remove(&pipeline.store).map_err(EngineError::from)?;
     }
     Ok(System::open(pipeline)?)
@@ -289,8 +292,12 @@ pub(crate) fn test_records(system: &System) -> Result<Vec<Record>, Failure> {
     let pipeline = system.pipeline();
     match &pipeline.test_data {
         Some(source) => Ok(source.read(&pipeline.base_dir, &pipeline.targets())?),
-        None => Err(Failure::new(exit::REFUSED, "the pipeline has no `data.test` to evaluate on")),
+        None => Err(no_test_data()),
     }
+}
+
+fn no_test_data() -> Failure {
+    Failure::new(exit::REFUSED, "the pipeline has no `data.test` to evaluate on")
 }
 
 /// The records and subjects that `s3t run` deletes and that were not deleted in an earlier run.
@@ -350,15 +357,21 @@ fn show_build(report: &BuildReport, seconds: f64, output: &mut Output) {
 
 fn show_comparison(before: &Evaluation, baseline: Option<(f64, usize)>, output: &mut Output) {
     let json = baseline.map(|(score, epochs)| serde_json::json!({ "score": score, "epochs": epochs }));
+    let metric = before.metric;
     if let Some((score, epochs)) = baseline {
         output.result("baseline", &json, || {
             let name = format!("ordinary fine-tuning, all blocks on all data, {epochs} epochs");
+            let by = before.score - score;
+            let difference = match metric {
+                Metric::Correlation => format!("{by:+.3}"),
+                _ => format!("{:+.1} points", 100.0 * by),
+            };
             table(
-                &["", before.metric.name()],
+                &["", metric.name()],
                 vec![
-                    vec![name, percent(score)],
-                    vec!["this ensemble".into(), percent(before.score)],
-                    vec!["difference".into(), format!("{:+.1} points", 100.0 * (before.score - score))],
+                    vec![name, metric.show(score)],
+                    vec!["this ensemble".into(), metric.show(before.score)],
+                    vec!["difference".into(), difference],
                 ],
                 1,
             );
@@ -369,7 +382,8 @@ fn show_comparison(before: &Evaluation, baseline: Option<(f64, usize)>, output: 
 
 fn show_evaluation(field: &str, evaluation: &Evaluation, before: Option<&Evaluation>, output: &mut Output) {
     output.result(field, evaluation, || {
-        let was = |index: Option<f64>| index.map_or_else(String::new, percent);
+        let show = |score| evaluation.metric.show(score);
+        let was = |score: Option<f64>| score.map_or_else(String::new, show);
         let of_shard = |shard: ShardId| {
             let members = before.map(|before| before.members.iter());
             was(members.and_then(|mut members| members.find(|member| member.shard == shard)).map(|member| member.score))
@@ -377,10 +391,10 @@ fn show_evaluation(field: &str, evaluation: &Evaluation, before: Option<&Evaluat
         let mut rows: Vec<Vec<String>> = Vec::new();
         for member in &evaluation.members {
             let name = format!("shard {}, {}", member.shard, serving(member.serving));
-            rows.push(vec![name, of_shard(member.shard), percent(member.score)]);
+            rows.push(vec![name, of_shard(member.shard), show(member.score)]);
         }
         let name = format!("ensemble, {} records", count(evaluation.records as u64));
-        rows.push(vec![name, was(before.map(|before| before.score)), percent(evaluation.score)]);
+        rows.push(vec![name, was(before.map(|before| before.score)), show(evaluation.score)]);
         if before.is_none() {
             rows.iter_mut().for_each(|row| drop(row.remove(1)));
             table(&["", evaluation.metric.name()], rows, 1);

@@ -22,8 +22,8 @@ use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
 
 /// Exact machine unlearning: train, serve, delete, verify, repair.
 ///
-/// Every command takes a pipeline file, which says everything: data, base model, partition, sequences, PEFT method,
-/// training, device. `s3t init` writes one to start from.
+/// A pipeline file says everything about a system: data, base model, partition, sequences, PEFT method, training, device.
+/// `s3t init` writes one to start from; planning and `predict --model` work without one too.
 #[derive(Parser)]
 #[command(name = "s3t", version, after_long_help = AFTER_HELP)]
 struct Cli {
@@ -116,7 +116,7 @@ Examples:
         #[arg(long)]
         fresh: bool,
     },
-    /// Accuracy on the pipeline's test data.
+    /// The score on the pipeline's test data: accuracy, or the measure of its task.
     #[command(after_help = "Examples:\n  s3t eval pipeline.toml\n  s3t eval pipeline.toml --json")]
     Eval(PipelineArg),
     /// Answer: a system for its test data or for what is asked, or a bare Hugging Face model with or without an adapter.

@@ -12,7 +12,7 @@ fn run_tells_the_whole_story_and_can_be_run_again() {
     let told = workspace.run(&["run", "pipeline.toml"]);
     assert_eq!(told.code, 0, "{}", told.stderr);
     for part in
-        ["Plan", "Training", "Accuracy", "Deletion", "Accuracy after the deletion", "every bit equal", ": verified"]
+        ["Plan", "Training", "Evaluation", "Deletion", "Evaluation after the deletion", "every bit equal", ": verified"]
     {
         assert!(told.stdout.contains(part), "no `{part}` in {}", told.stdout);
     }
@@ -219,11 +219,11 @@ fn what_is_exported_is_named_when_a_deletion_supersedes_it_and_a_bare_model_answ
     std::fs::create_dir(workspace.path("exports")).unwrap();
     let first = workspace.json(&["export", "pipeline.toml", "--to", "exports/first"]);
     assert_eq!((&first["export"]["epoch"], first["export"]["shards"].as_array().unwrap().len()), (&0.into(), 2));
-    assert_eq!(first["superseded"], serde_json::json!([]));
+    assert_eq!(first["superseded"], serde_json::json!({ "exports": [], "unreadable": [] }));
     workspace.json(&["delete", "pipeline.toml", "--record", "record-0"]);
     let second = workspace.json(&["export", "pipeline.toml", "--to", "exports/second"]);
-    assert_eq!(second["superseded"].as_array().unwrap().len(), 1);
-    assert!(second["superseded"][0][0].as_str().unwrap().ends_with("first"));
+    assert_eq!(second["superseded"]["exports"].as_array().unwrap().len(), 1);
+    assert!(second["superseded"]["exports"][0][0].as_str().unwrap().ends_with("first"));
     let told = workspace.run(&["export", "pipeline.toml", "--to", "exports/third"]).stdout;
     assert!(told.contains("superseded: `") && told.contains("withdraw its copies"), "{told}");
 

@@ -80,7 +80,7 @@ impl std::fmt::Display for NumericEnvironment {
 pub struct Recipe {
     /// [`FORMAT`].
     pub format: u32,
-    /// The digest of the base model: weights, configuration and preprocessing constants.
+    /// The digest of the base model: weights, configuration, tokenizer and preprocessing constants.
     pub base: Digest,
     /// The PEFT method with all its fields.
     pub peft: Value,

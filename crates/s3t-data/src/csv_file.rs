@@ -23,13 +23,13 @@ pub struct CsvSource {
     /// The column of the subject; an empty cell is no subject.
     #[serde(default)]
     pub subject: Option<String>,
-    /// The column of the text. Give this or `features`.
+    /// The column of the text. Give one of this, `template` and `features`.
     #[serde(default)]
     pub text: Option<String>,
-    /// A text made of several columns: `{name}` stands for a column, `{{` for a brace. Give this or `text`.
+    /// A text made of several columns: `{name}` stands for a column, `{{` for a brace. Give one of this, `text` and `features`.
     #[serde(default)]
     pub template: Option<String>,
-    /// The columns of the numbers. Give this or `text`.
+    /// The columns of the numbers. Give one of this, `text` and `template`.
     #[serde(default)]
     pub features: Option<Vec<String>>,
 }

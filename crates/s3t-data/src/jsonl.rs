@@ -25,13 +25,13 @@ pub struct JsonlSource {
     /// The key of the subject; null or an empty text is no subject.
     #[serde(default)]
     pub subject: Option<String>,
-    /// The key of the text. Give this or `features`.
+    /// The key of the text. Give one of this, `template` and `features`.
     #[serde(default)]
     pub text: Option<String>,
-    /// A text made of several keys: `{name}` stands for a key, `{{` for a brace. Give this or `text`.
+    /// A text made of several keys: `{name}` stands for a key, `{{` for a brace. Give one of this, `text` and `features`.
     #[serde(default)]
     pub template: Option<String>,
-    /// The key of the list of numbers. Give this or `text`.
+    /// The key of the list of numbers. Give one of this, `text` and `template`.
     #[serde(default)]
     pub features: Option<String>,
 }

@@ -59,6 +59,21 @@ impl Labels {
         Ok(Self(names))
     }
 
+    /// Checks that the names can be told apart in a list with `|` between them, as records with several classes have.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Labels`] naming the first that cannot.
+    pub fn check_separable(&self) -> Result<(), DataError> {
+        match self.0.iter().find(|name| name.contains('|') || name.trim() != name.as_str()) {
+            Some(name) => Err(DataError::Labels(format!(
+                "has the name `{name}`; records of several classes have a list with | between names, so that a name holds \
+                 no | and no spaces around it"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// No classes: for tasks that learn something else.
     pub fn none() -> Self {
         Self(Vec::new())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use s3t_backends::{Backbone, Hidden, Input};
 use s3t_core::aggregate::argmax;
-use s3t_core::{Aggregator, Serving, ShardId, StageKey};
+use s3t_core::{Aggregator, Serving, ShardId, StageKey, Task};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, rows};
@@ -31,8 +31,9 @@ pub struct Member {
 pub struct Prediction {
     /// The record's id.
     pub id: String,
-    /// The index of the largest score: in classification, the predicted class.
-    pub label: usize,
+    /// The predicted class, with the largest score; `None` for tasks that do not predict one of several classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
     /// The combined outputs: one for each class, or the one number.
     pub scores: Vec<f32>,
     /// Each member's outputs, in the order of the members.
@@ -58,15 +59,17 @@ pub(crate) fn predict(
     backbone: &dyn Backbone,
     members: &[Member],
     aggregator: &dyn Aggregator,
+    task: Task,
     inputs: &[&Input<'_>],
 ) -> Vec<Prediction> {
+    let one_class = matches!(task, Task::Classification { .. });
     let of_members = each_member(backbone, members, inputs, |model, hidden| {
         rows(&to_host(model.logits(backbone, hidden)), inputs.len())
     });
     let answer = |(index, input): (usize, &&Input<'_>)| {
         let members: Vec<Vec<f32>> = of_members.iter().map(|rows| rows[index].clone()).collect();
         let scores = aggregator.combine(&members.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        Prediction { id: input.id().to_string(), label: argmax(&scores), scores, members }
+        Prediction { id: input.id().to_string(), label: one_class.then(|| argmax(&scores)), scores, members }
     };
     inputs.iter().enumerate().map(answer).collect()
 }

@@ -32,7 +32,7 @@ pub enum EngineError {
     },
     /// A store that was made with other settings.
     #[error(
-        "the store `{store}` was made with `{key}` = {stored}, but the pipeline says {asked}; give another store path, or \
+        "the store `{store}` was made with {key} = {stored}, but the pipeline says {asked}; give another store path, or \
          use --fresh to delete the store and start again"
     )]
     StoreMismatch {
@@ -58,7 +58,7 @@ pub enum EngineError {
     /// No shard can answer.
     #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
     NothingServes,
-    /// A record, given for prediction, that is not in the store and not in the data.
+    /// No records where some are needed.
     #[error("no record to work on: {0}")]
     NoRecords(String),
     /// A record whose target is not one that the task learns.

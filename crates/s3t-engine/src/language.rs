@@ -1,6 +1,6 @@
 //! Answering in causal language modelling: how well responses are predicted, and what follows a prompt.
 
-use s3t_backends::{Backbone, Input};
+use s3t_backends::{Backbone, BackendError, Input};
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Record, Target};
 use s3t_peft::tensors::to_host;
@@ -58,6 +58,14 @@ impl System {
         let inputs = self.prepare(&prompts)?;
         let members = self.members()?;
         let backbone = &**self.backbone();
+        // A prompt that fills the model is one that was cut, or leaves no room for an answer.
+        if let Some(input) = inputs.iter().find(|input| input.tokens >= backbone.max_tokens()) {
+            return Err(EngineError::Backend(BackendError::WrongInput {
+                record: input.id().to_string(),
+                found: format!("prompt of {} tokens or more", input.tokens),
+                expected: format!("prompts of 1 to {} tokens, so that a response follows", backbone.max_tokens() - 1),
+            }));
+        }
         let aggregator = &*self.pipeline().serving.aggregator;
         self.in_batches(&inputs, |batch| {
             batch.iter().map(|input| complete(backbone, &members, aggregator, input, most)).collect()
@@ -122,7 +130,7 @@ fn complete(
             to_host(model.next_token_logits(backbone, hidden, &last))
         });
         let next = argmax(&aggregator.combine(&logits.iter().map(Vec::as_slice).collect::<Vec<_>>())) as u32;
-        if Some(next) == backbone.end_token() {
+        if backbone.end_tokens().contains(&next) {
             break;
         }
         made.push(next);

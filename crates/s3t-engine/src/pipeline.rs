@@ -409,6 +409,9 @@ impl PipelineText {
         }
         let labels: Vec<String> = self.take(data, "data", "labels", None)?;
         let labels = Labels::new(labels).map_err(|error| self.refuse("data.labels", error.to_string()))?;
+        if matches!(task, Task::MultiLabel { .. }) {
+            labels.check_separable().map_err(|error| self.refuse("data.labels", error.to_string()))?;
+        }
         Ok((Task::from_name(&name, labels.len()).unwrap_or(task), labels))
     }
 

@@ -14,7 +14,7 @@ pub enum DeadShard {
     /// It is left out of the ensemble.
     #[default]
     LeaveOut,
-    /// It answers with the base model's own classification head.
+    /// It answers with the base model's own head: for classes, or of a language model.
     Base,
 }
 

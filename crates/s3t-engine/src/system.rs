@@ -296,7 +296,8 @@ impl System {
         let inputs = self.prepare(records)?;
         let members = self.members()?;
         let aggregator = &*self.pipeline.serving.aggregator;
-        self.in_batches(&inputs, |batch| ensemble::predict(&*self.backbone, &members, aggregator, batch))
+        let task = self.pipeline.task;
+        self.in_batches(&inputs, |batch| ensemble::predict(&*self.backbone, &members, aggregator, task, batch))
     }
 
     /// Prepares records for the model.
@@ -469,6 +470,10 @@ impl Preview {
         let settings = settings(pipeline, &*backbone, choose_sequences(pipeline, &*backbone, &secret)?)?;
         let records = pipeline.read_train_data()?;
         check_records(pipeline, &*backbone, &records)?;
+        if let Some(source) = &pipeline.test_data {
+            check_records(pipeline, &*backbone, &source.read(&pipeline.base_dir, &pipeline.targets())?)?;
+        }
+        check_named(pipeline, &records)?;
         let mut slice_sizes = vec![vec![0; pipeline.shape.slices as usize]; pipeline.shape.shards as usize];
         for place in place_records(&records, &*pipeline.partitioner, pipeline.shape, &secret)? {
             slice_sizes[place.shard.index()][place.slice.index()] += 1;
@@ -536,6 +541,24 @@ fn check_records<'a>(
             return Err(EngineError::WrongTarget { record, task, found });
         }
         backbone.prepare(record)?;
+    }
+    Ok(())
+}
+
+/// Checks that what `s3t run` is to delete is among the training records.
+fn check_named(pipeline: &Pipeline, records: &[Record]) -> Result<(), EngineError> {
+    let ids: BTreeSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+    let subjects: BTreeSet<&str> =
+        records.iter().filter_map(|record| Some(record.subject.as_ref()?.as_str())).collect();
+    let named = [
+        ("delete_records", "record", &pipeline.run.delete_records, ids),
+        ("delete_subjects", "subject", &pipeline.run.delete_subjects, subjects),
+    ];
+    for (key, what, names, known) in named {
+        if let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) {
+            let problem = format!("`run.{key}` names the {what} `{name}`, which is not in the training data");
+            return Err(pipeline.refuse(&format!("run.{key}"), problem));
+        }
     }
     Ok(())
 }
@@ -645,6 +668,10 @@ fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<(), EngineE
     match stored.difference(&asked) {
         Some((key, stored, asked)) => {
             let key = key.strip_prefix("recipe.").unwrap_or(&key).to_owned();
+            let key = match &*key {
+                "base" => "the base model (weights, tokenizer, `model.max_tokens`)".to_owned(),
+                other => format!("`{other}`"),
+            };
             Err(EngineError::StoreMismatch { store: store.path().into(), key, stored, asked })
         }
         None => Ok(()),

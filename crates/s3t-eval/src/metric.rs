@@ -40,6 +40,14 @@ impl Metric {
         }
     }
 
+    /// A score as people read it: `79.3 %`, and a correlation as the number it is.
+    pub fn show(self, score: f64) -> String {
+        match self {
+            Self::Correlation => format!("{score:.3}"),
+            Self::Accuracy | Self::MicroF1 | Self::TokenAccuracy => format!("{:.1} %", 100.0 * score),
+        }
+    }
+
     /// The score of outputs on targets, record by record. (Token accuracy is counted by
     /// [`System::responses`](s3t_engine::System::responses), which has no outputs of a head.)
     pub fn score<'a>(self, answers: impl Iterator<Item = (&'a [f32], &'a Target)>) -> f64 {

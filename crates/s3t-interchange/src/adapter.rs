@@ -88,7 +88,9 @@ fn blocks_of(config: &mut Map<String, Value>, names: &ModuleNames, all: usize) -
         for item in items {
             let Some((block, inside)) = item.as_str().and_then(|path| split(path, names.blocks)) else { continue };
             of_paths.entry(inside.to_owned()).or_default().insert(block);
-            *item = json!(inside);
+            // A whole path is one layer, though its end may be the end of another's too: BERT's `output.dense`.
+            let site = names.linears.iter().find(|(_, module)| *module == inside);
+            *item = json!(site.map_or(inside, |(site, _)| site.name()));
         }
     }
     let mut sets = of_paths.into_values();
@@ -166,7 +168,8 @@ fn read_tensors(
 ///
 /// # Errors
 ///
-/// [`s3t_peft::PeftError::NoInterchange`] for a method that PEFT does not know; [`InterchangeError::Write`].
+/// [`s3t_peft::PeftError::NoInterchange`] for a method that PEFT does not know; [`InterchangeError::Head`] for a model whose
+/// head `transformers` would not build; [`InterchangeError::Write`].
 pub fn write_adapter(
     directory: &Path,
     backbone: &dyn Backbone,
@@ -181,13 +184,24 @@ pub fn write_adapter(
     let shape = shape_with(&backbone.block_shape(), names);
     let layout = method.interchange(&shape)?;
     let mut config = layout.config;
-    let limits_layers = config.get("peft_type").is_some_and(|kind| kind == "LORA");
+    // PEFT takes a target for the end of a path, so a module that is another's end needs its whole path.
+    let targets: Vec<&str> = config
+        .get("target_modules")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let ambiguous = names.linears.iter().any(|(_, other)| {
+        !targets.contains(other) && targets.iter().any(|target| other.ends_with(&format!(".{target}")))
+    });
+    let limits_layers = config.get("peft_type").is_some_and(|kind| kind == "LORA") && !ambiguous;
     if limits_layers {
         config.insert("layers_to_transform".into(), json!(blocks.range().collect::<Vec<_>>()));
         let pattern = names.blocks.rsplit('.').next().unwrap_or(names.blocks);
         config.insert("layers_pattern".into(), json!(pattern));
     } else {
-        // Other methods have no field for it: their targets are whole paths.
+        // Methods other than LoRA have no field for it: their targets are whole paths.
         for key in ["target_modules", "feedforward_modules"] {
             let Some(Value::Array(items)) = config.get_mut(key) else { continue };
             let paths = items.iter().filter_map(Value::as_str).flat_map(|inside| {
@@ -200,6 +214,9 @@ pub fn write_adapter(
     // PEFT saves a whole module: of a head with two layers, their parent.
     let module = head.output.split('.').next().unwrap_or(head.output);
     let has_head = tensors.keys().any(|name| name.starts_with(s3t_backends::HEAD_PREFIX));
+    if let Some(obstacle) = backbone.head_obstacle().filter(|_| has_head) {
+        return Err(InterchangeError::Head(obstacle));
+    }
     let task_type = match task {
         Task::CausalLm => json!("CAUSAL_LM"),
         _ if backbone.image_input().is_some() => Value::Null,

@@ -131,34 +131,50 @@ fn write_shards(
     Ok(export)
 }
 
-/// The exports of the system's store, in the subfolders of `directory` and in itself, that hold a stage which the store no
-/// longer has: each with how many of its stages are gone. They must be withdrawn wherever they were copied to.
+/// What older exports are worth.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Superseded {
+    /// Exports that hold a stage which the store no longer has, each with how many of its stages are gone. They must be
+    /// withdrawn wherever they were copied to.
+    pub exports: Vec<(PathBuf, usize)>,
+    /// Descriptions that cannot be read: whether these exports hold dead stages is unknown.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// Looks at the exports of the system's store in the subfolders of `directory` and in itself.
 ///
 /// # Errors
 ///
-/// [`InterchangeError::Read`] if the folder cannot be listed, [`InterchangeError::Config`] for a damaged [`MANIFEST`].
-pub fn superseded(system: &System, directory: &Path) -> Result<Vec<(PathBuf, usize)>, InterchangeError> {
+/// [`InterchangeError::Read`] if the folder cannot be listed.
+pub fn superseded(system: &System, directory: &Path) -> Result<Superseded, InterchangeError> {
     let read = |source| InterchangeError::Read { path: directory.into(), source };
     let mut folders = vec![directory.to_path_buf()];
     for entry in std::fs::read_dir(directory).map_err(read)? {
         folders.push(entry.map_err(read)?.path());
     }
     folders.sort();
-    let mut found = Vec::new();
+    let mut found = Superseded::default();
     for folder in folders {
         let path = folder.join(MANIFEST);
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        let export: Export = serde_json::from_str(&text).map_err(|error| InterchangeError::Config {
-            path,
-            problem: format!("not an export's description: {error}"),
-        })?;
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                let absent = [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory].contains(&error.kind());
+                found.unreadable.extend((!absent).then_some(path));
+                continue;
+            }
+        };
+        let Ok(export) = serde_json::from_str::<Export>(&text) else {
+            found.unreadable.push(path);
+            continue;
+        };
         if export.store != system.store().id() {
             continue;
         }
         let stages = export.shards.iter().flat_map(|shard| &shard.stages);
         let gone = stages.filter(|key| !system.store().has_stage(key)).count();
         if gone > 0 {
-            found.push((folder, gone));
+            found.exports.push((folder, gone));
         }
     }
     Ok(found)

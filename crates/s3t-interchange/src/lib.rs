@@ -10,4 +10,4 @@ mod names;
 
 pub use adapter::{Adapter, read_adapter, write_adapter};
 pub use error::InterchangeError;
-pub use export::{Export, ExportedShard, MANIFEST, export, superseded};
+pub use export::{Export, ExportedShard, MANIFEST, Superseded, export, superseded};

@@ -74,13 +74,14 @@ impl TrainingConfig {
                 return refuse(field, "is 0; use at least 1".into());
             }
         }
+        // As the arithmetic has them: what is no number above 0 there is none.
         for (field, value) in [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)] {
-            if !value.is_finite() || value <= 0.0 {
-                return refuse(field, format!("is {value}; use a number above 0"));
+            if !(value as f32).is_normal() || value <= 0.0 {
+                return refuse(field, format!("is {value}; use a number above 0, at least {:e}", f32::MIN_POSITIVE));
             }
         }
         for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&value) {
+            if !(0.0..1.0).contains(&(value as f32)) {
                 return refuse(field, format!("is {value}; use a number from 0 to below 1"));
             }
         }
@@ -141,6 +142,8 @@ mod tests {
             (TrainingConfig { learning_rate: f64::NAN, ..default() }, "learning_rate"),
             (TrainingConfig { warmup: 1.5, ..default() }, "warmup"),
             (TrainingConfig { beta2: 1.0, ..default() }, "beta2"),
+            (TrainingConfig { beta2: 1.0 - 1e-12, ..default() }, "beta2"),
+            (TrainingConfig { epsilon: 1e-50, ..default() }, "epsilon"),
             (TrainingConfig { weight_decay: -1.0, ..default() }, "weight_decay"),
         ] {
             assert!(config.check().unwrap_err().to_string().starts_with(&format!("`{field}` is ")));

@@ -8,7 +8,8 @@ use s3t::backends::Device;
 use s3t::core::{StoreSecret, lineage::Lineage};
 use s3t::interchange::{export, read_adapter, superseded};
 use s3t::peft::tensors::first_difference;
-use s3t::peft::{HostTensor, NamedTensors};
+use s3t::peft::{HostTensor, NamedTensors, PeftMethod};
+use s3t::plugins::ia3::Ia3;
 use s3t::prelude::*;
 
 fn golden(name: &str) -> PathBuf {
@@ -35,6 +36,16 @@ fn records(task: Task, count: u32) -> Vec<Record> {
         }
     };
     (0..count).map(record).collect()
+}
+
+/// A copy of a golden model that a test may change.
+fn copy_of(model: &str, folder: &Path) -> PathBuf {
+    let to = folder.join("model");
+    std::fs::create_dir(&to).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(golden(model).join(file), to.join(file)).unwrap();
+    }
+    to
 }
 
 fn pipeline(model: &str, store: &Path, task: Task, jobs: usize) -> Pipeline {
@@ -147,19 +158,74 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         let mut other = System::create(pipeline, &records[1..], Some(StoreSecret::from_bytes([5; 32]))).unwrap();
         other.train(&Quiet).unwrap();
         export(&other, &folder.path().join("exports/other")).unwrap();
-        assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap(), [(before, 2 - 1)]);
+        assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap().exports, [(before, 2 - 1)]);
         assert!(export(&system, &after).unwrap_err().to_string().contains("exists already"));
 
         let adapter = read_adapter(&after.join("shard-0"), &**system.backbone()).unwrap();
         assert_eq!(adapter.blocks, BTreeSet::from([2, 3]));
         let stage = system.store().stage(&exported.shards[0].stages[0]).unwrap().1;
-        let values = |tensors: &NamedTensors| -> Vec<(String, Vec<f32>)> {
-            let pair = |(name, tensor): (&String, &HostTensor)| (name.clone(), tensor.values.clone());
-            tensors.iter().map(pair).collect()
-        };
         assert_eq!(values(&adapter.tensors), values(&stage), "{model}");
         assert!(adapter.model(&**system.backbone(), &Device::flex(), task).is_ok());
     }
+}
+
+fn values(tensors: &NamedTensors) -> Vec<(&str, &[f32])> {
+    tensors.iter().map(|(name, tensor): (&String, &HostTensor)| (name.as_str(), &*tensor.values)).collect()
+}
+
+#[test]
+fn layers_whose_names_end_alike_are_exported_and_read_one_by_one() {
+    // In BERT `output.dense` is the end of `attention.output.dense` too.
+    let down = Lora { rank: 2, alpha: 4.0, targets: vec!["down".into()], ..Lora::default() };
+    let methods: [&dyn Fn() -> Box<dyn PeftMethod>; 2] = [&|| Box::new(Ia3::default()), &|| Box::new(down.clone())];
+    for method in methods {
+        for model in ["bert-classifier", "roberta-classifier"] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut pipeline = pipeline(model, &folder.path().join("store"), CLASSES, 1);
+            pipeline.peft = method();
+            let secret = Some(StoreSecret::from_bytes([4; 32]));
+            let mut system = System::create(pipeline, &records(CLASSES, 12), secret).unwrap();
+            system.train(&Quiet).unwrap();
+            let to = folder.path().join("export");
+            let exported = export(&system, &to).unwrap();
+            let adapter = read_adapter(&to.join("shard-0"), &**system.backbone()).unwrap();
+            let mut stages = NamedTensors::new();
+            for key in &exported.shards[0].stages {
+                stages.extend(system.store().stage(key).unwrap().1);
+            }
+            assert_eq!(values(&adapter.tensors), values(&stages), "{model}");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_transformers_would_not_build_is_not_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = copy_of("bert-classifier", folder.path());
+    let weights = s3t::backends::read_safetensors(&model.join("model.safetensors")).unwrap();
+    let without = weights.into_iter().filter(|(name, _)| !name.contains("pooler")).collect();
+    s3t::backends::write_safetensors(&model.join("model.safetensors"), &without).unwrap();
+    let mut pipeline = pipeline("bert-classifier", &folder.path().join("store"), CLASSES, 1);
+    pipeline.model = model;
+    let mut system = System::create(pipeline, &records(CLASSES, 12), None).unwrap();
+    system.train(&Quiet).unwrap();
+    let to = folder.path().join("export");
+    let message = export(&system, &to).unwrap_err().to_string();
+    assert!(message.contains("`pooler.dense`") && !to.exists(), "{message}");
+}
+
+#[test]
+fn an_unreadable_description_of_an_export_is_told_and_hides_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut system = trained("bert-classifier", &folder.path().join("store"), CLASSES, &records(CLASSES, 12), 1);
+    let exports = folder.path().join("exports");
+    std::fs::create_dir_all(exports.join("damaged")).unwrap();
+    let damaged = exports.join("damaged").join(s3t::interchange::MANIFEST);
+    std::fs::write(&damaged, "{").unwrap();
+    export(&system, &exports.join("old")).unwrap();
+    system.delete(&[records(CLASSES, 12)[0].id.clone()], &[]).unwrap();
+    let found = superseded(&system, &exports).unwrap();
+    assert_eq!((found.exports.len(), found.unreadable), (1, vec![damaged]));
 }
 
 #[test]
@@ -179,6 +245,19 @@ fn targets_and_models_that_do_not_fit_the_task_are_refused_before_anything_is_wr
     long[3].payload = Payload::Text("the end ".repeat(40));
     let message = refused("llama-causal", Task::CausalLm, &long);
     assert!(message.contains("record `record-3` is a prompt of") && message.contains("39 tokens"), "{message}");
+    let mut silent = records(Task::CausalLm, 9);
+    silent[2].target = Target::Text(" ".into());
+    let mut endless = pipeline("llama-causal", &store, Task::CausalLm, 1);
+    endless.model = copy_of("llama-causal", folder.path());
+    let config = std::fs::read_to_string(endless.model.join("config.json")).unwrap();
+    let config = config.replace(r#""eos_token_id": 2"#, r#""eos_token_id": null"#);
+    std::fs::write(endless.model.join("config.json"), config).unwrap();
+    let path = endless.model.join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    tokenizer["normalizer"] = serde_json::json!({ "type": "Strip", "strip_left": true, "strip_right": true });
+    std::fs::write(path, tokenizer.to_string()).unwrap();
+    let message = System::create(endless, &silent, None).err().expect("refused").to_string();
+    assert!(message.contains("record `record-2` is a response without any token"), "{message}");
     let message = refused("vit-classifier", CLASSES, &records(CLASSES, 9));
     assert!(message.contains("bytes of text"), "{message}");
 }

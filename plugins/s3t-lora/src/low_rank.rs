@@ -118,8 +118,27 @@ impl Fields {
             "lora_bias",
             "target_parameters",
             "exclude_modules",
+            "layer_replication",
+            "trainable_token_indices",
+            "alora_invocation_tokens",
+            "use_qalora",
+            "arrow_config",
+            "velora_config",
+            "use_bdlora",
         ];
         interchange::refuse_set(config, &unsupported)?;
+        // These subtract from the base weights when they start, so that the adapter is not one of the base model.
+        match config.get("init_lora_weights") {
+            None | Some(Value::Null | Value::Bool(_)) => {}
+            Some(Value::String(kind)) if ["gaussian", "eva", "orthogonal"].contains(&kind.as_str()) => {}
+            Some(other) => {
+                let problem = format!(
+                    "is {other}, which changes the base weights too; use true, false, gaussian, eva or orthogonal, or \
+                     convert the adapter with PEFT's `path_initial_model_for_weight_conversion`"
+                );
+                return Err(PeftError::field("init_lora_weights", problem));
+            }
+        }
         let number = |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default);
         let rank = config.get("r").and_then(Value::as_u64).ok_or_else(|| PeftError::field("r", "is not a rank"))?;
         let targets = interchange::sites(config, "target_modules", block)?;

@@ -77,9 +77,9 @@ fn tokens_hidden_states_and_outputs_agree_with_transformers() {
 fn what_does_not_fit_is_refused_with_what_is_supported() {
     use std::fs;
 
-    let refused = |change: &dyn Fn(&std::path::Path), options: LoadOptions| -> String {
+    let refused_of = |model: &str, change: &dyn Fn(&std::path::Path), options: LoadOptions| -> String {
         let folder = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(root().join("bert-classifier")).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(root().join(model)).unwrap().map(Result::unwrap) {
             if entry.path().is_file() {
                 fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
             }
@@ -87,6 +87,8 @@ fn what_does_not_fit_is_refused_with_what_is_supported() {
         change(folder.path());
         s3t::backends::load(folder.path(), options, &s3t::backends::Device::flex()).err().expect("refused").to_string()
     };
+    let refused =
+        |change: &dyn Fn(&std::path::Path), options: LoadOptions| refused_of("bert-classifier", change, options);
     let edit = |key: &'static str, value: serde_json::Value| {
         move |folder: &std::path::Path| {
             let path = folder.join("config.json");
@@ -110,7 +112,12 @@ fn what_does_not_fit_is_refused_with_what_is_supported() {
         (refused(&edit("num_hidden_layers", 5.into()), default), &["lacks", "encoder.layer.4."]),
         (refused(&edit("num_hidden_layers", 3.into()), default), &["no place", "encoder.layer.3."]),
         (refused(&edit("num_attention_heads", 5.into()), default), &["16", "multiple", "5"]),
+        (refused(&edit("num_hidden_layers", 100_000.into()), default), &["lacks", "encoder.layer.4."]),
         (refused(&edit("vocab_size", 40.into()), default), &["tokens up to", "0 to 39"]),
+        (refused(&edit("vocab_size", (1_u64 << 40).into()), default), &["`vocab_size` is 1099511627776", "4 to"]),
+        (refused(&edit("pad_token_id", 80.into()), default), &["`pad_token_id` is 80", "`vocab_size` is 80"]),
+        (refused(&edit("layer_norm_eps", (-1.0).into()), default), &["`layer_norm_eps` is -1", "positive"]),
+        (refused(&edit("layer_norm_eps", 1e-50.into()), default), &["`layer_norm_eps`", "positive"]),
         (refused(&|folder| fs::remove_file(folder.join("tokenizer.json")).unwrap(), default), &["tokenizer.json"]),
         (refused(&|folder| fs::write(folder.join("tokenizer.json"), "{}").unwrap(), default), &["not a tokenizer"]),
         (refused(&|_| {}, LoadOptions { max_tokens: Some(41) }), &["41", "4 to 40"]),
@@ -126,6 +133,18 @@ fn what_does_not_fit_is_refused_with_what_is_supported() {
             &["model.safetensors", "header asks for"],
         ),
         (refused(&|folder| fs::write(folder.join("model.safetensors"), "abc").unwrap(), default), &["3 bytes"]),
+        (refused_of("llama-causal", &edit("eos_token_id", 99.into()), default), &["`eos_token_id` is 99", "80"]),
+        (refused_of("llama-causal", &edit("eos_token_id", "end".into()), default), &["`eos_token_id` is \"end\""]),
+        (refused_of("llama-causal", &edit("rms_norm_eps", 0.0.into()), default), &["`rms_norm_eps` is 0"]),
+        (
+            refused_of(
+                "llama-causal",
+                &edit("rope_parameters", serde_json::json!({ "rope_type": "linear", "factor": 0.0 })),
+                default,
+            ),
+            &["`factor`", "above 0"],
+        ),
+        (refused_of("vit-classifier", &edit("num_channels", 300.into()), default), &["`num_channels` is 300", "255"]),
     ] {
         for part in parts {
             assert!(message.contains(part), "`{part}` is not in: {message}");
