@@ -1,4 +1,4 @@
-//! Planning and deletion look-up.
+//! Planning and cutting sequences.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;
@@ -7,10 +7,8 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use s3t::core::digest::DigestBuilder;
 use s3t::core::sequence::{Cyclic, SequenceRequest, plan_sequences};
 use s3t::core::{
-    Availability, LayerGroups, Plan, Prior, Recipe, RecordId, RecordIndex, Sequence, ShardId, SliceAddress,
-    SliceDigests, Task, lineage,
+    Availability, LayerGroups, Plan, Prior, Recipe, Sequence, ShardId, SliceAddress, SliceDigests, Task, lineage,
 };
-use s3t::prelude::SubjectId;
 
 const SHARDS: u32 = 100;
 const SLICES: u32 = 16;
@@ -50,26 +48,12 @@ fn planning(criterion: &mut Criterion) {
 }
 
 fn deletion(criterion: &mut Criterion) {
-    let mut index = RecordIndex::default();
-    for record in 0..1_000_000_u32 {
-        let id = RecordId::new(format!("record-{record}")).expect("a well-formed id");
-        let subject = SubjectId::new(format!("subject-{}", record / 4)).expect("a well-formed id");
-        index
-            .insert(id, Some(subject), SliceAddress::new(record % SHARDS, record / SHARDS % SLICES))
-            .expect("a new id");
-    }
     let sequences = sequences();
     let availability = Availability::full(sequences.iter().map(Vec::as_slice));
-    criterion.bench_function("look a record up among 1 million", |bencher| {
-        bencher.iter(|| index.address(black_box("record-765432")));
-    });
-    criterion.bench_function("look a subject up among 1 million records", |bencher| {
-        bencher.iter(|| index.of_subject(black_box("subject-76543")).len());
-    });
-    criterion.bench_function("switch a record off: look-up and cut of 16 sequences", |bencher| {
+    criterion.bench_function("cut 16 sequences", |bencher| {
         bencher.iter_batched_ref(
             || availability.clone(),
-            |availability| availability.hit(index.address(black_box("record-765432")).expect("it is there")),
+            |availability| availability.hit(black_box(SliceAddress::new(17, 5))),
             BatchSize::LargeInput,
         );
     });

@@ -78,7 +78,7 @@ fn train(folder: &Path, jobs: usize) {
         payload: Payload::Image { width: 32, height: 32, channels: 1, pixels: vec![(row * 37 % 256) as u8; 1024] },
     };
     let records: Vec<Record> = (0..384).map(record).collect();
-    let mut system = System::create(pipeline, &records, None).expect("the system is made");
+    let system = System::create(pipeline, &records, None).expect("the system is made");
     system.train(&Quiet).expect("the stages train");
     match peak() {
         Some(peak) => println!("{jobs} jobs: peak {peak:.0} MB"),

@@ -172,10 +172,11 @@ impl ReproduceTraining {
         pipeline.shape = PartitionShape { shards: SHARDS, slices: SLICES };
         pipeline.budget = SLICES as usize;
         pipeline.resources.jobs = self.jobs;
-        let mut system = System::create(pipeline, &data.train, Some(StoreSecret::from_bytes([0; 32])))?;
+        let system = System::create(pipeline, &data.train, Some(StoreSecret::from_bytes([0; 32])))?;
         system.train(&Quiet)?;
         // What every shard answers at every depth of every sequence: any state of the system is one of these a shard.
-        let shards = system.store().plan().shards();
+        let snapshot = system.snapshot()?;
+        let shards = snapshot.plan().shards();
         let mut answers: BTreeMap<(usize, usize, usize), Vec<Vec<f32>>> = BTreeMap::new();
         for (shard, planned) in shards.iter().enumerate() {
             for (sequence, of_sequence) in planned.sequences.iter().enumerate() {
@@ -185,7 +186,7 @@ impl ReproduceTraining {
                 }
             }
         }
-        let sequences: Vec<Vec<Sequence>> = system.store().manifest().settings.sequences.clone();
+        let sequences: Vec<Vec<Sequence>> = system.store().settings().sequences.clone();
         let most = 40;
         let mut series = Vec::new();
         let mut rows: Vec<Vec<String>> =
@@ -299,9 +300,9 @@ impl Data {
         let folder = tempfile::tempdir()?;
         let pipeline = self.pipeline(setting, &folder.path().join("store"), seed)?;
         let secret = Some(StoreSecret::from_bytes([seed as u8; 32]));
-        let mut system = System::create(pipeline, &self.train, secret)?;
+        let system = System::create(pipeline, &self.train, secret)?;
         system.train(&Quiet)?;
-        let keys = system.store().plan().shards()[0].sequences[0].keys.clone();
+        let keys = system.snapshot()?.plan().shards()[0].sequences[0].keys.clone();
         let score = |depth: usize| -> Outcome<f64> {
             let rows = outputs(&system, &keys[..depth], &self.test, 1)?;
             Ok(Metric::Accuracy

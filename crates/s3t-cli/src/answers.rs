@@ -12,13 +12,13 @@ use s3t::train::{StageModel, rows};
 use serde::Serialize;
 
 use crate::PredictArgs;
-use crate::commands::{Outcome, open_existing, test_records};
+use crate::commands::{Outcome, open_to_read, test_records};
 use crate::exit::{self, Failure};
 use crate::output::{Output, table};
 
 pub(crate) fn predict(args: &PredictArgs, output: &mut Output) -> Outcome {
     match (&args.pipeline, &args.model) {
-        (Some(pipeline), _) => of_system(&open_existing(pipeline)?, args, output),
+        (Some(pipeline), _) => of_system(&open_to_read(pipeline)?, args, output),
         (None, Some(model)) => of_model(model, args, output),
         (None, None) => Err(Failure::new(exit::REFUSED, "give a pipeline file, or --model for a bare model")),
     }

@@ -4,18 +4,20 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
+use s3t::core::digest::DigestBuilder;
 use s3t::core::registry::plugins;
-use s3t::core::{Availability, PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
-use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, System, VerifyReport, VerifyScope};
+use s3t::core::{PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
+use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, Status, System, VerifyReport, VerifyScope};
 use s3t::eval::{Baseline, Evaluation, Metric, evaluate};
 use s3t::prelude::ShardId;
+use s3t::store::{DeletionRequest, StoreError};
 
 use crate::exit::{self, Failure};
 use crate::output::{Output, count, duration, plural, say, table};
 use crate::planning::{self, show_figures};
 use crate::progress::Bars;
 use crate::system_args::Described;
-use crate::{Command, answers, init};
+use crate::{Command, answers, init, receipts, stores};
 
 pub(crate) type Outcome = Result<u8, Failure>;
 
@@ -30,11 +32,16 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Eval(pipeline) => eval(&pipeline.pipeline, output),
         Command::Predict(args) => answers::predict(&args, output),
         Command::Export { pipeline, to } => export(&pipeline.pipeline, &to, output),
-        Command::Delete { pipeline, record, subject, records_from, subjects_from } => {
-            let records = ids(record, records_from.as_deref(), RecordId::new)?;
-            let subjects = ids(subject, subjects_from.as_deref(), SubjectId::new)?;
-            delete(&pipeline.pipeline, &records, &subjects, output)
+        Command::Delete { pipeline, record, subject, records_from, subjects_from, request_id, receipt } => {
+            let request = DeletionRequest {
+                id: request_id,
+                records: ids(record, records_from.as_deref(), RecordId::new)?,
+                subjects: ids(subject, subjects_from.as_deref(), SubjectId::new)?,
+            };
+            delete(&pipeline.pipeline, &request, receipt.as_deref(), output)
         }
+        Command::Receipt { command } => receipts::receipt(&command, output),
+        Command::Store { command } => stores::store(&command, output),
         Command::Repair(pipeline) => repair(&pipeline.pipeline, output),
         Command::Verify { pipeline, scope } => verify(&pipeline.pipeline, scope.into(), output),
         Command::Status(pipeline) => status(&pipeline.pipeline, output),
@@ -52,15 +59,14 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     if pipeline.test_data.is_none() {
         return Err(no_test_data());
     }
-    let mut system = open(pipeline, fresh)?;
+    let system = open(pipeline, fresh)?;
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
     // What cannot be evaluated or deleted is said now, not after the training.
     for record in &test {
         system.backbone().prepare(record).map_err(EngineError::from)?;
     }
-    let (records, subjects) = still_there(&system, &settings)?;
-    system.store().resolve(&records, &subjects).map_err(EngineError::from)?;
+    let request = request_of_run(&system, &settings)?;
     output.heading("Plan");
     let described = Described::of_system(&system)?;
     output.under("plan", |output| show_figures(&described, &described.system.lifetime(), output));
@@ -94,16 +100,14 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     };
     show_comparison(&before, of_baseline, output);
 
-    if records.is_empty() && subjects.is_empty() {
-        if settings.delete_records.is_empty() && settings.delete_subjects.is_empty() {
-            output.say("\nThe pipeline names nothing to delete (`run.delete_subjects`, `run.delete_records`).");
-        } else {
-            output.say("\nWhat the pipeline names was deleted in an earlier run; `--fresh` starts again.");
-        }
+    if settings.delete_records.is_empty() && settings.delete_subjects.is_empty() {
+        output.say("\nThe pipeline names nothing to delete (`run.delete_subjects`, `run.delete_records`).");
+    } else if system.store().knows_request(request.id.as_deref().unwrap_or_default()).map_err(EngineError::from)? {
+        output.say("\nWhat the pipeline names was deleted in an earlier run; `--fresh` starts again.");
     } else {
         output.heading("Deletion");
-        let deletion = system.delete(&records, &subjects)?;
-        show_deletion(&deletion, &subjects, output);
+        let deletion = system.fulfil(&request)?;
+        show_deletion(&deletion, &request.subjects, output);
         output.heading("Evaluation after the deletion");
         let after = evaluate(&system, &test)?;
         show_evaluation("after", &after, Some(&before), output);
@@ -114,19 +118,19 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
 }
 
 fn train(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
-    let mut system = open(Pipeline::read(path)?, fresh)?;
-    build(&mut system, output)
+    let system = open(Pipeline::read(path)?, fresh)?;
+    build(&system, output)
 }
 
 fn repair(path: &Path, output: &mut Output) -> Outcome {
-    let mut system = open_existing(path)?;
-    build(&mut system, output)?;
-    show_serving(&system, output);
+    let system = open_existing(path)?;
+    build(&system, output)?;
+    show_serving(&system.status()?, output);
     Ok(0)
 }
 
 fn eval(path: &Path, output: &mut Output) -> Outcome {
-    let system = open_existing(path)?;
+    let system = open_to_read(path)?;
     let test = test_records(&system)?;
     show_evaluation("evaluation", &evaluate(&system, &test)?, None, output);
     Ok(0)
@@ -161,16 +165,29 @@ fn export(path: &Path, to: &Path, output: &mut Output) -> Outcome {
     Ok(0)
 }
 
-fn delete(path: &Path, records: &[RecordId], subjects: &[SubjectId], output: &mut Output) -> Outcome {
-    if records.is_empty() && subjects.is_empty() {
+fn delete(path: &Path, request: &DeletionRequest, receipt: Option<&Path>, output: &mut Output) -> Outcome {
+    if request.records.is_empty() && request.subjects.is_empty() {
         return Err(Failure::new(
             exit::REFUSED,
             "nothing to delete; give --record, --subject, --records-from or --subjects-from",
         ));
     }
-    let mut system = open_existing(path)?;
-    let deletion = system.delete(records, subjects)?;
-    show_deletion(&deletion, subjects, output);
+    if let Some(file) = receipt.filter(|file| file.exists()) {
+        return Err(Failure::new(
+            exit::REFUSED,
+            format!("`{}` exists already; a receipt is a new file", file.display()),
+        ));
+    }
+    let system = open_existing(path)?;
+    let deletion = system.fulfil(request)?;
+    show_deletion(&deletion, &request.subjects, output);
+    if let Some(file) = receipt {
+        receipts::write(&deletion.receipt, file)?;
+        output.say(format!(
+            "receipt: {}; `s3t receipt verify` checks it with the store's public key alone",
+            file.display()
+        ));
+    }
     Ok(0)
 }
 
@@ -180,16 +197,15 @@ fn verify(path: &Path, scope: VerifyScope, output: &mut Output) -> Outcome {
 }
 
 fn status(path: &Path, output: &mut Output) -> Outcome {
-    let system = open_existing(path)?;
-    let status = system.status();
+    let system = open_to_read(path)?;
+    let status = system.status()?;
     output.result("status", &status, || {
         say!(
-            "{}: {} records, {} subjects; {} records deleted in {} requests; {} of {} stages built",
+            "{}: {} records, {} subjects; {} seen; {} of {} stages built",
             status.store.display(),
-            count(status.records as u64),
-            count(status.subjects as u64),
-            status.deleted,
-            status.epoch,
+            count(status.records),
+            count(status.subjects),
+            plural(status.epoch as usize, "deletion request"),
             status.built_stages,
             status.planned_stages
         );
@@ -199,7 +215,7 @@ fn status(path: &Path, output: &mut Output) -> Outcome {
             );
         }
     });
-    show_serving(&system, output);
+    show_serving(&status, output);
     Ok(0)
 }
 
@@ -248,28 +264,39 @@ fn write_template(file: &Path, output: &Output) -> Outcome {
 
 fn open(pipeline: Pipeline, fresh: bool) -> Result<System, Failure> {
     if fresh && pipeline.store.exists() {
-        if !pipeline.store.join("manifest.json").is_file() {
+        let is_store = pipeline.place().is_store() || pipeline.store.join("manifest.json").is_file();
+        if !is_store {
             let message = format!("`{}` is not a store, so --fresh does not delete it", pipeline.store.display());
             return Err(Failure::new(exit::REFUSED, message));
         }
         // Nothing is deleted for a pipeline that cannot be made.
         Preview::new(&pipeline)?;
-        s3t::store::Store::remove(&pipeline.store).map_err(EngineError::from)?;
+        s3t::store::Store::remove(&pipeline.place()).map_err(EngineError::from)?;
     }
     Ok(System::open(pipeline)?)
 }
 
+/// The pipeline's store, to change it.
 pub(crate) fn open_existing(path: &Path) -> Result<System, Failure> {
+    Ok(System::open(pipeline_with_store(path)?)?)
+}
+
+/// The pipeline's store, to read it only: others may change it in the meantime.
+pub(crate) fn open_to_read(path: &Path) -> Result<System, Failure> {
+    Ok(System::open_read_only(pipeline_with_store(path)?)?)
+}
+
+pub(crate) fn pipeline_with_store(path: &Path) -> Result<Pipeline, Failure> {
     let pipeline = Pipeline::read(path)?;
     if !pipeline.store.exists() {
         let message =
             format!("there is no store at `{}`; `s3t train {}` makes it", pipeline.store.display(), path.display());
         return Err(Failure::new(exit::STORE, message));
     }
-    Ok(System::open(pipeline)?)
+    Ok(pipeline)
 }
 
-fn build(system: &mut System, output: &mut Output) -> Outcome {
+fn build(system: &System, output: &mut Output) -> Outcome {
     let started = Instant::now();
     let bars = Bars::new(output.shows_progress());
     let report = system.train(&bars);
@@ -300,26 +327,32 @@ fn no_test_data() -> Failure {
     Failure::new(exit::REFUSED, "the pipeline has no `data.test` to evaluate on")
 }
 
-/// The records and subjects that `s3t run` deletes and that were not deleted in an earlier run.
-fn still_there(
-    system: &System,
-    settings: &s3t::engine::RunSettings,
-) -> Result<(Vec<RecordId>, Vec<SubjectId>), Failure> {
-    let mut records = Vec::new();
-    for record in &settings.delete_records {
-        let record = RecordId::new(record.as_str()).map_err(EngineError::from)?;
-        if !system.store().is_deleted(&record) {
-            records.push(record);
+/// What `s3t run` deletes. Its id is made from the names, so that a second run knows that it was done.
+fn request_of_run(system: &System, settings: &s3t::engine::RunSettings) -> Result<DeletionRequest, Failure> {
+    let records = settings.delete_records.iter().map(|record| RecordId::new(record.as_str()));
+    let subjects = settings.delete_subjects.iter().map(|subject| SubjectId::new(subject.as_str()));
+    let records: Vec<RecordId> = records.collect::<Result<_, _>>()?;
+    let subjects: Vec<SubjectId> = subjects.collect::<Result<_, _>>()?;
+    let store = system.store();
+    let mut names = DigestBuilder::keyed(store.secret(), "s3t run");
+    names.number(records.len() as u64);
+    for name in records.iter().map(RecordId::as_str).chain(subjects.iter().map(SubjectId::as_str)) {
+        names.bytes(name.as_bytes());
+    }
+    let id = format!("s3t run {}", names.finish().short());
+    if !store.knows_request(&id).map_err(EngineError::from)? {
+        for record in &records {
+            if store.address(record).map_err(EngineError::from)?.is_none() {
+                return Err(EngineError::from(StoreError::UnknownRecord(record.clone())).into());
+            }
+        }
+        for subject in &subjects {
+            if store.records_of(subject).map_err(EngineError::from)? == 0 {
+                return Err(EngineError::from(StoreError::UnknownSubject(subject.clone())).into());
+            }
         }
     }
-    let mut subjects = Vec::new();
-    for subject in &settings.delete_subjects {
-        let subject = SubjectId::new(subject.as_str()).map_err(EngineError::from)?;
-        if !system.store().is_deleted_subject(&subject) {
-            subjects.push(subject);
-        }
-    }
-    Ok((records, subjects))
+    Ok(DeletionRequest { id: Some(id), records, subjects })
 }
 
 /// The ids on the command line and in a file with one a line.
@@ -406,6 +439,10 @@ fn show_evaluation(field: &str, evaluation: &Evaluation, before: Option<&Evaluat
 
 fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Output) {
     output.result("deletion", deletion, || {
+        if deletion.repeated {
+            say!("request {}: done before, as deletion {}; nothing was done now", deletion.request, deletion.epoch);
+            return;
+        }
         let who: Vec<String> = subjects.iter().map(|subject| format!("subject {subject}")).collect();
         let ids: Vec<&str> = deletion.records.iter().take(8).map(RecordId::as_str).collect();
         let more = if deletion.records.len() > ids.len() { ", ..." } else { "" };
@@ -423,9 +460,9 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
         }
         table(&["hit", "cut to depth", "served with", "serves with now"], rows, 4);
         say!(
-            "no answer uses it after {}; cannot be lost after {}; gone from disk after {}: {} removed, {} rewritten",
-            duration(deletion.effective_seconds),
+            "cannot be lost after {}; no answer uses it after {}; gone from disk after {}: {} removed, {} rewritten",
             duration(deletion.durable_seconds),
+            duration(deletion.effective_seconds),
             duration(deletion.erased_seconds),
             plural(deletion.erased_stages.len(), "stage"),
             plural(deletion.rewritten_slices.len(), "slice")
@@ -445,19 +482,17 @@ fn show_verification(report: &VerifyReport, seconds: f64, output: &mut Output) {
         }
         report.problems.iter().for_each(|problem| say!("problem: {problem}"));
         say!(
-            "{} stage lineages and {} records checked; none of the {} deleted records is in a slice; {}: {}",
+            "{} stage lineages, {} records, the catalogue and the ledger checked, after {}; {}: {}",
             report.lineages,
             count(report.records as u64),
-            report.deleted,
+            plural(report.deletions as usize, "deletion"),
             duration(seconds),
             if report.passed() { "verified" } else { "NOT verified" }
         );
     });
 }
 
-fn show_serving(system: &System, output: &mut Output) {
-    let availability: &Availability = system.availability();
-    let status = system.status();
+fn show_serving(status: &Status, output: &mut Output) {
     output.result("shards", &status.shards, || {
         let row = |shard: &s3t::engine::ShardStatus| {
             let depths: Vec<String> = shard.depths.iter().map(ToString::to_string).collect();
@@ -471,9 +506,9 @@ fn show_serving(system: &System, output: &mut Output) {
         };
         let header = ["", "records", "serves with", "usable depths", "worst-case requests left"];
         table(&header, status.shards.iter().map(row).collect(), 1);
-        let dead = availability.dead().count();
+        let dead = status.shards.iter().filter(|shard| shard.serving.is_none()).count();
         if dead > 0 {
-            say!("{dead} of {} shards are dead; `s3t repair` rebuilds them", availability.shards());
+            say!("{dead} of {} shards are dead; `s3t repair` rebuilds them", status.shards.len());
         }
     });
 }

@@ -12,8 +12,8 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const REFUSED: u8 = 2;
 /// Unknown record or subject.
 pub(crate) const UNKNOWN: u8 = 3;
-/// Deleted already.
-pub(crate) const ALREADY_DELETED: u8 = 4;
+/// The request's id was used for another request.
+pub(crate) const OTHER_REQUEST: u8 = 4;
 /// Verification found a difference.
 pub(crate) const DIFFERENT: u8 = 5;
 /// The store is damaged, in use, or made for something else.
@@ -77,12 +77,12 @@ impl From<EvalError> for Failure {
 fn code(error: &EngineError) -> u8 {
     match error {
         EngineError::NothingServes => NOTHING_SERVES,
-        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } => STORE,
+        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } | EngineError::Unerased { .. } => STORE,
         EngineError::Store(error) => match error {
-            StoreError::UnknownRecord(_) | StoreError::UnknownSubject(_) => UNKNOWN,
-            StoreError::RecordAlreadyDeleted(_) | StoreError::SubjectAlreadyDeleted(_) => ALREADY_DELETED,
+            StoreError::UnknownRecord(_) | StoreError::UnknownSubject(_) | StoreError::UnknownRequest(_) => UNKNOWN,
+            StoreError::OtherRequest(_) => OTHER_REQUEST,
             StoreError::Io { .. } => FAILED,
-            StoreError::Core(_) => REFUSED,
+            StoreError::Core(_) | StoreError::RequestId(_) => REFUSED,
             _ => STORE,
         },
         EngineError::Train(TrainError::Interrupted(_)) => INTERRUPTED,

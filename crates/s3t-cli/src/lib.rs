@@ -9,6 +9,8 @@ mod init;
 mod output;
 mod planning;
 mod progress;
+mod receipts;
+mod stores;
 mod system_args;
 
 use std::path::PathBuf;
@@ -53,7 +55,7 @@ Exit codes:
   1    a file, device or thread failed
   2    the command line, pipeline, data or model was refused; nothing was done
   3    unknown record or subject; nothing was deleted
-  4    the record or subject was deleted already; nothing else was deleted
+  4    the request id was used for another request; nothing was done
   5    verification found a difference
   6    the store is damaged, in use, or made for something else
   7    no shard can answer
@@ -143,9 +145,9 @@ Older exports beside the new one that hold a stage which a deletion has erased s
         #[arg(long)]
         to: PathBuf,
     },
-    /// Forget records or subjects: switched off at once, then durable, then erased from disk.
+    /// Forget records or subjects: durable, off in every answer, then erased from disk.
     #[command(
-        after_help = "Examples:\n  s3t delete pipeline.toml --subject user-17\n  s3t delete pipeline.toml --record r1 --record r2\n  cut -d, -f1 requests.csv | s3t delete pipeline.toml --subjects-from -"
+        after_help = "Examples:\n  s3t delete pipeline.toml --subject user-17\n  s3t delete pipeline.toml --record r1 --record r2 --request-id ticket-812 --receipt ticket-812.json\n  cut -d, -f1 requests.csv | s3t delete pipeline.toml --subjects-from -"
     )]
     Delete {
         #[command(flatten)]
@@ -162,6 +164,22 @@ Older exports beside the new one that hold a stage which a deletion has erased s
         /// A file with one subject a line; `-` for standard input.
         #[arg(long)]
         subjects_from: Option<PathBuf>,
+        /// An id of the request, such as a ticket's: asking again under it does nothing twice. Nothing that names a person.
+        #[arg(long)]
+        request_id: Option<String>,
+        /// Where the receipt is written: a proof of what was done for whoever has the store's public key.
+        #[arg(long)]
+        receipt: Option<PathBuf>,
+    },
+    /// Show or check a receipt.
+    Receipt {
+        #[command(subcommand)]
+        command: ReceiptCommand,
+    },
+    /// Check or mend a store.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
     },
     /// Train again what deletions cut off, without the deleted records.
     #[command(after_help = "Examples:\n  s3t repair pipeline.toml")]
@@ -191,6 +209,54 @@ Older exports beside the new one that hold a stage which a deletion has erased s
         /// Where it is written.
         #[arg(default_value = "pipeline.toml")]
         file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ReceiptCommand {
+    /// What a receipt says, unchecked.
+    #[command(after_help = "Examples:\n  s3t receipt show ticket-812.json")]
+    Show {
+        /// The receipt.
+        receipt: PathBuf,
+    },
+    /// Check a receipt with nothing but the public key of the store.
+    #[command(after_help = "\
+Examples:
+  s3t receipt verify ticket-812.json --key store/ledger/key.pub
+  s3t receipt verify ticket-812.json --key s3t/0f3c...+1a2b3c4d+AQ... --record r1
+
+Exit code 5 if anything does not hold.")]
+    Verify {
+        /// The receipt.
+        receipt: PathBuf,
+        /// The store's public key: the line itself, or a file that holds it.
+        #[arg(long)]
+        key: String,
+        /// A record that the request should name.
+        #[arg(long)]
+        record: Vec<String>,
+        /// A subject that the request should name.
+        #[arg(long)]
+        subject: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Find every inconsistency between catalogue, files, keys and ledger. Trains nothing.
+    #[command(after_help = "\
+Examples:
+  s3t store check pipeline.toml
+  s3t store check pipeline.toml --repair      mend what can be mended without guessing
+
+Exit code 5 if anything is wrong.")]
+    Check {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// Mend what can be mended without guessing.
+        #[arg(long)]
+        repair: bool,
     },
 }
 

@@ -118,6 +118,12 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// A moment in milliseconds since 1970, in UTC: `2026-03-01T12:00:05Z`.
+pub(crate) fn time(milliseconds: u64) -> String {
+    let moment = jiff::Timestamp::from_second((milliseconds / 1000) as i64);
+    moment.map_or_else(|_| format!("{milliseconds} ms since 1970"), |moment| moment.to_string())
+}
+
 /// A number with the digits that matter: `14.7`, `0.03`, `1,234`, `never` for infinity.
 pub(crate) fn decimal(number: f64) -> String {
     match number.abs() {
@@ -178,6 +184,7 @@ mod tests {
             ["2 us", "12.3 ms", "3.0 s", "10.0 min"]
         );
         assert_eq!(percent(0.8312), "83.1 %");
+        assert_eq!(time(1_772_366_405_999), "2026-03-01T12:00:05Z");
         assert_eq!([0.0, 0.034, 14.68, 1234.4, f64::INFINITY].map(decimal), ["0.0", "0.03", "14.7", "1,234", "never"]);
         assert_eq!([17, 20_500, 3_000_000, 1_250_000_000].map(size), ["17 B", "20.5 kB", "3.0 MB", "1.2 GB"]);
     }

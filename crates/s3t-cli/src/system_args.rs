@@ -143,7 +143,7 @@ impl SystemArgs {
         let mut pipeline = Pipeline::read(path)?;
         let changed = self.apply(&mut pipeline)?;
         if pipeline.store.exists() && !changed {
-            return Described::of_system(&System::open(pipeline)?);
+            return Described::of_system(&System::open_read_only(pipeline)?);
         }
         let Preview { plan, slice_sizes, rates, model } = Preview::new(&pipeline)?;
         Ok(Described::new(&pipeline, &plan, slice_sizes, rates, model))
@@ -224,8 +224,8 @@ impl SystemArgs {
 impl Described {
     /// A system that has a store.
     pub(crate) fn of_system(system: &System) -> Result<Self, Failure> {
-        let (plan, rates) = (system.store().plan(), system.rates()?);
-        Ok(Self::new(system.pipeline(), plan, system.slice_sizes(), rates, system.model_shape()))
+        let (snapshot, rates) = (system.snapshot()?, system.rates()?);
+        Ok(Self::new(system.pipeline(), snapshot.plan(), snapshot.sizes().to_vec(), rates, system.model_shape()))
     }
 
     fn new(

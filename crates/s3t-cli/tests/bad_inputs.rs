@@ -203,19 +203,29 @@ fn cases() -> Vec<Case> {
         Case { part: "Store", situation: "not there yet", spoil: |_| {}, args: &["eval", "pipeline.toml"], code: 6,
             message: "there is no store at `store`; `s3t train pipeline.toml` makes it" },
         Case { part: "Store", situation: "folder of something else", spoil: |w| std::fs::create_dir(w.path("store")).unwrap(), args: TRAIN, code: 6,
-            message: "`store` is not a store: it has no manifest.json; `s3t train` makes one" },
+            message: "`store` is not a store: it has no catalogue.db; `s3t train` makes one" },
         Case { part: "Store", situation: "--fresh on a folder of something else", spoil: |w| std::fs::create_dir(w.path("store")).unwrap(), args: &["train", "pipeline.toml", "--fresh"], code: 2,
             message: "`store` is not a store, so --fresh does not delete it" },
-        Case { part: "Store", situation: "changed manifest", spoil: |w| { trained(w); w.edit("store/manifest.json", "\"epoch\": 0", "\"epoch\": 1"); }, args: TRAIN, code: 6,
-            message: "`store/manifest.json` is damaged: its checksum does not match; restore it from a copy" },
-        Case { part: "Store", situation: "of a later program", spoil: |w| { trained(w); let text = std::fs::read_to_string(w.path("store/manifest.json")).unwrap();
-            let at = text.rfind("\"format\": 2").unwrap(); let first = text.find("\"format\": 2").unwrap(); let at = if text[first..].starts_with("\"format\": 2,\n    \"pending\"") { first } else { at };
-            w.write("store/manifest.json", format!("{}\"format\": 9{}", &text[..at], &text[at + 11..])); }, args: TRAIN, code: 6,
-            message: "the store `store/manifest.json` has format 9, but this program reads format 2; use the version that made it, or --fresh to delete the store and start again" },
-        Case { part: "Store", situation: "damaged records", spoil: |w| { trained(w); let path = w.path("store/records/0-0.bin"); let mut f = std::fs::read(&path).unwrap(); f[9] ^= 1; std::fs::write(path, f).unwrap(); }, args: TRAIN, code: 6,
-            message: "`store/records/0-0.bin` is damaged: its checksum does not match; restore it from a copy" },
-        Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store/secret.key", "secret"); }, args: TRAIN, code: 6,
-            message: "`store/secret.key` is damaged: it is not 64 hexadecimal digits" },
+        Case { part: "Store", situation: "flipped bit in the catalogue", spoil: |w| { trained(w); let path = w.path("store/catalogue.db"); let mut f = std::fs::read(&path).unwrap();
+            let at = f.windows(10).position(|window| window == b"\"settings\"" || window == b"{\"recipe\":").unwrap(); f[at + 3] ^= 1; std::fs::write(path, f).unwrap(); }, args: TRAIN, code: 6,
+            message: "`store/catalogue.db` is damaged: its settings" },
+        Case { part: "Store", situation: "of a later program", spoil: |w| { trained(w); let path = w.path("store/catalogue.db"); let mut f = std::fs::read(&path).unwrap();
+            // The version is a number in the header of an SQLite file.
+            f[60..64].copy_from_slice(&9_u32.to_be_bytes()); std::fs::write(path, f).unwrap(); }, args: TRAIN, code: 6,
+            message: "the store `store/catalogue.db` has format 11, but this program reads format 3; use the version that made it, or --fresh to delete the store and start again" },
+        Case { part: "Store", situation: "of an earlier program, without a catalogue", spoil: |w| { std::fs::create_dir(w.path("store")).unwrap(); w.write("store/manifest.json", "{\"manifest\": {\"format\": 2}}"); }, args: TRAIN, code: 6,
+            message: "the store `store` has format 2, but this program reads format 3" },
+        Case { part: "Store", situation: "damaged records that a deletion should erase", spoil: |w| { trained(w); for entry in std::fs::read_dir(w.path("store/records")).unwrap() {
+            let path = entry.unwrap().path(); let mut f = std::fs::read(&path).unwrap(); f[40] ^= 1; std::fs::write(path, f).unwrap(); } }, args: &["delete", "pipeline.toml", "--record", "record-0"], code: 6,
+            message: "deletion 1 is accepted and in effect, but not all is erased yet: `store/records/" },
+        Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store.keys/store.secret", "secret"); }, args: TRAIN, code: 6,
+            message: "`store.keys/store.secret` is damaged: it is not 64 hexadecimal digits" },
+        Case { part: "Store", situation: "keys that are not there", spoil: |w| { trained(w); std::fs::rename(w.path("store.keys"), w.path("elsewhere")).unwrap(); }, args: TRAIN, code: 6,
+            message: "cannot read the key `store.keys/store.secret`" },
+        Case { part: "Store", situation: "keys of another store", spoil: |w| { trained(w); w.edit("pipeline.toml", "path = \"store\"", "path = \"other\""); trained(w); w.edit("pipeline.toml", "path = \"other\"", "path = \"store\"\nkeys = \"other.keys\""); }, args: TRAIN, code: 6,
+            message: "`other.keys` holds the keys of another store than `store`" },
+        Case { part: "Store", situation: "keys without their store", spoil: |w| { trained(w); std::fs::rename(w.path("store"), w.path("moved")).unwrap(); }, args: TRAIN, code: 6,
+            message: "`store.keys` holds the keys of a store, but there is none at `store`" },
 
         Case { part: "Command line", situation: "misspelt subject in `run.delete_subjects`", spoil: |w| { trained(w); w.edit("pipeline.toml", "[\"subject-1\"]", "[\"subjet-1\"]"); }, args: &["run", "pipeline.toml"], code: 3,
             message: "unknown subject `subjet-1`; nothing was deleted" },
@@ -233,8 +243,14 @@ fn cases() -> Vec<Case> {
             message: "unknown record `nobody`; nothing was deleted" },
         Case { part: "Command line", situation: "unknown subject", spoil: trained, args: &["delete", "pipeline.toml", "--subject", "nobody"], code: 3,
             message: "unknown subject `nobody`; nothing was deleted" },
-        Case { part: "Command line", situation: "deleted already", spoil: |w| { trained(w); w.json(&["delete", "pipeline.toml", "--record", "record-0"]); }, args: &["delete", "pipeline.toml", "--record", "record-0"], code: 4,
-            message: "record `record-0` was deleted already; nothing else was deleted" },
+        Case { part: "Command line", situation: "deleted before", spoil: |w| { trained(w); w.json(&["delete", "pipeline.toml", "--record", "record-0"]); }, args: &["delete", "pipeline.toml", "--record", "record-0"], code: 3,
+            message: "unknown record `record-0`; nothing was deleted. What was deleted before leaves no trace to tell it by" },
+        Case { part: "Command line", situation: "request id with a control character", spoil: trained, args: &["delete", "pipeline.toml", "--record", "record-0", "--request-id", "a\tb"], code: 2,
+            message: "invalid request id \"a\\tb\": use 1 to 256 bytes without control characters, and nothing that names a person" },
+        Case { part: "Command line", situation: "receipt that is none", spoil: |w| w.write("receipt.json", "{}"), args: &["receipt", "show", "receipt.json"], code: 2,
+            message: "`receipt.json`: receipt: has no `format`, so it is no receipt" },
+        Case { part: "Command line", situation: "public key that is none", spoil: |w| { trained(w); w.json(&["delete", "pipeline.toml", "--record", "record-0", "--receipt", "receipt.json"]); }, args: &["receipt", "verify", "receipt.json", "--key", "key"], code: 2,
+            message: "not a key: malformed verifier key; a verifier key is one line, NAME+HASH+BASE64" },
         Case { part: "Command line", situation: "id with a control character", spoil: trained, args: &["delete", "pipeline.toml", "--record", "a\tb"], code: 2,
             message: "invalid record id \"a\\tb\": it holds a control character; use 1 to 256 bytes without control characters" },
         Case { part: "Command line", situation: "file of ids that is not there", spoil: trained, args: &["delete", "pipeline.toml", "--records-from", "ids.txt"], code: 2,
@@ -338,18 +354,21 @@ fn the_documented_table_is_this_one() {
 }
 
 #[test]
-fn a_store_in_use_is_refused() {
+fn a_second_process_that_builds_is_refused() {
     let workspace = Workspace::new();
     trained(&workspace);
-    let lock = std::fs::File::create(workspace.path("store/lock")).unwrap();
+    let lock = std::fs::File::create(workspace.path("store/building.lock")).unwrap();
     lock.lock().unwrap();
     let ran = workspace.run(TRAIN);
     assert_eq!(ran.code, 6);
     assert!(
-        ran.stderr.contains("the store `store` is in use by another process; wait for it to finish"),
+        ran.stderr.contains("another process is building stages in the store `store`; wait for it to finish"),
         "{}",
         ran.stderr
     );
+    // Answers and deletions go on beside it.
+    assert_eq!(workspace.run(&["predict", "pipeline.toml"]).code, 0);
+    assert_eq!(workspace.run(&["delete", "pipeline.toml", "--record", "record-0"]).code, 0);
 }
 
 #[test]

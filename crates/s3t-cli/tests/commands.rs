@@ -34,8 +34,8 @@ fn delete_cuts_repair_rebuilds_and_exit_codes_say_what_happened() {
     assert_eq!(deletion["deletion"]["records"].as_array().unwrap().len(), 3);
     assert_eq!(deletion["deletion"]["epoch"], 1);
     for (args, code, message) in [
-        (["--record", "record-0"], 4, "record `record-0` was deleted already"),
-        (["--subject", "subject-1"], 4, "subject `subject-1` was deleted already"),
+        (["--record", "record-0"], 3, "unknown record `record-0`"),
+        (["--subject", "subject-1"], 3, "unknown subject `subject-1`"),
         (["--record", "record-999"], 3, "unknown record `record-999`"),
         (["--subject", "nobody"], 3, "unknown subject `nobody`"),
     ] {
@@ -45,7 +45,7 @@ fn delete_cuts_repair_rebuilds_and_exit_codes_say_what_happened() {
     }
     let cut = workspace.json(&["status", "pipeline.toml"]);
     assert!(cut["status"]["built_stages"].as_u64() < full["status"]["built_stages"].as_u64());
-    assert_eq!(cut["status"]["deleted"], 3);
+    assert_eq!((&cut["status"]["records"], &cut["status"]["epoch"]), (&57.into(), &1.into()));
 
     workspace.json(&["repair", "pipeline.toml"]);
     let repaired = workspace.json(&["status", "pipeline.toml"]);
@@ -53,6 +53,38 @@ fn delete_cuts_repair_rebuilds_and_exit_codes_say_what_happened() {
     let verified = workspace.json(&["verify", "pipeline.toml", "--scope", "all"]);
     assert_eq!(verified["verification"]["passed"], true);
     assert_eq!(verified["verification"]["report"]["stages"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn a_receipt_is_checked_with_the_public_key_alone_and_a_request_is_done_once() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    let delete =
+        ["delete", "pipeline.toml", "--record", "record-3", "--request-id", "ticket-1", "--receipt", "receipt.json"];
+    let deletion = workspace.json(&delete);
+    assert_eq!((&deletion["deletion"]["epoch"], &deletion["deletion"]["repeated"]), (&1.into(), &false.into()));
+    assert_eq!(workspace.run(&delete).code, 2, "a receipt is not written over");
+    // The same request again: done once. Another under its id: refused.
+    let again = workspace.json(&["delete", "pipeline.toml", "--record", "record-3", "--request-id", "ticket-1"]);
+    assert_eq!((&again["deletion"]["epoch"], &again["deletion"]["repeated"]), (&1.into(), &true.into()));
+
+    // The auditor has the receipt and the key, and nothing else.
+    std::fs::copy(workspace.path("store/ledger/key.pub"), workspace.path("key.pub")).unwrap();
+    std::fs::remove_dir_all(workspace.path("store")).unwrap();
+    let verify =
+        |more: &[&str]| workspace.run(&[&["receipt", "verify", "receipt.json", "--key", "key.pub"], more].concat());
+    assert_eq!(verify(&["--record", "record-3"]).code, 0, "{}", verify(&[]).stderr);
+    let other = verify(&["--record", "record-4"]);
+    assert_eq!(other.code, 5);
+    assert!(other.stderr.contains("the request does not name the record `record-4`"), "{}", other.stderr);
+    assert!(
+        workspace
+            .run(&["receipt", "show", "receipt.json"])
+            .stdout
+            .contains("request ticket-1, deletion 1: 1 record in")
+    );
+    workspace.edit("receipt.json", "\"records\": 1", "\"records\": 2");
+    assert_eq!(verify(&[]).code, 5);
 }
 
 #[test]
@@ -89,10 +121,10 @@ fn a_killed_training_goes_on_and_ends_in_the_same_bits() {
     for workspace in [&whole, &killed] {
         workspace.edit("pipeline.toml", "epochs = 2", "epochs = 30");
         workspace.edit("pipeline.toml", "[run]", "[resources]\njobs = 1\n\n[run]");
+        // The same secret makes the same partition.
+        workspace.edit("pipeline.toml", "[store]\n", "[store]\nsecret = \"from-seed\"\n");
     }
     whole.json(&["train", "pipeline.toml"]);
-    // The same secret makes the same partition: copy it from the first store, in a store without stages.
-    copy_store_without_stages(&whole, &killed);
     let mut kills = 0;
     loop {
         let mut child = killed.command().args(["train", "pipeline.toml", "--quiet"]).spawn().unwrap();
@@ -118,18 +150,6 @@ fn a_killed_training_goes_on_and_ends_in_the_same_bits() {
     assert_eq!(killed.json(&["verify", "pipeline.toml", "--scope", "all"])["verification"]["passed"], true);
 }
 
-fn copy_store_without_stages(from: &Workspace, to: &Workspace) {
-    std::fs::create_dir_all(to.path("store/records")).unwrap();
-    std::fs::create_dir_all(to.path("store/stages")).unwrap();
-    for name in ["secret.key", "manifest.json"] {
-        std::fs::copy(from.path("store").join(name), to.path("store").join(name)).unwrap();
-    }
-    for entry in std::fs::read_dir(from.path("store/records")).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.path("store/records").join(entry.file_name())).unwrap();
-    }
-}
-
 #[cfg(unix)]
 #[test]
 fn an_interrupt_leaves_a_state_to_go_on_from() {
@@ -137,7 +157,7 @@ fn an_interrupt_leaves_a_state_to_go_on_from() {
     workspace.edit("pipeline.toml", "epochs = 2", "epochs = 100000");
     let mut child = workspace.command().args(["train", "pipeline.toml", "--quiet"]).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !workspace.path("store/manifest.json").exists() && Instant::now() < deadline {
+    while !workspace.path("store/catalogue.db").exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(300));

@@ -1,6 +1,7 @@
 //! Answering: each shard's deepest live prefix, with the head of its last stage.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use s3t_backends::{Backbone, Hidden, Input};
 use s3t_core::aggregate::argmax;
@@ -57,7 +58,7 @@ pub(crate) fn batches(inputs: &[Input<'_>]) -> Vec<Vec<usize>> {
 /// those between the lowest adapters of two members once for the ones above.
 pub(crate) fn predict(
     backbone: &dyn Backbone,
-    members: &[Member],
+    members: &[Arc<Member>],
     aggregator: &dyn Aggregator,
     task: Task,
     inputs: &[&Input<'_>],
@@ -77,7 +78,7 @@ pub(crate) fn predict(
 /// What `answer` makes of each member's model and the input of its first block.
 pub(crate) fn each_member<T>(
     backbone: &dyn Backbone,
-    members: &[Member],
+    members: &[Arc<Member>],
     inputs: &[&Input<'_>],
     answer: impl Fn(&StageModel, Hidden) -> T,
 ) -> Vec<T> {

@@ -55,6 +55,14 @@ pub enum EngineError {
         /// This machine's.
         here: Box<NumericEnvironment>,
     },
+    /// A deletion that is accepted and in effect, but whose bytes are still there.
+    #[error("deletion {epoch} is accepted and in effect, but not all is erased yet: {source}")]
+    Unerased {
+        /// The deletion.
+        epoch: u64,
+        /// Why.
+        source: StoreError,
+    },
     /// No shard can answer.
     #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
     NothingServes,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use s3t_backends::Input;
 use s3t_core::{ShardId, SliceAddress, SliceId, StageKey};
 use s3t_peft::NamedTensors;
-use s3t_store::Store;
+use s3t_store::{Snapshot, Store};
 use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, check_isolation, one_thread};
 
 use crate::{EngineError, ensemble};
@@ -124,32 +124,47 @@ pub(crate) trait Stages: Sync {
     /// The tensors of a stage that this build does not build.
     fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError>;
 
-    /// Keeps a stage that was built.
-    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<(), EngineError>;
+    /// Keeps a stage that was built; `false` if nobody wants it any more.
+    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<bool, EngineError>;
+
+    /// Whether a stage is still wanted: no deletion has hit it.
+    fn is_wanted(&self, _key: &StageKey) -> bool {
+        true
+    }
 }
 
-/// Builds the stages `wanted` of the store's plan, each after its parent.
+/// Builds the stages `wanted` of a snapshot's plan, each after its parent: how many were built. Stages that nobody wants any more
+/// are left out, and those that build on them.
 pub(crate) fn build(
     store: &Store,
+    snapshot: &Snapshot,
     builder: &dyn StageBuilder,
     stages: &dyn Stages,
     wanted: &BTreeSet<StageKey>,
     jobs: usize,
     observer: &dyn Observer,
-) -> Result<(), EngineError> {
+) -> Result<usize, EngineError> {
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let queue = Queue { state: Mutex::new(QueueState::new(store, wanted)), changed: Condvar::new() };
-    let build_one = |key: &StageKey| -> Result<NamedTensors, EngineError> {
-        let (job, label) = make_job(store, &queue, stages, key)?;
+    let queue = Queue { state: Mutex::new(QueueState::new(snapshot, wanted)), changed: Condvar::new() };
+    let build_one = |key: &StageKey| -> Result<Option<NamedTensors>, EngineError> {
+        if !stages.is_wanted(key) {
+            return Ok(None);
+        }
+        let (job, label) = make_job(store, snapshot, &queue, stages, key)?;
         observer.stage_started(&label, job.records.len());
-        let tensors = builder.build(&job, &Watch { queue: &queue, observer, label: &label })?;
+        let tensors = builder.build(&job, &Watch { queue: &queue, stages, observer, label: &label })?;
         // A builder is a plugin: whatever it trained, a stage holds its own layer group and head only.
         check_isolation(&job.lineage, &tensors)?;
-        stages.built(&job, &tensors)?;
+        let kept = stages.built(&job, &tensors)?;
         observer.stage_finished(&label);
-        Ok(tensors)
+        Ok(kept.then_some(tensors))
+    };
+    // Whatever fails in a stage that a deletion has hit fails because of it: its records or its parents are gone.
+    let build_if_wanted = |key: &StageKey| match build_one(key) {
+        Err(_) if !stages.is_wanted(key) => Ok(None),
+        result => result,
     };
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, wanted.len()) {
@@ -157,22 +172,23 @@ pub(crate) fn build(
                 // A worker that unwinds must not leave the others waiting for its stage.
                 let _guard = StopOnPanic(&queue);
                 while let Some(key) = queue.next() {
-                    queue.done(key, build_one(&key));
+                    queue.done(key, build_if_wanted(&key));
                 }
             });
         }
     });
     let state = queue.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    state.failure.map_or(Ok(()), Err)
+    state.failure.map_or(Ok(state.built.len()), Err)
 }
 
 fn make_job(
     store: &Store,
+    snapshot: &Snapshot,
     queue: &Queue,
     stages: &dyn Stages,
     key: &StageKey,
 ) -> Result<(StageJob, StageLabel), EngineError> {
-    let plan = store.plan();
+    let plan = snapshot.plan();
     let missing = || s3t_store::StoreError::MissingStage(*key);
     let stage = plan.stage(key).ok_or_else(missing)?;
     let lineage = plan.lineage(key).ok_or_else(missing)?;
@@ -209,12 +225,27 @@ struct QueueState {
 }
 
 impl QueueState {
-    fn new(store: &Store, wanted: &BTreeSet<StageKey>) -> Self {
-        let plan = store.plan();
+    fn new(snapshot: &Snapshot, wanted: &BTreeSet<StageKey>) -> Self {
+        let plan = snapshot.plan();
         let mut stages: Vec<_> = wanted.iter().filter_map(|key| plan.stage(key)).collect();
         stages.sort_by_key(|stage| (stage.slices.len(), stage.shard, stage.slices.clone()));
         let wait = |stage: &&s3t_core::PlannedStage| (stage.key, stage.parent.filter(|parent| wanted.contains(parent)));
         Self { waiting: stages.iter().map(wait).collect(), built: BTreeMap::new(), failure: None, stopped: false }
+    }
+}
+
+impl QueueState {
+    /// Takes out the stages that build on one that is left out.
+    fn leave_out(&mut self, key: StageKey) {
+        let mut left_out = BTreeSet::from([key]);
+        // Parents come before their children.
+        self.waiting.retain(|(key, parent)| {
+            let keep = parent.is_none_or(|parent| !left_out.contains(&parent));
+            if !keep {
+                left_out.insert(*key);
+            }
+            keep
+        });
     }
 }
 
@@ -235,10 +266,11 @@ impl Queue {
         }
     }
 
-    fn done(&self, key: StageKey, result: Result<NamedTensors, EngineError>) {
+    fn done(&self, key: StageKey, result: Result<Option<NamedTensors>, EngineError>) {
         let mut state = lock(&self.state);
         match result {
-            Ok(tensors) => drop(state.built.insert(key, Arc::new(tensors))),
+            Ok(Some(tensors)) => drop(state.built.insert(key, Arc::new(tensors))),
+            Ok(None) => state.leave_out(key),
             Err(error) => {
                 state.stopped = true;
                 // Jobs that were stopped because of a failure report an interruption; the cause is what counts.
@@ -269,13 +301,14 @@ impl Drop for StopOnPanic<'_> {
 /// Passes steps on, and stops the stage when the observer or another job says so.
 struct Watch<'a> {
     queue: &'a Queue,
+    stages: &'a dyn Stages,
     observer: &'a dyn Observer,
     label: &'a StageLabel,
 }
 
 impl StageProgress for Watch<'_> {
     fn step(&self, step: Step) -> ControlFlow<()> {
-        if lock(&self.queue.state).stopped {
+        if lock(&self.queue.state).stopped || !self.stages.is_wanted(&self.label.key) {
             return ControlFlow::Break(());
         }
         self.observer.step(self.label, step)

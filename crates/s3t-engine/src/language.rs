@@ -1,5 +1,7 @@
 //! Answering in causal language modelling: how well responses are predicted, and what follows a prompt.
 
+use std::sync::Arc;
+
 use s3t_backends::{Backbone, BackendError, Input};
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Record, Target};
@@ -39,11 +41,19 @@ impl System {
     ///
     /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](System::members).
     pub fn responses(&self, records: &[Record]) -> Result<Vec<Response>, EngineError> {
+        self.responses_of(&self.members()?, records)
+    }
+
+    /// How well these members predict the responses of records, whatever is deleted in the meantime.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for a record that the model cannot take.
+    pub fn responses_of(&self, members: &[Arc<Member>], records: &[Record]) -> Result<Vec<Response>, EngineError> {
         let inputs = self.prepare(records)?;
-        let members = self.members()?;
         let backbone = &**self.backbone();
         let aggregator = &*self.pipeline().serving.aggregator;
-        self.in_batches(&inputs, |batch| score(backbone, &members, aggregator, batch))
+        self.in_batches(&inputs, |batch| score(backbone, members, aggregator, batch))
     }
 
     /// Continues the texts of records by up to `most` tokens: in each step the token with the largest combined score, until
@@ -75,7 +85,7 @@ impl System {
 
 fn score(
     backbone: &dyn Backbone,
-    members: &[Member],
+    members: &[Arc<Member>],
     aggregator: &dyn Aggregator,
     inputs: &[&Input<'_>],
 ) -> Vec<Response> {
@@ -116,7 +126,7 @@ fn count_right(
 
 fn complete(
     backbone: &dyn Backbone,
-    members: &[Member],
+    members: &[Arc<Member>],
     aggregator: &dyn Aggregator,
     prompt: &Input<'_>,
     most: usize,

@@ -19,5 +19,5 @@ pub use jobs::{Observer, Quiet, StageLabel, in_batches, parallel};
 pub use language::{Completion, Response, right_tokens};
 pub use pipeline::Pipeline;
 pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
-pub use system::{BuildReport, Deletion, Preview, ShardStatus, Status, System};
+pub use system::{BuildReport, Deletion, Preview, ShardStatus, Status, System, serving_chains};
 pub use verify::{VerifiedStage, VerifyReport};

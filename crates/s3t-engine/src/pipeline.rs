@@ -9,6 +9,7 @@ use s3t_core::sequence::Cyclic;
 use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy, Task};
 use s3t_data::{Labels, Source, Targets};
 use s3t_peft::PeftMethod;
+use s3t_store::Place;
 use s3t_train::{TrainError, TrainingConfig};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -27,6 +28,10 @@ pub struct Pipeline {
     pub model: PathBuf,
     /// The store's folder.
     pub store: PathBuf,
+    /// The folder of the store's keys; `None` is `STORE.keys`, beside it.
+    pub keys: Option<PathBuf>,
+    /// Whether a new store encrypts records and stages.
+    pub encrypt: bool,
     /// Where a new store's secret comes from.
     pub secret: SecretSource,
     /// The most tokens of a text; `None` takes what the model can, up to 512.
@@ -83,6 +88,8 @@ impl Pipeline {
             device: "flex".parse().expect("flex is a known device"),
             model: model.into(),
             store: store.into(),
+            keys: None,
+            encrypt: true,
             secret: SecretSource::default(),
             max_tokens: None,
             task: Task::Classification { classes: labels.len() },
@@ -134,7 +141,9 @@ impl Pipeline {
         let mut section = file.section("store")?;
         let store: String = file.take(&mut section, "store", "path", None)?;
         let secret = file.take(&mut section, "store", "secret", Some(SecretSource::default()))?;
-        file.nothing_left(&section, "store", &["path", "secret"])?;
+        let keys: Option<String> = file.take(&mut section, "store", "keys", Some(None))?;
+        let encrypt = file.take(&mut section, "store", "encrypt", Some(true))?;
+        file.nothing_left(&section, "store", &["encrypt", "keys", "path", "secret"])?;
 
         let mut data = file.section("data")?;
         let (task, labels) = file.task(&mut data)?;
@@ -177,6 +186,8 @@ impl Pipeline {
             device,
             model: base_dir.join(model),
             store: base_dir.join(store),
+            keys: keys.map(|keys| base_dir.join(keys)),
+            encrypt,
             secret,
             max_tokens,
             task,
@@ -207,6 +218,11 @@ impl Pipeline {
     pub fn read_train_data(&self) -> Result<Vec<Record>, EngineError> {
         let missing = || self.refuse("data", "`data.train` is missing; it says where the records come from");
         Ok(self.train_data.as_ref().ok_or_else(missing)?.read(&self.base_dir, &self.targets())?)
+    }
+
+    /// Where the store is, with its keys.
+    pub fn place(&self) -> Place {
+        Place { keys: self.keys.clone(), ..Place::new(&self.store) }
     }
 
     /// What is read of each record to be learnt.

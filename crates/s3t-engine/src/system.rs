@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use s3t_backends::{Backbone, BackendError, Device, Input, LoadOptions};
 use s3t_core::cost::ModelShape;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::index::place_records;
+use s3t_core::placement::place_records;
 use s3t_core::sequence::plan_sequences;
 use s3t_core::{
-    Availability, Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Prior, Recipe, Record, RecordId, Sequence,
+    Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Prior, Recipe, Record, RecordId, Sequence,
     SequenceRequest, Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, Task, lineage,
 };
+use s3t_ledger::{Event, Receipt};
 use s3t_peft::{NamedTensors, PeftError};
-use s3t_store::{Erasure, NewStore, Store, StoreSettings, random_secret};
+use s3t_store::{DeletionRequest, Erasure, NewStore, Snapshot, Store, StoreError, StoreSettings, random_secret};
 use s3t_train::{StageBuilder, StageJob, StageModel, StageTrainer};
 use serde::Serialize;
 
@@ -27,10 +28,10 @@ use crate::{EngineError, Pipeline};
 ///
 /// # Proof note
 ///
-/// *Before*: the plan is derived from the slices as they are on disk. *After* [`delete`](Self::delete) returns: no answer
-/// uses a stage whose lineage held a deleted record, and none is left on disk. *Why*: a stage's key is the hash of its
-/// lineage, the deletion changes the digest of the record's slice, so the new plan holds none of the keys that held it; the
-/// depth of a sequence is the longest prefix whose keys are in the plan and on disk; files outside the plan are removed.
+/// *Before*: the catalogue names the stages that may serve. *After* a deletion is acknowledged: no answer that starts uses a stage
+/// whose lineage held a deleted record, in this process or another, and no answer mixes the time before with the time after.
+/// *Why*: the deletion removes these stages from the catalogue in one transaction before it is acknowledged; every answer
+/// takes a [`Snapshot`] of the catalogue first and uses the stages of that one only, from the first record to the last.
 pub struct System {
     pipeline: Pipeline,
     device: Device,
@@ -38,8 +39,13 @@ pub struct System {
     builder: Arc<dyn StageBuilder>,
     environment: NumericEnvironment,
     store: Store,
-    availability: Availability,
-    members: Mutex<Option<Arc<Vec<Member>>>>,
+    members: Mutex<Option<Served>>,
+}
+
+/// What answers, and the snapshot it was taken from.
+struct Served {
+    snapshot: Arc<Snapshot>,
+    members: Arc<Vec<Arc<Member>>>,
 }
 
 /// What a new system is made from besides its pipeline.
@@ -64,22 +70,31 @@ pub struct BuildReport {
 /// What a deletion did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Deletion {
+    /// The request's id.
+    pub request: String,
+    /// Whether the same request was made before: then nothing was done now.
+    pub repeated: bool,
     /// The records that are gone.
     pub records: Vec<RecordId>,
     /// What was cut in each slice that was hit, and what the shard serves with now.
     pub cuts: Vec<Cut>,
     /// Stages whose files were removed.
     pub erased_stages: Vec<StageKey>,
-    /// Slices whose files were rewritten.
+    /// Slices whose files were written anew.
     pub rewritten_slices: Vec<SliceAddress>,
+    /// Exported adapters of dead stages that were removed.
+    pub removed_exports: Vec<PathBuf>,
     /// How many deletions this store has seen, this one included.
     pub epoch: u64,
-    /// Seconds until no answer used a dead stage.
-    pub effective_seconds: f64,
     /// Seconds until the deletion could no longer be lost.
     pub durable_seconds: f64,
+    /// Seconds until no answer used a dead stage.
+    pub effective_seconds: f64,
     /// Seconds until the bytes were gone from disk.
     pub erased_seconds: f64,
+    /// The proof of all this.
+    #[serde(skip)]
+    pub receipt: Receipt,
 }
 
 /// One shard as it is.
@@ -103,13 +118,11 @@ pub struct Status {
     /// Where the store is.
     pub store: PathBuf,
     /// Records that are there.
-    pub records: usize,
+    pub records: u64,
     /// Subjects that are there.
-    pub subjects: usize,
+    pub subjects: u64,
     /// Deletion requests seen.
     pub epoch: u64,
-    /// Records deleted.
-    pub deleted: usize,
     /// Stages of the plan.
     pub planned_stages: usize,
     /// Stages of the plan that are on disk.
@@ -128,7 +141,7 @@ impl System {
     /// Whatever is wrong with the pipeline, the model, the data or the store; nothing is written then.
     pub fn open(pipeline: Pipeline) -> Result<Self, EngineError> {
         if pipeline.store.exists() {
-            return Self::assemble(pipeline, None);
+            return Self::assemble(pipeline, None, false);
         }
         let records = pipeline.read_train_data()?;
         // What the system will be evaluated on is looked at too, before anything is written.
@@ -137,6 +150,15 @@ impl System {
             None => Vec::new(),
         };
         Self::make(pipeline, &records, &held_out, None)
+    }
+
+    /// Opens the pipeline's store to answer only, beside processes that change it: what they delete is off at once here too.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`s3t_store::StoreError::NotAStore`] if there is none.
+    pub fn open_read_only(pipeline: Pipeline) -> Result<Self, EngineError> {
+        Self::assemble(pipeline, None, true)
     }
 
     /// Makes the pipeline's store from these records. `secret` keys the partition; `None` takes the pipeline's choice.
@@ -158,10 +180,10 @@ impl System {
             return Err(EngineError::NoRecords("the training data is empty".into()));
         }
         let secret = secret.or_else(|| pipeline.secret.secret(pipeline.seed));
-        Self::assemble(pipeline, Some(NewSystem { records, held_out, secret }))
+        Self::assemble(pipeline, Some(NewSystem { records, held_out, secret }), false)
     }
 
-    fn assemble(pipeline: Pipeline, new: Option<NewSystem<'_>>) -> Result<Self, EngineError> {
+    fn assemble(pipeline: Pipeline, new: Option<NewSystem<'_>>, read_only: bool) -> Result<Self, EngineError> {
         let device = pipeline.device.open()?;
         let backbone = load(&pipeline, &device)?;
         let environment = pipeline.device.environment();
@@ -170,14 +192,15 @@ impl System {
                 let secret = secret.map_or_else(random_secret, Ok)?;
                 let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
                 check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
-                let partitioner = &*pipeline.partitioner;
-                Store::create(&pipeline.store, NewStore { settings, partitioner, records, secret })?
+                let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
+                Store::create(&pipeline.place(), &NewStore { settings, partitioner, records, secret, encrypt })?
             }
             None => {
-                let store = Store::open(&pipeline.store)?;
+                let place = pipeline.place();
+                let store = if read_only { Store::open_read_only(&place)? } else { Store::open(&place)? };
                 // What subjects were likely to do was asked once: their numbers may have changed or gone since then.
                 let sequences = match &pipeline.prior {
-                    PriorSource::Subjects(_) => store.manifest().settings.sequences.clone(),
+                    PriorSource::Subjects(_) => store.settings().sequences.clone(),
                     PriorSource::Given(_) => choose_sequences(&pipeline, &*backbone, store.secret())?,
                 };
                 check_settings(&store, settings(&pipeline, &*backbone, sequences)?)?;
@@ -186,8 +209,7 @@ impl System {
         };
         let memory = pipeline.resources.activation_memory_mb.saturating_mul(1 << 20);
         let builder = Arc::new(StageTrainer::new(Arc::clone(&backbone), device.clone(), memory));
-        let availability = availability(&store);
-        Ok(Self { pipeline, device, backbone, builder, environment, store, availability, members: Mutex::default() })
+        Ok(Self { pipeline, device, backbone, builder, environment, store, members: Mutex::default() })
     }
 
     /// Replaces the trainer: for training elsewhere, and for tests that plant mistakes.
@@ -236,33 +258,51 @@ impl System {
         &self.builder
     }
 
-    /// The usable depth of every sequence.
-    pub fn availability(&self) -> &Availability {
-        &self.availability
-    }
-
-    /// Builds every missing stage. This is training, resuming and repair: they differ in what is missing only.
+    /// What the store holds now.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Environment`] on another arithmetic than the store's; otherwise the first failure, or
-    /// [`s3t_train::TrainError::Interrupted`] if the observer breaks. Finished stages are kept in either case.
-    pub fn train(&mut self, observer: &dyn Observer) -> Result<BuildReport, EngineError> {
-        self.check_environment()?;
-        let missing = self.missing();
-        let planned = self.store.plan().stages().len();
-        let report = BuildReport { planned, reused: planned - missing.len(), trained: missing.len() };
-        observer.started(missing.len(), self.steps(&missing));
-        let jobs = self.pipeline.resources.job_count();
-        let result = jobs::build(&self.store, &*self.builder, &InStore(&self.store), &missing, jobs, observer);
-        self.availability = availability(&self.store);
-        self.forget_members();
-        result.map(|()| report)
+    /// [`EngineError::Store`] if the catalogue cannot be read.
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
+        Ok(self.store.snapshot()?)
     }
 
-    /// The stages of the plan that are not on disk.
-    pub fn missing(&self) -> BTreeSet<StageKey> {
-        self.store.plan().stages().map(|stage| stage.key).filter(|key| !self.store.has_stage(key)).collect()
+    /// Builds every missing stage. This is training, resuming and repair: they differ in what is missing only. Answers and
+    /// deletions go on beside it; a stage that a deletion hits is dropped, and what is left is planned anew.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Environment`] on another arithmetic than the store's; [`s3t_store::StoreError::Building`] while another
+    /// process builds; otherwise the first failure, or [`s3t_train::TrainError::Interrupted`] if the observer breaks. Finished
+    /// stages are kept in either case.
+    pub fn train(&self, observer: &dyn Observer) -> Result<BuildReport, EngineError> {
+        self.check_environment()?;
+        let _lock = self.store.lock_building()?;
+        let mut trained = 0;
+        let mut reused = None;
+        loop {
+            let snapshot = self.store.snapshot()?;
+            let missing = snapshot.missing();
+            let reused = *reused.get_or_insert(snapshot.plan().stages().len() - missing.len());
+            if missing.is_empty() {
+                if snapshot.is_erasing() {
+                    // Another process accepted a deletion: what is left is known when it is erased.
+                    self.store.erase()?;
+                    continue;
+                }
+                let planned = snapshot.plan().stages().len();
+                if trained > 0 && snapshot.epoch() > 0 {
+                    self.store.note(Event::Repaired { epoch: snapshot.epoch(), stages: trained as u64 })?;
+                } else {
+                    self.store.publish()?;
+                }
+                return Ok(BuildReport { planned, reused, trained });
+            }
+            observer.started(missing.len(), self.steps(&snapshot, &missing));
+            let jobs = self.pipeline.resources.job_count();
+            let stages = InStore(&self.store);
+            trained += jobs::build(&self.store, &snapshot, &*self.builder, &stages, &missing, jobs, observer)?;
+        }
     }
 
     /// What each shard answers with now.
@@ -270,20 +310,46 @@ impl System {
     /// # Errors
     ///
     /// [`EngineError::NothingServes`] if no shard can answer; a stage that cannot be read.
-    pub fn members(&self) -> Result<Arc<Vec<Member>>, EngineError> {
-        let mut cached = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(members) = &*cached {
-            return Ok(Arc::clone(members));
+    pub fn members(&self) -> Result<Arc<Vec<Arc<Member>>>, EngineError> {
+        loop {
+            let snapshot = self.store.snapshot()?;
+            let mut served = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(Served { snapshot: seen, members }) = &*served
+                && (Arc::ptr_eq(seen, &snapshot) || seen.epoch() > snapshot.epoch())
+            {
+                return if members.is_empty() { Err(EngineError::NothingServes) } else { Ok(Arc::clone(members)) };
+            }
+            let old = served.as_ref().map(|served| Arc::clone(&served.members)).unwrap_or_default();
+            match self.make_members(&snapshot, &old) {
+                // Erased by another process since the snapshot was taken.
+                Err(EngineError::Store(StoreError::MissingStage(key))) if !self.store.snapshot()?.has_stage(&key) => {}
+                Err(error) => return Err(error),
+                Ok(members) => {
+                    let members = Arc::new(members);
+                    *served = Some(Served { snapshot, members: Arc::clone(&members) });
+                    return if members.is_empty() { Err(EngineError::NothingServes) } else { Ok(members) };
+                }
+            }
         }
+    }
+
+    /// The members of a snapshot; those that have not changed are taken over.
+    fn make_members(&self, snapshot: &Snapshot, old: &[Arc<Member>]) -> Result<Vec<Arc<Member>>, EngineError> {
+        let availability = snapshot.availability();
         let mut members = Vec::new();
-        for shard in self.store.plan().shards() {
-            members.extend(self.member(shard.shard)?);
+        for shard in snapshot.plan().shards() {
+            let chain = availability.serving(shard.shard).map(|serving| (serving, chain(shard, serving)));
+            let key = chain.as_ref().and_then(|(_, keys)| keys.last().copied());
+            let same = old.iter().find(|member| {
+                member.shard == shard.shard
+                    && member.key == key
+                    && member.serving == chain.as_ref().map(|(serving, _)| *serving)
+            });
+            match same {
+                Some(member) => members.push(Arc::clone(member)),
+                None => members.extend(self.member(shard.shard, chain)?.map(Arc::new)),
+            }
         }
-        if members.is_empty() {
-            return Err(EngineError::NothingServes);
-        }
-        let members = Arc::new(members);
-        *cached = Some(Arc::clone(&members));
         Ok(members)
     }
 
@@ -293,11 +359,19 @@ impl System {
     ///
     /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](Self::members).
     pub fn predict(&self, records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
+        self.predict_with(&self.members()?, records)
+    }
+
+    /// Answers for records with these members, whatever is deleted in the meantime.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for a record that the model cannot take.
+    pub fn predict_with(&self, members: &[Arc<Member>], records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
         let inputs = self.prepare(records)?;
-        let members = self.members()?;
         let aggregator = &*self.pipeline.serving.aggregator;
         let task = self.pipeline.task;
-        self.in_batches(&inputs, |batch| ensemble::predict(&*self.backbone, &members, aggregator, task, batch))
+        self.in_batches(&inputs, |batch| ensemble::predict(&*self.backbone, members, aggregator, task, batch))
     }
 
     /// Prepares records for the model.
@@ -314,79 +388,87 @@ impl System {
         in_batches(self.pipeline.resources.job_count(), inputs, answer)
     }
 
-    /// Deletes records and subjects: at once in memory, then durably, then from disk.
+    /// Deletes records and subjects: accepted, off in every answer, then erased from disk.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Store`] for an unknown or already deleted record or subject: nothing is deleted then. If the disk
-    /// fails, the stages stay switched off here, and the deletion is finished when the store is opened again if it was
-    /// accepted.
-    pub fn delete(&mut self, records: &[RecordId], subjects: &[SubjectId]) -> Result<Deletion, EngineError> {
+    /// As [`fulfil`](Self::fulfil).
+    pub fn delete(&self, records: &[RecordId], subjects: &[SubjectId]) -> Result<Deletion, EngineError> {
+        self.fulfil(&DeletionRequest { id: None, records: records.to_vec(), subjects: subjects.to_vec() })
+    }
+
+    /// Does what a request asks for: accepted, off in every answer, then erased from disk. Asking again under the same id does
+    /// nothing twice.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] for an unknown record or subject: nothing is deleted then. [`EngineError::Unerased`] if the disk
+    /// fails after the request was accepted: the stages stay switched off, and the erasure is finished when it can be.
+    pub fn fulfil(&self, request: &DeletionRequest) -> Result<Deletion, EngineError> {
         let start = std::time::Instant::now();
-        let named = self.store.resolve(records, subjects)?;
-        let addresses: BTreeSet<SliceAddress> =
-            named.iter().filter_map(|record| self.store.index().address(record.as_str())).collect();
-        let cuts: Vec<Cut> = addresses.iter().map(|address| self.availability.hit(*address)).collect();
-        self.forget_members();
-        let effective_seconds = start.elapsed().as_secs_f64();
-        self.store.accept(&named, subjects)?;
+        let mut availability = self.store.snapshot()?.availability();
+        let accepted = self.store.accept(request)?;
         let durable_seconds = start.elapsed().as_secs_f64();
-        let Erasure { slices, stages, records: digests } = self.store.erase_pending()?;
-        digests.iter().for_each(|digest| self.builder.forget(digest));
-        // What the disk says is what counts from here on; it agrees with what was cut in memory.
-        self.availability = availability(&self.store);
+        // The next answer looks at the catalogue anyway; so it need not load what is off.
+        drop(self.store.snapshot()?);
+        let effective_seconds = start.elapsed().as_secs_f64();
+        let opening = self.store.opening(&accepted.request)?;
+        let Erasure { slices, stages, records, exports } =
+            self.store.erase().map_err(|source| EngineError::Unerased { epoch: accepted.effect.epoch, source })?;
+        records.iter().for_each(|(digest, _)| self.builder.forget(digest));
+        self.store.publish()?;
+        let hits = accepted.effect.slices.iter().filter(|_| !accepted.repeated);
+        let cuts = hits.map(|address| availability.hit(*address)).collect();
+        let mut records: Vec<RecordId> = records.into_iter().map(|(_, record)| record).collect();
+        records.sort_unstable();
         Ok(Deletion {
-            records: named,
+            receipt: self.store.receipt(&accepted.request, opening)?,
+            request: accepted.request,
+            repeated: accepted.repeated,
+            records,
             cuts,
             erased_stages: stages,
             rewritten_slices: slices,
-            epoch: self.store.manifest().epoch,
-            effective_seconds,
+            removed_exports: exports,
+            epoch: accepted.effect.epoch,
             durable_seconds,
+            effective_seconds,
             erased_seconds: start.elapsed().as_secs_f64(),
         })
     }
 
     /// The system as it is.
-    pub fn status(&self) -> Status {
-        let manifest = self.store.manifest();
-        let built = self.store.plan().stages().filter(|stage| self.store.has_stage(&stage.key)).count();
-        let sizes = self.slice_sizes();
-        let shard = |index: usize| {
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] if the catalogue cannot be read.
+    pub fn status(&self) -> Result<Status, EngineError> {
+        let snapshot = self.store.snapshot()?;
+        let availability = snapshot.availability();
+        let shard = |(index, sizes): (usize, &Vec<u64>)| {
             let shard = ShardId(index as u32);
             ShardStatus {
                 shard,
-                records: sizes[index].iter().sum::<u64>() as usize,
-                serving: self.availability.serving(shard),
-                depths: self.availability.depths(shard).to_vec(),
-                adversarial_budget: self.availability.adversarial_budget(shard),
+                records: sizes.iter().sum::<u64>() as usize,
+                serving: availability.serving(shard),
+                depths: availability.depths(shard).to_vec(),
+                adversarial_budget: availability.adversarial_budget(shard),
             }
         };
-        Status {
+        Ok(Status {
             store: self.store.path().into(),
-            records: self.store.index().len(),
-            subjects: self.store.index().subjects().len(),
-            epoch: manifest.epoch,
-            deleted: manifest.deleted_records.len(),
-            planned_stages: self.store.plan().stages().len(),
-            built_stages: built,
-            shards: (0..self.availability.shards()).map(shard).collect(),
-            same_environment: self.environment == manifest.settings.recipe.environment,
-        }
-    }
-
-    /// The number of records in each slice, `[shard][slice]`.
-    pub fn slice_sizes(&self) -> Vec<Vec<u64>> {
-        let shape = self.store.manifest().settings.shape;
-        let mut sizes = vec![vec![0; shape.slices as usize]; shape.shards as usize];
-        for address in self.store.index().addresses() {
-            sizes[address.shard.index()][address.slice.index()] += 1;
-        }
-        sizes
+            records: snapshot.records(),
+            subjects: self.store.subjects()?,
+            epoch: snapshot.epoch(),
+            planned_stages: snapshot.plan().stages().len(),
+            built_stages: snapshot.stages().len(),
+            shards: snapshot.sizes().iter().enumerate().map(shard).collect(),
+            same_environment: self.environment == self.store.settings().recipe.environment,
+        })
     }
 
     pub(crate) fn check_environment(&self) -> Result<(), EngineError> {
-        let stored = &self.store.manifest().settings.recipe.environment;
+        let stored = &self.store.settings().recipe.environment;
         if self.environment == *stored {
             return Ok(());
         }
@@ -394,32 +476,17 @@ impl System {
     }
 
     /// The optimiser steps that building these stages takes.
-    pub(crate) fn steps(&self, stages: &BTreeSet<StageKey>) -> usize {
-        let sizes = self.slice_sizes();
+    pub(crate) fn steps(&self, snapshot: &Snapshot, stages: &BTreeSet<StageKey>) -> usize {
+        let sizes = snapshot.sizes();
         let records = |stage: &PlannedStage| -> u64 {
             stage.slices.iter().map(|slice| sizes[stage.shard.index()][slice.index()]).sum()
         };
-        let planned = stages.iter().filter_map(|key| self.store.plan().stage(key));
+        let planned = stages.iter().filter_map(|key| snapshot.plan().stage(key));
         planned.map(|stage| self.pipeline.training.steps(records(stage) as usize)).sum()
     }
 
-    /// The shards that answer with stages of the store, with these stages, first to last.
-    pub fn serving_chains(&self) -> Vec<(ShardId, Serving, Vec<StageKey>)> {
-        let of_shard = |shard: &s3t_core::ShardPlan| {
-            self.serving_chain(shard.shard).map(|(serving, keys)| (shard.shard, serving, keys))
-        };
-        self.store.plan().shards().iter().filter_map(of_shard).collect()
-    }
-
-    /// The stages, first to last, that a shard answers with.
-    pub(crate) fn serving_chain(&self, shard: ShardId) -> Option<(Serving, Vec<StageKey>)> {
-        let serving = self.availability.serving(shard)?;
-        let planned = &self.store.plan().shards()[shard.index()].sequences[serving.sequence];
-        Some((serving, planned.keys[..serving.depth].to_vec()))
-    }
-
-    fn member(&self, shard: ShardId) -> Result<Option<Member>, EngineError> {
-        let Some((serving, keys)) = self.serving_chain(shard) else {
+    fn member(&self, shard: ShardId, chain: Option<(Serving, Vec<StageKey>)>) -> Result<Option<Member>, EngineError> {
+        let Some((serving, keys)) = chain else {
             let base = match self.pipeline.serving.dead_shard {
                 DeadShard::LeaveOut => None,
                 DeadShard::Base => StageModel::base(&*self.backbone, &self.device, self.pipeline.task),
@@ -438,10 +505,21 @@ impl System {
         let model = StageModel::new(&*self.backbone, &self.device, &lineage, &stages)?;
         Ok(Some(Member { shard, serving: Some(serving), key: keys.last().copied(), model }))
     }
+}
 
-    fn forget_members(&self) {
-        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
+/// The shards that answer with stages of the store, with these stages, first to last.
+pub fn serving_chains(snapshot: &Snapshot) -> Vec<(ShardId, Serving, Vec<StageKey>)> {
+    let availability = snapshot.availability();
+    let of_shard = |shard: &s3t_core::ShardPlan| {
+        let serving = availability.serving(shard.shard)?;
+        Some((shard.shard, serving, chain(shard, serving)))
+    };
+    snapshot.plan().shards().iter().filter_map(of_shard).collect()
+}
+
+/// The stages, first to last, that a shard answers with.
+fn chain(shard: &s3t_core::ShardPlan, serving: Serving) -> Vec<StageKey> {
+    shard.sequences[serving.sequence].keys[..serving.depth].to_vec()
 }
 
 /// What a pipeline would train, found without a store and without training.
@@ -500,8 +578,13 @@ impl Stages for InStore<'_> {
         Ok(self.0.stage(key)?.1)
     }
 
-    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<(), EngineError> {
-        Ok(self.0.write_stage(&job.lineage, tensors)?)
+    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<bool, EngineError> {
+        Ok(self.0.add_stage(&job.lineage, tensors)?)
+    }
+
+    fn is_wanted(&self, key: &StageKey) -> bool {
+        // What cannot be read now is told when the stage is added.
+        self.0.snapshot().map_or(true, |snapshot| snapshot.is_live(key))
     }
 }
 
@@ -663,7 +746,7 @@ fn groups_section(error: &s3t_core::CoreError) -> &'static str {
 /// Compares a store's settings with those that the pipeline asks for. The numeric environment may differ: serving and
 /// deleting need no arithmetic of their own.
 fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<(), EngineError> {
-    let stored = &store.manifest().settings;
+    let stored = store.settings();
     asked.recipe.environment.clone_from(&stored.recipe.environment);
     match stored.difference(&asked) {
         Some((key, stored, asked)) => {
@@ -676,12 +759,4 @@ fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<(), EngineE
         }
         None => Ok(()),
     }
-}
-
-/// The usable depth of every sequence: its longest prefix whose stages are on disk.
-fn availability(store: &Store) -> Availability {
-    let shards = store.plan().shards();
-    Availability::of_plan(store.plan(), |shard, sequence| {
-        shards[shard.index()].sequences[sequence].keys.iter().take_while(|key| store.has_stage(key)).count()
-    })
 }

@@ -10,7 +10,17 @@ use s3t_train::{StageBuilder, StageTrainer};
 use world::{Case, Order, World, check_subset, honest};
 
 fn case() -> Case {
-    Case { shards: 1, slices: 3, budget: 3, extra_blocks: 1, order: Order::Cyclic, contiguous: false, jobs: 2, seed: 5 }
+    Case {
+        shards: 1,
+        slices: 3,
+        budget: 3,
+        extra_blocks: 1,
+        order: Order::Cyclic,
+        contiguous: false,
+        jobs: 2,
+        seed: 5,
+        encrypt: true,
+    }
 }
 
 /// A world whose trainer remembers at most so many bytes, and the trainer.
@@ -39,7 +49,7 @@ fn the_memory_limit_changes_no_bit() {
 
 #[test]
 fn a_deletion_drops_what_was_remembered_of_its_records() {
-    let (mut world, trainer) = world(1 << 20);
+    let (world, trainer) = world(1 << 20);
     let before = trainer.activations().bytes();
     let ids: Vec<_> = toy_records(40, 8, 5).into_iter().map(|record| record.id).collect();
     world.system.delete(&ids[..1], &[]).unwrap();

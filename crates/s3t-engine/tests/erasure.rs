@@ -8,11 +8,22 @@ use std::path::Path;
 use s3t_core::{Payload, Record};
 use s3t_engine::{System, VerifyScope};
 use s3t_peft::NamedTensors;
+use s3t_store::{DeletionRequest, Place, Store};
 use s3t_testkit::toy_records;
 use world::{Case, Order, World, honest};
 
 fn case() -> Case {
-    Case { shards: 2, slices: 3, budget: 3, extra_blocks: 0, order: Order::Cyclic, contiguous: false, jobs: 2, seed: 3 }
+    Case {
+        shards: 2,
+        slices: 3,
+        budget: 3,
+        extra_blocks: 0,
+        order: Order::Cyclic,
+        contiguous: false,
+        jobs: 2,
+        seed: 3,
+        encrypt: true,
+    }
 }
 
 /// The files below a folder whose bytes hold `needle`.
@@ -45,27 +56,37 @@ fn bytes(tensors: &NamedTensors) -> Vec<Vec<u8>> {
     tensors.values().map(|tensor| of_tensor(&tensor.values)).filter(|bytes| bytes.len() >= 32).collect()
 }
 
+/// A case whose store is not encrypted, so that a search finds what is there.
+fn searchable() -> Case {
+    Case { encrypt: false, ..case() }
+}
+
 #[test]
 fn no_trace_is_left_of_a_deleted_subject_and_of_dead_tensors() {
     let records = toy_records(60, 8, 3);
-    let mut world = World::trained(&case(), &records, &honest).unwrap();
+    let world = World::trained(&searchable(), &records, &honest).unwrap();
     let subject = records[1].subject.clone().unwrap();
     let before = world.stages();
     let of_subject: Vec<&Record> = records.iter().filter(|record| record.subject.as_ref() == Some(&subject)).collect();
     for trace in of_subject.iter().flat_map(|record| traces(record)) {
         assert!(!files_with(&world.store(), &trace).is_empty(), "the search must be able to find what is there");
     }
+    let digests: Vec<Vec<u8>> = of_subject.iter().map(|record| world.catalogue_id(&record.id)).collect();
+    let subject_digest = world.catalogue_subject(&subject);
+    for digest in digests.iter().chain([&subject_digest]) {
+        assert!(!files_with(&world.store(), digest).is_empty(), "the catalogue holds digests of ids");
+    }
 
     world.system.delete(&[], std::slice::from_ref(&subject)).unwrap();
 
-    for trace in of_subject.iter().flat_map(|record| traces(record)) {
-        assert_eq!(files_with(&world.store(), &trace), Vec::<String>::new());
+    for trace in of_subject.iter().flat_map(|record| traces(record)).chain(digests).chain([subject_digest]) {
+        assert_eq!(files_with(world.folder(), &trace), Vec::<String>::new());
     }
     let after = world.stages();
     let dead: Vec<_> = before.iter().filter(|(key, _)| !after.contains_key(key)).collect();
     assert_eq!(dead.len(), 6, "half of the stages of one shard of cyclic sequences, and their later stages");
     for tensor in dead.iter().flat_map(|(_, tensors)| bytes(tensors)) {
-        assert_eq!(files_with(&world.store(), &tensor), Vec::<String>::new());
+        assert_eq!(files_with(world.folder(), &tensor), Vec::<String>::new());
     }
     for tensor in after.values().flat_map(bytes) {
         assert_eq!(files_with(&world.store(), &tensor).len(), 1, "live tensors stay");
@@ -73,23 +94,66 @@ fn no_trace_is_left_of_a_deleted_subject_and_of_dead_tensors() {
 }
 
 #[test]
+fn a_copy_of_an_encrypted_store_says_nothing_and_after_an_erasure_not_even_with_its_keys() {
+    let records = toy_records(60, 8, 3);
+    let world = World::trained(&case(), &records, &honest).unwrap();
+    for trace in records.iter().flat_map(traces) {
+        assert_eq!(files_with(&world.store(), &trace), Vec::<String>::new(), "nothing is in the clear");
+    }
+    for tensor in world.stages().values().flat_map(bytes) {
+        assert_eq!(files_with(&world.store(), &tensor), Vec::<String>::new());
+    }
+    // A backup of the store from before the deletion, with the keys as they are after it.
+    let backup = world.folder().join("backup");
+    copy_folder(&world.store(), &backup);
+    let address = world.system.store().address(&records[1].id).unwrap().unwrap();
+    let before = world.system.snapshot().unwrap();
+    let deletion = world.system.delete(std::slice::from_ref(&records[1].id), &[]).unwrap();
+    let keys = world.folder().join("store.keys");
+    let place = Place { keys: Some(keys.clone()), ..Place::new(&backup) };
+    let rolled_back = Store::open(&place).unwrap_err().to_string();
+    assert!(rolled_back.contains("was rolled back"), "{rolled_back}");
+    // Even past that check, no file of the slice opens, and no stage that saw it.
+    fs::remove_file(keys.join("checkpoint")).unwrap();
+    let store = Store::open_read_only(&place).unwrap();
+    assert!(store.records(address).unwrap_err().to_string().contains("cannot read the key"));
+    for key in &deletion.receipt.effect.cut {
+        assert!(store.stage(key).unwrap_err().to_string().contains("cannot read the key"));
+    }
+    let readable = before.stages().iter().filter(|key| store.stage(key).is_ok()).count();
+    assert_eq!(readable, before.stages().len() - deletion.receipt.effect.cut.len(), "the others open");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
 fn an_accepted_deletion_survives_a_crash_before_the_erasure() {
     let records = toy_records(60, 0, 3);
     let gone = records[4].id.clone();
-    let mut twin = World::trained(&case(), &records, &honest).unwrap();
+    let twin = World::trained(&searchable(), &records, &honest).unwrap();
     twin.system.delete(std::slice::from_ref(&gone), &[]).unwrap();
 
-    let world = World::trained(&case(), &records, &honest).unwrap();
+    let world = World::trained(&searchable(), &records, &honest).unwrap();
     let path = world.store();
     let folder = world.close();
-    let mut store = s3t_store::Store::open(&path).unwrap();
-    store.accept(std::slice::from_ref(&gone), &[]).unwrap();
+    let store = Store::open(&Place::new(&path)).unwrap();
+    store.accept(&DeletionRequest { records: vec![gone.clone()], ..DeletionRequest::default() }).unwrap();
     // The crash: nothing was erased yet.
     drop(store);
     assert!(!files_with(&path, &traces(&records[4])[1]).is_empty());
-    let world = World::open(folder, &case());
+    let world = World::open(folder, &searchable());
     assert_eq!(files_with(&path, &traces(&records[4])[1]), Vec::<String>::new());
-    assert!(world.system.store().manifest().pending.is_empty());
+    assert!(!world.system.snapshot().unwrap().is_erasing());
     assert_eq!(world.answers(), twin.answers());
     assert!(world.system.verify(VerifyScope::All, &s3t_engine::Quiet).unwrap().passed());
 }
@@ -97,16 +161,19 @@ fn an_accepted_deletion_survives_a_crash_before_the_erasure() {
 #[test]
 fn deleting_everything_leaves_nothing_that_answers_and_repair_needs_no_record() {
     let records = toy_records(20, 0, 3);
-    let mut world = World::trained(&case(), &records, &honest).unwrap();
+    let world = World::trained(&case(), &records, &honest).unwrap();
     let all: Vec<_> = records.iter().map(|record| record.id.clone()).collect();
     let deletion = world.system.delete(&all, &[]).unwrap();
     assert_eq!(deletion.records.len(), 20);
     assert_eq!(world.answers(), None);
     assert_eq!(world.stages().len(), 0);
     assert_eq!(world.system.train(&s3t_engine::Quiet).unwrap().planned, 0);
-    let mut world = world.reopened();
+    let world = world.reopened();
     let again = world.system.delete(&all[..1], &[]).unwrap_err().to_string();
-    assert_eq!(again, "record `record-0` was deleted already; nothing else was deleted");
+    assert_eq!(
+        again,
+        "unknown record `record-0`; nothing was deleted. What was deleted before leaves no trace to tell it by"
+    );
 }
 
 mod verification_notices {
@@ -132,12 +199,12 @@ mod verification_notices {
     fn a_changed_bit_in_a_tensor() {
         check(
             |system, _| {
-                let key = *system.store().stages().unwrap().first().unwrap();
+                let key = *system.snapshot().unwrap().stages().first().unwrap();
                 let (lineage, mut tensors) = system.store().stage(&key).unwrap();
                 let head = tensors.get_mut("head.weight").unwrap();
                 head.values[3] = f32::from_bits(head.values[3].to_bits() ^ 1);
-                // Written through the store, so that checksums are right and only the replay can tell.
-                system.store().write_stage(&lineage, &tensors).unwrap();
+                // Written through the store, so that its seal is right and only the replay can tell.
+                assert!(system.store().add_stage(&lineage, &tensors).unwrap());
             },
             "tensor `head.weight` position 3",
         );
@@ -147,13 +214,10 @@ mod verification_notices {
     fn a_flipped_bit_in_a_stage_file() {
         check(
             |system, store| {
-                let key = *system.store().stages().unwrap().first().unwrap();
-                let path = store.join(format!("stages/{key}.safetensors"));
-                let mut bytes = fs::read(&path).unwrap();
-                *bytes.last_mut().unwrap() ^= 1;
-                fs::write(&path, bytes).unwrap();
+                let key = *system.snapshot().unwrap().stages().first().unwrap();
+                flip(&store.join(format!("stages/{key}.stage")), 100);
             },
-            "its tensors do not match their digest",
+            "its seal is broken",
         );
     }
 
@@ -161,33 +225,50 @@ mod verification_notices {
     fn a_dead_stage_that_came_back() {
         check(
             |system, store| {
-                let key = *system.store().stages().unwrap().first().unwrap();
-                let name = format!("stages/{}.safetensors", "ab".repeat(32));
-                fs::copy(store.join(format!("stages/{key}.safetensors")), store.join(name)).unwrap();
+                let key = *system.snapshot().unwrap().stages().first().unwrap();
+                let name = format!("stages/{}.stage", "ab".repeat(32));
+                fs::copy(store.join(format!("stages/{key}.stage")), store.join(name)).unwrap();
             },
-            "is dead but on disk",
+            "is named by nothing",
+        );
+    }
+
+    #[test]
+    fn a_stage_under_the_name_of_another() {
+        check(
+            |system, store| {
+                let snapshot = system.snapshot().unwrap();
+                let mut paths = snapshot.stages().iter().map(|key| store.join(format!("stages/{key}.stage")));
+                fs::copy(paths.next().unwrap(), paths.next().unwrap()).unwrap();
+            },
+            "its seal is broken",
         );
     }
 
     #[test]
     fn a_record_that_was_changed() {
-        check(
-            |_, store| {
-                let path = store.join("records/0-0.bin");
-                let mut bytes = fs::read(&path).unwrap();
-                bytes[40] ^= 1;
-                fs::write(&path, bytes).unwrap();
-            },
-            "its checksum does not match",
-        );
+        check(|_, store| flip(&store.join("records/0-0.0.records"), 40), "its seal is broken");
     }
 
     #[test]
     fn a_slice_that_was_replaced_by_another() {
         check(
-            |_, store| assert!(fs::copy(store.join("records/0-0.bin"), store.join("records/0-1.bin")).is_ok()),
-            "the records of shard 0 slice 1 are not those the manifest names",
+            |_, store| {
+                fs::copy(store.join("records/0-0.0.records"), store.join("records/0-1.0.records")).unwrap();
+            },
+            "its seal is broken",
         );
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_stores() {
+        check(|_, store| fs::write(store.join("records/0-0.bak"), b"a copy").unwrap(), "0-0.bak");
+    }
+
+    fn flip(path: &Path, byte: usize) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[byte] ^= 1;
+        fs::write(path, bytes).unwrap();
     }
 }
 
@@ -195,19 +276,22 @@ mod verification_notices {
 fn emptied_slices_leave_the_cuts_and_the_worst_case_right() {
     let case = Case { shards: 1, ..case() };
     let records = toy_records(40, 0, 3);
-    let mut world = World::trained(&case, &records, &honest).unwrap();
-    let slice =
-        |world: &World, record: &Record| world.system.store().index().address(record.id.as_str()).unwrap().slice;
+    let world = World::trained(&case, &records, &honest).unwrap();
+    let slice = |world: &World, record: &Record| world.system.store().address(&record.id).unwrap().unwrap().slice;
     let emptied = slice(&world, &records[0]);
     let (gone, left): (Vec<&Record>, Vec<&Record>) =
         records.iter().partition(|record| slice(&world, record) == emptied);
     let gone: Vec<_> = gone.into_iter().map(|record| record.id.clone()).collect();
     world.system.delete(&gone, &[]).unwrap();
     world.system.train(&s3t_engine::Quiet).unwrap();
-    assert_eq!(world.system.slice_sizes()[0].iter().filter(|size| **size == 0).count(), 1, "one slice is empty");
-    assert_eq!(world.system.status().shards[0].adversarial_budget, 2, "two first slices are left to hit");
+    assert_eq!(
+        world.system.snapshot().unwrap().sizes()[0].iter().filter(|size| **size == 0).count(),
+        1,
+        "one slice is empty"
+    );
+    assert_eq!(world.system.status().unwrap().shards[0].adversarial_budget, 2, "two first slices are left to hit");
     let deletion = world.system.delete(std::slice::from_ref(&left[0].id), &[]).unwrap();
-    assert_eq!(deletion.cuts[0].after, world.system.availability().serving(s3t_core::ShardId(0)));
+    assert_eq!(deletion.cuts[0].after, world.system.snapshot().unwrap().availability().serving(s3t_core::ShardId(0)));
 }
 
 #[test]
@@ -217,27 +301,8 @@ fn what_a_crash_left_of_making_a_store_is_removed() {
     let folder = world.close();
     let leftover = folder.path().join(".unfinished-store");
     fs::create_dir_all(leftover.join("records")).unwrap();
-    fs::write(leftover.join("records/0-0.bin"), &traces(&records[1])[0]).unwrap();
+    fs::write(leftover.join("records/0-0.0.records"), &traces(&records[1])[0]).unwrap();
     let world = World::open(folder, &case());
     assert!(!leftover.exists(), "opening the store removes it");
     drop(world);
-}
-
-#[test]
-fn verification_names_dead_stages_and_foreign_files() {
-    let records = toy_records(40, 8, 3);
-    let mut world = World::trained(&case(), &records, &honest).unwrap();
-    let stages = world.store().join("stages");
-    let copies: Vec<_> = fs::read_dir(&stages)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect();
-    world.system.delete(std::slice::from_ref(&records[1].id), &[]).unwrap();
-    let (path, bytes) = copies.iter().find(|(path, _)| !path.exists()).unwrap();
-    fs::write(path, bytes).unwrap();
-    fs::write(world.store().join("records/0-0.bin.bak"), b"a copy").unwrap();
-    let world = world.reopened();
-    let problems = world.system.verify(VerifyScope::Lineages, &s3t_engine::Quiet).unwrap().problems.join("; ");
-    assert!(problems.contains("dead stage") && problems.contains("0-0.bin.bak"), "{problems}");
 }

@@ -44,10 +44,10 @@ impl Baseline {
     ///
     /// [`EngineError::Store`] if records cannot be read.
     pub fn new(system: &System) -> Result<Self, EngineError> {
-        let manifest = system.store().manifest();
+        let settings = system.store().settings();
         let pipeline = system.pipeline();
         let mut records = Vec::new();
-        for address in manifest.settings.shape.addresses() {
+        for address in settings.shape.addresses() {
             let of_slice = system.store().records(address)?;
             records
                 .extend(of_slice.into_iter().map(|(digest, record)| StageRecord { digest, record: Arc::new(record) }));
@@ -58,7 +58,7 @@ impl Baseline {
             epochs: (pipeline.training.epochs * (slices + 1)).div_ceil(2),
             ..pipeline.training.clone()
         };
-        let mut recipe = manifest.settings.recipe.clone();
+        let mut recipe = settings.recipe.clone();
         recipe.training = serde_json::to_value(&training).unwrap_or_default();
         let mut all = DigestBuilder::new("baseline");
         for record in &records {

@@ -9,6 +9,8 @@ pub mod plot;
 pub mod simulate;
 mod trace;
 
+use std::sync::Arc;
+
 use s3t_core::{Record, Serving, ShardId, Task};
 use s3t_engine::{EngineError, System};
 use serde::Serialize;
@@ -57,13 +59,13 @@ pub fn evaluate(system: &System, records: &[Record]) -> Result<Evaluation, Engin
     let metric = Metric::of(task);
     let members = system.members()?;
     let (score, of_members): (f64, Vec<f64>) = if task == Task::CausalLm {
-        let responses = system.responses(records)?;
+        let responses = system.responses_of(&members, records)?;
         let tokens = responses.iter().map(|response| response.tokens).sum::<usize>().max(1) as f64;
         let share = |right: usize| right as f64 / tokens;
         let of_member = |index: usize| share(responses.iter().map(|response| response.members[index]).sum());
         (share(responses.iter().map(|response| response.right).sum()), (0..members.len()).map(of_member).collect())
     } else {
-        let predictions = system.predict(records)?;
+        let predictions = system.predict_with(&members, records)?;
         let pairs = || predictions.iter().zip(records);
         let of_member = |index: usize| {
             metric.score(pairs().map(|(prediction, record)| (prediction.members[index].as_slice(), &record.target)))
@@ -71,7 +73,7 @@ pub fn evaluate(system: &System, records: &[Record]) -> Result<Evaluation, Engin
         let score = metric.score(pairs().map(|(prediction, record)| (prediction.scores.as_slice(), &record.target)));
         (score, (0..members.len()).map(of_member).collect())
     };
-    let member = |(member, score): (&s3t_engine::Member, f64)| MemberScore {
+    let member = |(member, score): (&Arc<s3t_engine::Member>, f64)| MemberScore {
         shard: member.shard,
         serving: member.serving,
         score,

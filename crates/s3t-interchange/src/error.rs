@@ -47,6 +47,9 @@ pub enum InterchangeError {
         /// What is wrong.
         problem: String,
     },
+    /// A deletion while the export was written.
+    #[error("a deletion has hit what was being exported; nothing was kept, export again")]
+    Overtaken,
     /// A model on which another library would compute something else.
     #[error("the adapter cannot be exported: {0}; use a model that was saved with all its layers")]
     Head(&'static str),

@@ -11,8 +11,10 @@
 
 use std::path::{Path, PathBuf};
 
+use s3t_core::digest::DigestBuilder;
 use s3t_core::{BlockRange, Digest, Serving, ShardId, StageKey};
-use s3t_engine::System;
+use s3t_engine::{System, serving_chains};
+use s3t_ledger::Event;
 use s3t_peft::{NamedTensors, PeftMethod};
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +65,8 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
     }
     let pipeline = system.pipeline();
     pipeline.peft.interchange(&system.backbone().block_shape())?;
-    let chains = system.serving_chains();
+    let snapshot = system.snapshot()?;
+    let chains = serving_chains(&snapshot);
     if chains.is_empty() {
         return Err(s3t_engine::EngineError::NothingServes.into());
     }
@@ -76,9 +79,23 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
         std::fs::remove_dir_all(&unfinished)
             .map_err(|source| InterchangeError::Write { path: unfinished.clone(), source })?;
     }
-    let result = write_shards(system, &*pipeline.peft, &chains, &unfinished).and_then(|export| {
+    let result = write_shards(system, &*pipeline.peft, snapshot.epoch(), &chains, &unfinished).and_then(|export| {
+        // Known before it can be found, so that an erasure removes what it finds of it.
+        let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.into());
+        for shard in &export.shards {
+            system.store().note_export(&absolute.join(&shard.folder), &shard.stages)?;
+        }
         std::fs::rename(&unfinished, directory)
             .map_err(|source| InterchangeError::Write { path: directory.into(), source })?;
+        // What a deletion has hit while it was written is not handed out.
+        let now = system.snapshot()?;
+        if export.shards.iter().flat_map(|shard| &shard.stages).any(|key| !now.has_stage(key)) {
+            let _ = std::fs::remove_dir_all(directory);
+            return Err(InterchangeError::Overtaken);
+        }
+        let stages =
+            DigestBuilder::new("exported").json(&serde_json::to_value(&export.shards).unwrap_or_default()).finish();
+        system.store().note(Event::Exported { epoch: export.epoch, stages })?;
         Ok(export)
     });
     if result.is_err() {
@@ -90,6 +107,7 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
 fn write_shards(
     system: &System,
     method: &dyn PeftMethod,
+    epoch: u64,
     chains: &[(ShardId, Serving, Vec<StageKey>)],
     directory: &Path,
 ) -> Result<Export, InterchangeError> {
@@ -120,7 +138,7 @@ fn write_shards(
     }
     let export = Export {
         store: system.store().id(),
-        epoch: system.store().manifest().epoch,
+        epoch,
         base: system.backbone().digest().to_string(),
         labels: pipeline.labels.names().to_vec(),
         shards,
@@ -154,6 +172,7 @@ pub fn superseded(system: &System, directory: &Path) -> Result<Superseded, Inter
     }
     folders.sort();
     let mut found = Superseded::default();
+    let snapshot = system.snapshot()?;
     for folder in folders {
         let path = folder.join(MANIFEST);
         let text = match std::fs::read_to_string(&path) {
@@ -172,7 +191,7 @@ pub fn superseded(system: &System, directory: &Path) -> Result<Superseded, Inter
             continue;
         }
         let stages = export.shards.iter().flat_map(|shard| &shard.stages);
-        let gone = stages.filter(|key| !system.store().has_stage(key)).count();
+        let gone = stages.filter(|key| !snapshot.has_stage(key)).count();
         if gone > 0 {
             found.exports.push((folder, gone));
         }

@@ -1,6 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use s3t_core::{CoreError, RecordId, SliceAddress, StageKey, SubjectId};
+use s3t_ledger::LedgerError;
 
 /// Everything that can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
@@ -17,14 +18,28 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// A folder that is not a store.
-    #[error("`{0}` is not a store: it has no manifest.json; `s3t train` makes one")]
+    #[error("`{0}` is not a store: it has no catalogue.db; `s3t train` makes one")]
     NotAStore(PathBuf),
     /// A new store where something is already.
     #[error("`{0}` exists already; give another store path, or delete it if it is not needed")]
     Exists(PathBuf),
-    /// A store that another process has open.
-    #[error("the store `{0}` is in use by another process; wait for it to finish")]
-    Locked(PathBuf),
+    /// Keys where a new store's should be.
+    #[error(
+        "`{keys}` holds the keys of a store, but there is none at `{store}`; if it was moved, move it back or say where it is, \
+         if it is gone for good, delete the keys"
+    )]
+    KeysWithoutStore {
+        /// The folder of keys.
+        keys: PathBuf,
+        /// Where the store is not.
+        store: PathBuf,
+    },
+    /// A store in which another process builds stages.
+    #[error("another process is building stages in the store `{0}`; wait for it to finish")]
+    Building(PathBuf),
+    /// A catalogue that another process keeps locked.
+    #[error("the store `{0}` is locked by another process; try again")]
+    Busy(PathBuf),
     /// A store of another version of this program.
     #[error(
         "the store `{path}` has format {found}, but this program reads format {known}; use the version that made it, or \
@@ -40,7 +55,8 @@ pub enum StoreError {
     },
     /// A file whose bytes are not what was written.
     #[error(
-        "`{path}` is damaged: {problem}; restore it from a copy, or delete it if it is a stage and run `s3t repair`"
+        "`{path}` is damaged: {problem}; restore the store and its keys from one copy, or, if it is a stage, run \
+         `s3t store check --repair` and `s3t repair`"
     )]
     Damaged {
         /// The file.
@@ -48,27 +64,78 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
-    /// A slice whose records are not those that the manifest names.
-    #[error("the records of {address} are not those the manifest names; the file was changed from outside, restore it")]
+    /// A key that cannot be read.
+    #[error("cannot read the key `{path}`: {source}; `store.keys` in the pipeline says where a store's keys are")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Keys of another store.
+    #[error("`{keys}` holds the keys of another store than `{store}`")]
+    OtherKeys {
+        /// The folder of keys.
+        keys: PathBuf,
+        /// The store.
+        store: PathBuf,
+    },
+    /// A store from before something that its keys know of.
+    #[error(
+        "the store `{path}` is older than its keys: its ledger has {found} entries, but {known} were signed; it was rolled back, \
+         so that deletions since then are undone in it: bring back the newer store"
+    )]
+    RolledBack {
+        /// The store.
+        path: PathBuf,
+        /// The entries of its ledger.
+        found: u64,
+        /// The entries that were signed.
+        known: u64,
+    },
+    /// A slice whose records are not those that the catalogue names.
+    #[error(
+        "the records of {address} are not those the catalogue names; the file was changed from outside, restore it"
+    )]
     SliceMismatch {
         /// The slice.
         address: SliceAddress,
     },
+    /// A slice from which records are being erased.
+    #[error("records of {0} are being erased; try again")]
+    BeingErased(SliceAddress),
     /// A stage that is not there.
     #[error("stage {0} is not in the store; run `s3t train` or `s3t repair`")]
     MissingStage(StageKey),
-    /// A record that is not there and never was.
-    #[error("unknown record `{0}`; nothing was deleted")]
+    /// A record that is not there.
+    #[error("unknown record `{0}`; nothing was deleted. What was deleted before leaves no trace to tell it by")]
     UnknownRecord(RecordId),
-    /// A subject that is not there and never was.
-    #[error("unknown subject `{0}`; nothing was deleted")]
+    /// A subject that is not there.
+    #[error("unknown subject `{0}`; nothing was deleted. What was deleted before leaves no trace to tell it by")]
     UnknownSubject(SubjectId),
-    /// A record that was deleted before.
-    #[error("record `{0}` was deleted already; nothing else was deleted")]
-    RecordAlreadyDeleted(RecordId),
-    /// A subject that was deleted before.
-    #[error("subject `{0}` was deleted already; nothing else was deleted")]
-    SubjectAlreadyDeleted(SubjectId),
+    /// A request id that was used for something else.
+    #[error("the request id `{0}` was used for another request; a new request needs a new id")]
+    OtherRequest(String),
+    /// A request id that cannot be used.
+    #[error("invalid request id {0:?}: use 1 to 256 bytes without control characters, and nothing that names a person")]
+    RequestId(String),
+    /// A request that the store does not know.
+    #[error("unknown request `{0}`")]
+    UnknownRequest(String),
+    /// A content that does not fit the file format.
+    #[error("`{0}` is too large to be sealed in one file (256 GB)")]
+    TooLarge(String),
+    /// The catalogue's database.
+    #[error("the catalogue `{path}`: {source}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// Records or sequences that make no sense.
     #[error(transparent)]
     Core(#[from] CoreError),
@@ -78,5 +145,29 @@ impl StoreError {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Damaged { path: path.into(), problem: problem.into() }
+    }
+
+    /// What a failure of the database means for a store.
+    pub(crate) fn database(path: &Path, source: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path.into()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, source.to_string()),
+            Some(ErrorCode::DiskFull) => Self::Io {
+                action: "write",
+                path: path.into(),
+                source: std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full; nothing was changed"),
+            },
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::Io {
+                action: "open for writing",
+                path: path.into(),
+                source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, source.to_string()),
+            },
+            _ => Self::Database { path: path.into(), source },
+        }
     }
 }

@@ -1,28 +1,39 @@
-//! The store on disk.
+//! The store.
 //!
 //! ```text
-//! DIR/lock                       held while the store is open
-//! DIR/secret.key                 the store's secret, 64 hexadecimal digits, readable by its owner only
-//! DIR/manifest.json              settings, partition, sequences, slice digests, deletions
-//! DIR/records/SHARD-SLICE.bin    the records of a slice
-//! DIR/stages/KEY.safetensors     the tensors of a stage, with its lineage as metadata
+//! DIR/catalogue.db                    what is where: settings, slices, records, stages, requests, the ledger (SQLite)
+//! DIR/records/SHARD-SLICE.N.records   the records of a slice, sealed under the slice's key
+//! DIR/stages/KEY.stage                the tensors of a stage with its lineage, sealed under a key of all its slices
+//! DIR/ledger/                         the ledger for other tools: checkpoint, key.pub, C2SP tiles
+//! DIR.keys/                           the keys; see `store.keys` in a pipeline
 //! ```
 //!
 //! # Proof note
 //!
-//! *Before*: the manifest names, for every slice, the digest of its records. *After* any crash and reopening: a deletion
-//! that was acknowledged is in the manifest, its record is in no file, and no stage is left whose lineage holds it. *Why*:
-//! every file is written to a temporary name, synced and renamed, so a name holds the old bytes or the new ones. A deletion
-//! is first written to the manifest as pending; only then are slices rewritten and stages removed, and only then is it
-//! written as done. Opening a store does again whatever is pending, and each step of it can be done twice.
+//! *Before*: the catalogue names, for every slice, the digest of its records. *After* any crash and reopening: a deletion that was
+//! acknowledged is in the catalogue, its record is in no file, and no stage serves whose lineage holds it. *Why*: what counts
+//! is the catalogue, and it changes in whole transactions. Files are written under names that nothing points to yet, synced,
+//! and only then named by a transaction; what no transaction names is removed when the store is opened.
 
+mod catalogue;
+mod check;
+mod deletion;
+mod disk;
 mod error;
-mod files;
-mod manifest;
-mod slice_file;
+mod keys;
+mod publish;
+mod random;
+mod seal;
+mod settings;
+mod snapshot;
 mod stage_file;
 mod store;
 
+pub use check::{Finding, StoreCheck};
+pub use deletion::{Accepted, DeletionRequest, Erasure};
+pub use disk::{Disk, SystemDisk};
 pub use error::StoreError;
-pub use manifest::{Manifest, Pending, StoreSettings};
-pub use store::{Erasure, NewStore, SliceRecords, Store, random_secret};
+pub use random::random_secret;
+pub use settings::StoreSettings;
+pub use snapshot::Snapshot;
+pub use store::{BuildLock, NewStore, Place, SliceRecords, Store};

@@ -1,32 +1,67 @@
-//! Opening, filling and erasing.
+//! Making, opening and reading a store, and adding stages.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::index::place_records;
+use s3t_core::placement::place_records;
 use s3t_core::record::slice_digest;
-use s3t_core::{
-    Digest, Lineage, Partitioner, Plan, Record, RecordId, RecordIndex, SliceAddress, StageKey, StoreSecret, SubjectId,
-};
+use s3t_core::{Digest, Lineage, Partitioner, Record, RecordId, SliceAddress, StageKey, StoreSecret, SubjectId};
+use s3t_ledger::{Event, SigningKey, Timestamp, VerifyingKey};
 use s3t_peft::NamedTensors;
 
-use crate::files::{TEMPORARY, names, remove, sync_folder, write_atomically};
-use crate::manifest::{FORMAT, Manifest, Pending, StoreSettings};
-use crate::{StoreError, slice_file, stage_file};
+use crate::catalogue::{Catalogue, Change, SliceRow, now, record_id, slice_address, slice_number, subject_id};
+use crate::disk::{Disk, SystemDisk, TEMPORARY, make_private_folder, parent, remove, sync_folder, write_atomically};
+use crate::keys::{Generation, Keys};
+use crate::seal::Seal;
+use crate::snapshot::digest_of_stages;
+use crate::{Snapshot, StoreError, StoreSettings, stage_file};
 
-const MANIFEST: &str = "manifest.json";
-const SECRET: &str = "secret.key";
-const LOCK: &str = "lock";
-const RECORDS: &str = "records";
-const STAGES: &str = "stages";
-const STAGE_ENDING: &str = ".safetensors";
+pub(crate) const CATALOGUE: &str = "catalogue.db";
+pub(crate) const RECORDS: &str = "records";
+pub(crate) const STAGES: &str = "stages";
+pub(crate) const LEDGER: &str = "ledger";
+pub(crate) const BUILDING: &str = "building.lock";
+pub(crate) const ERASING: &str = "erasing.lock";
+const RECORDS_ENDING: &str = ".records";
+pub(crate) const STAGE_ENDING: &str = ".stage";
 
 /// The records of a slice with their digests, by ascending digest.
 pub type SliceRecords = Vec<(Digest, Record)>;
+
+/// Where a store is and how it is to be opened.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The store's folder.
+    pub path: PathBuf,
+    /// The folder of its keys; `None` for `PATH.keys` beside it.
+    pub keys: Option<PathBuf>,
+    /// What its files are written with.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Place {
+    /// A store with its keys beside it, on the real disk.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), keys: None, disk: Arc::new(SystemDisk) }
+    }
+
+    /// The folder of the keys.
+    pub fn keys_folder(&self) -> PathBuf {
+        self.keys.clone().unwrap_or_else(|| Keys::beside(&self.path))
+    }
+
+    fn keys(&self) -> Keys {
+        Keys::in_folder(&self.keys_folder(), Arc::clone(&self.disk))
+    }
+
+    /// Whether there is a store.
+    pub fn is_store(&self) -> bool {
+        self.path.join(CATALOGUE).is_file()
+    }
+}
 
 /// What a new store is made from.
 pub struct NewStore<'a> {
@@ -36,34 +71,43 @@ pub struct NewStore<'a> {
     pub partitioner: &'a dyn Partitioner,
     /// The records.
     pub records: &'a [Record],
-    /// The secret, for example a [`random_secret`].
+    /// The secret, for example a [`random_secret`](crate::random_secret).
     pub secret: StoreSecret,
+    /// Whether records and stages are encrypted. Without it an erasure is as good as the disk's.
+    pub encrypt: bool,
 }
 
-/// What an erasure removed from disk.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Erasure {
-    /// The slices whose files were rewritten.
-    pub slices: Vec<SliceAddress>,
-    /// The stages whose files were removed.
-    pub stages: Vec<StageKey>,
-    /// The digests of the records that were removed.
-    pub records: Vec<Digest>,
-}
-
-/// An open store. One process at a time holds it.
+/// An open store. Any number of processes may have it open, and any number of threads may use it: changes follow each other, and
+/// reading never waits for them.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
-    secret: StoreSecret,
-    manifest: Manifest,
-    plan: Plan,
-    index: RecordIndex,
-    /// The manifest's deleted records, to be looked up.
-    deleted: HashSet<Digest>,
-    found_dead: Vec<StageKey>,
+    pub(crate) path: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) keys: Keys,
+    pub(crate) secret: StoreSecret,
+    pub(crate) signing: SigningKey,
+    settings: StoreSettings,
+    encrypt: bool,
+    read_only: bool,
+    inner: Mutex<Inner>,
+    /// When each deletion that this process accepted took effect, until that is in the ledger.
+    pub(crate) effective: Mutex<BTreeMap<u64, Timestamp>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) catalogue: Catalogue,
+    /// The catalogue's version and what was in it.
+    seen: Option<(i64, Arc<Snapshot>)>,
+    /// Whether this process has changed it since.
+    changed: bool,
+}
+
+/// The right to build stages in a store, held by one process at a time.
+#[derive(Debug)]
+pub struct BuildLock {
     /// Held, not read: the lock lasts as long as the file is open.
-    _lock: File,
+    _file: File,
 }
 
 impl Store {
@@ -71,84 +115,169 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Exists`] if there is something at the path; [`StoreError::Core`] for duplicate ids or impossible
-    /// settings; [`StoreError::Io`].
-    pub fn create(path: &Path, new: NewStore<'_>) -> Result<Self, StoreError> {
+    /// [`StoreError::Exists`] or [`StoreError::KeysWithoutStore`] if there is something at the path; [`StoreError::Core`] for
+    /// duplicate ids or impossible settings; [`StoreError::Io`].
+    pub fn create(place: &Place, new: &NewStore<'_>) -> Result<Self, StoreError> {
+        let (path, keys) = (&place.path, place.keys());
         if path.exists() {
-            return Err(StoreError::Exists(path.into()));
+            return Err(StoreError::Exists(path.clone()));
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(StoreError::io("make", parent))?;
+        for folder in [parent(path), parent(keys.folder())] {
+            fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
+        }
         let unfinished = unfinished(path);
-        remove_leftover(&unfinished)?;
-        make_private_folder(&unfinished)?;
-        let filled = (|| {
-            let lock = lock(&unfinished, path)?;
-            fill(&unfinished, &new.secret, new.settings, new.partitioner, new.records)?;
-            fs::rename(&unfinished, path).map_err(StoreError::io("make", path))?;
-            drop(lock);
-            sync_folder(parent)
+        let unfinished_keys = unfinished_keys(keys.folder());
+        // What a crash left of making this store holds records.
+        if unfinished.exists() {
+            let ours = fs::read(unfinished.join(LEDGER).join("key.pub"));
+            let known = keys.folder().exists() && ours.is_ok_and(|key| signs(&keys, &key));
+            remove_folder(&*place.disk, &unfinished)?;
+            if known {
+                keys.destroy_all()?;
+            }
+        }
+        unfinished_keys_of(place, &unfinished_keys).destroy_all()?;
+        if keys.folder().exists() {
+            return Err(StoreError::KeysWithoutStore { keys: keys.folder().into(), store: path.clone() });
+        }
+        let made = (|| {
+            let filling = unfinished_keys_of(place, &unfinished_keys);
+            filling.create(&new.secret)?;
+            make_private_folder(&unfinished)?;
+            fill(place, &unfinished, &filling, new)?;
+            place.disk.rename(&unfinished_keys, keys.folder()).map_err(StoreError::io("make", keys.folder()))?;
+            sync_folder(&*place.disk, parent(keys.folder()))?;
+            place.disk.rename(&unfinished, path).map_err(StoreError::io("make", path))?;
+            sync_folder(&*place.disk, parent(path))
         })();
-        if let Err(error) = filled {
-            remove_folder(&unfinished)?;
+        if let Err(error) = made {
+            remove_folder(&*place.disk, &unfinished)?;
+            unfinished_keys_of(place, &unfinished_keys).destroy_all()?;
+            if !path.exists() {
+                keys.destroy_all()?;
+            }
             return Err(error);
         }
-        Self::open(path)
+        Self::open(place)
     }
 
-    /// Removes a store for good, for example to make it anew.
+    /// Removes a store and destroys its keys for good, for example to make it anew.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotAStore`] for a folder that is none, [`StoreError::Locked`] while another process has it open; then
-    /// nothing is removed.
-    pub fn remove(path: &Path) -> Result<(), StoreError> {
-        if !path.join(MANIFEST).is_file() {
-            return Err(StoreError::NotAStore(path.into()));
+    /// [`StoreError::NotAStore`] for a folder that is none, [`StoreError::Building`] while another process builds stages in it;
+    /// then nothing is removed.
+    pub fn remove(place: &Place) -> Result<(), StoreError> {
+        if !place.is_store() {
+            return Err(StoreError::NotAStore(place.path.clone()));
         }
-        let _lock = lock(path, path)?;
-        remove_folder(path)
+        let _lock = lock(&place.path.join(BUILDING))?.ok_or_else(|| StoreError::Building(place.path.clone()))?;
+        place.keys().destroy_all()?;
+        remove_folder(&*place.disk, &place.path)
     }
 
-    /// Stages that were on disk although the plan does not hold them and no deletion was pending, when the store was
-    /// opened. They were removed.
-    pub fn found_dead(&self) -> &[StageKey] {
-        &self.found_dead
-    }
-
-    /// Names in the store's folders that are not the store's own, for example copies that somebody made.
+    /// Opens a store and finishes what a crash left unfinished.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`].
-    pub fn foreign_files(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let shape = self.manifest.settings.shape;
-        let slices: HashSet<PathBuf> = shape.addresses().map(|address| self.slice_path(address)).collect();
-        let own = |folder: &Path, path: &Path, name: &str| {
-            if folder == self.path {
-                [MANIFEST, SECRET, LOCK, RECORDS, STAGES].contains(&name)
-            } else if folder.ends_with(RECORDS) {
-                slices.contains(path)
-            } else {
-                let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse::<StageKey>().ok());
-                key.is_some_and(|key| self.plan.stage(&key).is_some())
+    /// [`StoreError::NotAStore`], [`StoreError::OtherFormat`], [`StoreError::Key`], [`StoreError::RolledBack`],
+    /// [`StoreError::Damaged`] or [`StoreError::Io`].
+    pub fn open(place: &Place) -> Result<Self, StoreError> {
+        let store = Self::open_as(place, false)?;
+        // What a crash left of making this store holds records too.
+        let leftover = unfinished(&place.path);
+        if leftover.exists() {
+            remove_folder(&*place.disk, &leftover)?;
+        }
+        unfinished_keys_of(place, &unfinished_keys(&place.keys_folder())).destroy_all()?;
+        match store.erase() {
+            // What cannot be read cannot be written anew; the deletion stays in effect, and `check` tells of it.
+            Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Key { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        store.publish()?;
+        Ok(store)
+    }
+
+    /// Opens a store to read it only: for serving beside a process that changes it. Nothing is written or finished.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_read_only(place: &Place) -> Result<Self, StoreError> {
+        Self::open_as(place, true)
+    }
+
+    pub(crate) fn open_as(place: &Place, read_only: bool) -> Result<Self, StoreError> {
+        let path = &place.path;
+        if !place.is_store() {
+            if let Some(found) = format_before_catalogues(path) {
+                return Err(StoreError::OtherFormat { path: path.clone(), found, known: crate::catalogue::FORMAT });
             }
+            return Err(StoreError::NotAStore(path.clone()));
+        }
+        let keys = place.keys();
+        let secret = keys.secret()?;
+        let file = path.join(CATALOGUE);
+        let catalogue = Catalogue::open(&file, Arc::clone(&place.disk), read_only)?;
+        let damaged = |problem: &str| StoreError::damaged(&file, problem);
+        let settings = catalogue.get("settings")?.ok_or_else(|| damaged("it has no settings"))?;
+        let settings: StoreSettings =
+            serde_json::from_slice(&settings).map_err(|error| damaged(&format!("its settings: {error}")))?;
+        let encrypt =
+            catalogue.get("encrypt")?.ok_or_else(|| damaged("it does not say whether files are sealed"))? == [1];
+        let signing = SigningKey::new(&origin(&secret), &*keys.signing()?)?;
+        if catalogue.get("store")?.as_deref() != Some(store_id(&secret).as_bytes()) {
+            return Err(StoreError::OtherKeys { keys: keys.folder().into(), store: path.clone() });
+        }
+        let store = Self {
+            path: path.clone(),
+            disk: Arc::clone(&place.disk),
+            keys,
+            secret,
+            signing,
+            settings,
+            encrypt,
+            read_only,
+            inner: Mutex::new(Inner { catalogue, seen: None, changed: false }),
+            effective: Mutex::default(),
         };
-        let mut foreign = Vec::new();
-        for folder in [self.path.clone(), self.path.join(RECORDS), self.path.join(STAGES)] {
-            for name in names(&folder)? {
-                let path = folder.join(&name);
-                if !own(&folder, &path, &name) {
-                    foreign.push(path);
-                }
-            }
+        store.check_newest()?;
+        let (stored, found) = store.inner().catalogue.sums(&store.secret, false)?;
+        if stored != found {
+            return Err(damaged("the rows of its slices or stages are not those that were written"));
         }
-        Ok(foreign)
+        Ok(store)
+    }
+
+    /// The store must be as new as the newest checkpoint that its keys know.
+    fn check_newest(&self) -> Result<(), StoreError> {
+        let Some(text) = self.keys.checkpoint()? else { return Ok(()) };
+        let newest = self.signing.verifying_key().check(&text)?;
+        let inner = self.inner();
+        let found = inner.catalogue.entries()?;
+        if found < newest.size {
+            return Err(StoreError::RolledBack { path: self.path.clone(), found, known: newest.size });
+        }
+        if s3t_ledger::root(newest.size, &|numbers: &[u64]| inner.catalogue.hashes(numbers))? != newest.root {
+            return Err(StoreError::damaged(inner.catalogue.path(), "its ledger is not the one that was signed"));
+        }
+        Ok(())
+    }
+
+    /// The right to build stages. Deletions are accepted all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Building`] while another process has it.
+    pub fn lock_building(&self) -> Result<BuildLock, StoreError> {
+        let file = lock(&self.path.join(BUILDING))?.ok_or_else(|| StoreError::Building(self.path.clone()))?;
+        Ok(BuildLock { _file: file })
     }
 
     /// A public name of this store, derived from its secret: it tells stores apart and tells nothing else.
     pub fn id(&self) -> Digest {
-        DigestBuilder::keyed(&self.secret, "store id").finish()
+        store_id(&self.secret)
     }
 
     /// The secret that keys the partition and the digests.
@@ -156,38 +285,9 @@ impl Store {
         &self.secret
     }
 
-    /// Opens a store: finishes what a crash left unfinished, and reads the ids of its records.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NotAStore`], [`StoreError::Locked`], [`StoreError::OtherFormat`], [`StoreError::Damaged`],
-    /// [`StoreError::SliceMismatch`] or [`StoreError::Io`].
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        if !path.join(MANIFEST).is_file() {
-            return Err(StoreError::NotAStore(path.into()));
-        }
-        let lock = lock(path, path)?;
-        // What a crash left of making this store holds records too.
-        remove_leftover(&unfinished(path))?;
-        let manifest = Manifest::read(&path.join(MANIFEST))?;
-        let secret = read_secret(&path.join(SECRET))?;
-        let plan = manifest.plan()?;
-        let index = RecordIndex::default();
-        let deleted = manifest.deleted_records.iter().copied().collect();
-        let mut store =
-            Self { path: path.into(), secret, manifest, plan, index, deleted, found_dead: Vec::new(), _lock: lock };
-        store.remove_unfinished()?;
-        if store.manifest.pending.is_empty() {
-            store.found_dead = store.remove_dead_stages()?;
-        } else {
-            store.erase_pending()?;
-        }
-        for address in store.manifest.settings.shape.addresses() {
-            for (_, record) in store.records(address)? {
-                store.index.insert(record.id, record.subject, address)?;
-            }
-        }
-        Ok(store)
+    /// The public key of the ledger.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.signing.verifying_key()
     }
 
     /// Where the store is.
@@ -195,40 +295,117 @@ impl Store {
         &self.path
     }
 
-    /// The manifest.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    /// The folder of its keys.
+    pub fn keys_folder(&self) -> &Path {
+        self.keys.folder()
     }
 
-    /// The stages that the store should hold.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// What the store is for.
+    pub fn settings(&self) -> &StoreSettings {
+        &self.settings
     }
 
-    /// The records that are there.
-    pub fn index(&self) -> &RecordIndex {
-        &self.index
+    /// Whether records and stages are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypt
+    }
+
+    /// Whether it was opened to be read only.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// What the store holds now: every deletion that was acknowledged before this call, by whatever process, is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`], [`StoreError::Damaged`] or [`StoreError::Database`].
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>, StoreError> {
+        let mut inner = self.inner();
+        let version = inner.catalogue.version()?;
+        let old = inner.seen.clone();
+        match old {
+            Some((seen, snapshot)) if seen == version && !inner.changed => Ok(snapshot),
+            old => {
+                let snapshot = Arc::new(self.load(&inner.catalogue, old.map(|(_, snapshot)| snapshot).as_deref())?);
+                inner.seen = Some((version, Arc::clone(&snapshot)));
+                inner.changed = false;
+                Ok(snapshot)
+            }
+        }
+    }
+
+    /// The address of a record; `None` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn address(&self, record: &RecordId) -> Result<Option<SliceAddress>, StoreError> {
+        let id = record_id(&self.secret, record);
+        let found: Option<i64> = self.inner().catalogue.read(|connection| {
+            use rusqlite::OptionalExtension as _;
+            let mut query = connection.prepare_cached("SELECT slice FROM records WHERE id = ? AND dead IS NULL")?;
+            query.query_row([id.as_slice()], |row| row.get(0)).optional()
+        })?;
+        Ok(found.map(|number| slice_address(self.settings.shape.slices, number as u64)))
+    }
+
+    /// The number of records of a subject.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn records_of(&self, subject: &SubjectId) -> Result<u64, StoreError> {
+        let name = subject_id(&self.secret, subject);
+        let found: i64 = self.inner().catalogue.read(|connection| {
+            let statement = "SELECT count(*) FROM records WHERE dead IS NULL
+                             AND subject = (SELECT number FROM subjects WHERE name = ?)";
+            connection.prepare_cached(statement)?.query_row([name.as_slice()], |row| row.get(0))
+        })?;
+        Ok(found as u64)
+    }
+
+    /// The number of subjects.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn subjects(&self) -> Result<u64, StoreError> {
+        let count = |connection: &rusqlite::Connection| {
+            connection.query_row("SELECT count(*) FROM subjects", [], |row| row.get::<_, i64>(0))
+        };
+        Ok(self.inner().catalogue.read(count)? as u64)
     }
 
     /// The records of a slice.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] or [`StoreError::SliceMismatch`] if they are not those the manifest names.
+    /// [`StoreError::Damaged`] or [`StoreError::SliceMismatch`] if they are not those the catalogue names,
+    /// [`StoreError::BeingErased`] while some of them are going.
     pub fn records(&self, address: SliceAddress) -> Result<SliceRecords, StoreError> {
-        let Some(expected) = self.manifest.slices[address.shard.index()][address.slice.index()] else {
+        let snapshot = self.snapshot()?;
+        let Some(expected) = snapshot.plan().digests()[address.shard.index()][address.slice.index()] else {
             return Ok(Vec::new());
         };
-        let records = digested(slice_file::read(&self.slice_path(address))?, &self.secret);
+        if snapshot.is_hit(address) {
+            return Err(StoreError::BeingErased(address));
+        }
+        let records = match self.read_slice(snapshot.generation(address)) {
+            Ok(records) => records,
+            // Another process may have written the slice anew in the meantime.
+            Err(error) => {
+                let now = self.snapshot()?;
+                if now.generation(address) == snapshot.generation(address) && !now.is_hit(address) {
+                    return Err(error);
+                }
+                return Err(StoreError::BeingErased(address));
+            }
+        };
         if slice_digest(&self.secret, records.iter().map(|(digest, _)| *digest)) != expected {
             return Err(StoreError::SliceMismatch { address });
         }
         Ok(records)
-    }
-
-    /// Whether a stage is on disk.
-    pub fn has_stage(&self, key: &StageKey) -> bool {
-        self.stage_path(key).is_file()
     }
 
     /// Reads a stage and checks that its lineage is the one that makes its key.
@@ -237,233 +414,328 @@ impl Store {
     ///
     /// [`StoreError::MissingStage`] or [`StoreError::Damaged`].
     pub fn stage(&self, key: &StageKey) -> Result<(Lineage, NamedTensors), StoreError> {
-        let path = self.stage_path(key);
-        if !path.is_file() {
+        let snapshot = self.snapshot()?;
+        if !snapshot.has_stage(key) {
             return Err(StoreError::MissingStage(*key));
         }
-        let (lineage, tensors) = stage_file::read(&path)?;
-        if lineage.key() != *key {
-            return Err(StoreError::Damaged { path, problem: "its lineage makes another key".into() });
+        match self.read_stage(&snapshot, key) {
+            // Another process may have erased it in the meantime.
+            Err(error) => {
+                if self.snapshot()?.has_stage(key) {
+                    Err(error)
+                } else {
+                    Err(StoreError::MissingStage(*key))
+                }
+            }
+            read => read,
         }
-        Ok((lineage, tensors))
     }
 
-    /// Writes a stage. May be called from several threads.
+    /// Adds a stage that was built; it can serve from then on. May be called from several threads.
+    ///
+    /// `false` if a deletion has hit it in the meantime: it is not kept.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`].
-    pub fn write_stage(&self, lineage: &Lineage, tensors: &NamedTensors) -> Result<(), StoreError> {
-        stage_file::write(&self.stage_path(&lineage.key()), lineage, tensors)
+    pub fn add_stage(&self, lineage: &Lineage, tensors: &NamedTensors) -> Result<bool, StoreError> {
+        let key = lineage.key();
+        let path = self.stage_path(&key);
+        let snapshot = self.snapshot()?;
+        let Some(slices) = snapshot.generations_of(&key).filter(|_| snapshot.is_live(&key)) else { return Ok(false) };
+        let bytes = stage_file::to_bytes(lineage, tensors).map_err(|problem| StoreError::damaged(&path, problem))?;
+        let sealed = self.stage_seal(&slices)?.close(&key.to_string(), &bytes)?;
+        // The file is written while the catalogue is held: whoever erases holds it too, so that a stage that is not in the
+        // catalogue is one that nobody will add.
+        self.change(|change, snapshot| {
+            if !snapshot.is_live(&key) || snapshot.generations_of(&key).as_ref() != Some(&slices) {
+                return Ok(false);
+            }
+            write_atomically(&*self.disk, &path, &sealed)?;
+            if change.add_stage(&key)? {
+                change.append(now(), Event::Built { stage: key })?;
+            }
+            Ok(true)
+        })
     }
 
-    /// The stages on disk, sorted.
+    /// Adds an event to the ledger.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] if a file is not named by a key.
-    pub fn stages(&self) -> Result<BTreeSet<StageKey>, StoreError> {
-        let folder = self.path.join(STAGES);
-        let mut keys = BTreeSet::new();
-        for name in names(&folder)?.into_iter().filter(|name| !name.starts_with(TEMPORARY)) {
-            let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse().ok());
-            let foreign =
-                || StoreError::Damaged { path: folder.join(&name), problem: "it is not a stage of ours".into() };
-            keys.insert(key.ok_or_else(foreign)?);
-        }
-        Ok(keys)
+    /// [`StoreError::Io`] or [`StoreError::Database`].
+    pub fn note(&self, event: Event) -> Result<(), StoreError> {
+        self.change(|change, _| change.append(now(), event).map(drop))?;
+        self.publish()
     }
 
-    /// Whether a record of this id was deleted from the store.
-    pub fn is_deleted(&self, record: &RecordId) -> bool {
-        self.deleted.contains(&self.record_tombstone(record))
-    }
-
-    /// Whether a subject of this name was deleted from the store.
-    pub fn is_deleted_subject(&self, subject: &SubjectId) -> bool {
-        self.manifest.deleted_subjects.contains(&self.subject_tombstone(subject))
-    }
-
-    /// The records that a request names: the given ones and all of the given subjects, each once.
+    /// Remembers that stages were written to a folder outside the store: an erasure of one of them removes the folder.
     ///
     /// # Errors
     ///
-    /// [`StoreError::UnknownRecord`], [`StoreError::RecordAlreadyDeleted`] and the same for subjects.
-    pub fn resolve(&self, records: &[RecordId], subjects: &[SubjectId]) -> Result<Vec<RecordId>, StoreError> {
-        let mut named = Vec::new();
-        for record in records {
-            if self.index.address(record.as_str()).is_none() {
-                let error =
-                    if self.is_deleted(record) { StoreError::RecordAlreadyDeleted } else { StoreError::UnknownRecord };
-                return Err(error(record.clone()));
-            }
-            named.push(record.clone());
+    /// [`StoreError::Database`].
+    pub fn note_export(&self, folder: &Path, stages: &[StageKey]) -> Result<(), StoreError> {
+        let stages = serde_json::to_string(stages).unwrap_or_default();
+        let folder = folder.display().to_string();
+        self.change(|change, _| {
+            change.run(|connection| {
+                connection
+                    .prepare_cached("INSERT OR REPLACE INTO exports (folder, stages) VALUES (?, ?)")?
+                    .execute([folder, stages])
+                    .map(drop)
+            })
+        })
+    }
+
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
+        // What it guards is one connection, whose changes are made whole or not at all, and a cache that is read again.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change. What it sees of the store is as new as the change itself.
+    pub(crate) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Change<'_>, &Snapshot) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let before = inner.seen.as_ref().map(|(_, snapshot)| Arc::clone(snapshot));
+        inner.changed = true;
+        inner.catalogue.change(&self.secret, &self.signing, |open| {
+            // Inside the transaction: no other process can commit until this one has.
+            let snapshot = open.run(|connection| self.load_from(connection, before.as_deref()))??;
+            change(open, &snapshot)
+        })
+    }
+
+    fn load(&self, catalogue: &Catalogue, old: Option<&Snapshot>) -> Result<Snapshot, StoreError> {
+        catalogue.read(|connection| {
+            // One transaction, so that all queries see one moment.
+            let open = connection.unchecked_transaction()?;
+            self.load_from(&open, old)
+        })?
+    }
+
+    fn load_from(
+        &self,
+        connection: &rusqlite::Connection,
+        old: Option<&Snapshot>,
+    ) -> rusqlite::Result<Result<Snapshot, StoreError>> {
+        let shape = self.settings.shape;
+        let epoch = connection
+            .prepare_cached("SELECT value FROM store WHERE key = 'epoch'")?
+            .query_row([], |row| row.get::<_, Vec<u8>>(0))?;
+        let rows: Vec<SliceRow> = {
+            let statement = "SELECT number, records, digest, generation, hit FROM slices ORDER BY number";
+            connection.prepare_cached(statement)?.query_map([], SliceRow::read)?.collect::<rusqlite::Result<_>>()?
+        };
+        let stages = connection
+            .prepare_cached("SELECT key FROM stages")?
+            .query_map([], |row| crate::catalogue::to_digest(&row.get::<_, Vec<u8>>(0)?).map(StageKey))?
+            .collect::<rusqlite::Result<_>>()?;
+        if rows.len() as u64 != u64::from(shape.shards) * u64::from(shape.slices) {
+            return Ok(Err(StoreError::damaged(&self.path.join(CATALOGUE), "slices are missing")));
         }
-        for subject in subjects {
-            let of_subject = self.index.of_subject(subject.as_str());
-            if of_subject.is_empty() {
-                let error = if self.is_deleted_subject(subject) {
-                    StoreError::SubjectAlreadyDeleted
-                } else {
-                    StoreError::UnknownSubject
-                };
-                return Err(error(subject.clone()));
-            }
-            named.extend_from_slice(of_subject);
+        let by_shard = |value: fn(&SliceRow) -> u64| -> Vec<Vec<u64>> {
+            rows.chunks(shape.slices as usize).map(|shard| shard.iter().map(value).collect()).collect()
+        };
+        let digests: Vec<Vec<Option<Digest>>> =
+            rows.chunks(shape.slices as usize).map(|shard| shard.iter().map(|row| row.digest).collect()).collect();
+        let plan = match old {
+            Some(old) if *old.plan.digests() == digests => Arc::clone(&old.plan),
+            _ => match self.settings.plan(digests) {
+                Ok(plan) => Arc::new(plan),
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let hit = rows.iter().filter(|row| row.hit > 0);
+        Ok(Ok(Snapshot {
+            epoch: epoch.try_into().map_or(0, u64::from_le_bytes),
+            plan,
+            sizes: by_shard(|row| row.records),
+            generations: by_shard(|row| row.generation),
+            hit: hit.map(|row| slice_address(shape.slices, row.number)).collect(),
+            built: stages,
+        }))
+    }
+
+    pub(crate) fn read_slice(&self, generation: Generation) -> Result<SliceRecords, StoreError> {
+        let path = self.slice_path(generation);
+        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+        let content = self.slice_seal(generation)?.open(&slice_name(generation), &bytes);
+        let content = content.map_err(|problem| StoreError::damaged(&path, problem))?;
+        let records: Vec<Record> =
+            postcard::from_bytes(&content).map_err(|error| StoreError::damaged(&path, error.to_string()))?;
+        Ok(digested(records, &self.secret))
+    }
+
+    pub(crate) fn write_slice(&self, generation: Generation, records: &[Record]) -> Result<(), StoreError> {
+        write_slice(&*self.disk, &self.path, &self.slice_seal(generation)?, generation, records)
+    }
+
+    fn read_stage(&self, snapshot: &Snapshot, key: &StageKey) -> Result<(Lineage, NamedTensors), StoreError> {
+        let path = self.stage_path(key);
+        let slices = snapshot.generations_of(key).ok_or(StoreError::MissingStage(*key))?;
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::MissingStage(*key)),
+            read => read.map_err(StoreError::io("read", &path))?,
+        };
+        let content = self.stage_seal(&slices)?.open(&key.to_string(), &bytes);
+        let read = content.and_then(|content| stage_file::from_bytes(&content));
+        let (lineage, tensors) = read.map_err(|problem| StoreError::damaged(&path, problem))?;
+        if lineage.key() != *key {
+            return Err(StoreError::damaged(&path, "its lineage makes another key"));
         }
-        let mut seen = HashSet::new();
-        named.retain(|record| seen.insert(record.clone()));
-        Ok(named)
+        Ok((lineage, tensors))
     }
 
-    /// Accepts a deletion: once this returns it survives any crash. The records must be those of [`resolve`](Self::resolve).
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Io`], or [`StoreError::UnknownRecord`]; then nothing was accepted.
-    pub fn accept(&mut self, records: &[RecordId], subjects: &[SubjectId]) -> Result<(), StoreError> {
-        let mut manifest = self.manifest.clone();
-        manifest.epoch += 1;
-        for record in records {
-            let unknown = || StoreError::UnknownRecord(record.clone());
-            let address = self.index.address(record.as_str()).ok_or_else(unknown)?;
-            let tombstone = self.record_tombstone(record);
-            manifest.pending.push(Pending { record: tombstone, address });
-            manifest.deleted_records.push(tombstone);
-        }
-        // A subject whose last record goes is gone too, whether it was named or not.
-        let named: HashSet<&RecordId> = records.iter().collect();
-        let mut going: HashMap<&SubjectId, usize> = HashMap::new();
-        for subject in named.iter().filter_map(|record| self.index.subject(record.as_str())) {
-            *going.entry(subject).or_default() += 1;
-        }
-        let emptied = going
-            .iter()
-            .filter(|(subject, count)| self.index.of_subject(subject.as_str()).len() == **count)
-            .map(|(subject, _)| *subject);
-        let gone: BTreeSet<&SubjectId> = subjects.iter().chain(emptied).collect();
-        manifest.deleted_subjects.extend(gone.into_iter().map(|subject| self.subject_tombstone(subject)));
-        manifest.write(&self.path.join(MANIFEST))?;
-        self.deleted.extend(manifest.pending.iter().map(|pending| pending.record));
-        self.manifest = manifest;
-        self.index.remove_all(records);
-        Ok(())
+    fn slice_seal(&self, generation: Generation) -> Result<Seal, StoreError> {
+        if self.encrypt { self.keys.slice(generation) } else { Ok(Seal::Plain(self.secret.clone())) }
     }
 
-    /// Erases what was accepted: rewrites the slices without the records, and removes every stage whose lineage held one.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Io`]; then the deletion stays pending and is erased when the store is opened again.
-    pub fn erase_pending(&mut self) -> Result<Erasure, StoreError> {
-        let pending: HashSet<Digest> = self.manifest.pending.iter().map(|pending| pending.record).collect();
-        let addresses: BTreeSet<SliceAddress> = self.manifest.pending.iter().map(|pending| pending.address).collect();
-        let mut erasure = Erasure::default();
-        let mut manifest = self.manifest.clone();
-        for address in addresses {
-            let path = self.slice_path(address);
-            let (gone, left): (SliceRecords, SliceRecords) = digested(slice_file::read(&path)?, &self.secret)
-                .into_iter()
-                .partition(|(_, record)| pending.contains(&self.record_tombstone(&record.id)));
-            let digest = slice_digest(&self.secret, left.iter().map(|(digest, _)| *digest));
-            manifest.slices[address.shard.index()][address.slice.index()] = (!left.is_empty()).then_some(digest);
-            if !gone.is_empty() {
-                let left: Vec<Record> = left.into_iter().map(|(_, record)| record).collect();
-                slice_file::write(&path, &left)?;
-                erasure.slices.push(address);
-                erasure.records.extend(gone.into_iter().map(|(digest, _)| digest));
-            }
-        }
-        self.plan = manifest.plan()?;
-        erasure.stages = self.remove_dead_stages()?;
-        manifest.pending.clear();
-        manifest.write(&self.path.join(MANIFEST))?;
-        self.manifest = manifest;
-        Ok(erasure)
+    fn stage_seal(&self, slices: &[Generation]) -> Result<Seal, StoreError> {
+        if self.encrypt { self.keys.stage(slices) } else { Ok(Seal::Plain(self.secret.clone())) }
     }
 
-    fn remove_dead_stages(&self) -> Result<Vec<StageKey>, StoreError> {
-        let dead: Vec<StageKey> = self.stages()?.into_iter().filter(|key| self.plan.stage(key).is_none()).collect();
-        for key in &dead {
-            remove(&self.stage_path(key))?;
-        }
-        sync_folder(&self.path.join(STAGES))?;
-        Ok(dead)
+    pub(crate) fn slice_path(&self, generation: Generation) -> PathBuf {
+        slice_path(&self.path, generation)
     }
 
-    fn remove_unfinished(&self) -> Result<(), StoreError> {
-        for folder in [self.path.clone(), self.path.join(RECORDS), self.path.join(STAGES)] {
-            for name in names(&folder)?.into_iter().filter(|name| name.starts_with(TEMPORARY)) {
-                remove(&folder.join(name))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn record_tombstone(&self, record: &RecordId) -> Digest {
-        DigestBuilder::keyed(&self.secret, "deleted record").bytes(record.as_str().as_bytes()).finish()
-    }
-
-    fn subject_tombstone(&self, subject: &SubjectId) -> Digest {
-        DigestBuilder::keyed(&self.secret, "deleted subject").bytes(subject.as_str().as_bytes()).finish()
-    }
-
-    fn slice_path(&self, address: SliceAddress) -> PathBuf {
-        slice_path(&self.path, address)
-    }
-
-    fn stage_path(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn stage_path(&self, key: &StageKey) -> PathBuf {
         self.path.join(STAGES).join(format!("{key}{STAGE_ENDING}"))
     }
 }
 
-fn slice_path(store: &Path, address: SliceAddress) -> PathBuf {
-    store.join(RECORDS).join(format!("{}-{}.bin", address.shard, address.slice))
+pub(crate) fn slice_name((address, generation): Generation) -> String {
+    format!("{}-{}.{generation}{RECORDS_ENDING}", address.shard, address.slice)
 }
 
-/// Writes all files of a new store into an empty folder.
-fn fill(
-    folder: &Path,
-    secret: &StoreSecret,
-    settings: StoreSettings,
-    partitioner: &dyn Partitioner,
+fn slice_path(store: &Path, generation: Generation) -> PathBuf {
+    store.join(RECORDS).join(slice_name(generation))
+}
+
+fn write_slice(
+    disk: &dyn Disk,
+    store: &Path,
+    seal: &Seal,
+    generation: Generation,
     records: &[Record],
 ) -> Result<(), StoreError> {
-    let places = place_records(records, partitioner, settings.shape, secret)?;
-    for name in [RECORDS, STAGES] {
-        let path = folder.join(name);
-        fs::create_dir(&path).map_err(StoreError::io("make", &path))?;
-    }
-    write_atomically(&folder.join(SECRET), format!("{}\n", Digest::from_bytes(*secret.as_bytes())).as_bytes())?;
-    let mut slices = vec![vec![None; settings.shape.slices as usize]; settings.shape.shards as usize];
-    let mut by_slice: std::collections::BTreeMap<SliceAddress, Vec<Record>> = std::collections::BTreeMap::new();
-    for (record, place) in records.iter().zip(places) {
-        by_slice.entry(place).or_default().push(record.clone());
-    }
-    for (address, records) in by_slice {
-        let records = digested(records, secret);
-        let digest = slice_digest(secret, records.iter().map(|(digest, _)| *digest));
-        slices[address.shard.index()][address.slice.index()] = Some(digest);
-        let records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
-        slice_file::write(&slice_path(folder, address), &records)?;
-    }
-    let manifest = Manifest {
-        format: FORMAT,
-        settings,
-        slices,
-        epoch: 0,
-        deleted_records: Vec::new(),
-        deleted_subjects: Vec::new(),
-        pending: Vec::new(),
-    };
-    manifest.plan()?;
-    manifest.write(&folder.join(MANIFEST))
+    let path = slice_path(store, generation);
+    let content = postcard::to_stdvec(records).map_err(|error| StoreError::damaged(&path, error.to_string()))?;
+    write_atomically(disk, &path, &seal.close(&slice_name(generation), &content)?)
 }
 
-fn digested(records: Vec<Record>, secret: &StoreSecret) -> SliceRecords {
+pub(crate) fn digested(records: Vec<Record>, secret: &StoreSecret) -> SliceRecords {
     let mut records: SliceRecords = records.into_iter().map(|record| (record.digest(secret), record)).collect();
     records.sort_by_key(|(digest, _)| *digest);
     records
+}
+
+/// Writes all files of a new store into an empty folder.
+fn fill(place: &Place, folder: &Path, keys: &Keys, new: &NewStore<'_>) -> Result<(), StoreError> {
+    let NewStore { settings, partitioner, records, secret, encrypt } = new;
+    let disk = &*place.disk;
+    let shape = settings.shape;
+    let places = place_records(records, *partitioner, shape, secret)?;
+    for name in [RECORDS, STAGES, LEDGER] {
+        let path = folder.join(name);
+        fs::create_dir(&path).map_err(StoreError::io("make", &path))?;
+    }
+    let mut by_slice: BTreeMap<SliceAddress, Vec<&Record>> = shape.addresses().map(|at| (at, Vec::new())).collect();
+    for (record, place) in records.iter().zip(&places) {
+        by_slice.entry(*place).or_default().push(record);
+    }
+    let mut rows = Vec::new();
+    for (address, records) in by_slice {
+        let number = slice_number(shape.slices, address);
+        let generation = (address, 0);
+        if *encrypt {
+            keys.make_slice(generation)?;
+        }
+        let count = records.len() as u64;
+        let mut digest = None;
+        if !records.is_empty() {
+            let records = digested(records.into_iter().cloned().collect(), secret);
+            digest = Some(slice_digest(secret, records.iter().map(|(digest, _)| *digest)));
+            let records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
+            let seal = if *encrypt { keys.slice(generation)? } else { Seal::Plain(secret.clone()) };
+            write_slice(disk, folder, &seal, generation, &records)?;
+        }
+        rows.push(SliceRow { number, records: count, digest, generation: 0, hit: 0 });
+    }
+    let signing = SigningKey::new(&origin(secret), &*keys.signing()?)?;
+    let public = format!("{}\n", signing.verifying_key());
+    write_atomically(disk, &folder.join(LEDGER).join("key.pub"), public.as_bytes())?;
+    let digests: Vec<Vec<Option<Digest>>> =
+        rows.chunks(shape.slices as usize).map(|shard| shard.iter().map(|row| row.digest).collect()).collect();
+    let plan = settings.plan(digests)?;
+
+    let mut subjects: Vec<_> = records.iter().filter_map(|record| record.subject.as_ref()).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    let numbers: BTreeMap<&SubjectId, i64> = subjects.into_iter().zip(1..).collect();
+    // In the order of the table, which is then written from end to end.
+    let mut ids: Vec<_> = records
+        .iter()
+        .zip(&places)
+        .map(|(record, place)| {
+            let subject = record.subject.as_ref().map(|subject| numbers[subject]);
+            (record_id(secret, &record.id), slice_number(shape.slices, *place), subject)
+        })
+        .collect();
+    ids.sort_unstable();
+    let mut catalogue = Catalogue::create(&folder.join(CATALOGUE), Arc::clone(&place.disk))?;
+    catalogue.change(secret, &signing, |change| {
+        change.set("settings", &serde_json::to_vec(settings).unwrap_or_default())?;
+        change.set("store", store_id(secret).as_bytes())?;
+        change.set("encrypt", &[u8::from(*encrypt)])?;
+        change.set("epoch", &0_u64.to_le_bytes())?;
+        for (subject, number) in &numbers {
+            change.add_subject(*number, &subject_id(secret, subject))?;
+        }
+        for (id, slice, subject) in &ids {
+            change.add_record(id, *slice, *subject)?;
+        }
+        for row in &rows {
+            change.set_slice(row)?;
+        }
+        let at = now();
+        let (store, records) = (store_id(secret), records.len() as u64);
+        change.append(at, Event::Created { store, settings: settings.digest(), records })?;
+        let keys = plan.stages().map(|stage| &stage.key);
+        let planned = Event::Planned { epoch: 0, stages: keys.len() as u64, plan: digest_of_stages(keys) };
+        change.append(at, planned).map(drop)
+    })?;
+    catalogue.truncate_log()?;
+    drop(catalogue);
+    for ending in ["-wal", "-shm"] {
+        remove(disk, &folder.join(format!("{CATALOGUE}{ending}")))?;
+    }
+    sync_folder(disk, folder)
+}
+
+fn store_id(secret: &StoreSecret) -> Digest {
+    DigestBuilder::keyed(secret, "store id").finish()
+}
+
+/// The ledger's name in its checkpoints.
+fn origin(secret: &StoreSecret) -> String {
+    format!("s3t/{}", store_id(secret).short())
+}
+
+/// Whether a public key's line is that of these keys.
+fn signs(keys: &Keys, line: &[u8]) -> bool {
+    let key =
+        keys.secret().and_then(|secret| Ok(SigningKey::new(&origin(&secret), &*keys.signing()?)?.verifying_key()));
+    key.is_ok_and(|key| format!("{key}\n").as_bytes() == line)
+}
+
+/// The format of a store from before there were catalogues; `None` if there is none.
+fn format_before_catalogues(path: &Path) -> Option<u32> {
+    let text = fs::read_to_string(path.join("manifest.json")).ok()?;
+    let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+    json["manifest"]["format"].as_u64().and_then(|format| u32::try_from(format).ok())
 }
 
 /// Where a store stands while it is being made: beside its final place, so that it can be renamed there at once.
@@ -472,55 +744,27 @@ fn unfinished(path: &Path) -> PathBuf {
     path.with_file_name(format!("{TEMPORARY}{name}"))
 }
 
-/// Removes what a crash left of making a store.
-fn remove_leftover(unfinished: &Path) -> Result<(), StoreError> {
-    if !unfinished.exists() {
-        return Ok(());
-    }
-    let _lock = lock(unfinished, unfinished)?;
-    remove_folder(unfinished)
+fn unfinished_keys(keys: &Path) -> PathBuf {
+    unfinished(keys)
 }
 
-fn remove_folder(path: &Path) -> Result<(), StoreError> {
+fn unfinished_keys_of(place: &Place, folder: &Path) -> Keys {
+    Keys::in_folder(folder, Arc::clone(&place.disk))
+}
+
+fn remove_folder(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
-        _ => sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))),
+        _ => sync_folder(disk, parent(path)),
     }
 }
 
-/// A folder that only its owner can enter, where the system knows such a thing.
-fn make_private_folder(path: &Path) -> Result<(), StoreError> {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(StoreError::io("make", path))
-}
-
-/// Takes the lock of a folder; `store` is what the error names.
-fn lock(folder: &Path, store: &Path) -> Result<File, StoreError> {
-    let path = folder.join(LOCK);
-    let file = File::create(&path).map_err(StoreError::io("open", &path))?;
+/// Takes the lock of a file; `None` if another process has it.
+pub(crate) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
+    let file = File::create(path).map_err(StoreError::io("open", path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(store.into())),
-        Err(fs::TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(StoreError::io("lock", path)(error)),
     }
-}
-
-/// A secret from the operating system.
-///
-/// # Errors
-///
-/// [`StoreError::Io`] if it gives no random bytes.
-pub fn random_secret() -> Result<StoreSecret, StoreError> {
-    let mut bytes = [0; 32];
-    let failed = |error: rand::rngs::SysError| std::io::Error::other(error.to_string());
-    SysRng.try_fill_bytes(&mut bytes).map_err(failed).map_err(StoreError::io("draw random bytes for", SECRET))?;
-    Ok(StoreSecret::from_bytes(bytes))
-}
-
-fn read_secret(path: &Path) -> Result<StoreSecret, StoreError> {
-    let text = fs::read_to_string(path).map_err(StoreError::io("read", path))?;
-    let damaged = |_| StoreError::Damaged { path: path.into(), problem: "it is not 64 hexadecimal digits".into() };
-    Ok(StoreSecret::from_bytes(*text.trim().parse::<Digest>().map_err(damaged)?.as_bytes()))
 }

@@ -13,6 +13,7 @@ pub use s3t_data as data;
 pub use s3t_engine as engine;
 pub use s3t_eval as eval;
 pub use s3t_interchange as interchange;
+pub use s3t_ledger as ledger;
 pub use s3t_peft as peft;
 pub use s3t_store as store;
 pub use s3t_train as train;

@@ -59,7 +59,7 @@ fn ndarray_answers_as_flex_does() {
         let system = System::create(pipeline, &records, Some(StoreSecret::from_bytes([1; 32]))).unwrap();
         let device = trained_on.parse::<s3t::backends::DeviceSpec>().unwrap().open().unwrap();
         let backbone = s3t::backends::load(&model, s3t::backends::LoadOptions::default(), &device).unwrap();
-        let mut system = system.with_builder(Arc::new(StageTrainer::new(backbone, device, 1 << 20)));
+        let system = system.with_builder(Arc::new(StageTrainer::new(backbone, device, 1 << 20)));
         system.train(&Quiet).unwrap();
         system.predict(&s3t_testkit::toy_records(30, 0, 2)).unwrap()
     };

@@ -67,7 +67,7 @@ fn pipeline(model: &str, store: &Path, task: Task, jobs: usize) -> Pipeline {
 
 fn trained(model: &str, store: &Path, task: Task, records: &[Record], jobs: usize) -> System {
     let secret = Some(StoreSecret::from_bytes([4; 32]));
-    let mut system = System::create(pipeline(model, store, task, jobs), records, secret).unwrap();
+    let system = System::create(pipeline(model, store, task, jobs), records, secret).unwrap();
     system.train(&Quiet).unwrap();
     system
 }
@@ -88,18 +88,18 @@ fn what_survives_a_deletion_is_what_would_be_there_without_the_record() {
     for (model, task) in CASES {
         let folder = tempfile::tempdir().unwrap();
         let records = records(task, 24);
-        let mut with = trained(model, &folder.path().join("with"), task, &records, 1);
+        let with = trained(model, &folder.path().join("with"), task, &records, 1);
         let without = trained(model, &folder.path().join("without"), task, &records[1..], 2);
         with.delete(std::slice::from_ref(&records[0].id), &[]).unwrap();
         let stage = |system: &System, key| -> (Lineage, NamedTensors) { system.store().stage(&key).unwrap() };
-        let survivors = with.store().stages().unwrap();
+        let survivors = with.snapshot().unwrap().stages().clone();
         assert!(!survivors.is_empty());
         for key in survivors {
             let difference = first_difference(&stage(&with, key).1, &stage(&without, key).1);
             assert_eq!(difference, None, "{model}, {}", task.name());
         }
         with.train(&Quiet).unwrap();
-        assert_eq!(with.store().stages().unwrap(), without.store().stages().unwrap());
+        assert_eq!(with.snapshot().unwrap().stages().clone(), without.snapshot().unwrap().stages().clone());
         let report = with.verify(VerifyScope::All, &Quiet).unwrap();
         assert!(report.passed(), "{model}, {}: {report:?}", task.name());
         let score = evaluate(&with, &records[1..]).unwrap();
@@ -115,9 +115,9 @@ fn a_causal_model_learns_to_continue_and_stays_frozen_in_its_head() {
     let targets = ["query", "key", "value", "output", "gate", "up", "down"].map(str::to_owned).to_vec();
     pipeline.peft = Box::new(Lora { rank: 8, alpha: 16.0, targets, ..Lora::default() });
     pipeline.training = TrainingConfig { epochs: 60, batch_size: 8, learning_rate: 1e-2, ..TrainingConfig::default() };
-    let mut system = System::create(pipeline, &records, None).unwrap();
+    let system = System::create(pipeline, &records, None).unwrap();
     system.train(&Quiet).unwrap();
-    for key in system.store().stages().unwrap() {
+    for key in system.snapshot().unwrap().stages().clone() {
         let (_, tensors) = system.store().stage(&key).unwrap();
         assert!(tensors.keys().all(|name| name.starts_with("blocks.")), "no head is trained");
     }
@@ -125,7 +125,10 @@ fn a_causal_model_learns_to_continue_and_stays_frozen_in_its_head() {
     // The end of a text follows every response, so half of the tokens are easy; the words are four.
     assert!(score.score > 0.6, "{score:?}");
     let completions = system.complete(&records[..4], 5).unwrap();
-    assert!(completions.iter().all(|completion| !completion.text.is_empty()), "{completions:?}");
+    // It was told to answer with one of four words, and mostly has learnt it.
+    let words = ["a", "good", "film", "bad"];
+    let right = completions.iter().filter(|completion| words.contains(&&*completion.text)).count();
+    assert!(right >= 2, "{completions:?}");
 }
 
 #[test]
@@ -134,14 +137,12 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
     {
         let folder = tempfile::tempdir().unwrap();
         let records = records(task, 24);
-        let mut system = trained(model, &folder.path().join("store"), task, &records, 1);
+        let system = trained(model, &folder.path().join("store"), task, &records, 1);
         // Cut to the first stage: the export must hold the top group and the first stage's head only.
-        let (_, _, chain) = system.serving_chains().remove(0);
+        let (_, _, chain) = s3t::engine::serving_chains(&system.snapshot().unwrap()).remove(0);
         let address = |system: &System, slice| {
-            let index = system.store().index();
-            records
-                .iter()
-                .find(|record| index.address(record.id.as_str()).is_some_and(|address| address.slice.index() == slice))
+            let at = |record: &&Record| system.store().address(&record.id).unwrap();
+            records.iter().find(|record| at(record).is_some_and(|address| address.slice.index() == slice))
         };
         assert_eq!(chain.len(), 2);
         let before = folder.path().join("exports/before");
@@ -155,7 +156,7 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         assert_eq!(exported.shards[0].blocks.range(), 2..4);
         // Another store's export beside them is none of this one's business.
         let pipeline = pipeline(model, &folder.path().join("other"), task, 1);
-        let mut other = System::create(pipeline, &records[1..], Some(StoreSecret::from_bytes([5; 32]))).unwrap();
+        let other = System::create(pipeline, &records[1..], Some(StoreSecret::from_bytes([5; 32]))).unwrap();
         other.train(&Quiet).unwrap();
         export(&other, &folder.path().join("exports/other")).unwrap();
         assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap().exports, [(before, 2 - 1)]);
@@ -184,7 +185,7 @@ fn layers_whose_names_end_alike_are_exported_and_read_one_by_one() {
             let mut pipeline = pipeline(model, &folder.path().join("store"), CLASSES, 1);
             pipeline.peft = method();
             let secret = Some(StoreSecret::from_bytes([4; 32]));
-            let mut system = System::create(pipeline, &records(CLASSES, 12), secret).unwrap();
+            let system = System::create(pipeline, &records(CLASSES, 12), secret).unwrap();
             system.train(&Quiet).unwrap();
             let to = folder.path().join("export");
             let exported = export(&system, &to).unwrap();
@@ -207,7 +208,7 @@ fn a_head_that_transformers_would_not_build_is_not_exported() {
     s3t::backends::write_safetensors(&model.join("model.safetensors"), &without).unwrap();
     let mut pipeline = pipeline("bert-classifier", &folder.path().join("store"), CLASSES, 1);
     pipeline.model = model;
-    let mut system = System::create(pipeline, &records(CLASSES, 12), None).unwrap();
+    let system = System::create(pipeline, &records(CLASSES, 12), None).unwrap();
     system.train(&Quiet).unwrap();
     let to = folder.path().join("export");
     let message = export(&system, &to).unwrap_err().to_string();
@@ -217,7 +218,7 @@ fn a_head_that_transformers_would_not_build_is_not_exported() {
 #[test]
 fn an_unreadable_description_of_an_export_is_told_and_hides_no_other() {
     let folder = tempfile::tempdir().unwrap();
-    let mut system = trained("bert-classifier", &folder.path().join("store"), CLASSES, &records(CLASSES, 12), 1);
+    let system = trained("bert-classifier", &folder.path().join("store"), CLASSES, &records(CLASSES, 12), 1);
     let exports = folder.path().join("exports");
     std::fs::create_dir_all(exports.join("damaged")).unwrap();
     let damaged = exports.join("damaged").join(s3t::interchange::MANIFEST);

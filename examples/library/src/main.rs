@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One epoch instead of the quickstart's five keeps the example short.
     pipeline.training = TrainingConfig { epochs: 1, learning_rate: 6e-3, ..TrainingConfig::default() };
 
-    let mut system = System::create(pipeline, &train, None)?;
+    let system = System::create(pipeline, &train, None)?;
     let report = system.train(&Quiet)?;
     println!("{} stages trained; accuracy {:.3}", report.trained, evaluate(&system, &test)?.score);
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use s3t_baseline_sequences::Random;
+use s3t_core::digest::DigestBuilder;
 use s3t_core::partition::{Contiguous, KeyedHash};
 use s3t_core::sequence::{Cyclic, Single};
-use s3t_core::{PartitionShape, Payload, Record, StageKey, StoreSecret, SubjectId};
+use s3t_core::{PartitionShape, Payload, Record, RecordId, StageKey, StoreSecret, SubjectId};
 use s3t_engine::{EngineError, Observer, Pipeline, PriorSource, StageLabel, System};
 use s3t_peft::NamedTensors;
 use s3t_peft::tensors::first_difference;
@@ -31,6 +32,7 @@ pub struct Case {
     pub contiguous: bool,
     pub jobs: usize,
     pub seed: u64,
+    pub encrypt: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,7 +70,7 @@ impl World {
     }
 
     pub fn trained(case: &Case, records: &[Record], plant: &Plant<'_>) -> Result<Self, EngineError> {
-        let mut world = Self::new(case, records, plant);
+        let world = Self::new(case, records, plant);
         world.system.train(&s3t_engine::Quiet)?;
         Ok(world)
     }
@@ -105,10 +107,27 @@ impl World {
         self.folder.path().join("store")
     }
 
+    /// Everything that belongs to this world.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The catalogue's name of a record, as its documentation says it is made.
+    pub fn catalogue_id(&self, record: &RecordId) -> Vec<u8> {
+        let mut digest = DigestBuilder::keyed(self.system.store().secret(), "catalogue record");
+        digest.bytes(record.as_str().as_bytes()).finish().as_bytes()[..16].to_vec()
+    }
+
+    /// The catalogue's name of a subject.
+    pub fn catalogue_subject(&self, subject: &SubjectId) -> Vec<u8> {
+        let mut digest = DigestBuilder::keyed(self.system.store().secret(), "catalogue subject");
+        digest.bytes(subject.as_str().as_bytes()).finish().as_bytes()[..16].to_vec()
+    }
+
     /// All stages on disk.
     pub fn stages(&self) -> BTreeMap<StageKey, NamedTensors> {
         let store = self.system.store();
-        store.stages().unwrap().into_iter().map(|key| (key, store.stage(&key).unwrap().1)).collect()
+        store.snapshot().unwrap().stages().iter().map(|key| (*key, store.stage(key).unwrap().1)).collect()
     }
 
     /// The bits of every score for some held-out records; `None` if nothing can answer.
@@ -144,6 +163,7 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
     pipeline.budget = case.budget;
     pipeline.seed = case.seed;
     pipeline.resources.jobs = case.jobs;
+    pipeline.encrypt = case.encrypt;
     pipeline.strategy = match case.order {
         Order::Single => Box::new(Single {}),
         Order::Cyclic => Box::new(Cyclic {}),

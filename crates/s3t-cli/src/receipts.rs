@@ -1,0 +1,111 @@
+//! `s3t receipt`: reading and checking receipts.
+
+use std::path::Path;
+
+use s3t::core::{CoreError, RecordId, SubjectId};
+use s3t::ledger::{LedgerError, Named, Receipt, VerifyingKey};
+
+use crate::ReceiptCommand;
+use crate::commands::Outcome;
+use crate::exit::{self, Failure};
+use crate::output::{Output, plural, say, table, time};
+
+pub(crate) fn receipt(command: &ReceiptCommand, output: &mut Output) -> Outcome {
+    match command {
+        ReceiptCommand::Show { receipt } => {
+            let receipt = read(receipt)?;
+            show(&receipt, output);
+            Ok(0)
+        }
+        ReceiptCommand::Verify { receipt, key, record, subject } => {
+            verify(&read(receipt)?, key, record, subject, output)
+        }
+    }
+}
+
+/// Writes a receipt to a new file.
+pub(crate) fn write(receipt: &Receipt, file: &Path) -> Result<(), Failure> {
+    use std::io::Write;
+    let failed = |error| Failure::new(exit::FAILED, format!("cannot write the receipt `{}`: {error}", file.display()));
+    let text = serde_json::to_string_pretty(receipt).unwrap_or_default();
+    let opened = std::fs::OpenOptions::new().write(true).create_new(true).open(file);
+    opened.and_then(|mut opened| opened.write_all(format!("{text}\n").as_bytes())).map_err(failed)
+}
+
+fn read(file: &Path) -> Result<Receipt, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))?;
+    Receipt::parse(&text).map_err(|error| Failure::new(exit::REFUSED, format!("`{}`: {error}", file.display())))
+}
+
+fn show(receipt: &Receipt, output: &mut Output) {
+    output.result("receipt", receipt, || {
+        let effect = &receipt.effect;
+        let slices: Vec<String> = effect.slices.iter().map(ToString::to_string).collect();
+        say!(
+            "request {}, deletion {}: {} in {}",
+            receipt.request,
+            effect.epoch,
+            plural(effect.records as usize, "record"),
+            slices.join(", ")
+        );
+        for key in &effect.cut {
+            say!("cut: stage {key}");
+        }
+        let row = |shard: &s3t::ledger::ShardServes| {
+            let stage =
+                shard.stage.as_ref().map_or_else(|| "nothing".to_owned(), |key| format!("stage {}", key.short()));
+            vec![format!("shard {}", shard.shard), stage, shard.depth.to_string()]
+        };
+        table(&["", "serves then with", "depth"], effect.serves.iter().map(row).collect(), 2);
+        let opening = if receipt.opening.is_some() { "with" } else { "without" };
+        say!("{} to names, {opening} the key that opens them", plural(receipt.named.len(), "commitment"));
+    });
+}
+
+fn verify(receipt: &Receipt, key: &str, records: &[String], subjects: &[String], output: &mut Output) -> Outcome {
+    let line = if Path::new(key).is_file() {
+        std::fs::read_to_string(key)
+            .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{key}`: {error}")))?
+    } else {
+        key.to_owned()
+    };
+    let refuse = |error: &dyn std::fmt::Display| Failure::new(exit::REFUSED, error.to_string());
+    let key: VerifyingKey = line.parse().map_err(|error: LedgerError| refuse(&error))?;
+    let records: Vec<RecordId> =
+        records.iter().map(RecordId::new).collect::<Result<_, CoreError>>().map_err(|error| refuse(&error))?;
+    let subjects: Vec<SubjectId> =
+        subjects.iter().map(SubjectId::new).collect::<Result<_, CoreError>>().map_err(|error| refuse(&error))?;
+    let verified = receipt.verify(&key).map_err(|error| Failure::new(exit::DIFFERENT, error.to_string()))?;
+    let named = records.iter().map(Named::Record).chain(subjects.iter().map(Named::Subject));
+    for name in named {
+        if !receipt.names(name).map_err(|error| Failure::new(exit::DIFFERENT, error.to_string()))? {
+            let (what, name) = match name {
+                Named::Record(record) => ("record", record.as_str()),
+                Named::Subject(subject) => ("subject", subject.as_str()),
+            };
+            return Err(Failure::new(exit::DIFFERENT, format!("the request does not name the {what} `{name}`")));
+        }
+    }
+    output.result("verified", &verified, || {
+        say!("verified: signed by {}, {} of the ledger", verified.log, plural(verified.entries as usize, "entry"));
+        let at = |moment: Option<u64>| moment.map_or_else(|| "not yet, when it was made".to_owned(), time);
+        table(
+            &["request", "when"],
+            vec![
+                vec!["accepted".into(), time(verified.accepted)],
+                vec!["in no answer".into(), at(verified.effective)],
+                vec!["erased".into(), at(verified.erased)],
+            ],
+            2,
+        );
+        if !verified.request_checked {
+            say!("its id was not checked: the receipt was made after the erasure, which destroys the key for it");
+        }
+        let named = records.len() + subjects.len();
+        if named > 0 {
+            say!("it names {}", plural(named, "given name"));
+        }
+    });
+    Ok(0)
+}

@@ -1,0 +1,482 @@
+//! Deleting: accepted in one transaction, then erased from disk.
+//!
+//! # Proof note
+//!
+//! *Before*: a request names records and subjects. *After* [`Store::accept`] returns: the deletion survives any crash, and no
+//! [`Snapshot`] holds a stage that saw one of its records. *After* [`Store::erase`] returns: the records, their ids' digests, the
+//! stages that saw them and the keys that open any copy of these are gone. *Why*: accepting is one transaction that
+//! marks the records and removes the stages from the catalogue. Erasing writes the other records of each slice anew under a
+//! new key, makes the catalogue point there in one transaction, and only then destroys the old key and removes what the
+//! catalogue does not name. Every step can be done twice, and opening a store does again what was not finished.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use rusqlite::{OptionalExtension, params};
+use s3t_core::record::slice_digest;
+use s3t_core::{Digest, Record, RecordId, SliceAddress, StageKey, SubjectId};
+use s3t_ledger::{Effect, Event, Named, Proven, Receipt, commit_request, inclusion_proof};
+
+use crate::catalogue::{ShortId, now, record_id, request_id, slice_address, slice_number, subject_id, to_digest};
+use crate::disk::{TEMPORARY, files_under, names, remove, sync_folder};
+use crate::keys::Generation;
+use crate::snapshot::digest_of_stages;
+use crate::store::{ERASING, RECORDS, STAGE_ENDING, STAGES, slice_name};
+use crate::{Snapshot, Store, StoreError, random};
+
+/// What is to be deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeletionRequest {
+    /// The request's id: asking for the same again does nothing twice. `None` draws one.
+    pub id: Option<String>,
+    /// Records.
+    pub records: Vec<RecordId>,
+    /// Subjects: all of their records.
+    pub subjects: Vec<SubjectId>,
+}
+
+/// A deletion that can no longer be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The request's id.
+    pub request: String,
+    /// What it did.
+    pub effect: Effect,
+    /// Whether the same request was accepted before; then nothing was done now.
+    pub repeated: bool,
+}
+
+/// What an erasure removed from disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Erasure {
+    /// The slices whose records were written anew.
+    pub slices: Vec<SliceAddress>,
+    /// The stages whose files were removed.
+    pub stages: Vec<StageKey>,
+    /// The records that were removed, with their digests.
+    pub records: Vec<(Digest, RecordId)>,
+    /// The exported adapters that were removed.
+    pub exports: Vec<PathBuf>,
+}
+
+impl Store {
+    /// Accepts a deletion: once this returns it survives any crash, and no snapshot holds a stage that saw one of the records.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownRecord`], [`StoreError::UnknownSubject`], [`StoreError::RequestId`], [`StoreError::OtherRequest`] or
+    /// [`StoreError::Io`]; then nothing was accepted.
+    pub fn accept(&self, request: &DeletionRequest) -> Result<Accepted, StoreError> {
+        let id = match &request.id {
+            Some(id) if id.is_empty() || id.len() > 256 || id.chars().any(char::is_control) => {
+                return Err(StoreError::RequestId(id.clone()));
+            }
+            Some(id) => id.clone(),
+            None => Digest::from_bytes(random::bytes()?).short(),
+        };
+        let short = request_id(&self.secret, &id);
+        let opening = Digest::from_bytes(random::bytes()?);
+        let accepted = self.change(|change, snapshot| {
+            let earlier = change.run(|connection| read_request(connection, &short))?;
+            if let Some(earlier) = earlier {
+                let again = earlier.opening.map(|opening| commitments(request, &opening));
+                if again.is_some_and(|named| named != earlier.named) {
+                    return Err(StoreError::OtherRequest(id.clone()));
+                }
+                return Ok(Accepted { request: id.clone(), effect: earlier.effect, repeated: true });
+            }
+            let epoch = snapshot.epoch() + 1;
+            let mut hits: BTreeMap<u64, u64> = BTreeMap::new();
+            for record in &request.records {
+                let marked = change.mark_record(&record_id(&self.secret, record), epoch)?;
+                let (slice, new) = marked.ok_or_else(|| StoreError::UnknownRecord(record.clone()))?;
+                *hits.entry(slice).or_default() += u64::from(new);
+            }
+            for subject in &request.subjects {
+                let marked = change.mark_subject(&subject_id(&self.secret, subject), epoch)?;
+                let slices = marked.ok_or_else(|| StoreError::UnknownSubject(subject.clone()))?;
+                slices.into_iter().for_each(|slice| *hits.entry(slice).or_default() += 1);
+            }
+            let slices: BTreeSet<SliceAddress> =
+                hits.keys().map(|number| slice_address(self.settings().shape.slices, *number)).collect();
+            for (number, records) in &hits {
+                let mut row = change.slice(*number)?;
+                row.records = row.records.saturating_sub(*records);
+                row.hit = epoch;
+                change.set_slice(&row)?;
+            }
+            let mut after = snapshot.clone();
+            after.hit.extend(&slices);
+            after.built.retain(|key| after.plan.stage(key).is_some_and(|stage| !saw(stage, &slices)));
+            let cut: Vec<StageKey> = snapshot.stages().difference(after.stages()).copied().collect();
+            for key in &cut {
+                change.remove_stage(key)?;
+            }
+            let effect = Effect {
+                epoch,
+                records: hits.values().sum(),
+                slices: slices.into_iter().collect(),
+                cut,
+                serves: after.serves(),
+            };
+            let named = commitments(request, &opening);
+            let entry = Event::Accepted {
+                epoch,
+                request: commit_request(&opening, &id),
+                named: Receipt::named_digest(&named),
+                records: effect.records,
+                effect: effect.digest(),
+            };
+            let index = change.append(now(), entry)?;
+            change.set("epoch", &epoch.to_le_bytes())?;
+            let named: Vec<u8> = named.iter().flat_map(|named| *named.as_bytes()).collect();
+            let text = serde_json::to_string(&effect).unwrap_or_default();
+            change.run(|connection| {
+                let statement =
+                    "INSERT INTO requests (epoch, id, opening, named, effect, accepted) VALUES (?, ?, ?, ?, ?, ?)";
+                connection.prepare_cached(statement)?.execute(params![
+                    epoch as i64,
+                    short.as_slice(),
+                    opening.as_bytes().as_slice(),
+                    named,
+                    text,
+                    index as i64
+                ])
+            })?;
+            Ok(Accepted { request: id.clone(), effect, repeated: false })
+        })?;
+        if !accepted.repeated {
+            // Every snapshot from here on is of after the deletion.
+            self.snapshot()?;
+            let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
+            effective.insert(accepted.effect.epoch, now());
+        }
+        Ok(accepted)
+    }
+
+    /// Erases what was accepted, by whatever process: the records, the stages that saw them, their keys, and what the catalogue
+    /// held of them. Waits for another process that erases.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; then the deletion stays accepted and is erased when the store is opened again.
+    pub fn erase(&self) -> Result<Erasure, StoreError> {
+        let path = self.path.join(ERASING);
+        let lock = fs::File::create(&path).map_err(StoreError::io("open", &path))?;
+        lock.lock().map_err(StoreError::io("lock", &path))?;
+        let mut erasure = Erasure::default();
+        let pending = self.snapshot()?.hit.clone();
+        for address in pending {
+            self.erase_slice(address, &mut erasure)?;
+        }
+        self.remove_unnamed(&mut erasure)?;
+        self.finish_erasure(&mut erasure)?;
+        Ok(erasure)
+    }
+
+    /// Writes the remaining records of a slice anew, under a new key, and makes the catalogue point there.
+    fn erase_slice(&self, address: SliceAddress, erasure: &mut Erasure) -> Result<(), StoreError> {
+        let number = slice_number(self.settings().shape.slices, address);
+        let dead: HashSet<ShortId> = self.inner().catalogue.read(|connection| {
+            let mut query = connection.prepare_cached("SELECT id FROM records WHERE slice = ? AND dead IS NOT NULL")?;
+            let rows = query.query_map([number as i64], |row| row.get::<_, ShortId>(0))?;
+            rows.collect()
+        })?;
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let snapshot = self.snapshot()?;
+        let old = snapshot.generation(address);
+        let new = (address, old.1 + 1);
+        let (gone, left): (Vec<_>, Vec<_>) = self
+            .read_slice(old)?
+            .into_iter()
+            .partition(|(_, record)| dead.contains(&record_id(&self.secret, &record.id)));
+        if self.is_encrypted() {
+            self.keys.make_slice(new)?;
+        }
+        let digest = slice_digest(&self.secret, left.iter().map(|(digest, _)| *digest));
+        let digest = (!left.is_empty()).then_some(digest);
+        if !left.is_empty() {
+            let left: Vec<Record> = left.into_iter().map(|(_, record)| record).collect();
+            self.write_slice(new, &left)?;
+        }
+        let ids: Vec<ShortId> = dead.into_iter().collect();
+        self.change(|change, _| {
+            let mut row = change.slice(number)?;
+            row.generation = new.1;
+            row.digest = digest;
+            change.set_slice(&row)?;
+            change.remove_records(&ids)
+        })?;
+        erasure.slices.push(address);
+        erasure.records.extend(gone.into_iter().map(|(digest, record)| (digest, record.id)));
+        Ok(())
+    }
+
+    /// Removes every file and key that the catalogue does not name, and exports of stages that are gone.
+    pub(crate) fn remove_unnamed(&self, erasure: &mut Erasure) -> Result<(), StoreError> {
+        if !self.has_unnamed()? {
+            return Ok(());
+        }
+        // While the catalogue is held nobody adds a stage.
+        let exports = self.change(|change, snapshot| {
+            let mut touched = false;
+            for name in names(&self.path.join(STAGES))? {
+                let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse::<StageKey>().ok());
+                if key.is_some_and(|key| snapshot.has_stage(&key)) {
+                    continue;
+                }
+                // Other names are not the store's: `check` reports them.
+                if key.is_some() || name.starts_with(TEMPORARY) {
+                    remove(&*self.disk, &self.path.join(STAGES).join(&name))?;
+                    touched = true;
+                    erasure.stages.extend(key);
+                }
+            }
+            if touched {
+                sync_folder(&*self.disk, &self.path.join(STAGES))?;
+            }
+            self.remove_old_slices(snapshot)?;
+            change.run(|connection| dead_exports(connection, snapshot))
+        })?;
+        for (folder, listed) in exports {
+            let folder = PathBuf::from(folder);
+            if folder.join("adapter_config.json").is_file() {
+                for path in files_under(&folder)? {
+                    remove(&*self.disk, &path)?;
+                }
+                fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder))?;
+                erasure.exports.push(folder);
+            }
+            self.change(|change, _| {
+                change.run(|connection| connection.execute("DELETE FROM exports WHERE folder = ?", [&listed]).map(drop))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything that the catalogue does not name.
+    fn has_unnamed(&self) -> Result<bool, StoreError> {
+        let snapshot = self.snapshot()?;
+        let stage = |name: &String| {
+            let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse::<StageKey>().ok());
+            name.starts_with(TEMPORARY) || key.is_some_and(|key| !snapshot.has_stage(&key))
+        };
+        let current = self.current_slices(&snapshot);
+        let named: HashSet<String> = current.iter().map(|generation| slice_name(*generation)).collect();
+        let slice = |name: &String| !named.contains(name) && (is_slice_name(name) || name.starts_with(TEMPORARY));
+        let (keys, others) = self.keys.slices()?;
+        let exports = self.inner().catalogue.read(|connection| dead_exports(connection, &snapshot))?;
+        Ok(names(&self.path.join(STAGES))?.iter().any(stage)
+            || names(&self.path.join(RECORDS))?.iter().any(slice)
+            || keys.iter().any(|generation| !current.contains(generation))
+            || others.iter().any(|name| name.starts_with(TEMPORARY))
+            || !exports.is_empty())
+    }
+
+    fn current_slices(&self, snapshot: &Snapshot) -> HashSet<Generation> {
+        self.settings().shape.addresses().map(|address| snapshot.generation(address)).collect()
+    }
+
+    fn remove_old_slices(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let current = self.current_slices(snapshot);
+        let named: HashSet<String> = current.iter().map(|generation| slice_name(*generation)).collect();
+        let folder = self.path.join(RECORDS);
+        let mut touched = false;
+        for name in names(&folder)? {
+            if !named.contains(&name) && (is_slice_name(&name) || name.starts_with(TEMPORARY)) {
+                remove(&*self.disk, &folder.join(&name))?;
+                touched = true;
+            }
+        }
+        if touched {
+            sync_folder(&*self.disk, &folder)?;
+        }
+        self.keys.remove_unfinished()?;
+        let (keys, _) = self.keys.slices()?;
+        let old: Vec<Generation> = keys.into_iter().filter(|generation| !current.contains(generation)).collect();
+        for generation in &old {
+            self.keys.destroy_slice(*generation)?;
+        }
+        if old.is_empty() { Ok(()) } else { self.keys.sync() }
+    }
+
+    /// Writes into the ledger what is erased, and forgets the openings of its requests.
+    fn finish_erasure(&self, erasure: &mut Erasure) -> Result<(), StoreError> {
+        if !self.snapshot()?.is_erasing() {
+            return Ok(());
+        }
+        let effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let finished = self.change(|change, snapshot| {
+            let mut still = BTreeSet::new();
+            for address in &snapshot.hit {
+                let number = slice_number(self.settings().shape.slices, *address);
+                let left: Option<i64> = change.run(|connection| {
+                    let statement = "SELECT dead FROM records WHERE slice = ? AND dead IS NOT NULL LIMIT 1";
+                    connection.prepare_cached(statement)?.query_row([number as i64], |row| row.get(0)).optional()
+                })?;
+                match left {
+                    // Accepted since the slice was written anew.
+                    Some(epoch) => drop(still.insert(epoch as u64)),
+                    None => {
+                        let mut row = change.slice(number)?;
+                        row.hit = 0;
+                        change.set_slice(&row)?;
+                    }
+                }
+            }
+            let open: Vec<u64> = change.run(|connection| {
+                let mut query =
+                    connection.prepare_cached("SELECT epoch FROM requests WHERE erased IS NULL ORDER BY epoch")?;
+                let epochs = query.query_map([], |row| row.get::<_, i64>(0).map(|epoch| epoch as u64))?;
+                epochs.collect()
+            })?;
+            let done: Vec<u64> = open.into_iter().filter(|epoch| !still.contains(epoch)).collect();
+            for epoch in &done {
+                let since = effective.get(epoch).copied().unwrap_or_else(now);
+                let index = change.append(now(), Event::Effective { epoch: *epoch, since })?;
+                let erased = change.append(now(), Event::Erased { epoch: *epoch })?;
+                change.run(|connection| {
+                    let statement = "UPDATE requests SET opening = NULL, effective = ?2, erased = ?3 WHERE epoch = ?1";
+                    connection.prepare_cached(statement)?.execute(params![*epoch as i64, index as i64, erased as i64])
+                })?;
+            }
+            if !done.is_empty() && still.is_empty() {
+                let keys = snapshot.plan().stages().map(|stage| &stage.key);
+                let stages = keys.len() as u64;
+                let planned = Event::Planned { epoch: snapshot.epoch(), stages, plan: digest_of_stages(keys) };
+                change.append(now(), planned)?;
+            }
+            Ok(done)
+        })?;
+        self.inner().catalogue.truncate_log()?;
+        let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
+        effective.retain(|epoch, _| !finished.contains(epoch));
+        erasure.stages.sort_unstable();
+        Ok(())
+    }
+
+    /// The opening of a request that is not erased yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownRequest`] or [`StoreError::Database`].
+    pub fn opening(&self, request: &str) -> Result<Option<Digest>, StoreError> {
+        Ok(self.request(request)?.opening)
+    }
+
+    /// The receipt for a request. `opening` is what [`opening`](Self::opening) gave before the erasure; `None` takes what the
+    /// store still has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownRequest`], [`StoreError::Ledger`] or [`StoreError::Database`].
+    pub fn receipt(&self, request: &str, opening: Option<Digest>) -> Result<Receipt, StoreError> {
+        let row = self.request(request)?;
+        let inner = self.inner();
+        let catalogue = &inner.catalogue;
+        let missing = |what: &str| StoreError::damaged(catalogue.path(), format!("{what} is missing"));
+        let checkpoint = catalogue.get("checkpoint")?.and_then(|text| String::from_utf8(text).ok());
+        let checkpoint = checkpoint.ok_or_else(|| missing("the checkpoint"))?;
+        let size = self.verifying_key().check(&checkpoint)?.size;
+        let proven = |index: Option<u64>| -> Result<Option<Proven>, StoreError> {
+            let Some(index) = index else { return Ok(None) };
+            let entry = catalogue.entry(index)?.and_then(|entry| String::from_utf8(entry).ok());
+            let entry = entry.ok_or_else(|| missing("an entry of the ledger"))?;
+            let path = inclusion_proof(size, index, &|numbers: &[u64]| catalogue.hashes(numbers))?;
+            Ok(Some(Proven { index, entry, path }))
+        };
+        let parts = [proven(Some(row.accepted))?, proven(row.effective)?, proven(row.erased)?];
+        let opening = opening.or(row.opening);
+        Receipt::new(request.to_owned(), opening, row.named, row.effect, parts, checkpoint)
+            .ok_or_else(|| missing("an entry of the ledger"))
+    }
+
+    fn request(&self, request: &str) -> Result<RequestRow, StoreError> {
+        let short = request_id(&self.secret, request);
+        let row = self.inner().catalogue.read(|connection| read_request(connection, &short))?;
+        row.ok_or_else(|| StoreError::UnknownRequest(request.to_owned()))
+    }
+
+    /// Whether a request of this id was accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn knows_request(&self, request: &str) -> Result<bool, StoreError> {
+        match self.request(request) {
+            Ok(_) => Ok(true),
+            Err(StoreError::UnknownRequest(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A request as the catalogue has it.
+struct RequestRow {
+    opening: Option<Digest>,
+    named: Vec<Digest>,
+    effect: Effect,
+    accepted: u64,
+    effective: Option<u64>,
+    erased: Option<u64>,
+}
+
+fn read_request(connection: &rusqlite::Connection, id: &ShortId) -> rusqlite::Result<Option<RequestRow>> {
+    let statement = "SELECT opening, named, effect, accepted, effective, erased FROM requests WHERE id = ?";
+    connection
+        .prepare_cached(statement)?
+        .query_row([id.as_slice()], |row| {
+            let effect: String = row.get(2)?;
+            let effect = serde_json::from_str(&effect).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
+            })?;
+            let index = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(|index| index as u64));
+            Ok(RequestRow {
+                opening: row.get::<_, Option<Vec<u8>>>(0)?.map(|bytes| to_digest(&bytes)).transpose()?,
+                named: row.get::<_, Vec<u8>>(1)?.as_chunks().0.iter().map(|bytes| Digest::from_bytes(*bytes)).collect(),
+                effect,
+                accepted: index(3)?.unwrap_or_default(),
+                effective: index(4)?,
+                erased: index(5)?,
+            })
+        })
+        .optional()
+}
+
+fn commitments(request: &DeletionRequest, opening: &Digest) -> Vec<Digest> {
+    let records = request.records.iter().map(|record| Named::Record(record).commit(opening));
+    let subjects = request.subjects.iter().map(|subject| Named::Subject(subject).commit(opening));
+    records.chain(subjects).collect()
+}
+
+fn saw(stage: &s3t_core::PlannedStage, slices: &BTreeSet<SliceAddress>) -> bool {
+    stage.slices.iter().any(|slice| slices.contains(&SliceAddress { shard: stage.shard, slice: *slice }))
+}
+
+/// The exports that hold a stage which is gone.
+fn dead_exports(connection: &rusqlite::Connection, snapshot: &Snapshot) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut query = connection.prepare_cached("SELECT folder, stages FROM exports")?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let mut dead = Vec::new();
+    for row in rows {
+        let (folder, stages) = row?;
+        let stages: Vec<StageKey> = serde_json::from_str(&stages).unwrap_or_default();
+        if stages.iter().any(|key| !snapshot.has_stage(key)) {
+            dead.push((folder.clone(), folder));
+        }
+    }
+    Ok(dead)
+}
+
+/// Whether a file's name is that of a slice's records.
+pub(crate) fn is_slice_name(name: &str) -> bool {
+    let parts = name.strip_suffix(".records").and_then(|rest| rest.split_once('.'));
+    parts.is_some_and(|(address, generation)| {
+        let numbers = address.split_once('-').map(|(shard, slice)| [shard, slice, generation]);
+        numbers.is_some_and(|numbers| numbers.iter().all(|number| number.parse::<u64>().is_ok()))
+    })
+}

@@ -1,0 +1,62 @@
+//! What a store is for.
+
+use s3t_core::digest::DigestBuilder;
+use s3t_core::{Digest, LayerGroups, PartitionShape, Plan, Recipe, Sequence, SliceDigests};
+use serde::{Deserialize, Serialize};
+
+use crate::StoreError;
+
+/// What a store is made for. It never changes: other settings are another store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreSettings {
+    /// What all stages share.
+    pub recipe: Recipe,
+    /// The layer groups.
+    pub groups: LayerGroups,
+    /// Shards and slices.
+    pub shape: PartitionShape,
+    /// The partitioner with its fields.
+    pub partitioner: serde_json::Value,
+    /// The sequences of each shard.
+    pub sequences: Vec<Vec<Sequence>>,
+    /// The class names.
+    pub labels: Vec<String>,
+}
+
+impl StoreSettings {
+    /// The first part that differs from `other`, as JSON path and both values; `None` if they are equal.
+    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let one = serde_json::to_value(self).unwrap_or_default();
+        let two = serde_json::to_value(other).unwrap_or_default();
+        first_difference("", &one, &two)
+    }
+
+    /// The stages over slices with these digests.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Core`] if the sequences do not fit the slices.
+    pub fn plan(&self, slices: SliceDigests) -> Result<Plan, StoreError> {
+        Ok(Plan::new(self.recipe.clone(), self.groups.clone(), &self.sequences, slices)?)
+    }
+
+    /// The digest that the ledger's first entry holds.
+    pub fn digest(&self) -> Digest {
+        DigestBuilder::new("store settings").json(&serde_json::to_value(self).unwrap_or_default()).finish()
+    }
+}
+
+fn first_difference(path: &str, one: &serde_json::Value, two: &serde_json::Value) -> Option<(String, String, String)> {
+    if one == two {
+        return None;
+    }
+    if let (Some(one), Some(two)) = (one.as_object(), two.as_object()) {
+        let keys: std::collections::BTreeSet<_> = one.keys().chain(two.keys()).collect();
+        return keys.into_iter().find_map(|key| {
+            let null = serde_json::Value::Null;
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            first_difference(&path, one.get(key).unwrap_or(&null), two.get(key).unwrap_or(&null))
+        });
+    }
+    Some((path.to_owned(), one.to_string(), two.to_string()))
+}
