@@ -151,11 +151,16 @@ impl Store {
             sync_folder(&*place.disk, parent(path))
         })();
         if let Err(error) = made {
-            remove_folder(&*place.disk, &unfinished)?;
-            unfinished_keys_of(place, &unfinished_keys).destroy_all()?;
-            if !path.exists() {
-                keys.destroy_all()?;
-            }
+            // The folder goes last: as long as it is there, its keys are known to be those of an unfinished store. What fails now
+            // is done when the store is made or opened.
+            let clean_up = || {
+                unfinished_keys_of(place, &unfinished_keys).destroy_all()?;
+                if !path.exists() {
+                    keys.destroy_all()?;
+                }
+                remove_folder(&*place.disk, &unfinished)
+            };
+            let _: Result<(), StoreError> = clean_up();
             return Err(error);
         }
         Self::open(place)
