@@ -107,6 +107,11 @@ impl World {
         self.folder.path().join("store")
     }
 
+    /// The same store, as another process that only answers has it.
+    pub fn open_read_only(&self) -> System {
+        System::open_read_only(pipeline(&self.case, self.folder.path())).unwrap()
+    }
+
     /// Everything that belongs to this world.
     pub fn folder(&self) -> &Path {
         self.folder.path()
