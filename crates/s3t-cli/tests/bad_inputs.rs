@@ -219,7 +219,7 @@ fn cases() -> Vec<Case> {
             let path = entry.unwrap().path(); let mut f = std::fs::read(&path).unwrap(); f[40] ^= 1; std::fs::write(path, f).unwrap(); } }, args: &["delete", "pipeline.toml", "--record", "record-0"], code: 6,
             message: "deletion 1 is accepted and in effect, but not all is erased yet: `store/records/" },
         Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store.keys/store.secret", "secret"); }, args: TRAIN, code: 6,
-            message: "`store.keys/store.secret` is damaged: it is not 64 hexadecimal digits" },
+            message: "`store.keys/store.secret` is damaged: it is not 64 hexadecimal digits with their checksum" },
         Case { part: "Store", situation: "keys that are not there", spoil: |w| { trained(w); std::fs::rename(w.path("store.keys"), w.path("elsewhere")).unwrap(); }, args: TRAIN, code: 6,
             message: "cannot read the key `store.keys/store.secret`" },
         Case { part: "Store", situation: "keys of another store", spoil: |w| { trained(w); w.edit("pipeline.toml", "path = \"store\"", "path = \"other\""); trained(w); w.edit("pipeline.toml", "path = \"other\"", "path = \"store\"\nkeys = \"other.keys\""); }, args: TRAIN, code: 6,

@@ -195,6 +195,13 @@ impl Catalogue {
             while let Some(row) = rows.next()? {
                 found.small.add(&stage_sum(secret, &row.get::<_, Vec<u8>>(0)?));
             }
+            for table in [REQUESTS, EXPORTS] {
+                let mut query = connection.prepare(table.all)?;
+                let mut rows = query.query([])?;
+                while let Some(row) = rows.next()? {
+                    found.small.add(&row_sum(secret, row)?);
+                }
+            }
             if with_records {
                 let mut records = connection.prepare("SELECT id, slice, subject FROM records")?;
                 let mut rows = records.query([])?;
@@ -324,6 +331,27 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Changes at most one row of a table: that with this key.
+    pub(crate) fn touch(
+        &mut self,
+        table: Table,
+        key: &dyn rusqlite::ToSql,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        let secret = self.secret;
+        let sum = |connection: &Connection| {
+            connection.prepare_cached(table.one)?.query_row([key], |row| row_sum(secret, row)).optional()
+        };
+        let (before, after) = self.run(|connection| {
+            let before = sum(connection)?;
+            work(connection)?;
+            Ok((before, sum(connection)?))
+        })?;
+        before.iter().for_each(|sum| self.sums.small.subtract(sum));
+        after.iter().for_each(|sum| self.sums.small.add(sum));
+        Ok(())
+    }
+
     /// Adds a stage; `false` if it was there.
     pub(crate) fn add_stage(&mut self, key: &StageKey) -> Result<bool, StoreError> {
         let bytes = key.0.as_bytes().as_slice();
@@ -430,11 +458,42 @@ impl Change<'_> {
     }
 }
 
+/// A small table whose rows are changed one at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    all: &'static str,
+    one: &'static str,
+}
+
+/// The requests, by epoch.
+pub(crate) const REQUESTS: Table =
+    Table { all: "SELECT 'request', * FROM requests", one: "SELECT 'request', * FROM requests WHERE epoch = ?" };
+
+/// The exports, by folder.
+pub(crate) const EXPORTS: Table =
+    Table { all: "SELECT 'export', * FROM exports", one: "SELECT 'export', * FROM exports WHERE folder = ?" };
+
+/// The digest of all values of a row.
+fn row_sum(secret: &StoreSecret, row: &rusqlite::Row<'_>) -> rusqlite::Result<Sum> {
+    use rusqlite::types::ValueRef;
+    let mut builder = DigestBuilder::keyed(secret, "row");
+    for column in 0..row.as_ref().column_count() {
+        match row.get_ref(column)? {
+            ValueRef::Null => builder.number(0),
+            ValueRef::Integer(value) => builder.number(1).number(value as u64),
+            ValueRef::Real(value) => builder.number(2).number(value.to_bits()),
+            ValueRef::Text(bytes) => builder.number(3).bytes(bytes),
+            ValueRef::Blob(bytes) => builder.number(4).bytes(bytes),
+        };
+    }
+    Ok(Sum::of(&builder))
+}
+
 /// Sums over the rows of the catalogue: a changed bit in a row changes one. Each is the sum of the rows' keyed digests, so that it
 /// follows a change without reading the other rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
-    /// Slices and stages.
+    /// Slices, stages, requests and exports.
     pub(crate) small: Sum,
     /// Records and subjects.
     pub(crate) records: Sum,

@@ -96,7 +96,12 @@ impl Store {
         }
         let (stored, found) = inner.catalogue.sums(&self.secret, true)?;
         if stored.small != found.small {
-            check.push(format!("`{path}`: slices or stages are not those that were written; restore a copy"), None);
+            check.push(
+                format!(
+                    "`{path}`: slices, stages, requests or exports are not those that were written; restore a copy"
+                ),
+                None,
+            );
         }
         if stored.records != found.records {
             let problem = "records or subjects are not those that were written: some might not be found any more";
@@ -213,6 +218,11 @@ impl Store {
             check.push(format!("`{path}`: {problem}"), None);
             return Ok(());
         }
+        let public = fs::read_to_string(folder.join("key.pub")).unwrap_or_default();
+        if public.trim_end() != self.verifying_key().to_string() {
+            let problem = format!("`{}` is not the store's public key", folder.join("key.pub").display());
+            check.push(problem, Some(WRITE_AGAIN));
+        }
         let published = fs::read_to_string(folder.join("checkpoint")).unwrap_or_default();
         if published != checkpoint {
             check.push(format!("`{}` is not up to date with the catalogue", folder.display()), Some(WRITE_AGAIN));
@@ -269,6 +279,11 @@ impl Store {
                 Some(_) => left_over(check, &path),
                 None if name.starts_with(crate::disk::TEMPORARY) => left_over(check, &path),
                 None => foreign(check, &path),
+            }
+        }
+        for address in self.settings().shape.addresses().filter(|_| self.is_encrypted()) {
+            if let Err(error) = self.keys.check_slice(snapshot.generation(address)) {
+                check.push(error.to_string(), None);
             }
         }
         let (keys, others) = self.keys.slices()?;

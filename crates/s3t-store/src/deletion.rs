@@ -19,7 +19,9 @@ use s3t_core::record::slice_digest;
 use s3t_core::{Digest, Record, RecordId, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::{Effect, Event, Named, Proven, Receipt, commit_request, inclusion_proof};
 
-use crate::catalogue::{ShortId, now, record_id, request_id, slice_address, slice_number, subject_id, to_digest};
+use crate::catalogue::{
+    EXPORTS, REQUESTS, ShortId, now, record_id, request_id, slice_address, slice_number, subject_id, to_digest,
+};
 use crate::disk::{TEMPORARY, files_under, names, remove, sync_folder};
 use crate::keys::Generation;
 use crate::snapshot::digest_of_stages;
@@ -133,17 +135,12 @@ impl Store {
             change.set("epoch", &epoch.to_le_bytes())?;
             let named: Vec<u8> = named.iter().flat_map(|named| *named.as_bytes()).collect();
             let text = serde_json::to_string(&effect).unwrap_or_default();
-            change.run(|connection| {
+            change.touch(REQUESTS, &(epoch as i64), |connection| {
                 let statement =
                     "INSERT INTO requests (epoch, id, opening, named, effect, accepted) VALUES (?, ?, ?, ?, ?, ?)";
-                connection.prepare_cached(statement)?.execute(params![
-                    epoch as i64,
-                    short.as_slice(),
-                    opening.as_bytes().as_slice(),
-                    named,
-                    text,
-                    index as i64
-                ])
+                let opening = opening.as_bytes().as_slice();
+                let values = params![epoch as i64, short.as_slice(), opening, named, text, index as i64];
+                connection.prepare_cached(statement)?.execute(values).map(drop)
             })?;
             Ok(Accepted { request: id.clone(), effect, repeated: false })
         })?;
@@ -163,9 +160,7 @@ impl Store {
     ///
     /// [`StoreError::Io`]; then the deletion stays accepted and is erased when the store is opened again.
     pub fn erase(&self) -> Result<Erasure, StoreError> {
-        let path = self.path.join(ERASING);
-        let lock = fs::File::create(&path).map_err(StoreError::io("open", &path))?;
-        lock.lock().map_err(StoreError::io("lock", &path))?;
+        let _lock = self.lock_erasing()?;
         let mut erasure = Erasure::default();
         let pending = self.snapshot()?.hit.clone();
         for address in pending {
@@ -174,6 +169,14 @@ impl Store {
         self.remove_unnamed(&mut erasure)?;
         self.finish_erasure(&mut erasure)?;
         Ok(erasure)
+    }
+
+    /// The right to change files other than stages; waits for another process that has it.
+    pub(crate) fn lock_erasing(&self) -> Result<fs::File, StoreError> {
+        let path = self.path.join(ERASING);
+        let lock = fs::File::create(&path).map_err(StoreError::io("open", &path))?;
+        lock.lock().map_err(StoreError::io("lock", &path))?;
+        Ok(lock)
     }
 
     /// Writes the remaining records of a slice anew, under a new key, and makes the catalogue point there.
@@ -252,7 +255,9 @@ impl Store {
                 erasure.exports.push(folder);
             }
             self.change(|change, _| {
-                change.run(|connection| connection.execute("DELETE FROM exports WHERE folder = ?", [&listed]).map(drop))
+                change.touch(EXPORTS, &listed, |connection| {
+                    connection.execute("DELETE FROM exports WHERE folder = ?", [&listed]).map(drop)
+                })
             })?;
         }
         Ok(())
@@ -339,9 +344,10 @@ impl Store {
                 let since = effective.get(epoch).copied().unwrap_or_else(now);
                 let index = change.append(now(), Event::Effective { epoch: *epoch, since })?;
                 let erased = change.append(now(), Event::Erased { epoch: *epoch })?;
-                change.run(|connection| {
+                change.touch(REQUESTS, &(*epoch as i64), |connection| {
                     let statement = "UPDATE requests SET opening = NULL, effective = ?2, erased = ?3 WHERE epoch = ?1";
-                    connection.prepare_cached(statement)?.execute(params![*epoch as i64, index as i64, erased as i64])
+                    let values = params![*epoch as i64, index as i64, erased as i64];
+                    connection.prepare_cached(statement)?.execute(values).map(drop)
                 })?;
             }
             if !done.is_empty() && still.is_empty() {

@@ -101,6 +101,11 @@ impl Keys {
         Ok(Seal::Key(Zeroizing::new(*builder.finish().as_bytes())))
     }
 
+    /// Reads a slice's key, to see that it is whole.
+    pub(crate) fn check_slice(&self, generation: Generation) -> Result<(), StoreError> {
+        self.read(&slice_name(generation)).map(drop)
+    }
+
     /// Draws and keeps a key for a slice.
     pub(crate) fn make_slice(&self, generation: Generation) -> Result<(), StoreError> {
         self.write(&slice_name(generation), &*Zeroizing::new(random::bytes::<32>()?))
@@ -154,7 +159,7 @@ impl Keys {
 
     fn write(&self, name: &str, key: &[u8]) -> Result<(), StoreError> {
         let bytes: [u8; 32] = key.try_into().unwrap_or([0; 32]);
-        let mut text = format!("{}\n", Digest::from_bytes(bytes));
+        let mut text = format!("{} {}\n", Digest::from_bytes(bytes), checksum(&bytes));
         let written = write_atomically(&*self.disk, &self.folder.join(name), text.as_bytes());
         text.zeroize();
         written
@@ -164,9 +169,16 @@ impl Keys {
         let path = self.folder.join(name);
         let text = fs::read_to_string(&path).map(Zeroizing::new);
         let text = text.map_err(|source| StoreError::Key { path: path.clone(), source })?;
-        let damaged = |_| StoreError::Damaged { path, problem: "it is not 64 hexadecimal digits".into() };
-        Ok(Zeroizing::new(*text.trim().parse::<Digest>().map_err(damaged)?.as_bytes()))
+        let damaged = || StoreError::damaged(&path, "it is not 64 hexadecimal digits with their checksum");
+        let (key, sum) = text.trim_end().split_once(' ').ok_or_else(damaged)?;
+        let key = Zeroizing::new(*key.parse::<Digest>().map_err(|_| damaged())?.as_bytes());
+        if checksum(&key) == sum { Ok(key) } else { Err(damaged()) }
     }
+}
+
+/// So that a changed bit is told from a wrong key.
+fn checksum(key: &[u8; 32]) -> String {
+    DigestBuilder::new("key checksum").bytes(key).finish().to_string()[..8].to_owned()
 }
 
 fn slice_name((address, generation): Generation) -> String {

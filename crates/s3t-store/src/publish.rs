@@ -16,6 +16,8 @@ impl Store {
     ///
     /// [`StoreError::Io`] or [`StoreError::Database`].
     pub fn publish(&self) -> Result<(), StoreError> {
+        // One at a time, and not beside an erasure, which removes unfinished files.
+        let _lock = self.lock_erasing()?;
         let folder = self.path.join(LEDGER);
         let inner = self.inner();
         let catalogue = &inner.catalogue;
@@ -23,6 +25,10 @@ impl Store {
             return Ok(());
         };
         let head = self.signing.verifying_key().check(&checkpoint)?;
+        let public = format!("{}\n", self.verifying_key());
+        if fs::read_to_string(folder.join("key.pub")).ok().as_ref() != Some(&public) {
+            write_atomically(&*self.disk, &folder.join("key.pub"), public.as_bytes())?;
+        }
         let published = fs::read_to_string(folder.join("checkpoint")).ok();
         let known = self.keys.checkpoint()?;
         if published.as_ref() == Some(&checkpoint) && known.as_ref() == Some(&checkpoint) {

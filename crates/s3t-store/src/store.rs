@@ -12,7 +12,7 @@ use s3t_core::{Digest, Lineage, Partitioner, Record, RecordId, SliceAddress, Sta
 use s3t_ledger::{Event, SigningKey, Timestamp, VerifyingKey};
 use s3t_peft::NamedTensors;
 
-use crate::catalogue::{Catalogue, Change, SliceRow, now, record_id, slice_address, slice_number, subject_id};
+use crate::catalogue::{Catalogue, Change, EXPORTS, SliceRow, now, record_id, slice_address, slice_number, subject_id};
 use crate::disk::{Disk, SystemDisk, TEMPORARY, make_private_folder, parent, remove, sync_folder, write_atomically};
 use crate::keys::{Generation, Keys};
 use crate::seal::Seal;
@@ -250,7 +250,14 @@ impl Store {
         store.check_newest()?;
         let (stored, found) = store.inner().catalogue.sums(&store.secret, false)?;
         if stored != found {
-            return Err(damaged("the rows of its slices or stages are not those that were written"));
+            return Err(damaged("its rows are not those that were written"));
+        }
+        let newest: Option<i64> = store
+            .inner()
+            .catalogue
+            .read(|connection| connection.query_row("SELECT max(epoch) FROM requests", [], |row| row.get(0)))?;
+        if newest.unwrap_or(0) as u64 != store.snapshot()?.epoch() {
+            return Err(damaged("its epoch is not that of its newest request"));
         }
         Ok(store)
     }
@@ -483,10 +490,10 @@ impl Store {
         let stages = serde_json::to_string(stages).unwrap_or_default();
         let folder = folder.display().to_string();
         self.change(|change, _| {
-            change.run(|connection| {
+            change.touch(EXPORTS, &folder, |connection| {
                 connection
                     .prepare_cached("INSERT OR REPLACE INTO exports (folder, stages) VALUES (?, ?)")?
-                    .execute([folder, stages])
+                    .execute([&folder, &stages])
                     .map(drop)
             })
         })

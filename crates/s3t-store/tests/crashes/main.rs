@@ -2,76 +2,19 @@
 //! lost, none is half done, no dead stage is there, nothing is left over, and what is there is what a store that never
 //! stopped holds.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod disk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::{RECORDS, contents, create, record, train};
 use disk::StoppingDisk;
 use proptest::prelude::*;
-use s3t_core::digest::DigestBuilder;
-use s3t_core::partition::KeyedHash;
-use s3t_core::{
-    LayerGroups, NumericEnvironment, PartitionShape, Payload, Recipe, Record, RecordId, Sequence, SliceId, StageKey,
-    StoreSecret, SubjectId, Target, Task, lineage,
-};
-use s3t_peft::{HostTensor, NamedTensors};
-use s3t_store::{DeletionRequest, NewStore, Place, Store, StoreError, StoreSettings};
-
-const RECORDS: u64 = 24;
-
-fn record(number: u64) -> Record {
-    Record {
-        id: RecordId::new(format!("record-{number}")).unwrap(),
-        subject: (number % 3 > 0).then(|| SubjectId::new(format!("subject-{}", number % 5)).unwrap()),
-        target: Target::Class(0),
-        ordinal: number,
-        payload: Payload::Text(format!("the content of record {number}")),
-    }
-}
-
-fn settings() -> StoreSettings {
-    let sequence = |order: &[u32]| Sequence::new(order.iter().copied().map(SliceId).collect(), 3).unwrap();
-    let environment = NumericEnvironment {
-        backend: "none".into(),
-        library: String::new(),
-        architecture: String::new(),
-        instructions: Vec::new(),
-        precision: "f32".into(),
-        probe: String::new(),
-    };
-    StoreSettings {
-        recipe: Recipe {
-            format: lineage::FORMAT,
-            base: DigestBuilder::new("base").finish(),
-            peft: "none".into(),
-            training: "none".into(),
-            task: Task::Classification { classes: 2 },
-            environment,
-        },
-        groups: LayerGroups::from_top(3, 3, None).unwrap(),
-        shape: PartitionShape { shards: 2, slices: 3 },
-        partitioner: "keyed-hash".into(),
-        sequences: vec![vec![sequence(&[0, 1, 2]), sequence(&[1, 2, 0])]; 2],
-        labels: vec!["a".into(), "b".into()],
-    }
-}
-
-fn create(place: &Place) -> Result<Store, StoreError> {
-    let records: Vec<Record> = (0..RECORDS).map(record).collect();
-    let secret = StoreSecret::from_bytes([9; 32]);
-    Store::create(
-        place,
-        &NewStore { settings: settings(), partitioner: &KeyedHash {}, records: &records, secret, encrypt: true },
-    )
-}
-
-/// What training would give: a function of the key.
-fn tensors(key: &StageKey) -> NamedTensors {
-    let values = key.0.as_bytes().iter().map(|byte| f32::from(*byte)).collect();
-    NamedTensors::from([("head.weight".to_owned(), HostTensor { shape: vec![32], values })])
-}
+use s3t_core::SubjectId;
+use s3t_store::{DeletionRequest, Place, Store, StoreError};
 
 /// One thing to do.
 #[derive(Debug, Clone)]
@@ -145,28 +88,10 @@ impl Twin {
     }
 }
 
-fn train(store: &Store, most: usize) -> Result<(), StoreError> {
-    let snapshot = store.snapshot()?;
-    for key in snapshot.missing().into_iter().take(most) {
-        let lineage = snapshot.plan().lineage(&key).unwrap();
-        store.add_stage(&lineage, &tensors(&key))?;
-    }
-    Ok(())
-}
-
 fn fulfil(store: &Store, request: &DeletionRequest) -> Result<(), StoreError> {
     store.accept(request)?;
     store.erase()?;
     store.publish()
-}
-
-/// Everything that can be seen of a store.
-fn contents(store: &Store) -> (u64, BTreeMap<StageKey, NamedTensors>, Vec<Vec<String>>, u64) {
-    let snapshot = store.snapshot().unwrap();
-    let stages = snapshot.stages().iter().map(|key| (*key, store.stage(key).unwrap().1)).collect();
-    let ids = |address| store.records(address).unwrap().iter().map(|(_, record)| record.id.to_string()).collect();
-    let slices = store.settings().shape.addresses().map(ids).collect();
-    (snapshot.epoch(), stages, slices, store.subjects().unwrap())
 }
 
 /// Runs the steps with their stops, and compares with the twin after each.

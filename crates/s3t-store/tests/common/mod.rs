@@ -1,0 +1,86 @@
+//! A store of toy records, whose stages are functions of their keys.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+
+use s3t_core::digest::DigestBuilder;
+use s3t_core::partition::KeyedHash;
+use s3t_core::{
+    LayerGroups, NumericEnvironment, PartitionShape, Payload, Recipe, Record, RecordId, Sequence, SliceId, StageKey,
+    StoreSecret, SubjectId, Target, Task, lineage,
+};
+use s3t_peft::{HostTensor, NamedTensors};
+use s3t_store::{NewStore, Place, Store, StoreError, StoreSettings};
+
+pub const RECORDS: u64 = 24;
+
+pub fn record(number: u64) -> Record {
+    Record {
+        id: RecordId::new(format!("record-{number}")).unwrap(),
+        subject: (number % 3 > 0).then(|| SubjectId::new(format!("subject-{}", number % 5)).unwrap()),
+        target: Target::Class(0),
+        ordinal: number,
+        payload: Payload::Text(format!("the content of record {number}")),
+    }
+}
+
+pub fn settings() -> StoreSettings {
+    let sequence = |order: &[u32]| Sequence::new(order.iter().copied().map(SliceId).collect(), 3).unwrap();
+    let environment = NumericEnvironment {
+        backend: "none".into(),
+        library: String::new(),
+        architecture: String::new(),
+        instructions: Vec::new(),
+        precision: "f32".into(),
+        probe: String::new(),
+    };
+    StoreSettings {
+        recipe: Recipe {
+            format: lineage::FORMAT,
+            base: DigestBuilder::new("base").finish(),
+            peft: "none".into(),
+            training: "none".into(),
+            task: Task::Classification { classes: 2 },
+            environment,
+        },
+        groups: LayerGroups::from_top(3, 3, None).unwrap(),
+        shape: PartitionShape { shards: 2, slices: 3 },
+        partitioner: "keyed-hash".into(),
+        sequences: vec![vec![sequence(&[0, 1, 2]), sequence(&[1, 2, 0])]; 2],
+        labels: vec!["a".into(), "b".into()],
+    }
+}
+
+pub fn create(place: &Place) -> Result<Store, StoreError> {
+    let records: Vec<Record> = (0..RECORDS).map(record).collect();
+    let secret = StoreSecret::from_bytes([9; 32]);
+    Store::create(
+        place,
+        &NewStore { settings: settings(), partitioner: &KeyedHash {}, records: &records, secret, encrypt: true },
+    )
+}
+
+/// What training would give: a function of the key.
+pub fn tensors(key: &StageKey) -> NamedTensors {
+    let values = key.0.as_bytes().iter().map(|byte| f32::from(*byte)).collect();
+    NamedTensors::from([("head.weight".to_owned(), HostTensor { shape: vec![32], values })])
+}
+
+pub fn train(store: &Store, most: usize) -> Result<(), StoreError> {
+    let snapshot = store.snapshot()?;
+    for key in snapshot.missing().into_iter().take(most) {
+        let lineage = snapshot.plan().lineage(&key).unwrap();
+        store.add_stage(&lineage, &tensors(&key))?;
+    }
+    Ok(())
+}
+
+/// Everything that can be seen of a store.
+pub fn contents(store: &Store) -> (u64, BTreeMap<StageKey, NamedTensors>, Vec<Vec<String>>, u64) {
+    let snapshot = store.snapshot().unwrap();
+    let stages = snapshot.stages().iter().map(|key| (*key, store.stage(key).unwrap().1)).collect();
+    let ids = |address| store.records(address).unwrap().iter().map(|(_, record)| record.id.to_string()).collect();
+    let slices = store.settings().shape.addresses().map(ids).collect();
+    (snapshot.epoch(), stages, slices, store.subjects().unwrap())
+}

@@ -1,0 +1,248 @@
+//! What goes wrong with disks, files and other processes: said clearly, noticed always, and nothing acknowledged is lost.
+
+mod common;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{contents, create, record, train};
+use s3t_core::RecordId;
+use s3t_store::{DeletionRequest, Disk, Place, Store, StoreError, SystemDisk};
+
+fn request(number: u64) -> DeletionRequest {
+    DeletionRequest { id: Some(format!("request {number}")), records: vec![record(number).id], subjects: vec![] }
+}
+
+/// A trained store that has seen a deletion.
+fn world() -> (tempfile::TempDir, Place) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path().join("store"));
+    let store = create(&place).unwrap();
+    train(&store, usize::MAX).unwrap();
+    store.accept(&request(3)).unwrap();
+    store.erase().unwrap();
+    store.publish().unwrap();
+    drop(store);
+    (folder, place)
+}
+
+/// What is wrong with a store: the error that it does not open with, or what the check finds.
+fn complaints(place: &Place) -> Vec<String> {
+    match Store::open_read_only(place).and_then(|store| store.check()) {
+        Ok(check) => check.findings.into_iter().map(|finding| finding.problem).collect(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+/// A disk that fails in one way when it is told to.
+#[derive(Debug)]
+struct FailingDisk {
+    fails: AtomicBool,
+    how: io::ErrorKind,
+}
+
+impl FailingDisk {
+    fn check(&self) -> io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) { Err(self.how.into()) } else { Ok(()) }
+    }
+}
+
+impl Disk for FailingDisk {
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.check()?;
+        SystemDisk.write_new(path, bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check()?;
+        SystemDisk.rename(from, to)
+    }
+
+    fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.check()?;
+        SystemDisk.overwrite(path, bytes)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        SystemDisk.remove(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        SystemDisk.sync_folder(path)
+    }
+}
+
+#[test]
+fn a_full_or_forbidden_disk_is_told_and_the_deletion_is_finished_when_there_is_room() {
+    for (how, told) in
+        [(io::ErrorKind::StorageFull, "no storage space"), (io::ErrorKind::PermissionDenied, "permission denied")]
+    {
+        let (_folder, place) = world();
+        let disk = Arc::new(FailingDisk { fails: AtomicBool::new(false), how });
+        let place = Place { disk: Arc::clone(&disk) as _, ..place };
+        let store = Store::open(&place).unwrap();
+        let lineage = {
+            let snapshot = store.snapshot().unwrap();
+            snapshot.plan().lineage(snapshot.missing().first().unwrap()).unwrap()
+        };
+        disk.fails.store(true, Ordering::SeqCst);
+        // A stage that cannot be written is not there.
+        let error = store.add_stage(&lineage, &common::tensors(&lineage.key())).unwrap_err().to_string();
+        assert!(error.contains("stages/") && error.contains(told), "{error}");
+        assert!(!store.snapshot().unwrap().has_stage(&lineage.key()));
+        let accepted = store.accept(&request(5)).unwrap();
+        // An erasure that cannot be done is told; the deletion stays in effect.
+        let error = store.erase().unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+        let snapshot = store.snapshot().unwrap();
+        assert!(accepted.effect.cut.iter().all(|key| !snapshot.has_stage(key)));
+        assert!(snapshot.is_erasing() && store.address(&record(5).id).unwrap().is_none());
+        disk.fails.store(false, Ordering::SeqCst);
+        store.erase().unwrap();
+        store.publish().unwrap();
+        assert!(store.check().unwrap().passed());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_may_not_be_written_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (_folder, place) = world();
+    let read_only = |mode: u32| fs::set_permissions(&place.path, fs::Permissions::from_mode(mode)).unwrap();
+    read_only(0o500);
+    // Whoever may do anything, as in many containers, is refused nothing.
+    let powerless = fs::write(place.path.join("probe"), "").is_err();
+    if powerless {
+        let error = Store::open(&place).unwrap_err().to_string();
+        assert!(error.contains("store"), "{error}");
+    } else {
+        fs::remove_file(place.path.join("probe")).unwrap();
+    }
+    read_only(0o700);
+    Store::open(&place).unwrap();
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_flipped_bit_or_a_cut_end_in_any_file_is_noticed() {
+    let (_folder, place) = world();
+    assert_eq!(complaints(&place), [""; 0]);
+    let all: Vec<PathBuf> = [&place.path, &place.keys_folder()].into_iter().flat_map(|folder| files(folder)).collect();
+    let mut kinds = std::collections::BTreeSet::new();
+    for path in all {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        // Empty locks and what SQLite makes anew; the catalogue has a test of its own.
+        if name.ends_with(".lock") || name.starts_with("catalogue.db") {
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        for at in [0, bytes.len() / 2, bytes.len() - 2] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 2;
+            fs::write(&path, &changed).unwrap();
+            assert_ne!(complaints(&place), [""; 0], "byte {at} of {name}");
+        }
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        assert_ne!(complaints(&place), [""; 0], "{name} cut in half");
+        fs::remove_file(&path).unwrap();
+        let unnoticed = complaints(&place).is_empty();
+        // Without its copy of the newest checkpoint a store opens: it was made before there was one.
+        assert!(!unnoticed || path.parent() == Some(&place.keys_folder()), "{name} removed");
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(complaints(&place), [""; 0]);
+        kinds.insert(path.extension().map_or(name.to_owned(), |ending| ending.to_string_lossy().into_owned()));
+    }
+    for kind in ["stage", "records", "key", "secret", "pub", "checkpoint"] {
+        assert!(kinds.contains(kind), "no {kind} among {kinds:?}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_catalogue_is_noticed_or_says_nothing() {
+    let (_folder, place) = world();
+    let before = contents(&Store::open_read_only(&place).unwrap());
+    let path = place.path.join("catalogue.db");
+    let bytes = fs::read(&path).unwrap();
+    let mut noticed = 0;
+    let positions: Vec<usize> = (0..bytes.len()).step_by(bytes.len() / 400).collect();
+    for at in &positions {
+        let mut changed = bytes.clone();
+        changed[*at] ^= 1 << (at % 8);
+        fs::write(&path, &changed).unwrap();
+        if complaints(&place).is_empty() {
+            // Free space, or numbers of SQLite's own: everything that the store says is as before.
+            let store = Store::open_read_only(&place).unwrap();
+            assert_eq!(contents(&store), before, "byte {at}");
+            assert!(store.receipt("request 3", None).unwrap().verify(&store.verifying_key()).is_ok(), "byte {at}");
+        } else {
+            noticed += 1;
+        }
+    }
+    assert!(noticed > 20, "{noticed} of {} noticed", positions.len());
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    assert_ne!(complaints(&place), [""; 0], "cut in half");
+}
+
+#[test]
+fn two_writers_take_turns() {
+    let (_folder, place) = world();
+    let deleted: Vec<u64> = (6..18).collect();
+    std::thread::scope(|scope| {
+        for half in deleted.chunks(6) {
+            let place = &place;
+            scope.spawn(move || {
+                let store = Store::open(place).unwrap();
+                for number in half {
+                    store.accept(&request(*number)).unwrap();
+                    store.erase().unwrap();
+                    store.publish().unwrap();
+                }
+            });
+        }
+    });
+    let store = Store::open(&place).unwrap();
+    assert_eq!(store.snapshot().unwrap().epoch(), 13);
+    for number in deleted {
+        assert_eq!(store.address(&record(number).id).unwrap(), None);
+        let receipt = store.receipt(&format!("request {number}"), None).unwrap();
+        assert!(receipt.verify(&store.verifying_key()).unwrap().erased.is_some());
+    }
+    assert!(store.check().unwrap().passed(), "{:?}", store.check().unwrap().findings);
+    // Building is for one at a time.
+    let lock = store.lock_building().unwrap();
+    let other = Store::open(&place).unwrap();
+    assert!(matches!(other.lock_building(), Err(StoreError::Building(_))));
+    drop(lock);
+    other.lock_building().unwrap();
+}
+
+#[test]
+fn a_batch_with_one_unknown_name_deletes_nothing() {
+    let (_folder, place) = world();
+    let store = Store::open(&place).unwrap();
+    let before = contents(&store);
+    let records = vec![record(1).id, RecordId::new("nobody").unwrap(), record(2).id];
+    let error = store.accept(&DeletionRequest { records, ..DeletionRequest::default() }).unwrap_err().to_string();
+    assert!(error.contains("unknown record `nobody`; nothing was deleted"), "{error}");
+    assert_eq!(contents(&store), before);
+    // A record that is named twice, by itself and by its subject, is one.
+    let subject = record(1).subject.unwrap();
+    let of_subject = store.records_of(&subject).unwrap();
+    let twice = DeletionRequest { id: None, records: vec![record(1).id, record(1).id], subjects: vec![subject] };
+    assert_eq!(store.accept(&twice).unwrap().effect.records, of_subject);
+}
