@@ -2,13 +2,16 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
 use s3t::core::registry::plugins;
 use s3t::core::{PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
-use s3t::engine::{BuildReport, Deletion, EngineError, Pipeline, Preview, Status, System, VerifyReport, VerifyScope};
+use s3t::engine::{
+    BuildReport, Deletion, EngineError, Pipeline, Preview, RepairPolicy, Status, System, VerifyReport, VerifyScope,
+};
 use s3t::eval::{Baseline, Evaluation, Metric, evaluate};
+use s3t::ledger::Event;
 use s3t::prelude::ShardId;
 use s3t::store::{DeletionRequest, StoreError};
 
@@ -17,7 +20,7 @@ use crate::output::{Output, count, duration, plural, say, table};
 use crate::planning::{self, show_figures};
 use crate::progress::Bars;
 use crate::system_args::Described;
-use crate::{Command, answers, init, receipts, stores};
+use crate::{Command, RepairArgs, answers, audits, init, receipts, stores};
 
 pub(crate) type Outcome = Result<u8, Failure>;
 
@@ -42,7 +45,8 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         }
         Command::Receipt { command } => receipts::receipt(&command, output),
         Command::Store { command } => stores::store(&command, output),
-        Command::Repair(pipeline) => repair(&pipeline.pipeline, output),
+        Command::Repair(args) => repair(&args, output),
+        Command::Audit(args) => audits::audit(&args, output),
         Command::Verify { pipeline, scope } => verify(&pipeline.pipeline, scope.into(), output),
         Command::Status(pipeline) => status(&pipeline.pipeline, output),
         Command::Plugins => {
@@ -122,11 +126,55 @@ fn train(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     build(&system, output)
 }
 
-fn repair(path: &Path, output: &mut Output) -> Outcome {
-    let system = open_existing(path)?;
-    build(&system, output)?;
-    show_serving(&system.status()?, output);
-    Ok(0)
+fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
+    let refuse = |problem: String| Err(Failure::new(exit::REFUSED, problem));
+    if let Some(depth) = args.below_depth.filter(|depth| !(0.0..=1.0).contains(depth)) {
+        return refuse(format!("--below-depth is {depth}; it takes a share from 0 to 1"));
+    }
+    if let Some(minutes) = args.minutes.filter(|minutes| !minutes.is_finite() || *minutes <= 0.0 || *minutes > 1e6) {
+        return refuse(format!("--minutes is {minutes}; it takes a number above 0, at most a million"));
+    }
+    let mut pipeline = pipeline_with_store(&args.pipeline)?;
+    pipeline.resources.jobs = args.jobs.unwrap_or(pipeline.resources.jobs);
+    let system = System::open(pipeline)?;
+    let policy = RepairPolicy {
+        below_depth: args.below_depth,
+        below_budget: args.below_budget,
+        time: args.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
+    };
+    let bars = Bars::new(output.shows_progress());
+    loop {
+        let started = Instant::now();
+        let report = system.repair(&policy, &bars)?;
+        if report.build.is_some() || !args.watch {
+            let json = serde_json::json!({ "report": report, "seconds": started.elapsed().as_secs_f64() });
+            output.result("repair", &json, || {
+                let built = report.build.as_ref().map(|build| {
+                    let stopped = if report.out_of_time { "; out of time" } else { "" };
+                    format!(
+                        "{} built in {}{stopped}",
+                        plural(build.trained, "stage"),
+                        duration(started.elapsed().as_secs_f64())
+                    )
+                });
+                say!("{}: {}", report.reason, built.unwrap_or_else(|| "nothing to do".into()));
+            });
+            show_serving(&system.status()?, output);
+        }
+        if !args.watch {
+            return Ok(0);
+        }
+        // Watching costs a look at the catalogue's version.
+        let seen = system.snapshot()?.epoch();
+        while system.snapshot()?.epoch() == seen && !report.out_of_time {
+            if Bars::interrupted() {
+                return Ok(0);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // What another process has accepted and is erasing is planned when it is erased.
+        system.store().erase().map_err(EngineError::from)?;
+    }
 }
 
 fn eval(path: &Path, output: &mut Output) -> Outcome {
@@ -311,6 +359,9 @@ fn check(system: &System, scope: VerifyScope, output: &mut Output) -> Outcome {
     let report = system.verify(scope, &bars);
     drop(bars);
     let report = report?;
+    let verified =
+        Event::Verified { epoch: report.deletions, stages: report.stages.len() as u64, passed: report.passed() };
+    system.store().note(verified).map_err(EngineError::from)?;
     show_verification(&report, started.elapsed().as_secs_f64(), output);
     Ok(if report.passed() { 0 } else { exit::DIFFERENT })
 }

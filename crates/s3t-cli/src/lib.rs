@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to a person")]
 
 mod answers;
+mod audits;
 mod commands;
 mod exit;
 mod init;
@@ -49,6 +50,7 @@ Examples:
   s3t delete pipeline.toml --subject user-17        forget a person
   s3t delete pipeline.toml --records-from ids.txt   forget many records
   s3t verify pipeline.toml --scope all              train every live stage again and compare bits
+  s3t audit pipeline.toml --html audit.html         everything that can be checked, as a report
 
 Exit codes:
   0    done
@@ -56,7 +58,7 @@ Exit codes:
   2    the command line, pipeline, data or model was refused; nothing was done
   3    unknown record or subject; nothing was deleted
   4    the request id was used for another request; nothing was done
-  5    verification found a difference
+  5    verification, audit, check or receipt: something does not hold
   6    the store is damaged, in use, or made for something else
   7    no shard can answer
   130  interrupted; finished stages are kept, run the same command to go on";
@@ -181,9 +183,24 @@ Older exports beside the new one that hold a stage which a deletion has erased s
         #[command(subcommand)]
         command: StoreCommand,
     },
-    /// Train again what deletions cut off, without the deleted records.
-    #[command(after_help = "Examples:\n  s3t repair pipeline.toml")]
-    Repair(PipelineArg),
+    /// Train again what deletions cut off, without the deleted records. Answers and deletions go on beside it.
+    #[command(after_help = "\
+Examples:
+  s3t repair pipeline.toml
+  s3t repair pipeline.toml --watch --below-depth 0.8      whenever shards serve with less than 80 % of their depth
+  s3t repair pipeline.toml --below-budget 2 --jobs 1 --minutes 30
+
+What lets a shard serve deeper is built first, and of that the cheapest. Each finished stage serves at once.")]
+    Repair(RepairArgs),
+    /// Check everything that can be checked about a store's deletions, and write a report.
+    #[command(after_help = "\
+Examples:
+  s3t audit pipeline.toml --key key.pub --checkpoint seen-in-march.txt --receipt ticket-812.json --html audit.html
+  s3t audit pipeline.toml --absent-subject user-17 --scope all --json > audit.json
+
+The auditor brings what was kept elsewhere: the public key, checkpoints seen before (`ledger/checkpoint` in the store), receipts.
+Changes nothing. Exit code 5 if anything does not hold.")]
+    Audit(AuditArgs),
     /// Check files and lineages, and train stages again to compare bits.
     #[command(
         after_help = "Examples:\n  s3t verify pipeline.toml                     train the stages that answer again\n  s3t verify pipeline.toml --scope all\n  s3t verify pipeline.toml --scope lineages    no training: files and lineages only"
@@ -292,6 +309,54 @@ struct PredictArgs {
 }
 
 #[derive(Args)]
+struct RepairArgs {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// Go on for as long as the program runs: whenever a deletion makes a repair due.
+    #[arg(long)]
+    watch: bool,
+    /// Only when shards serve with less than this share of their planned depth, in the mean.
+    #[arg(long)]
+    below_depth: Option<f64>,
+    /// Only when somebody who picks slices could kill a shard with fewer requests than this.
+    #[arg(long)]
+    below_budget: Option<usize>,
+    /// Stages built side by side; otherwise what the pipeline says.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// The most minutes that one repair takes.
+    #[arg(long)]
+    minutes: Option<f64>,
+}
+
+#[derive(Args)]
+struct AuditArgs {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// The store's public key as the auditor has it: the line itself, or a file that holds it.
+    #[arg(long)]
+    key: Option<String>,
+    /// A checkpoint of the ledger that was seen before; may be given several times.
+    #[arg(long)]
+    checkpoint: Vec<PathBuf>,
+    /// A receipt that was given out; may be given several times.
+    #[arg(long)]
+    receipt: Vec<PathBuf>,
+    /// A record that must not be there.
+    #[arg(long)]
+    absent_record: Vec<String>,
+    /// A subject that must not be there.
+    #[arg(long)]
+    absent_subject: Vec<String>,
+    /// Which stages are trained again.
+    #[arg(long, value_enum, default_value_t = Scope::Serving)]
+    scope: Scope,
+    /// Where the report is written as a page to read.
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct PipelineArg {
     /// The pipeline file.
     pipeline: PathBuf,
@@ -301,7 +366,7 @@ struct PipelineArg {
 enum Scope {
     /// The stages that answer now.
     Serving,
-    /// All stages on disk.
+    /// All stages.
     All,
     /// None: lineages and files only.
     Lineages,

@@ -62,6 +62,11 @@ impl Bars {
         }
     }
 
+    /// Whether the program was asked to stop.
+    pub(crate) fn interrupted() -> bool {
+        INTERRUPTED.load(Ordering::Relaxed)
+    }
+
     fn stage_bar(&self, name: &str, steps: usize) -> ProgressBar {
         let bar = self.multi.add(ProgressBar::new(steps as u64));
         bar.set_style(style("{prefix:26} {bar:24} {pos:>5}/{len:5} steps  {msg}  {eta} left"));
@@ -132,7 +137,7 @@ impl StageProgress for ExtraBar {
 }
 
 fn flow() -> ControlFlow<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    if Bars::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 fn message(loss: f32, records: usize, started: Instant) -> String {

@@ -32,7 +32,19 @@ pub(crate) fn write(receipt: &Receipt, file: &Path) -> Result<(), Failure> {
     opened.and_then(|mut opened| opened.write_all(format!("{text}\n").as_bytes())).map_err(failed)
 }
 
-fn read(file: &Path) -> Result<Receipt, Failure> {
+/// A public key, from its line or a file that holds it.
+pub(crate) fn parse_key(key: &str) -> Result<VerifyingKey, Failure> {
+    let line = if Path::new(key).is_file() {
+        std::fs::read_to_string(key)
+            .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{key}`: {error}")))?
+    } else {
+        key.to_owned()
+    };
+    line.parse().map_err(|error: LedgerError| Failure::new(exit::REFUSED, error.to_string()))
+}
+
+/// Reads a receipt.
+pub(crate) fn read(file: &Path) -> Result<Receipt, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))?;
     Receipt::parse(&text).map_err(|error| Failure::new(exit::REFUSED, format!("`{}`: {error}", file.display())))
@@ -64,14 +76,8 @@ fn show(receipt: &Receipt, output: &mut Output) {
 }
 
 fn verify(receipt: &Receipt, key: &str, records: &[String], subjects: &[String], output: &mut Output) -> Outcome {
-    let line = if Path::new(key).is_file() {
-        std::fs::read_to_string(key)
-            .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{key}`: {error}")))?
-    } else {
-        key.to_owned()
-    };
     let refuse = |error: &dyn std::fmt::Display| Failure::new(exit::REFUSED, error.to_string());
-    let key: VerifyingKey = line.parse().map_err(|error: LedgerError| refuse(&error))?;
+    let key = parse_key(key)?;
     let records: Vec<RecordId> =
         records.iter().map(RecordId::new).collect::<Result<_, CoreError>>().map_err(|error| refuse(&error))?;
     let subjects: Vec<SubjectId> =

@@ -88,6 +88,71 @@ fn a_receipt_is_checked_with_the_public_key_alone_and_a_request_is_done_once() {
 }
 
 #[test]
+fn an_audit_says_what_holds_and_writes_a_page() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    std::fs::copy(workspace.path("store/ledger/key.pub"), workspace.path("key.pub")).unwrap();
+    std::fs::copy(workspace.path("store/ledger/checkpoint"), workspace.path("seen.txt")).unwrap();
+    workspace.json(&["delete", "pipeline.toml", "--subject", "subject-1", "--receipt", "receipt.json"]);
+    let audit = [
+        "audit",
+        "pipeline.toml",
+        "--key",
+        "key.pub",
+        "--checkpoint",
+        "seen.txt",
+        "--receipt",
+        "receipt.json",
+        "--absent-subject",
+        "subject-1",
+        "--html",
+        "audit.html",
+    ];
+    let report = workspace.json(&audit);
+    assert_eq!(report["audit"]["passed"], true);
+    let checks = report["audit"]["report"]["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["passed"] == true), "{checks:?}");
+    let page = std::fs::read_to_string(workspace.path("audit.html")).unwrap();
+    assert!(page.contains("every bit equal") && page.contains("What this does not say"), "{page}");
+    // A page is not written over, and what is there is not absent.
+    assert_eq!(workspace.run(&audit).code, 2);
+    let told = workspace.run(&["audit", "pipeline.toml", "--absent-record", "record-0", "--scope", "lineages"]);
+    assert_eq!(told.code, 5);
+    assert!(told.stdout.contains("record `record-0` is in the catalogue"), "{}", told.stdout);
+}
+
+#[test]
+fn a_repair_is_made_when_the_policy_says_so_and_a_watch_waits_for_deletions() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    workspace.json(&["delete", "pipeline.toml", "--record", "record-0"]);
+    // One slice of four was hit, and the other sequence of its shard serves with one stage: 3 of 4.
+    let within = workspace.json(&["repair", "pipeline.toml", "--below-depth", "0.7"]);
+    assert_eq!(within["repair"]["report"]["build"], serde_json::Value::Null);
+    let due = workspace.json(&["repair", "pipeline.toml", "--below-depth", "0.8"]);
+    assert!(due["repair"]["report"]["build"]["trained"].as_u64() > Some(0));
+    assert_eq!(workspace.run(&["repair", "pipeline.toml", "--below-depth", "2"]).code, 2);
+
+    let mut watch = workspace.command().args(["repair", "pipeline.toml", "--watch", "--quiet"]).spawn().unwrap();
+    let built = |is: &dyn Fn(u64, u64) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            let status = workspace.json(&["status", "pipeline.toml"]);
+            let number = |key: &str| status["status"][key].as_u64().unwrap();
+            if is(number("epoch"), number("built_stages")) {
+                return true;
+            }
+        }
+        false
+    };
+    workspace.json(&["delete", "pipeline.toml", "--record", "record-5"]);
+    assert!(built(&|epoch, built| epoch == 2 && built == 8), "the watch repairs what a deletion has cut");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert_eq!(workspace.json(&["verify", "pipeline.toml", "--scope", "all"])["verification"]["passed"], true);
+}
+
+#[test]
 fn deletions_come_from_files_too_and_are_all_or_nothing() {
     let workspace = Workspace::new();
     workspace.json(&["train", "pipeline.toml"]);

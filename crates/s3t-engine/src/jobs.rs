@@ -228,7 +228,16 @@ impl QueueState {
     fn new(snapshot: &Snapshot, wanted: &BTreeSet<StageKey>) -> Self {
         let plan = snapshot.plan();
         let mut stages: Vec<_> = wanted.iter().filter_map(|key| plan.stage(key)).collect();
-        stages.sort_by_key(|stage| (stage.slices.len(), stage.shard, stage.slices.clone()));
+        let availability = snapshot.availability();
+        let order = |stage: &s3t_core::PlannedStage| {
+            // Cheapest gain first: a stage that lets its shard serve deeper than it does, and among these the one with the
+            // fewest records.
+            let depth = availability.serving(stage.shard).map_or(0, |serving| serving.depth);
+            let sizes = &snapshot.sizes()[stage.shard.index()];
+            let records: u64 = stage.slices.iter().map(|slice| sizes[slice.index()]).sum();
+            (stage.slices.len() <= depth, records)
+        };
+        stages.sort_by_key(|stage| (order(stage), stage.slices.len(), stage.shard, stage.slices.clone()));
         let wait = |stage: &&s3t_core::PlannedStage| (stage.key, stage.parent.filter(|parent| wanted.contains(parent)));
         Self { waiting: stages.iter().map(wait).collect(), built: BTreeMap::new(), failure: None, stopped: false }
     }
@@ -238,14 +247,20 @@ impl QueueState {
     /// Takes out the stages that build on one that is left out.
     fn leave_out(&mut self, key: StageKey) {
         let mut left_out = BTreeSet::from([key]);
-        // Parents come before their children.
-        self.waiting.retain(|(key, parent)| {
-            let keep = parent.is_none_or(|parent| !left_out.contains(&parent));
-            if !keep {
-                left_out.insert(*key);
+        loop {
+            let before = self.waiting.len();
+            self.waiting.retain(|(key, parent)| {
+                let keep = parent.is_none_or(|parent| !left_out.contains(&parent));
+                if !keep {
+                    left_out.insert(*key);
+                }
+                keep
+            });
+            // Children may stand before their parents.
+            if self.waiting.len() == before {
+                return;
             }
-            keep
-        });
+        }
     }
 }
 

@@ -4,20 +4,24 @@
 //! pipeline with its store: it trains every missing stage, answers from the deepest live prefix of each shard, deletes,
 //! repairs and verifies. Each of these is a comparison of the plan with what is on disk.
 
+mod audit;
 mod ensemble;
 mod error;
 mod jobs;
 mod language;
 mod pipeline;
+mod repair;
 mod settings;
 mod system;
 mod verify;
 
+pub use audit::{AuditCheck, AuditReport, AuditRequest, GUARANTEE, LIMITS};
 pub use ensemble::{Member, Prediction};
 pub use error::EngineError;
 pub use jobs::{Observer, Quiet, StageLabel, in_batches, parallel};
 pub use language::{Completion, Response, right_tokens};
 pub use pipeline::Pipeline;
+pub use repair::{RepairPolicy, RepairReport};
 pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
 pub use system::{BuildReport, Deletion, Preview, ShardStatus, Status, System, serving_chains};
 pub use verify::{VerifiedStage, VerifyReport};

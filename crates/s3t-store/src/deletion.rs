@@ -382,6 +382,16 @@ impl Store {
     /// [`StoreError::UnknownRequest`], [`StoreError::Ledger`] or [`StoreError::Database`].
     pub fn receipt(&self, request: &str, opening: Option<Digest>) -> Result<Receipt, StoreError> {
         let row = self.request(request)?;
+        let opening = opening.or(row.opening);
+        self.receipt_of(request.to_owned(), opening, row)
+    }
+
+    pub(crate) fn receipt_of(
+        &self,
+        request: String,
+        opening: Option<Digest>,
+        row: RequestRow,
+    ) -> Result<Receipt, StoreError> {
         let inner = self.inner();
         let catalogue = &inner.catalogue;
         let missing = |what: &str| StoreError::damaged(catalogue.path(), format!("{what} is missing"));
@@ -396,8 +406,7 @@ impl Store {
             Ok(Some(Proven { index, entry, path }))
         };
         let parts = [proven(Some(row.accepted))?, proven(row.effective)?, proven(row.erased)?];
-        let opening = opening.or(row.opening);
-        Receipt::new(request.to_owned(), opening, row.named, row.effect, parts, checkpoint)
+        Receipt::new(request, opening, row.named, row.effect, parts, checkpoint)
             .ok_or_else(|| missing("an entry of the ledger"))
     }
 
@@ -422,7 +431,7 @@ impl Store {
 }
 
 /// A request as the catalogue has it.
-struct RequestRow {
+pub(crate) struct RequestRow {
     opening: Option<Digest>,
     named: Vec<Digest>,
     effect: Effect,
@@ -433,24 +442,31 @@ struct RequestRow {
 
 fn read_request(connection: &rusqlite::Connection, id: &ShortId) -> rusqlite::Result<Option<RequestRow>> {
     let statement = "SELECT opening, named, effect, accepted, effective, erased FROM requests WHERE id = ?";
-    connection
-        .prepare_cached(statement)?
-        .query_row([id.as_slice()], |row| {
-            let effect: String = row.get(2)?;
-            let effect = serde_json::from_str(&effect).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
-            })?;
-            let index = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(|index| index as u64));
-            Ok(RequestRow {
-                opening: row.get::<_, Option<Vec<u8>>>(0)?.map(|bytes| to_digest(&bytes)).transpose()?,
-                named: row.get::<_, Vec<u8>>(1)?.as_chunks().0.iter().map(|bytes| Digest::from_bytes(*bytes)).collect(),
-                effect,
-                accepted: index(3)?.unwrap_or_default(),
-                effective: index(4)?,
-                erased: index(5)?,
-            })
+    connection.prepare_cached(statement)?.query_row([id.as_slice()], RequestRow::read).optional()
+}
+
+/// All requests, by epoch.
+pub(crate) fn all_requests(connection: &rusqlite::Connection) -> rusqlite::Result<Vec<RequestRow>> {
+    let statement = "SELECT opening, named, effect, accepted, effective, erased FROM requests ORDER BY epoch";
+    connection.prepare_cached(statement)?.query_map([], RequestRow::read)?.collect()
+}
+
+impl RequestRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        let effect: String = row.get(2)?;
+        let effect = serde_json::from_str(&effect).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
+        })?;
+        let index = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(|index| index as u64));
+        Ok(Self {
+            opening: row.get::<_, Option<Vec<u8>>>(0)?.map(|bytes| to_digest(&bytes)).transpose()?,
+            named: row.get::<_, Vec<u8>>(1)?.as_chunks().0.iter().map(|bytes| Digest::from_bytes(*bytes)).collect(),
+            effect,
+            accepted: index(3)?.unwrap_or_default(),
+            effective: index(4)?,
+            erased: index(5)?,
         })
-        .optional()
+    }
 }
 
 fn commitments(request: &DeletionRequest, opening: &Digest) -> Vec<Digest> {

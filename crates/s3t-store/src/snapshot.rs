@@ -123,7 +123,7 @@ impl Snapshot {
 }
 
 /// The digest of a set of stages, as ledger entries hold it.
-pub(crate) fn digest_of_stages<'a>(keys: impl IntoIterator<Item = &'a StageKey>) -> Digest {
+pub fn digest_of_stages<'a>(keys: impl IntoIterator<Item = &'a StageKey>) -> Digest {
     let mut builder = DigestBuilder::new("stages");
     keys.into_iter().fold(&mut builder, |builder, key| builder.digest(&key.0)).finish()
 }

@@ -109,7 +109,12 @@ impl World {
 
     /// The same store, as another process that only answers has it.
     pub fn open_read_only(&self) -> System {
-        System::open_read_only(pipeline(&self.case, self.folder.path())).unwrap()
+        self.try_open_read_only().unwrap()
+    }
+
+    /// The same, of a store that may have been tampered with.
+    pub fn try_open_read_only(&self) -> Result<System, EngineError> {
+        System::open_read_only(pipeline(&self.case, self.folder.path()))
     }
 
     /// Everything that belongs to this world.

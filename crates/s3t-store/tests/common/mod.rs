@@ -18,7 +18,7 @@ pub const RECORDS: u64 = 24;
 pub fn record(number: u64) -> Record {
     Record {
         id: RecordId::new(format!("record-{number}")).unwrap(),
-        subject: (number % 3 > 0).then(|| SubjectId::new(format!("subject-{}", number % 5)).unwrap()),
+        subject: (!number.is_multiple_of(3)).then(|| SubjectId::new(format!("subject-{}", number % 5)).unwrap()),
         target: Target::Class(0),
         ordinal: number,
         payload: Payload::Text(format!("the content of record {number}")),

@@ -57,7 +57,7 @@ struct Twin {
 }
 
 impl Twin {
-    fn request(&self, step: &Step, number: usize) -> Option<DeletionRequest> {
+    fn request(step: &Step, number: usize) -> Option<DeletionRequest> {
         let (records, subjects) = match step {
             Step::Record(record) => (vec![*record], vec![]),
             Step::Batch(subject, record) => (vec![*record], vec![*subject]),
@@ -105,7 +105,7 @@ fn check_law(steps: &[(Step, Option<(i64, bool)>)]) -> Result<(), TestCaseError>
         left: (0..RECORDS).collect(),
     };
     for (number, (step, stop)) in steps.iter().enumerate() {
-        let request = twin.request(step, number);
+        let request = Twin::request(step, number);
         let known = request.as_ref().is_none_or(|request| twin.knows(request));
         let disk = stop.map(|(steps, last)| Arc::new(StoppingDisk::after(steps, last)));
         drop(store);
@@ -183,12 +183,7 @@ fn a_deletion_is_whole_after_a_stop_at_each_of_its_steps() {
             let folder = tempfile::tempdir().unwrap();
             drop(create(&place(folder.path(), None)).unwrap());
             let store = Store::open(&place(folder.path(), Some(Arc::clone(&disk)))).unwrap();
-            let twin = Twin {
-                store: create(&place(&folder.path().join("twin"), None)).unwrap(),
-                folder: tempfile::tempdir().unwrap(),
-                left: (0..RECORDS).collect(),
-            };
-            let request = twin.request(&batch, 0).unwrap();
+            let request = Twin::request(&batch, 0).unwrap();
             let result = fulfil(&store, &request);
             if !disk.stopped() {
                 result.unwrap();

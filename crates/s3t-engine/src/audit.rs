@@ -1,0 +1,310 @@
+//! The audit: everything that can be checked about a store's deletions, in one report.
+//!
+//! # Proof note
+//!
+//! *Before*: the auditor has the store, its keys, the pipeline and the base model, and perhaps checkpoints and receipts kept elsewhere.
+//! *After* every check has passed: the ledger is the one that was signed and continues what the auditor saw before; each
+//! accepted deletion was erased; every stage that serves is named by a lineage over the records that are there, and trained
+//! again from them it has the same bits. *Why*: each check recomputes what it compares with. What no audit of a store can
+//! show is said in [`LIMITS`].
+
+use std::collections::BTreeSet;
+
+use s3t_core::{Digest, RecordId, StageKey, SubjectId};
+use s3t_ledger::{Entry, Event, Named, Receipt, Timestamp, VerifyingKey};
+use s3t_store::digest_of_stages;
+use serde::Serialize;
+
+use crate::jobs::Observer;
+use crate::settings::VerifyScope;
+use crate::verify::VerifiedStage;
+use crate::{EngineError, System};
+
+/// What the report claims when every check has passed.
+pub const GUARANTEE: &str = "Every stage that answers is, bit for bit, what training from the records that are still there gives; it was \
+computed without the deleted records. No record, tensor or key of what the ledger calls erased is in the store.";
+
+/// What it does not claim.
+pub const LIMITS: [&str; 5] = [
+    "An operator who is not honest can keep copies elsewhere: the audit is of this store, its keys and its ledger.",
+    "What was answered, exported or copied before a deletion is out of its reach.",
+    "The base model is public and was never trained on the records.",
+    "Requests are assumed not to depend on the model's answers or on the secret partition.",
+    "Bits are compared on the store's arithmetic; on a graphics card equality is in distribution only.",
+];
+
+/// What an auditor brings along.
+#[derive(Debug, Default)]
+pub struct AuditRequest {
+    /// The public key that the ledger must be signed with, got from elsewhere.
+    pub key: Option<VerifyingKey>,
+    /// Checkpoints that were seen before.
+    pub checkpoints: Vec<String>,
+    /// Receipts that were given out.
+    pub receipts: Vec<Receipt>,
+    /// Records that must not be there.
+    pub absent_records: Vec<RecordId>,
+    /// Subjects that must not be there.
+    pub absent_subjects: Vec<SubjectId>,
+    /// Which stages are trained again.
+    pub scope: VerifyScope,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AuditCheck {
+    /// What was checked.
+    pub what: String,
+    /// Whether it holds; `None` if it was not checked.
+    pub passed: Option<bool>,
+    /// What was looked at, or why it was not.
+    pub detail: String,
+    /// Everything that does not hold.
+    pub problems: Vec<String>,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AuditReport {
+    /// The store's public name.
+    pub store: Digest,
+    /// The ledger's public key.
+    pub key: String,
+    /// The deletions that the store has seen.
+    pub epoch: u64,
+    /// When the newest entry of the ledger was written.
+    pub newest_entry: Option<Timestamp>,
+    /// The checks, in order.
+    pub checks: Vec<AuditCheck>,
+    /// Stages that were trained again.
+    pub stages: Vec<VerifiedStage>,
+    /// What is claimed if all checks passed.
+    pub guarantee: &'static str,
+    /// What is not claimed.
+    pub limits: [&'static str; 5],
+}
+
+impl AuditReport {
+    /// Whether nothing that was checked is wrong.
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.passed != Some(false))
+    }
+}
+
+impl System {
+    /// Audits the store: changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Environment`] if stages are to be trained on another arithmetic than the store's; the observer's
+    /// interruption. What is found wrong is in the report, not an error.
+    pub fn audit(&self, request: &AuditRequest, observer: &dyn Observer) -> Result<AuditReport, EngineError> {
+        let store = self.store();
+        let snapshot = store.snapshot()?;
+        let key = store.verifying_key();
+        let mut checks = Vec::new();
+        let (entries, unreadable) = match store.entries() {
+            Ok(entries) => (entries, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let foreign = request.key.as_ref().filter(|given| **given != key);
+        let problems = foreign.map(|given| format!("the ledger is signed with {key}, not with {given}"));
+        checks.push(AuditCheck {
+            what: "The ledger is signed with the key that the auditor has".into(),
+            passed: request.key.as_ref().map(|_| foreign.is_none()),
+            detail: if request.key.is_some() {
+                key.to_string()
+            } else {
+                format!("no key was given; the store's is {key}")
+            },
+            problems: problems.into_iter().collect(),
+        });
+        let mut add = |what: &str, detail: String, problems: Vec<String>| {
+            checks.push(AuditCheck { what: what.into(), passed: Some(problems.is_empty()), detail, problems });
+        };
+        let seen = request
+            .checkpoints
+            .iter()
+            .map(String::as_str)
+            .chain(request.receipts.iter().map(|receipt| &*receipt.checkpoint));
+        let problems = seen.clone().filter_map(|seen| store.check_continues(seen).err()).map(|error| error.to_string());
+        let count = seen.clone().count();
+        add(
+            "The ledger continues every checkpoint and receipt that was seen before",
+            format!("{count} given, and the newest one beside the keys"),
+            problems.collect(),
+        );
+        let mut problems: Vec<String> = unreadable.into_iter().collect();
+        problems.extend(read_history(&entries, &snapshot_facts(&snapshot)));
+        add(
+            "The ledger tells one history: every deletion accepted, in effect, erased, in order",
+            format!("{} entries", entries.len()),
+            problems,
+        );
+        let mut problems = Vec::new();
+        let receipts = match store.receipts() {
+            Ok(receipts) => receipts,
+            Err(error) => {
+                problems.push(error.to_string());
+                Vec::new()
+            }
+        };
+        for receipt in receipts.iter().chain(&request.receipts) {
+            if let Err(error) = receipt.verify(&key) {
+                problems.push(format!("deletion {}: {error}", receipt.effect.epoch));
+            }
+            for cut in receipt.effect.cut.iter().filter(|cut| snapshot.has_stage(cut)) {
+                problems.push(format!("stage {cut} was cut by deletion {} but may serve", receipt.effect.epoch));
+            }
+        }
+        add(
+            "Every deletion is proven by the ledger, and nothing that it cut may serve",
+            format!("{} deletions, {} receipts given", receipts.len(), request.receipts.len()),
+            problems,
+        );
+        let check = store.check()?;
+        add(
+            "Catalogue, files and keys agree, nothing is left over, and every lineage is of the records that are there",
+            format!("{} records, {} stages, {} ledger entries", check.records, check.stages, check.entries),
+            check.findings.into_iter().map(|finding| finding.problem).collect(),
+        );
+        let (absent, problems) = self.look_for(request)?;
+        if absent == 0 {
+            checks.push(AuditCheck {
+                what: "What must be gone is gone".into(),
+                passed: None,
+                detail: "no record or subject was named, and no receipt with the key to its names was given".into(),
+                problems,
+            });
+        } else {
+            add(
+                "What must be gone is gone",
+                format!("{absent} names looked for in the catalogue and in every slice"),
+                problems,
+            );
+        }
+        let stages = self.replay(request.scope, observer, &mut checks)?;
+        Ok(AuditReport {
+            store: store.id(),
+            key: key.to_string(),
+            epoch: snapshot.epoch(),
+            newest_entry: entries.last().map(|entry| entry.at),
+            checks,
+            stages,
+            guarantee: GUARANTEE,
+            limits: LIMITS,
+        })
+    }
+
+    /// Looks for what must be gone: how many names and commitments, and what was found.
+    fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>), EngineError> {
+        let opened: Vec<(Digest, &Receipt)> =
+            request.receipts.iter().filter_map(|receipt| Some((receipt.opening?, receipt))).collect();
+        let names = request.absent_records.len() + request.absent_subjects.len();
+        let mut problems = Vec::new();
+        for record in &request.absent_records {
+            if self.store().address(record)?.is_some() {
+                problems.push(format!("record `{record}` is in the catalogue"));
+            }
+        }
+        for subject in &request.absent_subjects {
+            if self.store().records_of(subject)? > 0 {
+                problems.push(format!("subject `{subject}` has records in the catalogue"));
+            }
+        }
+        if names + opened.len() > 0 {
+            for address in self.store().settings().shape.addresses() {
+                // A slice that cannot be read is told by another check.
+                for (_, record) in self.store().records(address).unwrap_or_default() {
+                    let named = request.absent_records.contains(&record.id)
+                        || record.subject.as_ref().is_some_and(|subject| request.absent_subjects.contains(subject));
+                    let committed = opened.iter().any(|(opening, receipt)| {
+                        let subject = record.subject.as_ref().map(|subject| Named::Subject(subject).commit(opening));
+                        receipt.named.contains(&Named::Record(&record.id).commit(opening))
+                            || subject.is_some_and(|subject| receipt.named.contains(&subject))
+                    });
+                    if named || committed {
+                        problems.push(format!("record `{}` is in {address}", record.id));
+                    }
+                }
+            }
+        }
+        Ok((names + opened.len(), problems))
+    }
+
+    fn replay(
+        &self,
+        scope: VerifyScope,
+        observer: &dyn Observer,
+        checks: &mut Vec<AuditCheck>,
+    ) -> Result<Vec<VerifiedStage>, EngineError> {
+        let what = "Stages that are trained again from nothing but their records have the same bits".to_owned();
+        if scope == VerifyScope::Lineages || checks.iter().any(|check| check.passed == Some(false)) {
+            let why = if scope == VerifyScope::Lineages { "not asked for" } else { "something else is wrong already" };
+            checks.push(AuditCheck { what, passed: None, detail: why.into(), problems: Vec::new() });
+            return Ok(Vec::new());
+        }
+        let report = self.verify(scope, observer)?;
+        let difference = |stage: &VerifiedStage| Some(format!("{}: {}", stage.stage, stage.difference.as_ref()?));
+        let mut problems: Vec<String> = report.stages.iter().filter_map(difference).collect();
+        problems.extend(report.problems);
+        let detail = format!("{} stages trained again", report.stages.len());
+        checks.push(AuditCheck { what, passed: Some(problems.is_empty()), detail, problems });
+        Ok(report.stages)
+    }
+}
+
+/// What the history must lead to.
+struct Facts<'a> {
+    epoch: u64,
+    stages: &'a BTreeSet<StageKey>,
+    /// The digest of the plan; `None` while a deletion is being erased.
+    plan: Option<Digest>,
+}
+
+fn snapshot_facts(snapshot: &s3t_store::Snapshot) -> Facts<'_> {
+    let plan = || digest_of_stages(snapshot.plan().stages().map(|stage| &stage.key));
+    Facts { epoch: snapshot.epoch(), stages: snapshot.stages(), plan: (!snapshot.is_erasing()).then(plan) }
+}
+
+/// Reads the entries in order: what is wrong with the history that they tell.
+fn read_history(entries: &[Entry], facts: &Facts<'_>) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (mut accepted, mut effective, mut erased) = (0, BTreeSet::new(), BTreeSet::new());
+    let (mut built, mut plan) = (BTreeSet::new(), None);
+    for (index, entry) in entries.iter().enumerate() {
+        let mut wrong = |problem: String| problems.push(format!("ledger entry {index}: {problem}"));
+        match &entry.event {
+            Event::Created { .. } if index > 0 => wrong("a second beginning".into()),
+            Event::Accepted { epoch, .. } if *epoch != accepted + 1 => {
+                wrong(format!("deletion {epoch} follows deletion {accepted}"));
+            }
+            Event::Accepted { epoch, .. } => accepted = *epoch,
+            Event::Effective { epoch, .. } if *epoch > accepted || !effective.insert(*epoch) => {
+                wrong(format!("deletion {epoch} takes effect without being accepted, or twice"));
+            }
+            Event::Erased { epoch } if !effective.contains(epoch) || !erased.insert(*epoch) => {
+                wrong(format!("deletion {epoch} is erased without being in effect, or twice"));
+            }
+            Event::Planned { plan: digest, .. } => plan = Some(*digest),
+            Event::Built { stage } => drop(built.insert(*stage)),
+            _ => {}
+        }
+    }
+    if !matches!(entries.first(), Some(Entry { event: Event::Created { .. }, .. })) {
+        problems.push("the ledger does not start with the making of the store".into());
+    }
+    if accepted != facts.epoch {
+        problems.push(format!("the ledger has {accepted} deletions, the catalogue {}", facts.epoch));
+    }
+    if let Some(expected) = facts.plan {
+        if plan != Some(expected) {
+            problems.push("the newest plan in the ledger is not the plan over the records that are there".into());
+        }
+        for epoch in (1..=accepted).filter(|epoch| !erased.contains(epoch)) {
+            problems.push(format!("deletion {epoch} was never erased"));
+        }
+    }
+    problems.extend(facts.stages.difference(&built).map(|key| format!("stage {key} may serve, but was never built")));
+    problems
+}

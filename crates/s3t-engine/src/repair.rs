@@ -1,0 +1,132 @@
+//! Repair: when it is due, and how much it may take.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use s3t_store::Snapshot;
+use s3t_train::{Step, TrainError};
+use serde::Serialize;
+
+use crate::jobs::{Observer, StageLabel};
+use crate::{BuildReport, EngineError, System};
+
+/// When missing stages are built again. Without a threshold, whenever any is missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RepairPolicy {
+    /// Due when the mean depth that shards serve with, as a share of what was planned, is below this.
+    pub below_depth: Option<f64>,
+    /// Due when somebody who picks slices could kill a shard with fewer requests than this.
+    pub below_budget: Option<usize>,
+    /// The most time that one repair takes. Stages that are finished stay, the others wait for the next.
+    pub time: Option<Duration>,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RepairReport {
+    /// The stages that were missing when it was decided.
+    pub missing: usize,
+    /// Why it was or was not due.
+    pub reason: String,
+    /// What was built; `None` if it was not due.
+    pub build: Option<BuildReport>,
+    /// Whether it was stopped by the policy's time.
+    pub out_of_time: bool,
+}
+
+impl RepairPolicy {
+    /// Why a repair is due; `Err` with why it is not.
+    ///
+    /// # Errors
+    ///
+    /// The reason, in words.
+    pub fn is_due(&self, snapshot: &Snapshot) -> Result<String, String> {
+        let missing = snapshot.missing().len();
+        if missing == 0 {
+            return Err("nothing is missing".into());
+        }
+        let availability = snapshot.availability();
+        let shards = snapshot.plan().shards();
+        let planned: usize =
+            shards.iter().map(|shard| shard.sequences.iter().map(|of| of.keys.len()).max().unwrap_or(0)).sum();
+        let served: usize =
+            shards.iter().filter_map(|shard| availability.serving(shard.shard)).map(|of| of.depth).sum();
+        let depth = served as f64 / planned.max(1) as f64;
+        let budget = shards.iter().map(|shard| availability.adversarial_budget(shard.shard)).min().unwrap_or(0);
+        if self.below_depth.is_none() && self.below_budget.is_none() {
+            return Ok(format!("{missing} stages are missing"));
+        }
+        if let Some(least) = self.below_depth.filter(|least| depth < *least) {
+            return Ok(format!(
+                "shards serve with {:.0} % of the planned depth, below {:.0} %",
+                100.0 * depth,
+                100.0 * least
+            ));
+        }
+        if let Some(least) = self.below_budget.filter(|least| budget < *least) {
+            return Ok(format!("a shard is {budget} requests from its death at worst, below {least}"));
+        }
+        Err(format!(
+            "{missing} stages are missing, but depth ({:.0} %) and worst case ({budget}) are within the policy",
+            100.0 * depth
+        ))
+    }
+}
+
+impl System {
+    /// Builds missing stages from what is left if the policy says that it is due: those that let a shard serve deeper first, and
+    /// among them the cheapest. Answers and deletions go on; each finished stage serves at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`train`](System::train).
+    pub fn repair(&self, policy: &RepairPolicy, observer: &dyn Observer) -> Result<RepairReport, EngineError> {
+        let snapshot = self.snapshot()?;
+        let missing = snapshot.missing().len();
+        let reason = match policy.is_due(&snapshot) {
+            Ok(reason) => reason,
+            Err(reason) => return Ok(RepairReport { missing, reason, build: None, out_of_time: false }),
+        };
+        let limited = Limited { observer, until: policy.time.map(|time| Instant::now() + time) };
+        match self.train(&limited) {
+            Err(EngineError::Train(TrainError::Interrupted(_))) if limited.is_over() => {
+                let now = self.snapshot()?;
+                let planned = now.plan().stages().len();
+                let trained = missing.saturating_sub(now.missing().len());
+                let build = Some(BuildReport { planned, reused: planned - now.missing().len() - trained, trained });
+                Ok(RepairReport { missing, reason, build, out_of_time: true })
+            }
+            result => Ok(RepairReport { missing, reason, build: Some(result?), out_of_time: false }),
+        }
+    }
+}
+
+/// Passes everything on, and stops when time is over.
+struct Limited<'a> {
+    observer: &'a dyn Observer,
+    until: Option<Instant>,
+}
+
+impl Limited<'_> {
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+impl Observer for Limited<'_> {
+    fn started(&self, stages: usize, steps: usize) {
+        self.observer.started(stages, steps);
+    }
+
+    fn stage_started(&self, stage: &StageLabel, records: usize) {
+        self.observer.stage_started(stage, records);
+    }
+
+    fn step(&self, stage: &StageLabel, step: Step) -> ControlFlow<()> {
+        if self.is_over() { ControlFlow::Break(()) } else { self.observer.step(stage, step) }
+    }
+
+    fn stage_finished(&self, stage: &StageLabel) {
+        self.observer.stage_finished(stage);
+    }
+}
