@@ -113,7 +113,7 @@ impl Catalogue {
 
     /// Changes whenever another connection has committed.
     pub(crate) fn version(&self) -> Result<i64, StoreError> {
-        self.read(|connection| connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0)))
+        self.read(data_version)
     }
 
     /// Makes a change in one transaction. `signing` signs the ledger's new head if `change` adds entries.
@@ -575,6 +575,10 @@ pub(crate) fn to_digest(bytes: &[u8]) -> rusqlite::Result<Digest> {
         rusqlite::Error::FromSqlConversionFailure(bytes.len(), rusqlite::types::Type::Blob, Box::new(error))
     };
     bytes.try_into().map(Digest::from_bytes).map_err(wrong)
+}
+
+pub(crate) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {

@@ -124,6 +124,13 @@ impl Store {
                     continue;
                 }
             };
+            let entries = self.read_slice(snapshot.generation(address)).unwrap_or_default();
+            if !entries.iter().all(|entry| entry.is_sound(&self.secret)) {
+                check.push(
+                    format!("{address} has a record with another's digest or id beside it; restore a copy"),
+                    None,
+                );
+            }
             let number = slice_number(self.settings().shape.slices, address);
             let known: HashSet<[u8; 16]> = self.inner().catalogue.read(|connection| {
                 let mut query = connection.prepare_cached("SELECT id FROM records WHERE slice = ?")?;

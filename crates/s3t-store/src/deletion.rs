@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::{OptionalExtension, params};
 use s3t_core::record::slice_digest;
-use s3t_core::{Digest, Record, RecordId, SliceAddress, StageKey, SubjectId};
+use s3t_core::{Digest, RecordId, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::{Effect, Event, Named, Proven, Receipt, commit_request, inclusion_proof};
 
 use crate::catalogue::{
@@ -80,14 +81,15 @@ impl Store {
         };
         let short = request_id(&self.secret, &id);
         let opening = Digest::from_bytes(random::bytes()?);
-        let accepted = self.change(|change, snapshot| {
+        let accepted = self.change_to(|change, snapshot| {
             let earlier = change.run(|connection| read_request(connection, &short))?;
             if let Some(earlier) = earlier {
                 let again = earlier.opening.map(|opening| commitments(request, &opening));
                 if again.is_some_and(|named| named != earlier.named) {
                     return Err(StoreError::OtherRequest(id.clone()));
                 }
-                return Ok(Accepted { request: id.clone(), effect: earlier.effect, repeated: true });
+                let again = Accepted { request: id.clone(), effect: earlier.effect, repeated: true };
+                return Ok((again, None));
             }
             let epoch = snapshot.epoch() + 1;
             let mut hits: BTreeMap<u64, u64> = BTreeMap::new();
@@ -110,9 +112,15 @@ impl Store {
                 change.set_slice(&row)?;
             }
             let mut after = snapshot.clone();
+            after.epoch = epoch;
             after.hit.extend(&slices);
-            after.built.retain(|key| after.plan.stage(key).is_some_and(|stage| !saw(stage, &slices)));
-            let cut: Vec<StageKey> = snapshot.stages().difference(after.stages()).copied().collect();
+            for (number, records) in &hits {
+                let address = slice_address(self.settings().shape.slices, *number);
+                let size = &mut after.sizes[address.shard.index()][address.slice.index()];
+                *size = size.saturating_sub(*records);
+            }
+            let dead = snapshot.plan().stages().filter(|stage| saw(stage, &slices)).map(|stage| stage.key);
+            let cut: Vec<StageKey> = dead.filter(|key| after.built.remove(key)).collect();
             for key in &cut {
                 change.remove_stage(key)?;
             }
@@ -142,11 +150,10 @@ impl Store {
                 let values = params![epoch as i64, short.as_slice(), opening, named, text, index as i64];
                 connection.prepare_cached(statement)?.execute(values).map(drop)
             })?;
-            Ok(Accepted { request: id.clone(), effect, repeated: false })
+            // Every snapshot from here on is of after the deletion.
+            Ok((Accepted { request: id.clone(), effect, repeated: false }, Some(after)))
         })?;
         if !accepted.repeated {
-            // Every snapshot from here on is of after the deletion.
-            self.snapshot()?;
             let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
             effective.insert(accepted.effect.epoch, now());
         }
@@ -162,13 +169,94 @@ impl Store {
     pub fn erase(&self) -> Result<Erasure, StoreError> {
         let _lock = self.lock_erasing()?;
         let mut erasure = Erasure::default();
-        let pending = self.snapshot()?.hit.clone();
-        for address in pending {
-            self.erase_slice(address, &mut erasure)?;
-        }
+        let pending: Vec<SliceAddress> = self.snapshot()?.hit.iter().copied().collect();
+        let failed = self.erase_slices(&pending, &mut erasure)?;
         self.remove_unnamed(&mut erasure)?;
         self.finish_erasure(&mut erasure)?;
-        Ok(erasure)
+        // What could be erased is erased.
+        failed.map_or(Ok(erasure), Err)
+    }
+
+    /// Writes the remaining records of slices anew, under new keys, and makes the catalogue point there in one transaction. Slices
+    /// that cannot be read are left as they are; gives the first failure.
+    fn erase_slices(
+        &self,
+        addresses: &[SliceAddress],
+        erasure: &mut Erasure,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(addresses.len());
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let Some(address) = addresses.get(next.fetch_add(1, Ordering::Relaxed)) {
+                done.push(self.rewrite(*address));
+            }
+            done
+        };
+        let results: Vec<Result<Option<Rewritten>, StoreError>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            workers.into_iter().flat_map(join).collect()
+        });
+        let (mut rewritten, mut failed) = (Vec::new(), None);
+        for result in results {
+            match result {
+                Ok(slice) => rewritten.extend(slice),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if rewritten.is_empty() {
+            return Ok(failed);
+        }
+        rewritten.sort_by_key(|slice| slice.new);
+        // The new files and keys are there for good before anything points to them.
+        sync_folder(&*self.disk, &self.path.join(RECORDS))?;
+        self.keys.sync()?;
+        self.change(|change, _| {
+            for slice in &rewritten {
+                let mut row = change.slice(slice_number(self.settings().shape.slices, slice.new.0))?;
+                row.generation = slice.new.1;
+                row.digest = slice.digest;
+                change.set_slice(&row)?;
+                change.remove_records(&slice.dead)?;
+            }
+            Ok(())
+        })?;
+        for slice in rewritten {
+            erasure.slices.push(slice.new.0);
+            erasure.records.extend(slice.gone);
+        }
+        Ok(failed)
+    }
+
+    /// Writes the remaining records of a slice to a new file under a new key; `None` if none is dead.
+    fn rewrite(&self, address: SliceAddress) -> Result<Option<Rewritten>, StoreError> {
+        let number = slice_number(self.settings().shape.slices, address);
+        let dead: Vec<ShortId> = self.inner().catalogue.read(|connection| {
+            let mut query = connection.prepare_cached("SELECT id FROM records WHERE slice = ? AND dead IS NOT NULL")?;
+            let rows = query.query_map([number as i64], |row| row.get::<_, ShortId>(0))?;
+            rows.collect()
+        })?;
+        if dead.is_empty() {
+            return Ok(None);
+        }
+        let snapshot = self.snapshot()?;
+        let old = snapshot.generation(address);
+        let new = (address, old.1 + 1);
+        let ids: HashSet<&ShortId> = dead.iter().collect();
+        let (gone, left): (Vec<_>, Vec<_>) =
+            self.read_slice(old)?.into_iter().partition(|entry| ids.contains(&entry.id));
+        if self.is_encrypted() {
+            self.keys.make_slice(new)?;
+        }
+        let digest = slice_digest(&self.secret, left.iter().map(|entry| entry.digest));
+        if !left.is_empty() {
+            self.write_slice(new, &left)?;
+        }
+        let gone = gone.into_iter().map(|entry| (entry.digest, entry.record.id)).collect();
+        Ok(Some(Rewritten { new, digest: (!left.is_empty()).then_some(digest), dead, gone }))
     }
 
     /// The right to change files other than stages; waits for another process that has it.
@@ -177,46 +265,6 @@ impl Store {
         let lock = fs::File::create(&path).map_err(StoreError::io("open", &path))?;
         lock.lock().map_err(StoreError::io("lock", &path))?;
         Ok(lock)
-    }
-
-    /// Writes the remaining records of a slice anew, under a new key, and makes the catalogue point there.
-    fn erase_slice(&self, address: SliceAddress, erasure: &mut Erasure) -> Result<(), StoreError> {
-        let number = slice_number(self.settings().shape.slices, address);
-        let dead: HashSet<ShortId> = self.inner().catalogue.read(|connection| {
-            let mut query = connection.prepare_cached("SELECT id FROM records WHERE slice = ? AND dead IS NOT NULL")?;
-            let rows = query.query_map([number as i64], |row| row.get::<_, ShortId>(0))?;
-            rows.collect()
-        })?;
-        if dead.is_empty() {
-            return Ok(());
-        }
-        let snapshot = self.snapshot()?;
-        let old = snapshot.generation(address);
-        let new = (address, old.1 + 1);
-        let (gone, left): (Vec<_>, Vec<_>) = self
-            .read_slice(old)?
-            .into_iter()
-            .partition(|(_, record)| dead.contains(&record_id(&self.secret, &record.id)));
-        if self.is_encrypted() {
-            self.keys.make_slice(new)?;
-        }
-        let digest = slice_digest(&self.secret, left.iter().map(|(digest, _)| *digest));
-        let digest = (!left.is_empty()).then_some(digest);
-        if !left.is_empty() {
-            let left: Vec<Record> = left.into_iter().map(|(_, record)| record).collect();
-            self.write_slice(new, &left)?;
-        }
-        let ids: Vec<ShortId> = dead.into_iter().collect();
-        self.change(|change, _| {
-            let mut row = change.slice(number)?;
-            row.generation = new.1;
-            row.digest = digest;
-            change.set_slice(&row)?;
-            change.remove_records(&ids)
-        })?;
-        erasure.slices.push(address);
-        erasure.records.extend(gone.into_iter().map(|(digest, record)| (digest, record.id)));
-        Ok(())
     }
 
     /// Removes every file and key that the catalogue does not name, and exports of stages that are gone.
@@ -428,6 +476,14 @@ impl Store {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A slice that was written anew.
+struct Rewritten {
+    new: Generation,
+    digest: Option<Digest>,
+    dead: Vec<ShortId>,
+    gone: Vec<(Digest, RecordId)>,
 }
 
 /// A request as the catalogue has it.

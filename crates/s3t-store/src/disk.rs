@@ -104,12 +104,17 @@ impl Disk for SystemDisk {
 /// Writes a file so that after any crash its name holds the old bytes or the new ones: a temporary file, synced, renamed,
 /// and the folder synced.
 pub(crate) fn write_atomically(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_new_name(disk, path, bytes)?;
+    sync_folder(disk, parent(path))
+}
+
+/// The same, where the caller syncs the folder once for many files.
+pub(crate) fn write_new_name(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
     remove(disk, &temporary)?;
     disk.write_new(&temporary, bytes).map_err(StoreError::io("write", path))?;
-    disk.rename(&temporary, path).map_err(StoreError::io("write", path))?;
-    sync_folder(disk, parent(path))
+    disk.rename(&temporary, path).map_err(StoreError::io("write", path))
 }
 
 /// Removes a file for good; a file that is not there is fine. The caller syncs the folder.

@@ -22,7 +22,9 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, SliceAddress, StoreSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::disk::{Disk, TEMPORARY, make_private_folder, names, parent, remove, sync_folder, write_atomically};
+use crate::disk::{
+    Disk, TEMPORARY, make_private_folder, names, parent, remove, sync_folder, write_atomically, write_new_name,
+};
 use crate::seal::Seal;
 use crate::{StoreError, random};
 
@@ -58,7 +60,8 @@ impl Keys {
         make_private_folder(&self.folder)?;
         make_private_folder(&self.folder.join(SLICES))?;
         self.write(SECRET, secret.as_bytes())?;
-        self.write(SIGNING, &*Zeroizing::new(random::bytes::<32>()?))
+        self.write(SIGNING, &*Zeroizing::new(random::bytes::<32>()?))?;
+        sync_folder(&*self.disk, &self.folder)
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -106,7 +109,7 @@ impl Keys {
         self.read(&slice_name(generation)).map(drop)
     }
 
-    /// Draws and keeps a key for a slice.
+    /// Draws and keeps a key for a slice. The caller syncs with [`sync`](Self::sync).
     pub(crate) fn make_slice(&self, generation: Generation) -> Result<(), StoreError> {
         self.write(&slice_name(generation), &*Zeroizing::new(random::bytes::<32>()?))
     }
@@ -160,7 +163,7 @@ impl Keys {
     fn write(&self, name: &str, key: &[u8]) -> Result<(), StoreError> {
         let bytes: [u8; 32] = key.try_into().unwrap_or([0; 32]);
         let mut text = format!("{} {}\n", Digest::from_bytes(bytes), checksum(&bytes));
-        let written = write_atomically(&*self.disk, &self.folder.join(name), text.as_bytes());
+        let written = write_new_name(&*self.disk, &self.folder.join(name), text.as_bytes());
         text.zeroize();
         written
     }

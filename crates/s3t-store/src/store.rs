@@ -11,9 +11,15 @@ use s3t_core::record::slice_digest;
 use s3t_core::{Digest, Lineage, Partitioner, Record, RecordId, SliceAddress, StageKey, StoreSecret, SubjectId};
 use s3t_ledger::{Event, SigningKey, Timestamp, VerifyingKey};
 use s3t_peft::NamedTensors;
+use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Catalogue, Change, EXPORTS, SliceRow, now, record_id, slice_address, slice_number, subject_id};
-use crate::disk::{Disk, SystemDisk, TEMPORARY, make_private_folder, parent, remove, sync_folder, write_atomically};
+use crate::catalogue::{
+    Catalogue, Change, EXPORTS, ShortId, SliceRow, data_version, now, record_id, slice_address, slice_number,
+    subject_id,
+};
+use crate::disk::{
+    Disk, SystemDisk, TEMPORARY, make_private_folder, parent, remove, sync_folder, write_atomically, write_new_name,
+};
 use crate::keys::{Generation, Keys};
 use crate::seal::Seal;
 use crate::snapshot::digest_of_stages;
@@ -403,8 +409,8 @@ impl Store {
         if snapshot.is_hit(address) {
             return Err(StoreError::BeingErased(address));
         }
-        let records = match self.read_slice(snapshot.generation(address)) {
-            Ok(records) => records,
+        let entries = match self.read_slice(snapshot.generation(address)) {
+            Ok(entries) => entries,
             // Another process may have written the slice anew in the meantime.
             Err(error) => {
                 let now = self.snapshot()?;
@@ -414,10 +420,10 @@ impl Store {
                 return Err(StoreError::BeingErased(address));
             }
         };
-        if slice_digest(&self.secret, records.iter().map(|(digest, _)| *digest)) != expected {
+        if slice_digest(&self.secret, entries.iter().map(|entry| entry.digest)) != expected {
             return Err(StoreError::SliceMismatch { address });
         }
-        Ok(records)
+        Ok(entries.into_iter().map(|entry| (entry.digest, entry.record)).collect())
     }
 
     /// Reads a stage and checks that its lineage is the one that makes its key.
@@ -509,15 +515,35 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Change<'_>, &Snapshot) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.change_to(|open, snapshot| change(open, snapshot).map(|result| (result, None)))
+    }
+
+    /// Makes a change that also says what the store holds after it, so that nobody need read it again.
+    pub(crate) fn change_to<T>(
+        &self,
+        change: impl FnOnce(&mut Change<'_>, &Snapshot) -> Result<(T, Option<Snapshot>), StoreError>,
+    ) -> Result<T, StoreError> {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let before = inner.seen.as_ref().map(|(_, snapshot)| Arc::clone(snapshot));
+        let (seen, was_changed) = (inner.seen.clone(), inner.changed);
         inner.changed = true;
-        inner.catalogue.change(&self.secret, &self.signing, |open| {
+        let (result, after, version) = inner.catalogue.change(&self.secret, &self.signing, |open| {
             // Inside the transaction: no other process can commit until this one has.
-            let snapshot = open.run(|connection| self.load_from(connection, before.as_deref()))??;
-            change(open, &snapshot)
-        })
+            let version = open.run(data_version)?;
+            let snapshot = match seen {
+                Some((seen, snapshot)) if seen == version && !was_changed => snapshot,
+                seen => {
+                    let old = seen.map(|(_, snapshot)| snapshot);
+                    Arc::new(open.run(|connection| self.load_from(connection, old.as_deref()))??)
+                }
+            };
+            change(open, &snapshot).map(|(result, after)| (result, after, version))
+        })?;
+        if let Some(after) = after {
+            inner.seen = Some((version, Arc::new(after)));
+            inner.changed = false;
+        }
+        Ok(result)
     }
 
     fn load(&self, catalogue: &Catalogue, old: Option<&Snapshot>) -> Result<Snapshot, StoreError> {
@@ -571,17 +597,16 @@ impl Store {
         }))
     }
 
-    pub(crate) fn read_slice(&self, generation: Generation) -> Result<SliceRecords, StoreError> {
+    pub(crate) fn read_slice(&self, generation: Generation) -> Result<Vec<SliceEntry>, StoreError> {
         let path = self.slice_path(generation);
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
         let content = self.slice_seal(generation)?.open(&slice_name(generation), &bytes);
         let content = content.map_err(|problem| StoreError::damaged(&path, problem))?;
-        let records: Vec<Record> =
-            postcard::from_bytes(&content).map_err(|error| StoreError::damaged(&path, error.to_string()))?;
-        Ok(digested(records, &self.secret))
+        postcard::from_bytes(&content).map_err(|error| StoreError::damaged(&path, error.to_string()))
     }
 
-    pub(crate) fn write_slice(&self, generation: Generation, records: &[Record]) -> Result<(), StoreError> {
+    /// Writes a slice. The caller syncs the folder.
+    pub(crate) fn write_slice(&self, generation: Generation, records: &[SliceEntry]) -> Result<(), StoreError> {
         write_slice(&*self.disk, &self.path, &self.slice_seal(generation)?, generation, records)
     }
 
@@ -631,17 +656,46 @@ fn write_slice(
     store: &Path,
     seal: &Seal,
     generation: Generation,
-    records: &[Record],
+    records: &[SliceEntry],
 ) -> Result<(), StoreError> {
     let path = slice_path(store, generation);
     let content = postcard::to_stdvec(records).map_err(|error| StoreError::damaged(&path, error.to_string()))?;
-    write_atomically(disk, &path, &seal.close(&slice_name(generation), &content)?)
+    write_new_name(disk, &path, &seal.close(&slice_name(generation), &content)?)
 }
 
-pub(crate) fn digested(records: Vec<Record>, secret: &StoreSecret) -> SliceRecords {
-    let mut records: SliceRecords = records.into_iter().map(|record| (record.digest(secret), record)).collect();
-    records.sort_by_key(|(digest, _)| *digest);
-    records
+/// A record as its slice's file has it: what follows from it is written beside it, under the same seal, so that it need not be
+/// computed again for every other record when one is erased.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SliceEntry {
+    #[serde(with = "bytes_of_digest")]
+    pub(crate) digest: Digest,
+    pub(crate) id: ShortId,
+    pub(crate) record: Record,
+}
+
+/// A digest as 32 bytes; as text, which it is elsewhere, it would be twice as long.
+mod bytes_of_digest {
+    use s3t_core::Digest;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        digest.as_bytes().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        <[u8; 32]>::deserialize(deserializer).map(Digest::from_bytes)
+    }
+}
+
+impl SliceEntry {
+    fn new(record: &Record, secret: &StoreSecret) -> Self {
+        Self { digest: record.digest(secret), id: record_id(secret, &record.id), record: record.clone() }
+    }
+
+    /// Whether what is written beside the record follows from it.
+    pub(crate) fn is_sound(&self, secret: &StoreSecret) -> bool {
+        self.digest == self.record.digest(secret) && self.id == record_id(secret, &self.record.id)
+    }
 }
 
 /// Writes all files of a new store into an empty folder.
@@ -668,14 +722,16 @@ fn fill(place: &Place, folder: &Path, keys: &Keys, new: &NewStore<'_>) -> Result
         let count = records.len() as u64;
         let mut digest = None;
         if !records.is_empty() {
-            let records = digested(records.into_iter().cloned().collect(), secret);
-            digest = Some(slice_digest(secret, records.iter().map(|(digest, _)| *digest)));
-            let records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
+            let mut records: Vec<SliceEntry> = records.iter().map(|record| SliceEntry::new(record, secret)).collect();
+            records.sort_by_key(|entry| entry.digest);
+            digest = Some(slice_digest(secret, records.iter().map(|entry| entry.digest)));
             let seal = if *encrypt { keys.slice(generation)? } else { Seal::Plain(secret.clone()) };
             write_slice(disk, folder, &seal, generation, &records)?;
         }
         rows.push(SliceRow { number, records: count, digest, generation: 0, hit: 0 });
     }
+    sync_folder(disk, &folder.join(RECORDS))?;
+    keys.sync()?;
     let signing = SigningKey::new(&origin(secret), &*keys.signing()?)?;
     let public = format!("{}\n", signing.verifying_key());
     write_atomically(disk, &folder.join(LEDGER).join("key.pub"), public.as_bytes())?;
