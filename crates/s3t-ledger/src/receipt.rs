@@ -60,7 +60,7 @@ pub struct Effect {
     pub slices: Vec<SliceAddress>,
     /// The stages that saw one of them: switched off, then erased.
     pub cut: Vec<StageKey>,
-    /// What serves from then on.
+    /// What the shards that were hit serve with from then on.
     pub serves: Vec<ShardServes>,
 }
 

@@ -6,6 +6,7 @@
 //! `synchronous = FULL` syncs the log before a commit returns. What is deleted does not stay in free pages: `secure_delete`
 //! writes zeros over it, and an erasure ends with a checkpoint that truncates the log.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -92,7 +93,8 @@ impl Catalogue {
         connection.set_prepared_statement_cache_capacity(64);
         let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
                    PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384;
-                   PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 0;";
+                   PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 0;
+                   PRAGMA wal_autocheckpoint = 10000;";
         let set = if flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) { "PRAGMA query_only = ON;" } else { set };
         connection.execute_batch(set).map_err(failed)?;
         Ok(Self { path: path.into(), connection, disk })
@@ -158,6 +160,11 @@ impl Catalogue {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Writes back what can be written back without waiting for anybody.
+    pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+        self.read(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -435,6 +442,7 @@ impl Change<'_> {
 
     /// Removes dead records of a slice, and the subjects that have none left.
     pub(crate) fn remove_records(&mut self, ids: &[ShortId]) -> Result<(), StoreError> {
+        let mut subjects = BTreeSet::new();
         for id in ids {
             let row: Option<(i64, Option<i64>)> = self.run(|connection| {
                 connection
@@ -444,7 +452,9 @@ impl Change<'_> {
             })?;
             let Some((slice, subject)) = row else { continue };
             self.sums.records.subtract(&record_sum(self.secret, id, slice, subject));
-            let Some(subject) = subject else { continue };
+            subjects.extend(subject);
+        }
+        for subject in subjects {
             let name: Option<Vec<u8>> = self.run(|connection| {
                 let statement = "DELETE FROM subjects WHERE number = ?1
                                  AND NOT EXISTS (SELECT 1 FROM records WHERE subject = ?1) RETURNING name";

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::{OptionalExtension, params};
 use s3t_core::record::slice_digest;
-use s3t_core::{Digest, RecordId, SliceAddress, StageKey, SubjectId};
+use s3t_core::{Digest, RecordId, ShardId, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::{Effect, Event, Named, Proven, Receipt, commit_request, inclusion_proof};
 
 use crate::catalogue::{
@@ -124,12 +124,13 @@ impl Store {
             for key in &cut {
                 change.remove_stage(key)?;
             }
+            let hit_shards: BTreeSet<ShardId> = slices.iter().map(|address| address.shard).collect();
             let effect = Effect {
                 epoch,
                 records: hits.values().sum(),
                 slices: slices.into_iter().collect(),
                 cut,
-                serves: after.serves(),
+                serves: after.serves(hit_shards),
             };
             let named = commitments(request, &opening);
             let entry = Event::Accepted {

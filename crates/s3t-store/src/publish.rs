@@ -25,6 +25,8 @@ impl Store {
             return Ok(());
         };
         let head = self.signing.verifying_key().check(&checkpoint)?;
+        // Outside every change, so that none waits for it.
+        catalogue.checkpoint()?;
         let public = format!("{}\n", self.verifying_key());
         if fs::read_to_string(folder.join("key.pub")).ok().as_ref() != Some(&public) {
             write_atomically(&*self.disk, &folder.join("key.pub"), public.as_bytes())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Availability, Digest, Plan, PlannedStage, SliceAddress, StageKey};
+use s3t_core::{Availability, Digest, Plan, PlannedStage, ShardId, SliceAddress, StageKey};
 use s3t_ledger::ShardServes;
 
 use crate::keys::Generation;
@@ -107,18 +107,19 @@ impl Snapshot {
         Some(stage.slices.iter().map(of).collect())
     }
 
-    /// What each shard serves with.
-    pub fn serves(&self) -> Vec<ShardServes> {
-        let availability = self.availability();
-        let of_shard = |shard: &s3t_core::ShardPlan| match availability.serving(shard.shard) {
-            Some(serving) => ShardServes {
-                shard: shard.shard,
-                stage: shard.sequences[serving.sequence].keys.get(serving.depth - 1).copied(),
-                depth: serving.depth,
-            },
-            None => ShardServes { shard: shard.shard, stage: None, depth: 0 },
+    /// What some shards serve with: the deepest of their sequences, the first of equals.
+    pub fn serves(&self, shards: impl IntoIterator<Item = ShardId>) -> Vec<ShardServes> {
+        let of_shard = |shard: ShardId| {
+            let mut serves = ShardServes { shard, stage: None, depth: 0 };
+            for sequence in &self.plan.shards()[shard.index()].sequences {
+                let depth = sequence.keys.iter().take_while(|key| self.has_stage(key)).count();
+                if depth > serves.depth {
+                    serves = ShardServes { shard, stage: sequence.keys.get(depth - 1).copied(), depth };
+                }
+            }
+            serves
         };
-        self.plan.shards().iter().map(of_shard).collect()
+        shards.into_iter().map(of_shard).collect()
     }
 }
 
