@@ -149,6 +149,7 @@ fn make(path: &Path, count: u64) -> Store {
         settings: settings(SHARDS, SLICES),
         partitioner: &KeyedHash {},
         records: &records,
+        copies: &[],
         secret: StoreSecret::from_bytes([1; 32]),
         encrypt: true,
     };
@@ -183,6 +184,7 @@ fn seal_rate(folder: &Path, encrypt: bool, megabytes: usize) -> String {
         settings: settings(1, 1),
         partitioner: &KeyedHash {},
         records: &records,
+        copies: &[],
         secret: StoreSecret::from_bytes([1; 32]),
         encrypt,
     };

@@ -15,6 +15,11 @@ path = "model"
 # task = "classification"      # classification, multi-label, regression, causal-lm; the last two take no labels
 labels = ["cat", "dog"]
 
+# [data.duplicates]            # copies of a record that its deletion takes along
+# exact = true                 # equal content; texts by their words
+# text_similarity = 0.8        # the least share of three-word runs in common
+# image_distance = 4           # the most different bits of 64 in a perceptual hash
+
 [data.train]                   # types: idx, image-folder, csv, jsonl. Texts: { type = "jsonl", file = "train.jsonl", text = "text" };
                                # instructions: template = "{question}\n" and label = "answer" with task causal-lm
 type = "image-folder"

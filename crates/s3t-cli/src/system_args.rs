@@ -145,8 +145,14 @@ impl SystemArgs {
         if pipeline.store.exists() && !changed {
             return Described::of_system(&System::open_read_only(pipeline)?);
         }
-        let Preview { plan, slice_sizes, rates, model } = Preview::new(&pipeline)?;
-        Ok(Described::new(&pipeline, &plan, slice_sizes, rates, model))
+        let Preview { plan, slice_sizes, rates, model, copies } = Preview::new(&pipeline)?;
+        let mut described = Described::new(&pipeline, &plan, slice_sizes, rates, model);
+        if let (groups @ 1.., records) = copies {
+            described.warnings.push(format!(
+                "{records} records are copies of each other, in {groups} groups: a deletion of one takes its group"
+            ));
+        }
+        Ok(described)
     }
 
     fn of_flags(&self) -> Result<Described, Failure> {

@@ -125,6 +125,8 @@ fn cases() -> Vec<Case> {
             "unknown task `classify`; known: classification, multi-label, regression, causal-lm"),
         planned("Pipeline file", "name of several classes that holds a separator", |w| { w.edit("pipeline.toml", "[data]\n", "[data]\ntask = \"multi-label\"\n"); w.edit("pipeline.toml", "\"class-1\"", "\"a|b\""); },
             "has the name `a|b`; records of several classes have a list with | between names"),
+        planned("Pipeline file", "impossible measure of copies", |w| w.edit("pipeline.toml", "[data]\n", "[data]\nduplicates = { image_distance = 40 }\n"),
+            "`data.duplicates`: `image_distance` is 40; it takes 0 to 15 bits"),
         planned("Pipeline file", "labels for a task without classes", |w| w.edit("pipeline.toml", "[data]\n", "[data]\ntask = \"regression\"\n"),
             "`data.labels` is for classes, which `regression` has not"),
         planned("Pipeline file", "language modelling on a model without a language head", |w| { w.edit("pipeline.toml", "labels = [\"class-0\", \"class-1\", \"class-2\"]", "task = \"causal-lm\""); w.write("train.jsonl", "{\"id\": \"a\", \"subject\": \"b\", \"label\": \"yes\", \"x\": [1]}\n"); },

@@ -153,6 +153,21 @@ fn a_repair_is_made_when_the_policy_says_so_and_a_watch_waits_for_deletions() {
 }
 
 #[test]
+fn copies_are_told_when_planning_and_go_together() {
+    let workspace = Workspace::new();
+    let text = std::fs::read_to_string(workspace.path("train.jsonl")).unwrap();
+    let copy = text.lines().nth(5).unwrap().replace("\"record-5\"", "\"copy-of-5\"");
+    workspace.write("train.jsonl", format!("{text}{copy}\n"));
+    workspace.edit("pipeline.toml", "[data]\n", "[data]\nduplicates = { exact = true }\n");
+    let plan = workspace.run(&["plan", "pipeline.toml"]);
+    let told = format!("{}{}", plan.stdout, plan.stderr);
+    assert!(told.contains("2 records are copies of each other, in 1 groups"), "{told}");
+    workspace.json(&["train", "pipeline.toml"]);
+    let deletion = workspace.json(&["delete", "pipeline.toml", "--record", "record-5"]);
+    assert_eq!(deletion["deletion"]["records"], serde_json::json!(["copy-of-5", "record-5"]));
+}
+
+#[test]
 fn deletions_come_from_files_too_and_are_all_or_nothing() {
     let workspace = Workspace::new();
     workspace.json(&["train", "pipeline.toml"]);

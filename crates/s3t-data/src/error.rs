@@ -33,6 +33,9 @@ pub enum DataError {
     /// A list of labels that cannot be used.
     #[error("the list of labels {0}")]
     Labels(String),
+    /// A measure of near-duplicates that cannot be used.
+    #[error("{0}")]
+    Duplicates(String),
 }
 
 impl DataError {

@@ -5,6 +5,7 @@
 //! whatever is derived from a record outlives its deletion.
 
 mod csv_file;
+mod duplicates;
 mod error;
 mod idx;
 mod image_folder;
@@ -17,6 +18,7 @@ mod rows;
 mod source;
 
 pub use csv_file::CsvSource;
+pub use duplicates::Duplicates;
 pub use error::DataError;
 pub use idx::IdxSource;
 pub use image_folder::ImageFolderSource;

@@ -7,7 +7,7 @@ use s3t_core::partition::KeyedHash;
 use s3t_core::registry::{plugin_from_json, unknown};
 use s3t_core::sequence::Cyclic;
 use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy, Task};
-use s3t_data::{Labels, Source, Targets};
+use s3t_data::{Duplicates, Labels, Source, Targets};
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
 use s3t_train::{TrainError, TrainingConfig};
@@ -44,6 +44,8 @@ pub struct Pipeline {
     pub train_data: Option<Source>,
     /// Where held-out records come from.
     pub test_data: Option<Source>,
+    /// Which training records are copies of each other, so that a deletion takes them together.
+    pub duplicates: Duplicates,
     /// What relative paths inside the data sources start from.
     pub base_dir: PathBuf,
     /// Shards and slices.
@@ -96,6 +98,7 @@ impl Pipeline {
             labels,
             train_data: None,
             test_data: None,
+            duplicates: Duplicates::default(),
             base_dir: PathBuf::new(),
             shape: PartitionShape { shards: 2, slices: 3 },
             partitioner: Box::new(KeyedHash {}),
@@ -149,7 +152,9 @@ impl Pipeline {
         let (task, labels) = file.task(&mut data)?;
         let train_data = file.source(&mut data, "train")?;
         let test_data = file.source(&mut data, "test")?;
-        file.nothing_left(&data, "data", &["labels", "task", "train", "test"])?;
+        let duplicates: Duplicates = file.take(&mut data, "data", "duplicates", Some(Duplicates::default()))?;
+        duplicates.check().map_err(|error| file.refuse("data.duplicates", format!("`data.duplicates`: {error}")))?;
+        file.nothing_left(&data, "data", &["duplicates", "labels", "task", "train", "test"])?;
         if train_data.is_none() {
             return Err(file.refuse("data", "`data.train` is missing; it says where the records come from"));
         }
@@ -194,6 +199,7 @@ impl Pipeline {
             labels,
             train_data,
             test_data,
+            duplicates,
             base_dir: base_dir.into(),
             shape,
             partitioner,

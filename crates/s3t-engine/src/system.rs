@@ -193,7 +193,9 @@ impl System {
                 let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
                 check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
                 let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
-                Store::create(&pipeline.place(), &NewStore { settings, partitioner, records, secret, encrypt })?
+                let copies = pipeline.duplicates.groups(records);
+                let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt };
+                Store::create(&pipeline.place(), &new)?
             }
             None => {
                 let place = pipeline.place();
@@ -534,6 +536,8 @@ pub struct Preview {
     pub rates: Vec<Vec<f64>>,
     /// What of the model and the PEFT method decides about costs.
     pub model: ModelShape,
+    /// Groups of near-duplicates, and the records in them.
+    pub copies: (usize, usize),
 }
 
 impl Preview {
@@ -566,7 +570,10 @@ impl Preview {
         let digests = (0..pipeline.shape.shards).map(of_shard).collect();
         let plan = Plan::new(settings.recipe, settings.groups, &settings.sequences, digests)?;
         let rates = rates(pipeline, &secret)?;
-        Ok(Self { plan, slice_sizes, rates, model: model_shape(pipeline, &*backbone) })
+        let groups = pipeline.duplicates.groups(&records);
+        let copies = groups.iter().flatten();
+        let copies = (copies.clone().collect::<BTreeSet<_>>().len(), copies.count());
+        Ok(Self { plan, slice_sizes, rates, model: model_shape(pipeline, &*backbone), copies })
     }
 }
 

@@ -210,11 +210,12 @@ impl Catalogue {
                 }
             }
             if with_records {
-                let mut records = connection.prepare("SELECT id, slice, subject FROM records")?;
+                let mut records = connection.prepare("SELECT id, slice, subject, copies FROM records")?;
                 let mut rows = records.query([])?;
                 while let Some(row) = rows.next()? {
-                    let (id, slice, subject): (Vec<u8>, i64, Option<i64>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                    found.records.add(&record_sum(secret, &id, slice, subject));
+                    let id: Vec<u8> = row.get(0)?;
+                    let row = RecordRow { slice: row.get(1)?, subject: row.get(2)?, copies: row.get(3)? };
+                    found.records.add(&row.sum(secret, &id));
                 }
                 let mut subjects = connection.prepare("SELECT number, name FROM subjects")?;
                 let mut rows = subjects.query([])?;
@@ -262,6 +263,30 @@ impl SliceRow {
         };
         Sum::of(&builder)
     }
+}
+
+/// One row of the records, beside its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordRow {
+    pub(crate) slice: i64,
+    pub(crate) subject: Option<i64>,
+    pub(crate) copies: Option<i64>,
+}
+
+impl RecordRow {
+    fn sum(self, secret: &StoreSecret, id: &[u8]) -> Sum {
+        let number = |value: Option<i64>| value.map_or(0, |value| value as u64 + 1);
+        let mut builder = DigestBuilder::keyed(secret, "record row");
+        builder.bytes(id).number(self.slice as u64).number(number(self.subject)).number(number(self.copies));
+        Sum::of(&builder)
+    }
+}
+
+/// A record that a deletion takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) slice: u64,
+    pub(crate) copies: Option<i64>,
 }
 
 /// A change while it is made.
@@ -392,51 +417,64 @@ impl Change<'_> {
         Ok(())
     }
 
-    pub(crate) fn add_record(&mut self, id: &ShortId, slice: u64, subject: Option<i64>) -> Result<(), StoreError> {
+    pub(crate) fn add_record(&mut self, id: &ShortId, row: RecordRow) -> Result<(), StoreError> {
         self.run(|connection| {
-            connection.prepare_cached("INSERT INTO records (id, slice, subject) VALUES (?, ?, ?)")?.execute(params![
-                id.as_slice(),
-                slice as i64,
-                subject
-            ])
+            connection
+                .prepare_cached("INSERT INTO records (id, slice, subject, copies) VALUES (?, ?, ?, ?)")?
+                .execute(params![id.as_slice(), row.slice, row.subject, row.copies])
         })?;
-        self.sums.records.add(&record_sum(self.secret, id, slice as i64, subject));
+        self.sums.records.add(&row.sum(self.secret, id));
         Ok(())
     }
 
-    /// Marks a record as taken by a deletion: its slice; `None` if it is not there.
-    pub(crate) fn mark_record(&self, id: &ShortId, epoch: u64) -> Result<Option<(u64, bool)>, StoreError> {
-        self.run(|connection| {
-            let mut mark = connection
-                .prepare_cached("UPDATE records SET dead = ?2 WHERE id = ?1 AND dead IS NULL RETURNING slice")?;
-            let marked: Option<i64> =
-                mark.query_row(params![id.as_slice(), epoch as i64], |row| row.get(0)).optional()?;
-            if let Some(slice) = marked {
-                return Ok(Some((slice as u64, true)));
-            }
-            let mut look = connection.prepare_cached("SELECT slice FROM records WHERE id = ?1 AND dead = ?2")?;
-            let named_before: Option<i64> =
-                look.query_row(params![id.as_slice(), epoch as i64], |row| row.get(0)).optional()?;
-            Ok(named_before.map(|slice| (slice as u64, false)))
-        })
+    /// Marks a record as taken by a deletion; `None` if it is not there. Empty if the deletion has it already.
+    pub(crate) fn mark_record(&self, id: &ShortId, epoch: u64) -> Result<Option<Vec<Marked>>, StoreError> {
+        let mark = "UPDATE records SET dead = ?2 WHERE id = ?1 AND dead IS NULL RETURNING slice, copies";
+        self.mark(mark, "SELECT 1 FROM records WHERE id = ?1 AND dead = ?2", &id.as_slice(), epoch)
     }
 
-    /// Marks the records of a subject: the slices, one entry a newly marked record; `None` if the subject has none.
-    pub(crate) fn mark_subject(&self, name: &ShortId, epoch: u64) -> Result<Option<Vec<u64>>, StoreError> {
-        self.run(|connection| {
+    /// Marks the records of a subject; `None` if the subject has none.
+    pub(crate) fn mark_subject(&self, name: &ShortId, epoch: u64) -> Result<Option<Vec<Marked>>, StoreError> {
+        let number: Option<i64> = self.run(|connection| {
             let mut find = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?")?;
-            let Some(number): Option<i64> = find.query_row([name.as_slice()], |row| row.get(0)).optional()? else {
-                return Ok(None);
-            };
-            let mut mark = connection
-                .prepare_cached("UPDATE records SET dead = ?2 WHERE subject = ?1 AND dead IS NULL RETURNING slice")?;
-            let slices: Vec<u64> = mark
-                .query_map(params![number, epoch as i64], |row| row.get::<_, i64>(0).map(|slice| slice as u64))?
+            find.query_row([name.as_slice()], |row| row.get(0)).optional()
+        })?;
+        let Some(number) = number else { return Ok(None) };
+        let mark = "UPDATE records SET dead = ?2 WHERE subject = ?1 AND dead IS NULL RETURNING slice, copies";
+        self.mark(mark, "SELECT 1 FROM records WHERE subject = ?1 AND dead = ?2 LIMIT 1", &number, epoch)
+    }
+
+    /// Marks the other records of a group of copies.
+    pub(crate) fn mark_copies(&self, group: i64, epoch: u64) -> Result<Vec<Marked>, StoreError> {
+        let mark = "UPDATE records SET dead = ?2 WHERE copies = ?1 AND dead IS NULL RETURNING slice, copies";
+        let marked = self.mark(mark, "SELECT 1 FROM records WHERE copies = ?1 LIMIT 1", &group, epoch)?;
+        Ok(marked.unwrap_or_default())
+    }
+
+    fn mark(
+        &self,
+        mark: &str,
+        known: &str,
+        what: &dyn rusqlite::ToSql,
+        epoch: u64,
+    ) -> Result<Option<Vec<Marked>>, StoreError> {
+        self.run(|connection| {
+            let marked: Vec<Marked> = connection
+                .prepare_cached(mark)?
+                .query_map(params![what, epoch as i64], |row| {
+                    Ok(Marked { slice: row.get::<_, i64>(0)? as u64, copies: row.get(1)? })
+                })?
                 .collect::<rusqlite::Result<_>>()?;
-            let mut look =
-                connection.prepare_cached("SELECT 1 FROM records WHERE subject = ?1 AND dead = ?2 LIMIT 1")?;
-            let any: Option<i64> = look.query_row(params![number, epoch as i64], |row| row.get(0)).optional()?;
-            Ok(any.map(|_| slices))
+            if !marked.is_empty() {
+                return Ok(Some(marked));
+            }
+            let mut known = connection.prepare_cached(known)?;
+            let there = if known.parameter_count() == 2 {
+                known.exists(params![what, epoch as i64])?
+            } else {
+                known.exists(params![what])?
+            };
+            Ok(there.then_some(marked))
         })
     }
 
@@ -444,15 +482,19 @@ impl Change<'_> {
     pub(crate) fn remove_records(&mut self, ids: &[ShortId]) -> Result<(), StoreError> {
         let mut subjects = BTreeSet::new();
         for id in ids {
-            let row: Option<(i64, Option<i64>)> = self.run(|connection| {
+            let row: Option<RecordRow> = self.run(|connection| {
+                let statement =
+                    "DELETE FROM records WHERE id = ? AND dead IS NOT NULL RETURNING slice, subject, copies";
                 connection
-                    .prepare_cached("DELETE FROM records WHERE id = ? AND dead IS NOT NULL RETURNING slice, subject")?
-                    .query_row([id.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .prepare_cached(statement)?
+                    .query_row([id.as_slice()], |row| {
+                        Ok(RecordRow { slice: row.get(0)?, subject: row.get(1)?, copies: row.get(2)? })
+                    })
                     .optional()
             })?;
-            let Some((slice, subject)) = row else { continue };
-            self.sums.records.subtract(&record_sum(self.secret, id, slice, subject));
-            subjects.extend(subject);
+            let Some(row) = row else { continue };
+            self.sums.records.subtract(&row.sum(self.secret, id));
+            subjects.extend(row.subject);
         }
         for subject in subjects {
             let name: Option<Vec<u8>> = self.run(|connection| {
@@ -553,11 +595,6 @@ impl Sum {
 
 fn stage_sum(secret: &StoreSecret, key: &[u8]) -> Sum {
     Sum::of(DigestBuilder::keyed(secret, "stage row").bytes(key))
-}
-
-fn record_sum(secret: &StoreSecret, id: &[u8], slice: i64, subject: Option<i64>) -> Sum {
-    let mut builder = DigestBuilder::keyed(secret, "record row");
-    Sum::of(builder.bytes(id).number(slice as u64).number(subject.map_or(0, |subject| subject as u64 + 1)))
 }
 
 fn subject_sum(secret: &StoreSecret, number: i64, name: &[u8]) -> Sum {

@@ -10,14 +10,17 @@ CREATE TABLE slices (
     hit INTEGER NOT NULL
 ) STRICT;
 
--- `dead`: the deletion that takes the record, until it is erased.
+-- `copies`: the group of near-duplicates, which a deletion takes together. `dead`: the deletion that takes the record, until it is
+-- erased.
 CREATE TABLE records (
     id BLOB PRIMARY KEY,
     slice INTEGER NOT NULL,
     subject INTEGER,
+    copies INTEGER,
     dead INTEGER
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX records_of_subject ON records (subject) WHERE subject IS NOT NULL;
+CREATE INDEX records_with_copies ON records (copies) WHERE copies IS NOT NULL;
 CREATE INDEX dead_records ON records (slice) WHERE dead IS NOT NULL;
 
 CREATE TABLE subjects (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE) STRICT;

@@ -92,17 +92,22 @@ impl Store {
                 return Ok((again, None));
             }
             let epoch = snapshot.epoch() + 1;
-            let mut hits: BTreeMap<u64, u64> = BTreeMap::new();
+            let mut marked = Vec::new();
             for record in &request.records {
-                let marked = change.mark_record(&record_id(&self.secret, record), epoch)?;
-                let (slice, new) = marked.ok_or_else(|| StoreError::UnknownRecord(record.clone()))?;
-                *hits.entry(slice).or_default() += u64::from(new);
+                let of_record = change.mark_record(&record_id(&self.secret, record), epoch)?;
+                marked.extend(of_record.ok_or_else(|| StoreError::UnknownRecord(record.clone()))?);
             }
             for subject in &request.subjects {
-                let marked = change.mark_subject(&subject_id(&self.secret, subject), epoch)?;
-                let slices = marked.ok_or_else(|| StoreError::UnknownSubject(subject.clone()))?;
-                slices.into_iter().for_each(|slice| *hits.entry(slice).or_default() += 1);
+                let of_subject = change.mark_subject(&subject_id(&self.secret, subject), epoch)?;
+                marked.extend(of_subject.ok_or_else(|| StoreError::UnknownSubject(subject.clone()))?);
             }
+            // Copies go along, whoever they belong to.
+            let groups: BTreeSet<i64> = marked.iter().filter_map(|record| record.copies).collect();
+            for group in groups {
+                marked.extend(change.mark_copies(group, epoch)?);
+            }
+            let mut hits: BTreeMap<u64, u64> = BTreeMap::new();
+            marked.iter().for_each(|record| *hits.entry(record.slice).or_default() += 1);
             let slices: BTreeSet<SliceAddress> =
                 hits.keys().map(|number| slice_address(self.settings().shape.slices, *number)).collect();
             for (number, records) in &hits {

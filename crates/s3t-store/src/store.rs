@@ -14,8 +14,8 @@ use s3t_peft::NamedTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{
-    Catalogue, Change, EXPORTS, ShortId, SliceRow, data_version, now, record_id, slice_address, slice_number,
-    subject_id,
+    Catalogue, Change, EXPORTS, RecordRow, ShortId, SliceRow, data_version, now, record_id, slice_address,
+    slice_number, subject_id,
 };
 use crate::disk::{
     Disk, SystemDisk, TEMPORARY, make_private_folder, parent, remove, sync_folder, write_atomically, write_new_name,
@@ -77,6 +77,8 @@ pub struct NewStore<'a> {
     pub partitioner: &'a dyn Partitioner,
     /// The records.
     pub records: &'a [Record],
+    /// The group of near-duplicates that each record is in; empty if none are known. A deletion takes whole groups.
+    pub copies: &'a [Option<u32>],
     /// The secret, for example a [`random_secret`](crate::random_secret).
     pub secret: StoreSecret,
     /// Whether records and stages are encrypted. Without it an erasure is as good as the disk's.
@@ -700,7 +702,7 @@ impl SliceEntry {
 
 /// Writes all files of a new store into an empty folder.
 fn fill(place: &Place, folder: &Path, keys: &Keys, new: &NewStore<'_>) -> Result<(), StoreError> {
-    let NewStore { settings, partitioner, records, secret, encrypt } = new;
+    let NewStore { settings, partitioner, records, copies, secret, encrypt } = new;
     let disk = &*place.disk;
     let shape = settings.shape;
     let places = place_records(records, *partitioner, shape, secret)?;
@@ -744,15 +746,16 @@ fn fill(place: &Place, folder: &Path, keys: &Keys, new: &NewStore<'_>) -> Result
     subjects.dedup();
     let numbers: BTreeMap<&SubjectId, i64> = subjects.into_iter().zip(1..).collect();
     // In the order of the table, which is then written from end to end.
-    let mut ids: Vec<_> = records
-        .iter()
-        .zip(&places)
-        .map(|(record, place)| {
-            let subject = record.subject.as_ref().map(|subject| numbers[subject]);
-            (record_id(secret, &record.id), slice_number(shape.slices, *place), subject)
-        })
-        .collect();
-    ids.sort_unstable();
+    let row = |(index, (record, place)): (usize, (&Record, &SliceAddress))| {
+        let row = RecordRow {
+            slice: slice_number(shape.slices, *place) as i64,
+            subject: record.subject.as_ref().map(|subject| numbers[subject]),
+            copies: copies.get(index).copied().flatten().map(i64::from),
+        };
+        (record_id(secret, &record.id), row)
+    };
+    let mut ids: Vec<_> = records.iter().zip(&places).enumerate().map(row).collect();
+    ids.sort_unstable_by_key(|(id, _)| *id);
     let mut catalogue = Catalogue::create(&folder.join(CATALOGUE), Arc::clone(&place.disk))?;
     catalogue.change(secret, &signing, |change| {
         change.set("settings", &serde_json::to_vec(settings).unwrap_or_default())?;
@@ -762,8 +765,8 @@ fn fill(place: &Place, folder: &Path, keys: &Keys, new: &NewStore<'_>) -> Result
         for (subject, number) in &numbers {
             change.add_subject(*number, &subject_id(secret, subject))?;
         }
-        for (id, slice, subject) in &ids {
-            change.add_record(id, *slice, *subject)?;
+        for (id, row) in &ids {
+            change.add_record(id, *row)?;
         }
         for row in &rows {
             change.set_slice(row)?;

@@ -246,3 +246,26 @@ fn a_batch_with_one_unknown_name_deletes_nothing() {
     let twice = DeletionRequest { id: None, records: vec![record(1).id, record(1).id], subjects: vec![subject] };
     assert_eq!(store.accept(&twice).unwrap().effect.records, of_subject);
 }
+
+#[test]
+fn a_deletion_takes_the_copies_along_whoever_they_belong_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path().join("store"));
+    // Records 2, 7 and 11 show the same; 4 and 5 show the same.
+    let mut copies = vec![None; common::RECORDS as usize];
+    for (record, group) in [(2, 0), (7, 0), (11, 0), (4, 1), (5, 1)] {
+        copies[record] = Some(group);
+    }
+    let store = common::create_with_copies(&place, &copies).unwrap();
+    let accepted = store.accept(&request(7)).unwrap();
+    assert_eq!(accepted.effect.records, 3);
+    let mut gone: Vec<String> =
+        store.erase().unwrap().records.into_iter().map(|(_, record)| record.to_string()).collect();
+    gone.sort();
+    assert_eq!(gone, ["record-11", "record-2", "record-7"]);
+    // Only the group of what was named: not the other records of a copy's subject.
+    let left = |number: u64| store.address(&record(number).id).unwrap().is_some();
+    assert!((0..common::RECORDS).filter(|number| ![2, 7, 11].contains(number)).all(left));
+    store.publish().unwrap();
+    assert!(store.check().unwrap().passed(), "{:?}", store.check().unwrap().findings);
+}

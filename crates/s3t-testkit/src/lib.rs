@@ -1,5 +1,6 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
+pub mod fuzz;
 mod peft_laws;
 mod sequence_laws;
 

@@ -53,12 +53,15 @@ pub fn settings() -> StoreSettings {
 }
 
 pub fn create(place: &Place) -> Result<Store, StoreError> {
+    create_with_copies(place, &[])
+}
+
+pub fn create_with_copies(place: &Place, copies: &[Option<u32>]) -> Result<Store, StoreError> {
     let records: Vec<Record> = (0..RECORDS).map(record).collect();
     let secret = StoreSecret::from_bytes([9; 32]);
-    Store::create(
-        place,
-        &NewStore { settings: settings(), partitioner: &KeyedHash {}, records: &records, secret, encrypt: true },
-    )
+    let new =
+        NewStore { settings: settings(), partitioner: &KeyedHash {}, records: &records, copies, secret, encrypt: true };
+    Store::create(place, &new)
 }
 
 /// What training would give: a function of the key.
