@@ -145,6 +145,7 @@ fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
     let bars = Bars::new(output.shows_progress());
     loop {
         let started = Instant::now();
+        let seen = system.snapshot()?.epoch();
         let report = system.repair(&policy, &bars)?;
         if report.build.is_some() || !args.watch {
             let json = serde_json::json!({ "report": report, "seconds": started.elapsed().as_secs_f64() });
@@ -165,7 +166,6 @@ fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
             return Ok(0);
         }
         // Watching costs a look at the catalogue's version.
-        let seen = system.snapshot()?.epoch();
         while system.snapshot()?.epoch() == seen && !report.out_of_time {
             if Bars::interrupted() {
                 return Ok(0);

@@ -82,7 +82,7 @@ fn code(error: &EngineError) -> u8 {
             StoreError::UnknownRecord(_) | StoreError::UnknownSubject(_) | StoreError::UnknownRequest(_) => UNKNOWN,
             StoreError::OtherRequest(_) => OTHER_REQUEST,
             StoreError::Io { .. } => FAILED,
-            StoreError::Core(_) | StoreError::RequestId(_) => REFUSED,
+            StoreError::Core(_) | StoreError::RequestId(_) | StoreError::NothingNamed => REFUSED,
             _ => STORE,
         },
         EngineError::Train(TrainError::Interrupted(_)) => INTERRUPTED,

@@ -93,7 +93,11 @@ impl System {
                 let now = self.snapshot()?;
                 let planned = now.plan().stages().len();
                 let trained = missing.saturating_sub(now.missing().len());
-                let build = Some(BuildReport { planned, reused: planned - now.missing().len() - trained, trained });
+                let build = Some(BuildReport {
+                    planned,
+                    reused: planned.saturating_sub(now.missing().len() + trained),
+                    trained,
+                });
                 Ok(RepairReport { missing, reason, build, out_of_time: true })
             }
             result => Ok(RepairReport { missing, reason, build: Some(result?), out_of_time: false }),

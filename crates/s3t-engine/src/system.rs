@@ -414,7 +414,6 @@ impl System {
         // The next answer looks at the catalogue anyway; so it need not load what is off.
         drop(self.store.snapshot()?);
         let effective_seconds = start.elapsed().as_secs_f64();
-        let opening = self.store.opening(&accepted.request)?;
         let Erasure { slices, stages, records, exports } =
             self.store.erase().map_err(|source| EngineError::Unerased { epoch: accepted.effect.epoch, source })?;
         records.iter().for_each(|(digest, _)| self.builder.forget(digest));
@@ -424,7 +423,7 @@ impl System {
         let mut records: Vec<RecordId> = records.into_iter().map(|(_, record)| record).collect();
         records.sort_unstable();
         Ok(Deletion {
-            receipt: self.store.receipt(&accepted.request, opening)?,
+            receipt: self.store.receipt(&accepted.request, accepted.opening)?,
             request: accepted.request,
             repeated: accepted.repeated,
             records,

@@ -182,6 +182,25 @@ impl Catalogue {
         self.read(count_entries)
     }
 
+    /// The number of entries and the checkpoint, of one moment.
+    pub(crate) fn head(&self) -> Result<(u64, String), StoreError> {
+        self.read(|connection| {
+            let open = connection.unchecked_transaction()?;
+            let checkpoint = get(&open, "checkpoint")?.and_then(|text| String::from_utf8(text).ok());
+            Ok((count_entries(&open)?, checkpoint.unwrap_or_default()))
+        })
+    }
+
+    /// The epoch, and that of the newest request, of one moment.
+    pub(crate) fn epochs(&self) -> Result<(u64, u64), StoreError> {
+        self.read(|connection| {
+            let open = connection.unchecked_transaction()?;
+            let epoch = get(&open, "epoch")?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+            let newest: Option<i64> = open.query_row("SELECT max(epoch) FROM requests", [], |row| row.get(0))?;
+            Ok((epoch, newest.unwrap_or(0) as u64))
+        })
+    }
+
     pub(crate) fn hashes(&self, numbers: &[u64]) -> Result<Vec<Hash>, String> {
         read_hashes(&self.connection, numbers)
     }
@@ -189,6 +208,8 @@ impl Catalogue {
     /// The sums as they are stored, and as the rows give them.
     pub(crate) fn sums(&self, secret: &StoreSecret, with_records: bool) -> Result<(Sums, Sums), StoreError> {
         self.read(|connection| {
+            // One transaction, so that all of it is of one moment.
+            let connection = &*connection.unchecked_transaction()?;
             let stored = Sums::read(connection)?;
             let mut found =
                 Sums { records: if with_records { Sum::default() } else { stored.records }, ..Sums::default() };
@@ -307,6 +328,20 @@ impl Change<'_> {
     /// Runs a statement that is none of those below.
     pub(crate) fn run<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         work(&self.transaction).map_err(|error| self.failed(error))
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.run(|connection| get(connection, key))
+    }
+
+    pub(crate) fn has_record(&self, id: &ShortId) -> Result<bool, StoreError> {
+        self.run(|connection| connection.prepare_cached("SELECT 1 FROM records WHERE id = ?")?.exists([id.as_slice()]))
+    }
+
+    pub(crate) fn has_subject(&self, name: &ShortId) -> Result<bool, StoreError> {
+        self.run(|connection| {
+            connection.prepare_cached("SELECT 1 FROM subjects WHERE name = ?")?.exists([name.as_slice()])
+        })
     }
 
     pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {

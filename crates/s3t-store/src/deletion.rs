@@ -21,7 +21,7 @@ use s3t_core::{Digest, RecordId, ShardId, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::{Effect, Event, Named, Proven, Receipt, commit_request, inclusion_proof};
 
 use crate::catalogue::{
-    EXPORTS, REQUESTS, ShortId, now, record_id, request_id, slice_address, slice_number, subject_id, to_digest,
+    Change, EXPORTS, REQUESTS, ShortId, now, record_id, request_id, slice_address, slice_number, subject_id, to_digest,
 };
 use crate::disk::{TEMPORARY, files_under, names, remove, sync_folder};
 use crate::keys::Generation;
@@ -49,6 +49,8 @@ pub struct Accepted {
     pub effect: Effect,
     /// Whether the same request was accepted before; then nothing was done now.
     pub repeated: bool,
+    /// The key of its commitments; `None` for a request that was erased before.
+    pub opening: Option<Digest>,
 }
 
 /// What an erasure removed from disk.
@@ -79,16 +81,27 @@ impl Store {
             Some(id) => id.clone(),
             None => Digest::from_bytes(random::bytes()?).short(),
         };
+        if request.records.is_empty() && request.subjects.is_empty() {
+            return Err(StoreError::NothingNamed);
+        }
         let short = request_id(&self.secret, &id);
         let opening = Digest::from_bytes(random::bytes()?);
         let accepted = self.change_to(|change, snapshot| {
             let earlier = change.run(|connection| read_request(connection, &short))?;
             if let Some(earlier) = earlier {
-                let again = earlier.opening.map(|opening| commitments(request, &opening));
-                if again.is_some_and(|named| named != earlier.named) {
+                let same = match earlier.opening {
+                    Some(opening) => commitments(request, &opening) == earlier.named,
+                    // Its names cannot be compared any more, but what it named is gone.
+                    None => {
+                        earlier.named.len() == request.records.len() + request.subjects.len()
+                            && !self.is_any_there(change, request)?
+                    }
+                };
+                if !same {
                     return Err(StoreError::OtherRequest(id.clone()));
                 }
-                let again = Accepted { request: id.clone(), effect: earlier.effect, repeated: true };
+                let again =
+                    Accepted { request: id.clone(), effect: earlier.effect, repeated: true, opening: earlier.opening };
                 return Ok((again, None));
             }
             let epoch = snapshot.epoch() + 1;
@@ -157,13 +170,28 @@ impl Store {
                 connection.prepare_cached(statement)?.execute(values).map(drop)
             })?;
             // Every snapshot from here on is of after the deletion.
-            Ok((Accepted { request: id.clone(), effect, repeated: false }, Some(after)))
+            Ok((Accepted { request: id.clone(), effect, repeated: false, opening: Some(opening) }, Some(after)))
         })?;
         if !accepted.repeated {
             let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
             effective.insert(accepted.effect.epoch, now());
         }
         Ok(accepted)
+    }
+
+    /// Whether anything that a request names is there.
+    fn is_any_there(&self, change: &Change<'_>, request: &DeletionRequest) -> Result<bool, StoreError> {
+        for record in &request.records {
+            if change.has_record(&record_id(&self.secret, record))? {
+                return Ok(true);
+            }
+        }
+        for subject in &request.subjects {
+            if change.has_subject(&subject_id(&self.secret, subject))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Erases what was accepted, by whatever process: the records, the stages that saw them, their keys, and what the catalogue
@@ -179,6 +207,8 @@ impl Store {
         let failed = self.erase_slices(&pending, &mut erasure)?;
         self.remove_unnamed(&mut erasure)?;
         self.finish_erasure(&mut erasure)?;
+        // Every time: a crash may have left the log of an erasure that was finished.
+        self.inner().catalogue.truncate_log()?;
         // What could be erased is erased.
         failed.map_or(Ok(erasure), Err)
     }
@@ -257,8 +287,15 @@ impl Store {
         if self.is_encrypted() {
             self.keys.make_slice(new)?;
         }
+        if gone.len() != dead.len() {
+            let problem = format!("it lacks {} of the records that are to be erased from it", dead.len() - gone.len());
+            return Err(StoreError::damaged(&self.slice_path(old), problem));
+        }
         let digest = slice_digest(&self.secret, left.iter().map(|entry| entry.digest));
-        if !left.is_empty() {
+        if left.is_empty() {
+            // An attempt that was interrupted may have written records that have gone since.
+            remove(&*self.disk, &self.slice_path(new))?;
+        } else {
             self.write_slice(new, &left)?;
         }
         let gone = gone.into_iter().map(|entry| (entry.digest, entry.record.id)).collect();
@@ -302,10 +339,13 @@ impl Store {
         for (folder, listed) in exports {
             let folder = PathBuf::from(folder);
             if folder.join("adapter_config.json").is_file() {
-                for path in files_under(&folder)? {
-                    remove(&*self.disk, &path)?;
+                let emptied = files_under(&folder)
+                    .and_then(|files| files.iter().try_for_each(|path| remove(&*self.disk, path)))
+                    .and_then(|()| fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder)));
+                if emptied.is_err() {
+                    // Tried again with every erasure; `check` tells of it.
+                    continue;
                 }
-                fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder))?;
                 erasure.exports.push(folder);
             }
             self.change(|change, _| {
@@ -325,7 +365,7 @@ impl Store {
             name.starts_with(TEMPORARY) || key.is_some_and(|key| !snapshot.has_stage(&key))
         };
         let current = self.current_slices(&snapshot);
-        let named: HashSet<String> = current.iter().map(|generation| slice_name(*generation)).collect();
+        let named = self.slice_files(&snapshot);
         let slice = |name: &String| !named.contains(name) && (is_slice_name(name) || name.starts_with(TEMPORARY));
         let (keys, others) = self.keys.slices()?;
         let exports = self.inner().catalogue.read(|connection| dead_exports(connection, &snapshot))?;
@@ -340,9 +380,17 @@ impl Store {
         self.settings().shape.addresses().map(|address| snapshot.generation(address)).collect()
     }
 
+    /// The files of the slices that have records.
+    pub(crate) fn slice_files(&self, snapshot: &Snapshot) -> HashSet<String> {
+        let full =
+            |address: &SliceAddress| snapshot.plan().digests()[address.shard.index()][address.slice.index()].is_some();
+        let addresses = self.settings().shape.addresses().filter(full);
+        addresses.map(|address| slice_name(snapshot.generation(address))).collect()
+    }
+
     fn remove_old_slices(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let current = self.current_slices(snapshot);
-        let named: HashSet<String> = current.iter().map(|generation| slice_name(*generation)).collect();
+        let named = self.slice_files(snapshot);
         let folder = self.path.join(RECORDS);
         let mut touched = false;
         for name in names(&folder)? {
@@ -373,19 +421,17 @@ impl Store {
             let mut still = BTreeSet::new();
             for address in &snapshot.hit {
                 let number = slice_number(self.settings().shape.slices, *address);
-                let left: Option<i64> = change.run(|connection| {
-                    let statement = "SELECT dead FROM records WHERE slice = ? AND dead IS NOT NULL LIMIT 1";
-                    connection.prepare_cached(statement)?.query_row([number as i64], |row| row.get(0)).optional()
+                // Those that were accepted since the slice was written anew, or that cannot be erased yet.
+                let left: Vec<i64> = change.run(|connection| {
+                    let statement = "SELECT DISTINCT dead FROM records WHERE slice = ? AND dead IS NOT NULL";
+                    connection.prepare_cached(statement)?.query_map([number as i64], |row| row.get(0))?.collect()
                 })?;
-                match left {
-                    // Accepted since the slice was written anew.
-                    Some(epoch) => drop(still.insert(epoch as u64)),
-                    None => {
-                        let mut row = change.slice(number)?;
-                        row.hit = 0;
-                        change.set_slice(&row)?;
-                    }
+                if left.is_empty() {
+                    let mut row = change.slice(number)?;
+                    row.hit = 0;
+                    change.set_slice(&row)?;
                 }
+                still.extend(left.into_iter().map(|epoch| epoch as u64));
             }
             let open: Vec<u64> = change.run(|connection| {
                 let mut query =
@@ -404,32 +450,21 @@ impl Store {
                     connection.prepare_cached(statement)?.execute(values).map(drop)
                 })?;
             }
-            if !done.is_empty() && still.is_empty() {
-                let keys = snapshot.plan().stages().map(|stage| &stage.key);
-                let stages = keys.len() as u64;
-                let planned = Event::Planned { epoch: snapshot.epoch(), stages, plan: digest_of_stages(keys) };
-                change.append(now(), planned)?;
+            let keys = snapshot.plan().stages().map(|stage| &stage.key);
+            let (stages, plan) = (keys.len() as u64, digest_of_stages(keys));
+            if still.is_empty() && change.get("plan")?.as_deref() != Some(plan.as_bytes()) {
+                change.append(now(), Event::Planned { epoch: snapshot.epoch(), stages, plan })?;
+                change.set("plan", plan.as_bytes())?;
             }
             Ok(done)
         })?;
-        self.inner().catalogue.truncate_log()?;
         let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
         effective.retain(|epoch, _| !finished.contains(epoch));
         erasure.stages.sort_unstable();
         Ok(())
     }
 
-    /// The opening of a request that is not erased yet.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::UnknownRequest`] or [`StoreError::Database`].
-    pub fn opening(&self, request: &str) -> Result<Option<Digest>, StoreError> {
-        Ok(self.request(request)?.opening)
-    }
-
-    /// The receipt for a request. `opening` is what [`opening`](Self::opening) gave before the erasure; `None` takes what the
-    /// store still has.
+    /// The receipt for a request. `opening` is what [`accept`](Self::accept) gave; `None` takes what the store still has.
     ///
     /// # Errors
     ///
@@ -542,7 +577,10 @@ fn saw(stage: &s3t_core::PlannedStage, slices: &BTreeSet<SliceAddress>) -> bool 
 }
 
 /// The exports that hold a stage which is gone.
-fn dead_exports(connection: &rusqlite::Connection, snapshot: &Snapshot) -> rusqlite::Result<Vec<(String, String)>> {
+pub(crate) fn dead_exports(
+    connection: &rusqlite::Connection,
+    snapshot: &Snapshot,
+) -> rusqlite::Result<Vec<(String, String)>> {
     let mut query = connection.prepare_cached("SELECT folder, stages FROM exports")?;
     let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     let mut dead = Vec::new();

@@ -161,7 +161,8 @@ pub(crate) fn files_under(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut files = Vec::new();
     for name in names(folder)? {
         let path = folder.join(name);
-        if path.is_dir() { files.extend(files_under(&path)?) } else { files.push(path) }
+        // What a link leads to is not in the folder.
+        if path.is_dir() && !path.is_symlink() { files.extend(files_under(&path)?) } else { files.push(path) }
     }
     Ok(files)
 }

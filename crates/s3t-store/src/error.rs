@@ -113,6 +113,9 @@ pub enum StoreError {
     /// A subject that is not there.
     #[error("unknown subject `{0}`; nothing was deleted. What was deleted before leaves no trace to tell it by")]
     UnknownSubject(SubjectId),
+    /// A request without a name in it.
+    #[error("the request names no record and no subject; nothing was deleted")]
+    NothingNamed,
     /// A request id that was used for something else.
     #[error("the request id `{0}` was used for another request; a new request needs a new id")]
     OtherRequest(String),

@@ -182,6 +182,10 @@ impl Store {
     /// then nothing is removed.
     pub fn remove(place: &Place) -> Result<(), StoreError> {
         if !place.is_store() {
+            // Of a format from before catalogues: it had no keys outside.
+            if format_before_catalogues(&place.path).is_some() {
+                return remove_folder(&*place.disk, &place.path);
+            }
             return Err(StoreError::NotAStore(place.path.clone()));
         }
         let _lock = lock(&place.path.join(BUILDING))?.ok_or_else(|| StoreError::Building(place.path.clone()))?;
@@ -205,7 +209,8 @@ impl Store {
         unfinished_keys_of(place, &unfinished_keys(&place.keys_folder())).destroy_all()?;
         match store.erase() {
             // What cannot be read cannot be written anew; the deletion stays in effect, and `check` tells of it.
-            Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Key { .. }) => {}
+            // A log that others are reading is truncated next time.
+            Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Key { .. } | StoreError::Busy(_)) => {}
             Err(error) => return Err(error),
         }
         store.publish()?;
@@ -260,11 +265,8 @@ impl Store {
         if stored != found {
             return Err(damaged("its rows are not those that were written"));
         }
-        let newest: Option<i64> = store
-            .inner()
-            .catalogue
-            .read(|connection| connection.query_row("SELECT max(epoch) FROM requests", [], |row| row.get(0)))?;
-        if newest.unwrap_or(0) as u64 != store.snapshot()?.epoch() {
+        let (epoch, newest) = store.inner().catalogue.epochs()?;
+        if epoch != newest {
             return Err(damaged("its epoch is not that of its newest request"));
         }
         Ok(store)
@@ -601,7 +603,12 @@ impl Store {
 
     pub(crate) fn read_slice(&self, generation: Generation) -> Result<Vec<SliceEntry>, StoreError> {
         let path = self.slice_path(generation);
-        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::damaged(&path, "it is not there"));
+            }
+            read => read.map_err(StoreError::io("read", &path))?,
+        };
         let content = self.slice_seal(generation)?.open(&slice_name(generation), &bytes);
         let content = content.map_err(|problem| StoreError::damaged(&path, problem))?;
         postcard::from_bytes(&content).map_err(|error| StoreError::damaged(&path, error.to_string()))
@@ -776,6 +783,7 @@ fn fill(place: &Place, folder: &Path, keys: &Keys, new: &NewStore<'_>) -> Result
         change.append(at, Event::Created { store, settings: settings.digest(), records })?;
         let keys = plan.stages().map(|stage| &stage.key);
         let planned = Event::Planned { epoch: 0, stages: keys.len() as u64, plan: digest_of_stages(keys) };
+        change.set("plan", digest_of_stages(plan.stages().map(|stage| &stage.key)).as_bytes())?;
         change.append(at, planned).map(drop)
     })?;
     catalogue.truncate_log()?;

@@ -269,3 +269,81 @@ fn a_deletion_takes_the_copies_along_whoever_they_belong_to() {
     store.publish().unwrap();
     assert!(store.check().unwrap().passed(), "{:?}", store.check().unwrap().findings);
 }
+
+#[test]
+fn a_request_id_is_for_one_request_even_after_its_erasure() {
+    let (_folder, place) = world();
+    let store = Store::open(&place).unwrap();
+    // Request 3 was erased, so that its names cannot be compared any more.
+    assert!(store.accept(&request(3)).unwrap().repeated);
+    let other = |records: Vec<u64>| DeletionRequest {
+        id: request(3).id,
+        records: records.into_iter().map(|number| record(number).id).collect(),
+        subjects: vec![],
+    };
+    for records in [vec![4], vec![3, 4]] {
+        assert!(matches!(store.accept(&other(records)), Err(StoreError::OtherRequest(_))));
+    }
+    assert!(store.address(&record(4).id).unwrap().is_some());
+    assert!(matches!(store.accept(&other(vec![])), Err(StoreError::NothingNamed)));
+    assert_eq!(store.snapshot().unwrap().epoch(), 1);
+}
+
+#[test]
+fn nothing_is_called_erased_before_it_is() {
+    let (_folder, place) = world();
+    let store = Store::open(&place).unwrap();
+    // Two records of one slice, whose file is out of reach for a while.
+    let address = |number: u64| store.address(&record(number).id).unwrap();
+    let first = 1;
+    let second = (2..common::RECORDS).find(|number| *number != 3 && address(*number) == address(first)).unwrap();
+    let at = address(first).unwrap();
+    store.accept(&request(first)).unwrap();
+    store.accept(&request(second)).unwrap();
+    let name = format!("{}-{}.", at.shard, at.slice);
+    let file =
+        files(&place.path.join("records")).into_iter().find(|path| path.display().to_string().contains(&name)).unwrap();
+    let away = place.path.with_file_name("away");
+    fs::rename(&file, &away).unwrap();
+    let error = store.erase().unwrap_err().to_string();
+    assert!(error.contains("it is not there"), "{error}");
+    let erased = |number: u64| {
+        let receipt = store.receipt(&format!("request {number}"), None).unwrap();
+        receipt.verify(&store.verifying_key()).unwrap().erased.is_some()
+    };
+    assert_eq!([erased(first), erased(second)], [false, false]);
+    // A store in this state opens, and takes more deletions.
+    let other = Store::open(&place).unwrap();
+    let third = (2..common::RECORDS).find(|number| ![3, second].contains(number)).unwrap();
+    other.accept(&request(third)).unwrap();
+    fs::rename(&away, &file).unwrap();
+    other.erase().unwrap();
+    assert_eq!([erased(first), erased(second), erased(third)], [true; 3]);
+    other.publish().unwrap();
+    assert!(other.check().unwrap().passed(), "{:?}", other.check().unwrap().findings);
+}
+
+#[test]
+fn a_sound_store_is_sound_to_others_while_it_is_changed() {
+    let (_folder, place) = world();
+    let store = Store::open(&place).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                let reader = Store::open_read_only(&place).unwrap();
+                let check = reader.check().unwrap();
+                // What is accepted and not erased yet is told; nothing else is wrong.
+                let wrong = check.findings.iter().find(|finding| !finding.problem.contains("not erased yet"));
+                assert_eq!(wrong, None);
+            }
+        });
+        train(&store, usize::MAX).unwrap();
+        for number in 8..16 {
+            store.accept(&request(number)).unwrap();
+            store.erase().unwrap();
+            train(&store, 4).unwrap();
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+}
