@@ -145,7 +145,6 @@ fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
     let bars = Bars::new(output.shows_progress());
     loop {
         let started = Instant::now();
-        let seen = system.snapshot()?.epoch();
         let report = system.repair(&policy, &bars)?;
         if report.build.is_some() || !args.watch {
             let json = serde_json::json!({ "report": report, "seconds": started.elapsed().as_secs_f64() });
@@ -166,9 +165,13 @@ fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
             return Ok(0);
         }
         // Watching costs a look at the catalogue's version.
-        while system.snapshot()?.epoch() == seen && !report.out_of_time {
+        loop {
             if Bars::interrupted() {
                 return Ok(0);
+            }
+            let now = system.snapshot()?;
+            if report.out_of_time || now.is_erasing() || policy.is_due(&now).is_ok() {
+                break;
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -121,6 +121,16 @@ fn an_audit_says_what_holds_and_writes_a_page() {
     assert!(told.stdout.contains("record `record-0` is in the catalogue"), "{}", told.stdout);
 }
 
+/// Stopped whatever becomes of the test.
+struct Stopped(std::process::Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 #[test]
 fn a_repair_is_made_when_the_policy_says_so_and_a_watch_waits_for_deletions() {
     let workspace = Workspace::new();
@@ -133,7 +143,7 @@ fn a_repair_is_made_when_the_policy_says_so_and_a_watch_waits_for_deletions() {
     assert!(due["repair"]["report"]["build"]["trained"].as_u64() > Some(0));
     assert_eq!(workspace.run(&["repair", "pipeline.toml", "--below-depth", "2"]).code, 2);
 
-    let mut watch = workspace.command().args(["repair", "pipeline.toml", "--watch", "--quiet"]).spawn().unwrap();
+    let watch = Stopped(workspace.command().args(["repair", "pipeline.toml", "--watch", "--quiet"]).spawn().unwrap());
     let built = |is: &dyn Fn(u64, u64) -> bool| {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
@@ -147,8 +157,7 @@ fn a_repair_is_made_when_the_policy_says_so_and_a_watch_waits_for_deletions() {
     };
     workspace.json(&["delete", "pipeline.toml", "--record", "record-5"]);
     assert!(built(&|epoch, built| epoch == 2 && built == 8), "the watch repairs what a deletion has cut");
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    drop(watch);
     assert_eq!(workspace.json(&["verify", "pipeline.toml", "--scope", "all"])["verification"]["passed"], true);
 }
 

@@ -79,18 +79,17 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
         std::fs::remove_dir_all(&unfinished)
             .map_err(|source| InterchangeError::Write { path: unfinished.clone(), source })?;
     }
-    let result = write_shards(system, &*pipeline.peft, snapshot.epoch(), &chains, &unfinished).and_then(|export| {
-        // Known before it can be found, so that an erasure removes what it finds of it.
-        let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.into());
-        for shard in &export.shards {
-            system.store().note_export(&absolute.join(&shard.folder), &shard.stages)?;
+    // Both places are known before anything is there, so that an erasure removes what it finds of them after any crash.
+    let all: Vec<StageKey> = chains.iter().flat_map(|(_, _, stages)| stages.clone()).collect();
+    for place in [unfinished.as_path(), directory] {
+        let absolute = std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf());
+        for (shard, _, stages) in &chains {
+            system.store().note_export(&absolute.join(folder_of(*shard)), stages)?;
         }
-        std::fs::rename(&unfinished, directory)
-            .map_err(|source| InterchangeError::Write { path: directory.into(), source })?;
+    }
+    let result = write_shards(system, &*pipeline.peft, snapshot.epoch(), &chains, &unfinished).and_then(|export| {
         // What a deletion has hit while it was written is not handed out.
-        let now = system.snapshot()?;
-        if export.shards.iter().flat_map(|shard| &shard.stages).any(|key| !now.has_stage(key)) {
-            let _ = std::fs::remove_dir_all(directory);
+        if !system.store().rename_if_live(&all, &unfinished, directory)? {
             return Err(InterchangeError::Overtaken);
         }
         let stages =
@@ -102,6 +101,11 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
         let _ = std::fs::remove_dir_all(&unfinished);
     }
     result
+}
+
+/// The folder of a shard's adapter, inside the export's.
+fn folder_of(shard: ShardId) -> String {
+    format!("shard-{shard}")
 }
 
 fn write_shards(
@@ -124,7 +128,7 @@ fn write_shards(
             let end = lineage.groups.first().map_or(0, |group| group.end);
             blocks = BlockRange { start: lineage.trained().start, end };
         }
-        let folder = format!("shard-{shard}");
+        let folder = folder_of(*shard);
         write_adapter(
             &directory.join(&folder),
             &**system.backbone(),

@@ -509,6 +509,22 @@ impl Store {
         })
     }
 
+    /// Renames what was written outside the store to where it can be found, if all of these stages may serve, and while no
+    /// deletion can be accepted. `false` if one has hit them: then nothing is renamed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] or [`StoreError::Database`].
+    pub fn rename_if_live(&self, stages: &[StageKey], from: &Path, to: &Path) -> Result<bool, StoreError> {
+        self.change(|_, snapshot| {
+            if !stages.iter().all(|key| snapshot.has_stage(key)) {
+                return Ok(false);
+            }
+            self.disk.rename(from, to).map_err(StoreError::io("make", to))?;
+            Ok(true)
+        })
+    }
+
     pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
         // What it guards is one connection, whose changes are made whole or not at all, and a cache that is read again.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
