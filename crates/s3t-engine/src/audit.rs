@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use s3t_core::{Digest, RecordId, StageKey, SubjectId};
 use s3t_ledger::{Entry, Event, Named, Receipt, Timestamp, VerifyingKey};
-use s3t_store::digest_of_stages;
+use s3t_store::{Snapshot, digest_of_stages};
 use serde::Serialize;
 
 use crate::jobs::Observer;
 use crate::settings::VerifyScope;
-use crate::verify::VerifiedStage;
+use crate::verify::{VerifiedStage, VerifyReport};
 use crate::{EngineError, System};
 
 /// What the report claims when every check has passed.
@@ -196,7 +196,7 @@ impl System {
                 problems,
             );
         }
-        let stages = self.replay(request.scope, observer, &mut checks)?;
+        let stages = self.audit_bits(&snapshot, request.scope, observer, &mut checks)?;
         Ok(AuditReport {
             store: store.id(),
             key: key.to_string(),
@@ -245,8 +245,9 @@ impl System {
         Ok((names + opened.len(), problems))
     }
 
-    fn replay(
+    fn audit_bits(
         &self,
+        snapshot: &Snapshot,
         scope: VerifyScope,
         observer: &dyn Observer,
         checks: &mut Vec<AuditCheck>,
@@ -257,7 +258,8 @@ impl System {
             checks.push(AuditCheck { what, passed: None, detail: why.into(), problems: Vec::new() });
             return Ok(Vec::new());
         }
-        let report = self.verify(scope, observer)?;
+        let mut report = VerifyReport::default();
+        self.replay(snapshot, scope, observer, &mut report)?;
         let difference = |stage: &VerifiedStage| Some(format!("{}: {}", stage.stage, stage.difference.as_ref()?));
         let mut problems: Vec<String> = report.stages.iter().filter_map(difference).collect();
         problems.extend(report.problems);
@@ -275,7 +277,7 @@ struct Facts<'a> {
     plan: Option<Digest>,
 }
 
-fn snapshot_facts(snapshot: &s3t_store::Snapshot) -> Facts<'_> {
+fn snapshot_facts(snapshot: &Snapshot) -> Facts<'_> {
     let plan = || digest_of_stages(snapshot.plan().stages().map(|stage| &stage.key));
     Facts { epoch: snapshot.epoch(), stages: snapshot.stages(), plan: (!snapshot.is_erasing()).then(plan) }
 }

@@ -25,7 +25,7 @@ pub struct VerifiedStage {
 }
 
 /// What a verification found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct VerifyReport {
     /// Stages whose lineage was compared with the plan and the records as they are.
     pub lineages: usize,
@@ -64,19 +64,33 @@ impl System {
             stages: Vec::new(),
             problems: check.findings.into_iter().map(|finding| finding.problem).collect(),
         };
-        let chosen = chosen(&snapshot, scope);
-        if chosen.is_empty() || !report.problems.is_empty() {
-            return Ok(report);
+        if report.problems.is_empty() {
+            self.replay(&snapshot, scope, observer, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// Trains the stages in scope again and compares them with those that are there.
+    pub(crate) fn replay(
+        &self,
+        snapshot: &Snapshot,
+        scope: VerifyScope,
+        observer: &dyn Observer,
+        report: &mut VerifyReport,
+    ) -> Result<(), EngineError> {
+        let chosen = chosen(snapshot, scope);
+        if chosen.is_empty() {
+            return Ok(());
         }
         self.check_environment()?;
         let mut wanted = BTreeSet::new();
         for key in &chosen {
             wanted.extend(snapshot.plan().chain(key).into_iter().map(|stage| stage.key));
         }
-        observer.started(wanted.len(), self.steps(&snapshot, &wanted));
+        observer.started(wanted.len(), self.steps(snapshot, &wanted));
         let replay = Replay::default();
         let jobs = self.pipeline().resources.job_count();
-        jobs::build(self.store(), &snapshot, &**self.builder(), &replay, &wanted, jobs, observer)?;
+        jobs::build(self.store(), snapshot, &**self.builder(), &replay, &wanted, jobs, observer)?;
         let rebuilt = replay.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (key, tensors) in rebuilt {
             let Some(stage) = snapshot.plan().stage(&key) else { continue };
@@ -90,7 +104,7 @@ impl System {
             let stage = StageLabel { key, shard: stage.shard, slices: stage.slices.clone() };
             report.stages.push(VerifiedStage { stage, difference });
         }
-        Ok(report)
+        Ok(())
     }
 }
 

@@ -3,27 +3,16 @@
 mod world;
 
 use std::fs;
-use std::path::Path;
 
 use rusqlite::{Connection, params};
 use s3t_core::Record;
 use s3t_engine::{AuditReport, AuditRequest, Quiet, System, VerifyScope};
 use s3t_ledger::{Receipt, SigningKey};
 use s3t_testkit::toy_records;
-use world::{Case, Order, World, honest};
+use world::{Case, World, copy_folder, honest};
 
 fn case() -> Case {
-    Case {
-        shards: 1,
-        slices: 2,
-        budget: 2,
-        extra_blocks: 0,
-        order: Order::Cyclic,
-        contiguous: false,
-        jobs: 1,
-        seed: 3,
-        encrypt: true,
-    }
+    Case { shards: 1, slices: 2, budget: 2, ..Case::cyclic() }
 }
 
 /// A store with two deletions, and what its operator gave out.
@@ -183,16 +172,4 @@ fn a_store_that_was_rolled_back_with_its_keys() {
     assert!(!report.passed());
     let told = problems(&report);
     assert!(told.contains("was rolled back") && told.contains("is in the catalogue"), "{told}");
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

@@ -12,20 +12,10 @@ use s3t_engine::{EngineError, Observer, Quiet, StageLabel, System, VerifyScope};
 use s3t_store::{DeletionRequest, Place, Store};
 use s3t_testkit::toy_records;
 use s3t_train::Step;
-use world::{Case, Order, World, check_subset, honest};
+use world::{Case, World, check_subset, honest};
 
 fn case() -> Case {
-    Case {
-        shards: 2,
-        slices: 3,
-        budget: 3,
-        extra_blocks: 0,
-        order: Order::Cyclic,
-        contiguous: false,
-        jobs: 1,
-        seed: 3,
-        encrypt: true,
-    }
+    Case::cyclic()
 }
 
 type Bits = Option<Vec<Vec<u32>>>;

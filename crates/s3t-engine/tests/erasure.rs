@@ -10,20 +10,10 @@ use s3t_engine::{System, VerifyScope};
 use s3t_peft::NamedTensors;
 use s3t_store::{DeletionRequest, Place, Store};
 use s3t_testkit::toy_records;
-use world::{Case, Order, World, honest};
+use world::{Case, World, copy_folder, honest};
 
 fn case() -> Case {
-    Case {
-        shards: 2,
-        slices: 3,
-        budget: 3,
-        extra_blocks: 0,
-        order: Order::Cyclic,
-        contiguous: false,
-        jobs: 2,
-        seed: 3,
-        encrypt: true,
-    }
+    Case { jobs: 2, ..Case::cyclic() }
 }
 
 /// The files below a folder whose bytes hold `needle`.
@@ -122,18 +112,6 @@ fn a_copy_of_an_encrypted_store_says_nothing_and_after_an_erasure_not_even_with_
     }
     let readable = before.stages().iter().filter(|key| store.stage(key).is_ok()).count();
     assert_eq!(readable, before.stages().len() - deletion.receipt.effect.cut.len(), "the others open");
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

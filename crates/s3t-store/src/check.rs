@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use s3t_core::StageKey;
-use s3t_ledger::{Entry, Event, leaf_hash, read_entries, root};
+use s3t_ledger::{Entry, Event, root};
 use serde::Serialize;
 
 use crate::catalogue::{record_id, slice_number};
 use crate::deletion::{dead_exports, is_slice_name};
-use crate::disk::{files_under, names};
-use crate::store::{BUILDING, CATALOGUE, ERASING, LEDGER, RECORDS, STAGE_ENDING, STAGES};
+use crate::disk::names;
+use crate::store::{BUILDING, CATALOGUE, ERASING, LEDGER, RECORDS, STAGES, parse_stage_name};
 use crate::{Erasure, Place, Store, StoreError};
 
 /// One thing that is not as it should be.
@@ -129,14 +129,13 @@ impl Store {
                 check.push(format!("records of {address} were deleted, but are not erased yet"), Some(ERASE));
                 continue;
             }
-            let records = match self.records(address) {
-                Ok(records) => records,
+            let entries = match self.entries_of(address) {
+                Ok(entries) => entries,
                 Err(error) => {
                     check.push(error.to_string(), None);
                     continue;
                 }
             };
-            let entries = self.read_slice(snapshot.generation(address)).unwrap_or_default();
             if !entries.iter().all(|entry| entry.is_sound(&self.secret)) {
                 check.push(
                     format!("{address} has a record with another's digest or id beside it; restore a copy"),
@@ -150,7 +149,7 @@ impl Store {
                 rows.collect()
             })?;
             let there: HashSet<[u8; 16]> =
-                records.iter().map(|(_, record)| record_id(&self.secret, &record.id)).collect();
+                entries.iter().map(|entry| record_id(&self.secret, &entry.record.id)).collect();
             if known != there || there.len() as u64 != snapshot.sizes()[address.shard.index()][address.slice.index()] {
                 let problem = format!(
                     "{address} has {} records in its file and {} in the catalogue: a deletion might miss some; restore a copy",
@@ -159,7 +158,7 @@ impl Store {
                 );
                 check.push(problem, None);
             }
-            check.records += records.len() as u64;
+            check.records += entries.len() as u64;
         }
         Ok(())
     }
@@ -257,14 +256,7 @@ impl Store {
         })?;
         for file in expected {
             if fs::read(folder.join(&file.path)).ok().as_ref() != Some(&file.bytes) {
-                let mut problem = format!("`{}` is not what the catalogue says", folder.join(&file.path).display());
-                if let (true, Ok(entries)) = (file.path.contains("entries"), read_entries(&file.bytes)) {
-                    problem.push_str(&format!(
-                        " ({} entries, the first {})",
-                        entries.len(),
-                        leaf_hash(&entries[0]).short()
-                    ));
-                }
+                let problem = format!("`{}` is not what the catalogue says", folder.join(&file.path).display());
                 check.push(problem, Some(WRITE_AGAIN));
             }
         }
@@ -296,7 +288,7 @@ impl Store {
         }
         for name in names(&self.path.join(STAGES))? {
             let path = self.path.join(STAGES).join(&name);
-            match name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse::<StageKey>().ok()) {
+            match parse_stage_name(&name) {
                 Some(key) if snapshot.has_stage(&key) => {}
                 Some(_) => left_over(check, &path),
                 None if name.starts_with(crate::disk::TEMPORARY) => left_over(check, &path),
@@ -308,8 +300,7 @@ impl Store {
                 check.push(error.to_string(), None);
             }
         }
-        let (keys, others) = self.keys.slices()?;
-        for generation in keys {
+        for generation in self.keys.slices()?.0 {
             let shape = self.settings().shape;
             let inside = generation.0.shard.0 < shape.shards && generation.0.slice.0 < shape.slices;
             if self.is_encrypted() && (!inside || snapshot.generation(generation.0) != generation) {
@@ -317,15 +308,7 @@ impl Store {
                 check.push(problem, Some("destroys the key"));
             }
         }
-        for name in others {
-            foreign(check, &self.keys.folder().join("slices").join(name));
-        }
-        let own_keys = ["store.secret", "signing.key", "checkpoint"].map(|name| self.keys.folder().join(name));
-        for path in files_under(self.keys.folder())? {
-            if !own_keys.contains(&path) && path.parent() == Some(self.keys.folder()) {
-                foreign(check, &path);
-            }
-        }
+        self.keys.foreign_files()?.iter().for_each(|path| foreign(check, path));
         Ok(())
     }
 }

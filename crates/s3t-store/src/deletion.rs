@@ -26,7 +26,7 @@ use crate::catalogue::{
 use crate::disk::{TEMPORARY, files_under, names, remove, sync_folder};
 use crate::keys::Generation;
 use crate::snapshot::digest_of_stages;
-use crate::store::{ERASING, RECORDS, STAGE_ENDING, STAGES, slice_name};
+use crate::store::{ERASING, RECORDS, STAGES, parse_stage_name, slice_name};
 use crate::{Snapshot, Store, StoreError, random};
 
 /// What is to be deleted.
@@ -284,12 +284,12 @@ impl Store {
         let ids: HashSet<&ShortId> = dead.iter().collect();
         let (gone, left): (Vec<_>, Vec<_>) =
             self.read_slice(old)?.into_iter().partition(|entry| ids.contains(&entry.id));
-        if self.is_encrypted() {
-            self.keys.make_slice(new)?;
-        }
         if gone.len() != dead.len() {
             let problem = format!("it lacks {} of the records that are to be erased from it", dead.len() - gone.len());
             return Err(StoreError::damaged(&self.slice_path(old), problem));
+        }
+        if self.is_encrypted() {
+            self.keys.make_slice(new)?;
         }
         let digest = slice_digest(&self.secret, left.iter().map(|entry| entry.digest));
         if left.is_empty() {
@@ -312,28 +312,27 @@ impl Store {
 
     /// Removes every file and key that the catalogue does not name, and exports of stages that are gone.
     pub(crate) fn remove_unnamed(&self, erasure: &mut Erasure) -> Result<(), StoreError> {
-        if !self.has_unnamed()? {
+        let snapshot = self.snapshot()?;
+        let exports = self.inner().catalogue.read(|connection| dead_exports(connection, &snapshot))?;
+        if exports.is_empty() && self.unnamed(&snapshot)?.is_empty() {
             return Ok(());
         }
         // While the catalogue is held nobody adds a stage.
         let exports = self.change(|change, snapshot| {
-            let mut touched = false;
-            for name in names(&self.path.join(STAGES))? {
-                let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse::<StageKey>().ok());
-                if key.is_some_and(|key| snapshot.has_stage(&key)) {
-                    continue;
-                }
-                // Other names are not the store's: `check` reports them.
-                if key.is_some() || name.starts_with(TEMPORARY) {
-                    remove(&*self.disk, &self.path.join(STAGES).join(&name))?;
-                    touched = true;
-                    erasure.stages.extend(key);
+            let Unnamed { stages, slices, keys, .. } = self.unnamed(snapshot)?;
+            erasure.stages.extend(stages.iter().filter_map(|name| parse_stage_name(name)));
+            for (folder, names) in [(STAGES, stages), (RECORDS, slices)] {
+                let folder = self.path.join(folder);
+                names.iter().try_for_each(|name| remove(&*self.disk, &folder.join(name)))?;
+                if !names.is_empty() {
+                    sync_folder(&*self.disk, &folder)?;
                 }
             }
-            if touched {
-                sync_folder(&*self.disk, &self.path.join(STAGES))?;
+            self.keys.remove_unfinished()?;
+            keys.iter().try_for_each(|generation| self.keys.destroy_slice(*generation))?;
+            if !keys.is_empty() {
+                self.keys.sync()?;
             }
-            self.remove_old_slices(snapshot)?;
             change.run(|connection| dead_exports(connection, snapshot))
         })?;
         for (folder, listed) in exports {
@@ -357,27 +356,24 @@ impl Store {
         Ok(())
     }
 
-    /// Whether there is anything that the catalogue does not name.
-    fn has_unnamed(&self) -> Result<bool, StoreError> {
-        let snapshot = self.snapshot()?;
-        let stage = |name: &String| {
-            let key = name.strip_suffix(STAGE_ENDING).and_then(|key| key.parse::<StageKey>().ok());
-            name.starts_with(TEMPORARY) || key.is_some_and(|key| !snapshot.has_stage(&key))
-        };
-        let current = self.current_slices(&snapshot);
-        let named = self.slice_files(&snapshot);
-        let slice = |name: &String| !named.contains(name) && (is_slice_name(name) || name.starts_with(TEMPORARY));
+    /// What the catalogue does not name. Names that are not the store's are not among it: `check` reports them.
+    fn unnamed(&self, snapshot: &Snapshot) -> Result<Unnamed, StoreError> {
+        let named = self.slice_files(snapshot);
+        let current: HashSet<Generation> =
+            self.settings().shape.addresses().map(|address| snapshot.generation(address)).collect();
         let (keys, others) = self.keys.slices()?;
-        let exports = self.inner().catalogue.read(|connection| dead_exports(connection, &snapshot))?;
-        Ok(names(&self.path.join(STAGES))?.iter().any(stage)
-            || names(&self.path.join(RECORDS))?.iter().any(slice)
-            || keys.iter().any(|generation| !current.contains(generation))
-            || others.iter().any(|name| name.starts_with(TEMPORARY))
-            || !exports.is_empty())
-    }
-
-    fn current_slices(&self, snapshot: &Snapshot) -> HashSet<Generation> {
-        self.settings().shape.addresses().map(|address| snapshot.generation(address)).collect()
+        let mut unnamed = Unnamed {
+            stages: names(&self.path.join(STAGES))?,
+            slices: names(&self.path.join(RECORDS))?,
+            keys,
+            unfinished_keys: others.iter().any(|name| name.starts_with(TEMPORARY)),
+        };
+        unnamed.stages.retain(|name| {
+            name.starts_with(TEMPORARY) || parse_stage_name(name).is_some_and(|key| !snapshot.has_stage(&key))
+        });
+        unnamed.slices.retain(|name| !named.contains(name) && (is_slice_name(name) || name.starts_with(TEMPORARY)));
+        unnamed.keys.retain(|generation| !current.contains(generation));
+        Ok(unnamed)
     }
 
     /// The files of the slices that have records.
@@ -386,29 +382,6 @@ impl Store {
             |address: &SliceAddress| snapshot.plan().digests()[address.shard.index()][address.slice.index()].is_some();
         let addresses = self.settings().shape.addresses().filter(full);
         addresses.map(|address| slice_name(snapshot.generation(address))).collect()
-    }
-
-    fn remove_old_slices(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let current = self.current_slices(snapshot);
-        let named = self.slice_files(snapshot);
-        let folder = self.path.join(RECORDS);
-        let mut touched = false;
-        for name in names(&folder)? {
-            if !named.contains(&name) && (is_slice_name(&name) || name.starts_with(TEMPORARY)) {
-                remove(&*self.disk, &folder.join(&name))?;
-                touched = true;
-            }
-        }
-        if touched {
-            sync_folder(&*self.disk, &folder)?;
-        }
-        self.keys.remove_unfinished()?;
-        let (keys, _) = self.keys.slices()?;
-        let old: Vec<Generation> = keys.into_iter().filter(|generation| !current.contains(generation)).collect();
-        for generation in &old {
-            self.keys.destroy_slice(*generation)?;
-        }
-        if old.is_empty() { Ok(()) } else { self.keys.sync() }
     }
 
     /// Writes into the ledger what is erased, and forgets the openings of its requests.
@@ -516,6 +489,20 @@ impl Store {
             Err(StoreError::UnknownRequest(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Files and keys that the catalogue does not name.
+struct Unnamed {
+    stages: Vec<String>,
+    slices: Vec<String>,
+    keys: Vec<Generation>,
+    unfinished_keys: bool,
+}
+
+impl Unnamed {
+    fn is_empty(&self) -> bool {
+        self.stages.is_empty() && self.slices.is_empty() && self.keys.is_empty() && !self.unfinished_keys
     }
 }
 

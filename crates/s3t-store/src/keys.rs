@@ -121,6 +121,16 @@ impl Keys {
         Ok((keys.iter().filter_map(|name| parse_slice_name(name)).collect(), others))
     }
 
+    /// Files in the folder that are no keys of ours.
+    pub(crate) fn foreign_files(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let own = [SECRET, SIGNING, CHECKPOINT, SLICES];
+        let mut foreign: Vec<PathBuf> =
+            self.slices()?.1.into_iter().map(|name| self.folder.join(SLICES).join(name)).collect();
+        let others = names(&self.folder)?.into_iter().filter(|name| !own.contains(&name.as_str()));
+        foreign.extend(others.map(|name| self.folder.join(name)));
+        Ok(foreign)
+    }
+
     /// Destroys a slice's key: its bytes are written over, then it is removed. The caller syncs with [`sync`](Self::sync).
     pub(crate) fn destroy_slice(&self, generation: Generation) -> Result<(), StoreError> {
         self.destroy(&self.folder.join(slice_name(generation)))

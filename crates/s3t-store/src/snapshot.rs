@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use s3t_core::digest::DigestBuilder;
+use s3t_core::plan::PlannedSequence;
 use s3t_core::{Availability, Digest, Plan, PlannedStage, ShardId, SliceAddress, StageKey};
 use s3t_ledger::ShardServes;
 
@@ -77,9 +78,13 @@ impl Snapshot {
     /// The usable depth of every sequence: its longest prefix whose stages are there.
     pub fn availability(&self) -> Availability {
         Availability::of_plan(&self.plan, |shard, sequence| {
-            let keys = &self.plan.shards()[shard.index()].sequences[sequence].keys;
-            keys.iter().take_while(|key| self.has_stage(key)).count()
+            self.depth(&self.plan.shards()[shard.index()].sequences[sequence])
         })
+    }
+
+    /// How many leading stages of a sequence are there.
+    fn depth(&self, sequence: &PlannedSequence) -> usize {
+        sequence.keys.iter().take_while(|key| self.has_stage(key)).count()
     }
 
     /// Whether the stage is one of the plan, and none of its slices is being erased: it may be built and kept.
@@ -112,7 +117,7 @@ impl Snapshot {
         let of_shard = |shard: ShardId| {
             let mut serves = ShardServes { shard, stage: None, depth: 0 };
             for sequence in &self.plan.shards()[shard.index()].sequences {
-                let depth = sequence.keys.iter().take_while(|key| self.has_stage(key)).count();
+                let depth = self.depth(sequence);
                 if depth > serves.depth {
                     serves = ShardServes { shard, stage: sequence.keys.get(depth - 1).copied(), depth };
                 }

@@ -32,7 +32,7 @@ pub(crate) const LEDGER: &str = "ledger";
 pub(crate) const BUILDING: &str = "building.lock";
 pub(crate) const ERASING: &str = "erasing.lock";
 const RECORDS_ENDING: &str = ".records";
-pub(crate) const STAGE_ENDING: &str = ".stage";
+const STAGE_ENDING: &str = ".stage";
 
 /// The records of a slice with their digests, by ascending digest.
 pub type SliceRecords = Vec<(Digest, Record)>;
@@ -61,6 +61,11 @@ impl Place {
 
     fn keys(&self) -> Keys {
         Keys::in_folder(&self.keys_folder(), Arc::clone(&self.disk))
+    }
+
+    /// The keys of a store that is being made: beside their final place.
+    fn unfinished_keys(&self) -> Keys {
+        Keys::in_folder(&unfinished(&self.keys_folder()), Arc::clone(&self.disk))
     }
 
     /// Whether there is a store.
@@ -96,7 +101,6 @@ pub struct Store {
     pub(crate) signing: SigningKey,
     settings: StoreSettings,
     encrypt: bool,
-    read_only: bool,
     inner: Mutex<Inner>,
     /// When each deletion that this process accepted took effect, until that is in the ledger.
     pub(crate) effective: Mutex<BTreeMap<u64, Timestamp>>,
@@ -127,6 +131,7 @@ impl Store {
     /// duplicate ids or impossible settings; [`StoreError::Io`].
     pub fn create(place: &Place, new: &NewStore<'_>) -> Result<Self, StoreError> {
         let (path, keys) = (&place.path, place.keys());
+        let filling = place.unfinished_keys();
         if path.exists() {
             return Err(StoreError::Exists(path.clone()));
         }
@@ -134,7 +139,6 @@ impl Store {
             fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
         }
         let unfinished = unfinished(path);
-        let unfinished_keys = unfinished_keys(keys.folder());
         // What a crash left of making this store holds records.
         if unfinished.exists() {
             let ours = fs::read(unfinished.join(LEDGER).join("key.pub"));
@@ -144,16 +148,15 @@ impl Store {
                 keys.destroy_all()?;
             }
         }
-        unfinished_keys_of(place, &unfinished_keys).destroy_all()?;
+        filling.destroy_all()?;
         if keys.folder().exists() {
             return Err(StoreError::KeysWithoutStore { keys: keys.folder().into(), store: path.clone() });
         }
         let made = (|| {
-            let filling = unfinished_keys_of(place, &unfinished_keys);
             filling.create(&new.secret)?;
             make_private_folder(&unfinished)?;
             fill(place, &unfinished, &filling, new)?;
-            place.disk.rename(&unfinished_keys, keys.folder()).map_err(StoreError::io("make", keys.folder()))?;
+            place.disk.rename(filling.folder(), keys.folder()).map_err(StoreError::io("make", keys.folder()))?;
             sync_folder(&*place.disk, parent(keys.folder()))?;
             place.disk.rename(&unfinished, path).map_err(StoreError::io("make", path))?;
             sync_folder(&*place.disk, parent(path))
@@ -162,7 +165,7 @@ impl Store {
             // The folder goes last: as long as it is there, its keys are known to be those of an unfinished store. What fails now
             // is done when the store is made or opened.
             let clean_up = || {
-                unfinished_keys_of(place, &unfinished_keys).destroy_all()?;
+                filling.destroy_all()?;
                 if !path.exists() {
                     keys.destroy_all()?;
                 }
@@ -206,7 +209,7 @@ impl Store {
         if leftover.exists() {
             remove_folder(&*place.disk, &leftover)?;
         }
-        unfinished_keys_of(place, &unfinished_keys(&place.keys_folder())).destroy_all()?;
+        place.unfinished_keys().destroy_all()?;
         match store.erase() {
             // What cannot be read cannot be written anew; the deletion stays in effect, and `check` tells of it.
             // A log that others are reading is truncated next time.
@@ -256,7 +259,6 @@ impl Store {
             signing,
             settings,
             encrypt,
-            read_only,
             inner: Mutex::new(Inner { catalogue, seen: None, changed: false }),
             effective: Mutex::default(),
         };
@@ -275,16 +277,7 @@ impl Store {
     /// The store must be as new as the newest checkpoint that its keys know.
     fn check_newest(&self) -> Result<(), StoreError> {
         let Some(text) = self.keys.checkpoint()? else { return Ok(()) };
-        let newest = self.signing.verifying_key().check(&text)?;
-        let inner = self.inner();
-        let found = inner.catalogue.entries()?;
-        if found < newest.size {
-            return Err(StoreError::RolledBack { path: self.path.clone(), found, known: newest.size });
-        }
-        if s3t_ledger::root(newest.size, &|numbers: &[u64]| inner.catalogue.hashes(numbers))? != newest.root {
-            return Err(StoreError::damaged(inner.catalogue.path(), "its ledger is not the one that was signed"));
-        }
-        Ok(())
+        self.check_continues(&text).map(drop)
     }
 
     /// The right to build stages. Deletions are accepted all the same.
@@ -317,11 +310,6 @@ impl Store {
         &self.path
     }
 
-    /// The folder of its keys.
-    pub fn keys_folder(&self) -> &Path {
-        self.keys.folder()
-    }
-
     /// What the store is for.
     pub fn settings(&self) -> &StoreSettings {
         &self.settings
@@ -330,11 +318,6 @@ impl Store {
     /// Whether records and stages are encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.encrypt
-    }
-
-    /// Whether it was opened to be read only.
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
     }
 
     /// What the store holds now: every deletion that was acknowledged before this call, by whatever process, is in it.
@@ -406,6 +389,11 @@ impl Store {
     /// [`StoreError::Damaged`] or [`StoreError::SliceMismatch`] if they are not those the catalogue names,
     /// [`StoreError::BeingErased`] while some of them are going.
     pub fn records(&self, address: SliceAddress) -> Result<SliceRecords, StoreError> {
+        Ok(self.entries_of(address)?.into_iter().map(|entry| (entry.digest, entry.record)).collect())
+    }
+
+    /// The records of a slice with what is written beside them.
+    pub(crate) fn entries_of(&self, address: SliceAddress) -> Result<Vec<SliceEntry>, StoreError> {
         let snapshot = self.snapshot()?;
         let Some(expected) = snapshot.plan().digests()[address.shard.index()][address.slice.index()] else {
             return Ok(Vec::new());
@@ -427,7 +415,7 @@ impl Store {
         if slice_digest(&self.secret, entries.iter().map(|entry| entry.digest)) != expected {
             return Err(StoreError::SliceMismatch { address });
         }
-        Ok(entries.into_iter().map(|entry| (entry.digest, entry.record)).collect())
+        Ok(entries)
     }
 
     /// Reads a stage and checks that its lineage is the one that makes its key.
@@ -668,6 +656,11 @@ impl Store {
     }
 }
 
+/// The key of the stage in a file of this name; `None` for other files.
+pub(crate) fn parse_stage_name(name: &str) -> Option<StageKey> {
+    name.strip_suffix(STAGE_ENDING)?.parse().ok()
+}
+
 pub(crate) fn slice_name((address, generation): Generation) -> String {
     format!("{}-{}.{generation}{RECORDS_ENDING}", address.shard, address.slice)
 }
@@ -837,14 +830,6 @@ fn format_before_catalogues(path: &Path) -> Option<u32> {
 fn unfinished(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{TEMPORARY}{name}"))
-}
-
-fn unfinished_keys(keys: &Path) -> PathBuf {
-    unfinished(keys)
-}
-
-fn unfinished_keys_of(place: &Place, folder: &Path) -> Keys {
-    Keys::in_folder(folder, Arc::clone(&place.disk))
 }
 
 fn remove_folder(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {

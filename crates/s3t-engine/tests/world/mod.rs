@@ -35,6 +35,23 @@ pub struct Case {
     pub encrypt: bool,
 }
 
+impl Case {
+    /// Two shards of three slices in cyclic sequences.
+    pub fn cyclic() -> Self {
+        Self {
+            shards: 2,
+            slices: 3,
+            budget: 3,
+            extra_blocks: 0,
+            order: Order::Cyclic,
+            contiguous: false,
+            jobs: 1,
+            seed: 3,
+            encrypt: true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Order {
     Single,
@@ -189,6 +206,19 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
     pipeline.partitioner =
         if case.contiguous { Box::new(Contiguous { capacity: Some(40) }) } else { Box::new(KeyedHash {}) };
     pipeline
+}
+
+/// Copies a folder with everything in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// The same record with other content.
