@@ -419,7 +419,10 @@ impl System {
         records.iter().for_each(|(digest, _)| self.builder.forget(digest));
         self.store.publish()?;
         let hits = accepted.effect.slices.iter().filter(|_| !accepted.repeated);
-        let cuts = hits.map(|address| availability.hit(*address)).collect();
+        // Where the deletion emptied a slice, a sequence that is passed over there may serve the same stages under a lower number.
+        let now = self.store.snapshot()?.availability();
+        let cut = |address: &SliceAddress| Cut { after: now.serving(address.shard), ..availability.hit(*address) };
+        let cuts = hits.map(cut).collect();
         let mut records: Vec<RecordId> = records.into_iter().map(|(_, record)| record).collect();
         records.sort_unstable();
         Ok(Deletion {
