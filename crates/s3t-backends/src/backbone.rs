@@ -138,6 +138,18 @@ pub trait Backbone: Send + Sync {
         blocks.iter().zip(range).fold(hidden, |hidden, (block, index)| block.forward(hidden, adapters.get(index)))
     }
 
+    /// The token of each record that [`pool`](Self::pool) reads.
+    fn pooled_tokens(&self, hidden: &Hidden) -> Vec<usize>;
+
+    /// Runs the blocks `range` up to the last for what [`pool`](Self::pool) reads: in the last block one token of each record
+    /// goes through everything behind the keys and values, as nothing else is read of its output.
+    fn run_to_pool(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
+        let Some(last) = range.clone().next_back() else { return hidden };
+        let hidden = self.run(hidden, range.start..last, adapters);
+        let tokens = self.pooled_tokens(&hidden);
+        self.transformer_blocks()[last].forward_only(hidden, adapters.get(last), &tokens)
+    }
+
     /// What the head sees of the last block's output: `[batch, hidden]`.
     fn pool(&self, hidden: Hidden) -> Tensor<2>;
 

@@ -9,7 +9,7 @@ use s3t_core::{Digest, Record};
 use s3t_peft::{Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::block::{Activation, BlockDesign, Norm};
+use crate::block::{BlockDesign, Norm, activation_from_name};
 use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
 use crate::text::{TextEncoder, padded_ids};
 use crate::weights::Loader;
@@ -68,7 +68,7 @@ impl BertConfig {
                 self.max_position_embeddings
             ));
         }
-        Activation::from_name(&self.hidden_act).map(drop)
+        activation_from_name(&self.hidden_act).map(drop)
     }
 
     fn is_roberta(&self) -> bool {
@@ -143,7 +143,7 @@ impl Bert {
             kv_heads: heads,
             head_dim: hidden / heads,
             post_norm: true,
-            activation: Activation::from_name(&config.hidden_act).map_err(refuse)?,
+            activation: activation_from_name(&config.hidden_act).map_err(refuse)?,
             causal: false,
             rotary: None,
             modules: &MODULES,
@@ -262,6 +262,10 @@ impl Backbone for Bert {
         let states = self.embedding_norm.forward(sum.reshape([batch * tokens, hidden]));
         let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens).collect();
         Hidden::new(states.reshape([batch, tokens, hidden]), lengths)
+    }
+
+    fn pooled_tokens(&self, hidden: &Hidden) -> Vec<usize> {
+        vec![0; hidden.lengths.len()]
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {

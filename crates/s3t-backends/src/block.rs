@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData, activation, module};
+use burn::tensor::{Int, Tensor, TensorData};
+use s3t_kernels::{Activation, AttentionShape, Visible, activate};
 use s3t_peft::{BlockAdapter, BlockShape, KeyValuePrefix, Linear, LinearSite, Sublayer};
 
 use crate::Hidden;
 use crate::rotary::Rotary;
-
-/// What is added to the scores of tokens that may not be seen: far enough down that their share is exactly zero.
-const HIDDEN_SCORE: f32 = -1e30;
 
 /// A transformer block. Pre-norm: `h += attention(norm(h)); h += feed_forward(norm(h))`; post-norm:
 /// `h = norm(h + attention(h)); h = norm(h + feed_forward(h))`.
@@ -59,43 +57,23 @@ pub(crate) struct Norm {
 impl Norm {
     /// Normalises rows `[rows, hidden]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let weight = self.weight.clone();
-        if let Some(bias) = &self.bias {
-            return module::layer_norm(x, weight, Some(bias.clone()), self.epsilon);
-        }
-        let mean = x.clone().powi_scalar(2).mean_dim(1);
-        x / (mean + self.epsilon).sqrt() * weight.unsqueeze::<2>()
+        s3t_kernels::norm(x, None, &self.weight, self.bias.as_ref(), self.epsilon)
+    }
+
+    /// Normalises the rows of a sum.
+    fn of_sum(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        s3t_kernels::norm(x, Some(residual), &self.weight, self.bias.as_ref(), self.epsilon)
     }
 }
 
-/// The activation of a feed-forward layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    Gelu,
-    GeluTanh,
-    Relu,
-    Silu,
-}
-
-impl Activation {
-    /// The activation of this name in `config.json`; the error says which are supported.
-    pub(crate) fn from_name(name: &str) -> Result<Self, String> {
-        match name {
-            "gelu" => Ok(Self::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" => Ok(Self::GeluTanh),
-            "relu" => Ok(Self::Relu),
-            "silu" | "swish" => Ok(Self::Silu),
-            _ => Err(format!("`hidden_act` is `{name}`; supported: gelu, gelu_new, gelu_pytorch_tanh, relu, silu")),
-        }
-    }
-
-    fn forward(self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Gelu => activation::gelu(x),
-            Self::GeluTanh => activation::gelu_approximate(x),
-            Self::Relu => activation::relu(x),
-            Self::Silu => activation::silu(x),
-        }
+/// The activation of this name in `config.json`; the error says which are supported.
+pub(crate) fn activation_from_name(name: &str) -> Result<Activation, String> {
+    match name {
+        "gelu" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        "relu" => Ok(Activation::Relu),
+        "silu" | "swish" => Ok(Activation::Silu),
+        _ => Err(format!("`hidden_act` is `{name}`; supported: gelu, gelu_new, gelu_pytorch_tanh, relu, silu")),
     }
 }
 
@@ -107,17 +85,31 @@ impl BlockAdapter for Unadapted {}
 impl TransformerBlock {
     /// Runs the block, with an adapter if there is one.
     pub fn forward(&self, hidden: Hidden, adapter: Option<&dyn BlockAdapter>) -> Hidden {
+        self.forward_rows(hidden, adapter, None)
+    }
+
+    /// Runs the block for one token of each record alone: `[batch, 1, hidden]`.
+    pub fn forward_only(&self, hidden: Hidden, adapter: Option<&dyn BlockAdapter>, tokens: &[usize]) -> Hidden {
+        self.forward_rows(hidden, adapter, Some(tokens))
+    }
+
+    fn forward_rows(&self, hidden: Hidden, adapter: Option<&dyn BlockAdapter>, only: Option<&[usize]>) -> Hidden {
         let adapter = adapter.unwrap_or(&Unadapted);
         let Hidden { states, lengths } = hidden;
+        let after = only.map_or_else(|| Arc::clone(&lengths), |only| vec![1; only.len()].into());
         let Some(prompt) = adapter.prompt() else {
-            let states = self.run(states, &lengths, adapter);
-            return Hidden { states, lengths };
+            return Hidden { states: self.run(states, &lengths, adapter, only), lengths: after };
         };
         let ([batch, tokens, width], [length, _]) = (states.dims(), prompt.dims());
         let prompt = prompt.unsqueeze::<3>().expand([batch, length, width]);
-        let extended: Vec<usize> = lengths.iter().map(|own| own + length).collect();
-        let states = self.run(Tensor::cat(vec![prompt, states], 1), &extended, adapter);
-        Hidden { states: states.slice([0..batch, length..length + tokens, 0..width]), lengths }
+        let extended: Arc<[usize]> = lengths.iter().map(|own| own + length).collect();
+        let shifted: Option<Vec<usize>> = only.map(|only| only.iter().map(|token| token + length).collect());
+        let states = self.run(Tensor::cat(vec![prompt, states], 1), &extended, adapter, shifted.as_deref());
+        let states = match only {
+            Some(_) => states,
+            None => states.slice([0..batch, length..length + tokens, 0..width]),
+        };
+        Hidden { states, lengths: after }
     }
 
     /// What an adapter may know of the block.
@@ -151,98 +143,111 @@ impl TransformerBlock {
         }
     }
 
-    fn run(&self, states: Tensor<3>, lengths: &[usize], adapter: &dyn BlockAdapter) -> Tensor<3> {
+    /// Runs the block; with `only`, one token's position for each record, for these alone: `[batch, 1, hidden]`. Every
+    /// layer but attention works row by row, so leaving the other rows out changes nothing in theirs.
+    fn run(
+        &self,
+        states: Tensor<3>,
+        lengths: &Arc<[usize]>,
+        adapter: &dyn BlockAdapter,
+        only: Option<&[usize]>,
+    ) -> Tensor<3> {
         let [batch, tokens, width] = states.dims();
         let rows = states.reshape([batch * tokens, width]);
-        let attend =
-            |x: Tensor<2>| adapter.sublayer(Sublayer::Attention, self.attend(x, batch, tokens, lengths, adapter));
+        let shape = BatchShape { batch, tokens, lengths, only };
+        let attend = |x: Tensor<2>| adapter.sublayer(Sublayer::Attention, self.attend(x, shape, adapter));
         let feed_forward = |x: Tensor<2>| adapter.sublayer(Sublayer::FeedForward, self.feed_forward(x, adapter));
         let rows = if self.design.post_norm {
-            let rows = self.attention_norm.forward(rows.clone() + attend(rows));
-            self.feed_forward_norm.forward(rows.clone() + feed_forward(rows))
+            let rows = self.attention_norm.of_sum(attend(rows.clone()), shape.kept(rows));
+            self.feed_forward_norm.of_sum(feed_forward(rows.clone()), rows)
         } else {
-            let rows = rows.clone() + attend(self.attention_norm.forward(rows));
+            let rows = shape.kept(rows.clone()) + attend(self.attention_norm.forward(rows));
             rows.clone() + feed_forward(self.feed_forward_norm.forward(rows))
         };
-        rows.reshape([batch, tokens, width])
+        rows.reshape([batch, only.map_or(tokens, |_| 1), width])
     }
 
     fn feed_forward(&self, x: Tensor<2>, adapter: &dyn BlockAdapter) -> Tensor<2> {
         let activation = self.design.activation;
         let inner = match &self.gate {
             Some(gate) => {
-                let gate = activation.forward(adapter.linear(LinearSite::Gate, x.clone(), gate));
+                let gate = activate(adapter.linear(LinearSite::Gate, x.clone(), gate), activation);
                 gate * adapter.linear(LinearSite::Up, x, &self.up)
             }
-            None => activation.forward(adapter.linear(LinearSite::Up, x, &self.up)),
+            None => activate(adapter.linear(LinearSite::Up, x, &self.up), activation),
         };
         adapter.linear(LinearSite::Down, inner, &self.down)
     }
 
-    /// Softmax attention: rows `[batch * tokens, hidden]` to rows of the same shape.
-    fn attend(
-        &self,
-        x: Tensor<2>,
-        batch: usize,
-        tokens: usize,
-        lengths: &[usize],
-        adapter: &dyn BlockAdapter,
-    ) -> Tensor<2> {
+    /// Softmax attention: rows `[batch * tokens, hidden]` to those that are kept.
+    fn attend(&self, x: Tensor<2>, shape: BatchShape<'_>, adapter: &dyn BlockAdapter) -> Tensor<2> {
         let BlockDesign { heads, kv_heads, head_dim, causal, ref rotary, .. } = *self.design;
-        let split = |rows: Tensor<2>, heads: usize| rows.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
-        let mut query = split(adapter.linear(LinearSite::Query, x.clone(), &self.query), heads);
-        let mut key = split(adapter.linear(LinearSite::Key, x.clone(), &self.key), kv_heads);
-        let mut value = split(adapter.linear(LinearSite::Value, x, &self.value), kv_heads);
-        let device = query.device();
+        let BatchShape { batch, tokens, lengths, only } = shape;
         let prefix = adapter.key_value_prefix();
         let before = prefix.as_ref().map_or(0, |prefix| prefix.keys.dims()[1]);
-        if let Some(rotary) = rotary {
-            // A learnt prefix takes the positions before the tokens, as a cache of earlier tokens would.
-            let (cos, sin) = rotary.at(before, tokens, &device);
-            query = Rotary::rotate(query, &cos, &sin);
-            key = Rotary::rotate(key, &cos, &sin);
-        }
+        let mut key = adapter.linear(LinearSite::Key, x.clone(), &self.key);
+        let mut value = adapter.linear(LinearSite::Value, x.clone(), &self.value);
+        let query = match rotary {
+            Some(rotary) => {
+                // A learnt prefix takes the positions before the tokens, as a cache of earlier tokens would.
+                let (cos, sin) = rotary.at(before, tokens, &x.device());
+                let rotate = |rows: Tensor<2>, heads: usize| {
+                    let rotated = Rotary::rotate(rows.reshape([batch, tokens, heads, head_dim]), &cos, &sin);
+                    rotated.reshape([batch * tokens, heads * head_dim])
+                };
+                key = rotate(key, kv_heads);
+                shape.kept(rotate(adapter.linear(LinearSite::Query, x, &self.query), heads))
+            }
+            None => adapter.linear(LinearSite::Query, shape.kept(x), &self.query),
+        };
         if let Some(KeyValuePrefix { keys, values }) = prefix {
-            let put_before = |prefix: Tensor<3>, own: Tensor<4>| {
-                let prefix = prefix.unsqueeze::<4>().expand([batch, kv_heads, before, head_dim]);
-                Tensor::cat(vec![prefix, own], 2)
+            let width = kv_heads * head_dim;
+            let put_before = |prefix: Tensor<3>, own: Tensor<2>| {
+                let prefix = prefix.swap_dims(0, 1).reshape([1, before, width]).expand([batch, before, width]);
+                let all = Tensor::cat(vec![prefix, own.reshape([batch, tokens, width])], 1);
+                all.reshape([batch * (before + tokens), width])
             };
             key = put_before(keys, key);
             value = put_before(values, value);
         }
-        if kv_heads < heads {
-            // Each head of keys and values serves as many neighbouring query heads.
-            let (group, length) = (heads / kv_heads, before + tokens);
-            let repeat = |tensor: Tensor<4>| {
-                let tensor = tensor.reshape([batch, kv_heads, 1, length, head_dim]);
-                tensor.expand([batch, kv_heads, group, length, head_dim]).reshape([batch, heads, length, head_dim])
-            };
-            key = repeat(key);
-            value = repeat(value);
-        }
-        let mut scores = query.matmul(key.swap_dims(2, 3)).mul_scalar(1.0 / (head_dim as f64).sqrt());
-        if let Some(mask) = mask(lengths, before, tokens, causal, &device) {
-            scores = scores + mask;
-        }
-        let mixed = activation::softmax(scores, 3).matmul(value);
-        let rows = mixed.swap_dims(1, 2).reshape([batch * tokens, heads * head_dim]);
-        adapter.linear(LinearSite::Output, rows, &self.output)
+        let visible = match (causal, only) {
+            (true, None) => Visible::Causal(before + 1),
+            (true, Some(only)) => Visible::ByRecord(only.iter().map(|token| before + token + 1).collect()),
+            (false, _) if before == 0 => Visible::ByRecord(Arc::clone(lengths)),
+            (false, _) => Visible::ByRecord(lengths.iter().map(|length| before + length).collect()),
+        };
+        let queries = only.map_or(tokens, |_| 1);
+        let shape = AttentionShape { batch, heads, kv_heads, head_dim, queries, keys: before + tokens, visible };
+        let mixed = s3t_kernels::attention(query, key, value, &Arc::new(shape));
+        adapter.linear(LinearSite::Output, mixed, &self.output)
     }
 }
 
-/// What is added to the scores `[batch, heads, tokens, before + tokens]`, broadcast over the first two; `None` if every token
-/// sees every other. Padding stands behind a record's own tokens, so a causal mask hides it from them already.
-fn mask(lengths: &[usize], before: usize, tokens: usize, causal: bool, device: &Device) -> Option<Tensor<4>> {
-    let row = |visible: usize| {
-        let shown = move |column: usize| if column < before + visible { 0.0 } else { HIDDEN_SCORE };
-        (0..before + tokens).map(shown)
-    };
-    let (values, shape): (Vec<f32>, _) = if causal {
-        ((1..=tokens).flat_map(row).collect(), [1, 1, tokens, before + tokens])
-    } else if lengths.iter().any(|length| *length < tokens) {
-        (lengths.iter().copied().flat_map(row).collect(), [lengths.len(), 1, 1, before + tokens])
-    } else {
-        return None;
-    };
-    Some(Tensor::from_data(TensorData::new(values, shape), device))
+/// The records of a batch, and which of their rows go on.
+#[derive(Clone, Copy)]
+struct BatchShape<'a> {
+    batch: usize,
+    tokens: usize,
+    lengths: &'a Arc<[usize]>,
+    only: Option<&'a [usize]>,
+}
+
+impl BatchShape<'_> {
+    /// The rows `[batch * tokens, width]` that go on.
+    fn kept(self, rows: Tensor<2>) -> Tensor<2> {
+        let Some(only) = self.only else { return rows };
+        let width = rows.dims()[1];
+        match only.split_first() {
+            Some((first, others)) if others.iter().all(|other| other == first) => {
+                let states = rows.reshape([self.batch, self.tokens, width]);
+                states.slice([0..self.batch, *first..*first + 1, 0..width]).reshape([self.batch, width])
+            }
+            _ => {
+                let places: Vec<i32> =
+                    (0..).zip(only).map(|(record, token)| (record * self.tokens + token) as i32).collect();
+                let places = Tensor::<1, Int>::from_data(TensorData::new(places, [self.batch]), &rows.device());
+                rows.select(0, places)
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use s3t_core::{Digest, Record};
 use s3t_peft::{LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::block::{Activation, BlockDesign, Norm};
+use crate::block::{BlockDesign, Norm, activation_from_name};
 use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
 use crate::rotary::Rotary;
 use crate::text::{TextEncoder, padded_ids};
@@ -73,7 +73,7 @@ impl LlamaConfig {
                 1 << 24
             ));
         }
-        Activation::from_name(&self.hidden_act).map(drop)
+        activation_from_name(&self.hidden_act).map(drop)
     }
 
     fn kv_heads(&self) -> usize {
@@ -155,7 +155,7 @@ impl Llama {
             kv_heads,
             head_dim,
             post_norm: false,
-            activation: Activation::from_name(&config.hidden_act).map_err(refuse)?,
+            activation: activation_from_name(&config.hidden_act).map_err(refuse)?,
             causal: true,
             rotary: Some(rotary),
             modules: &MODULES,
@@ -249,6 +249,10 @@ impl Backbone for Llama {
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [batch * tokens]), &self.device);
         let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens).collect();
         Hidden::new(self.words.clone().select(0, ids).reshape([batch, tokens, hidden]), lengths)
+    }
+
+    fn pooled_tokens(&self, hidden: &Hidden) -> Vec<usize> {
+        hidden.lengths.iter().map(|length| length - 1).collect()
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {

@@ -57,9 +57,9 @@ impl Rotary {
         Ok(Self { frequencies })
     }
 
-    /// Cosines and sines of the positions `first..first + tokens`, each `[1, 1, tokens, head_dim]`.
+    /// Cosines and sines of the positions `first..first + tokens`, each `[1, tokens, 1, head_dim]`.
     pub(crate) fn at(&self, first: usize, tokens: usize, device: &Device) -> (Tensor<4>, Tensor<4>) {
-        let shape = [1, 1, tokens, 2 * self.frequencies.len()];
+        let shape = [1, tokens, 1, 2 * self.frequencies.len()];
         let table = |function: fn(f64) -> f64| {
             let row = |position: usize| {
                 let half = self.frequencies.iter().map(move |frequency| function(position as f64 * frequency) as f32);
@@ -71,7 +71,7 @@ impl Rotary {
         (table(f64::cos), table(f64::sin))
     }
 
-    /// Rotates `[batch, heads, tokens, head_dim]`.
+    /// Rotates `[batch, tokens, heads, head_dim]`.
     pub(crate) fn rotate(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
         let half = x.dims()[3] / 2;
         let first = x.clone().narrow(3, 0, half);

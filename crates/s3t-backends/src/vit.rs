@@ -7,10 +7,11 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, Payload, Record};
+use s3t_kernels::Activation;
 use s3t_peft::{HostTensor, Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::block::{Activation, BlockDesign, Norm};
+use crate::block::{BlockDesign, Norm, activation_from_name};
 use crate::huggingface::{check_epsilon, check_sizes};
 use crate::weights::{Loader, transposed, write_safetensors};
 use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, Preprocessing, TransformerBlock};
@@ -84,7 +85,7 @@ impl VitConfig {
             ("patch_size", self.patch_size),
             ("num_channels", self.num_channels),
         ])?;
-        Activation::from_name(&self.hidden_act)?;
+        activation_from_name(&self.hidden_act)?;
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(format!(
                 "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
@@ -105,7 +106,7 @@ impl VitConfig {
 
     /// The activation, of a configuration that was checked.
     fn activation(&self) -> Activation {
-        Activation::from_name(&self.hidden_act).unwrap_or(Activation::Gelu)
+        activation_from_name(&self.hidden_act).unwrap_or(Activation::Gelu)
     }
 
     fn patches(&self) -> usize {
@@ -339,6 +340,10 @@ impl Backbone for Vit {
         let embedded = embedded + self.positions.clone().unsqueeze::<3>();
         let class = self.class_token.clone().unsqueeze::<3>().expand([batch, 1, hidden]);
         Hidden::new(Tensor::cat(vec![class, embedded], 1), vec![patches + 1; batch])
+    }
+
+    fn pooled_tokens(&self, hidden: &Hidden) -> Vec<usize> {
+        vec![0; hidden.lengths.len()]
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {

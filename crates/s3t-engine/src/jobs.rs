@@ -12,7 +12,7 @@ use s3t_backends::Input;
 use s3t_core::{ShardId, SliceAddress, SliceId, StageKey};
 use s3t_peft::NamedTensors;
 use s3t_store::{Snapshot, Store};
-use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, check_isolation, one_thread};
+use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, check_isolation, on_threads};
 
 use crate::{EngineError, ensemble};
 
@@ -71,7 +71,7 @@ pub fn parallel<T: Sync, R: Send>(
     let next = AtomicUsize::new(0);
     let results: Mutex<BTreeMap<usize, Result<R, EngineError>>> = Mutex::default();
     let worker = || {
-        one_thread(|| {
+        on_threads(1, || {
             while let Some((index, item)) = {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 items.get(index).map(|item| (index, item))

@@ -81,11 +81,17 @@ impl Linear {
     /// - `x`: `[rows, inputs]`
     /// - result: `[rows, outputs]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.weight.clone());
-        match &self.bias {
-            Some(bias) => y + bias.clone().unsqueeze::<2>(),
-            None => y,
-        }
+        s3t_kernels::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// Applies the layer with a low-rank update, `x W + b + scale (x A) B`; neither the full weight nor its gradient is made.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[rows, inputs]`, `down`: `[inputs, rank]`, `up`: `[rank, outputs]`
+    /// - result: `[rows, outputs]`
+    pub fn forward_low_rank(&self, x: Tensor<2>, down: Tensor<2>, up: Tensor<2>, scale: f64) -> Tensor<2> {
+        s3t_kernels::linear_low_rank(x, &self.weight, self.bias.as_ref(), down, up, scale)
     }
 }
 

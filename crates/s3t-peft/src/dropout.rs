@@ -27,6 +27,11 @@ impl Dropout {
         Self { share, seed: seed.filter(|_| share > 0.0).map(digest) }
     }
 
+    /// Whether anything is dropped: in a training step, with a share above 0.
+    pub fn drops(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// The tensor with a share of its values zeroed and the rest scaled by `1 / (1 - share)`; as it is when answering.
     pub fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let Some(seed) = self.seed else { return x };

@@ -17,5 +17,5 @@ pub use activations::ActivationCache;
 pub use config::{Decay, TrainingConfig};
 pub use error::TrainError;
 pub use job::{Silent, StageBuilder, StageJob, StageProgress, StageRecord, Step};
-pub use model::{StageModel, check_isolation, learnt_tokens, one_thread, rows};
+pub use model::{StageModel, check_isolation, learnt_tokens, on_threads, rows};
 pub use trainer::StageTrainer;

@@ -10,14 +10,14 @@ use s3t_peft::{Adapters, NamedTensors, PeftMethod, bind};
 
 use crate::TrainError;
 
-/// Runs `work` with one thread for tensor operations, so that its bits and its speed do not depend on what runs beside
-/// it. Many such calls run side by side.
+/// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
+/// a test compares them.
 ///
 /// # Errors
 ///
 /// [`TrainError::Threads`] if the machine would not start a thread.
-pub fn one_thread<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, TrainError> {
-    Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?.install(work))
+pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, TrainError> {
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?.install(work))
 }
 
 /// The adapters of the stages 1..k of a sequence and the head of stage k, ready to run.
@@ -127,7 +127,7 @@ impl StageModel {
     /// If the model has no head: of causal language modelling, ask [`next_token_logits`](Self::next_token_logits).
     pub fn logits(&self, backbone: &dyn Backbone, hidden: Hidden) -> Tensor<2> {
         let head = self.head.as_ref().expect("a model of causal language modelling is not asked for a class");
-        let hidden = backbone.run(hidden, self.start..backbone.blocks(), &self.adapters);
+        let hidden = backbone.run_to_pool(hidden, self.start..backbone.blocks(), &self.adapters);
         head.forward(backbone.pool(hidden))
     }
 

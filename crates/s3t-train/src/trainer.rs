@@ -17,7 +17,7 @@ use s3t_peft::{HostTensor, Init, LinearSite, NamedTensors, PeftMethod, parameter
 use crate::activations::Prepared;
 use crate::batches::batches;
 use crate::loss::loss;
-use crate::model::{StageModel, check_isolation, one_thread, read_method};
+use crate::model::{StageModel, check_isolation, on_threads, read_method};
 use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, Step, TrainError, TrainingConfig};
 
 /// Trains stages in this process.
@@ -26,18 +26,24 @@ use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, Step, TrainE
 ///
 /// *Before*: a job whose records are those that its lineage names. *After*: the tensors are a function of the job, bit
 /// for bit, whatever else runs. *Why*: parameters, batch order and every other random number come from one generator that
-/// is seeded from the lineage's key; tensor operations run on one thread in program order; the frozen inputs are functions
+/// is seeded from the lineage's key; tensor operations run in program order, and none's bits depend on its threads; the frozen inputs are functions
 /// of base model and record (see [`ActivationCache`]); the optimiser's state starts fresh; nothing else is read.
 pub struct StageTrainer {
     backbone: Arc<dyn Backbone>,
     device: Device,
     activations: ActivationCache,
+    threads: usize,
 }
 
 impl StageTrainer {
     /// A trainer that remembers at most `memory_limit` bytes of activations.
     pub fn new(backbone: Arc<dyn Backbone>, device: Device, memory_limit: usize) -> Self {
-        Self { backbone, device, activations: ActivationCache::new(memory_limit) }
+        Self { backbone, device, activations: ActivationCache::new(memory_limit), threads: 1 }
+    }
+
+    /// The same trainer with this many threads for each stage, at least 1: the bits stay.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// The remembered activations.
@@ -125,7 +131,7 @@ impl StageTrainer {
 
 impl StageBuilder for StageTrainer {
     fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
-        one_thread(|| self.train(job, progress))?
+        on_threads(self.threads, || self.train(job, progress))?
     }
 
     fn forget(&self, record: &Digest) {

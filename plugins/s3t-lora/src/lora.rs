@@ -172,6 +172,6 @@ impl BlockAdapter for LoraAdapter {
         let Some((_, update)) = self.updates.iter().find(|(other, _)| *other == site) else {
             return base.forward(x);
         };
-        base.forward(x.clone()) + update.forward(x).mul_scalar(self.scale)
+        update.beside(base, x, self.scale)
     }
 }

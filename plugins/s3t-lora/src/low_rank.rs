@@ -3,8 +3,8 @@
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value, json};
 use s3t_peft::{
-    BlockParameters, BlockShape, Dropout, Init, Interchange, InterchangeTensor, LinearSite, ParameterSpec, PeftError,
-    interchange,
+    BlockParameters, BlockShape, Dropout, Init, Interchange, InterchangeTensor, Linear, LinearSite, ParameterSpec,
+    PeftError, interchange,
 };
 
 /// The fields that all methods of the family have.
@@ -165,6 +165,15 @@ impl LowRank {
     /// `x A B`, `[rows, inputs]` to `[rows, outputs]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.dropout.apply(x).matmul(self.down.clone()).matmul(self.up.clone())
+    }
+
+    /// `base(x) + scale x A B`, `[rows, inputs]` to `[rows, outputs]`.
+    pub(crate) fn beside(&self, base: &Linear, x: Tensor<2>, scale: f64) -> Tensor<2> {
+        if self.dropout.drops() {
+            // The update sees another input than the layer does.
+            return base.forward(x.clone()) + self.forward(x).mul_scalar(scale);
+        }
+        base.forward_low_rank(x, self.down.clone(), self.up.clone(), scale)
     }
 }
 

@@ -1,0 +1,167 @@
+"""One training step and one forward pass beside PyTorch with transformers and peft: medians of interleaved runs.
+
+    python step.py PEER_STEP [--rounds N] [--threads N] [--json]
+
+PEER_STEP is our side's program (`target/release/peer-step`). Both sides have the same random weights, the same batch, LoRA r 16
+on query and value of all blocks, a head of 3 classes, AdamW, single precision, and the same number of threads. The ratio is PyTorch's time divided by ours.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+# name, model, hidden, blocks, heads, batch, tokens
+CONFIGS = [
+    ("encoder d 384, 32 x 64", "bert", 384, 6, 12, 32, 64),
+    ("encoder d 384, 8 x 128", "bert", 384, 6, 12, 8, 128),
+    ("encoder d 768, 32 x 64", "bert", 768, 6, 12, 32, 64),
+    ("encoder d 768, 8 x 128", "bert", 768, 6, 12, 8, 128),
+    ("ViT-Tiny/16, 8 images of 224", "vit", 192, 12, 3, 8, 197),
+]
+WORDS = 1000
+
+
+def make(directory, kind, hidden, blocks, heads, batch, tokens):
+    """A random model with its batch."""
+    import numpy
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    size = dict(hidden_size=hidden, num_hidden_layers=blocks, num_attention_heads=heads, intermediate_size=4 * hidden,
+                num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    rng = numpy.random.default_rng(0)
+    if kind == "bert":
+        model = BertForSequenceClassification(BertConfig(vocab_size=WORDS + 4, max_position_embeddings=512, **size))
+        vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3} | {f"w{word}": word + 4 for word in range(WORDS)}
+        special = {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]},
+                   "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}
+        single = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                  {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]
+        tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+                     "pre_tokenizer": {"type": "WhitespaceSplit"}, "decoder": None,
+                     "post_processor": {"type": "TemplateProcessing", "single": single, "pair": single,
+                                        "special_tokens": special},
+                     "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"}}
+        with open(f"{directory}/tokenizer.json", "w") as file:
+            json.dump(tokenizer, file)
+        with open(f"{directory}/records.jsonl", "w") as file:
+            for _ in range(batch):
+                words = rng.integers(0, WORDS, tokens - 2)
+                file.write(json.dumps(" ".join(f"w{word}" for word in words)) + "\n")
+    else:
+        model = ViTForImageClassification(ViTConfig(image_size=224, patch_size=16, **size))
+        with open(f"{directory}/preprocessor_config.json", "w") as file:
+            json.dump({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255,
+                       "size": {"height": 224, "width": 224}}, file)
+        with open(f"{directory}/images.bin", "wb") as file:
+            file.write(rng.integers(0, 256, batch * 224 * 224 * 3, dtype=numpy.uint8).tobytes())
+    model.save_pretrained(directory)
+
+
+def worker(directory, kind, threads):
+    """PyTorch's side: a step or a forward pass a line."""
+    import numpy
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
+
+    torch.set_num_threads(threads)
+    if kind == "bert":
+        model = AutoModelForSequenceClassification.from_pretrained(directory)
+        with open(f"{directory}/tokenizer.json") as file:
+            vocabulary = json.load(file)["model"]["vocab"]
+        with open(f"{directory}/records.jsonl") as file:
+            rows = [[2] + [vocabulary[word] for word in json.loads(line).split()] + [3] for line in file]
+        ids = torch.tensor(rows)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        targets, head = ["query", "value"], ["classifier"]
+    else:
+        model = AutoModelForImageClassification.from_pretrained(directory)
+        pixels = numpy.fromfile(f"{directory}/images.bin", dtype=numpy.uint8).reshape(-1, 224, 224, 3)
+        inputs = {"pixel_values": torch.tensor(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1.0}
+        names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+        targets = ["query", "value"] if "query" in names else ["q_proj", "v_proj"]
+        head = ["classifier"]
+    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=targets, modules_to_save=head))
+    batch = next(iter(inputs.values())).shape[0]
+    labels = torch.arange(batch) % 3
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        if line.strip() == "train":
+            model.train()
+            optimizer.zero_grad()
+            loss = model(**inputs, labels=labels).loss
+            loss.backward()
+            optimizer.step()
+            loss.item()
+        else:
+            model.eval()
+            with torch.inference_mode():
+                model(**inputs).logits.tolist()
+        print(f"{(time.perf_counter() - started) * 1e3:.3f}", flush=True)
+
+
+def ask(process, line):
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        sys.exit(f"one side ended early; its exit code is {process.wait()}")
+    return float(answer)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer_step")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", help="part of a configuration's name")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", nargs=2, metavar=("MODEL", "KIND"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return worker(*args.worker, args.threads)
+
+    results = []
+    for name, kind, *sizes in CONFIGS:
+        if args.only and args.only not in name:
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r});"
+                            f"import step; step.make({directory!r}, {kind!r}, *{sizes!r})"], check=True)
+            pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            ours = subprocess.Popen([args.peer_step, directory, str(args.threads)], **pipes)
+            theirs = subprocess.Popen([sys.executable, __file__, args.peer_step, "--threads", str(args.threads),
+                                       "--worker", directory, kind], **pipes)
+            for what in ("train", "forward"):
+                times = [], []
+                for round_ in range(args.rounds + 3):
+                    for side, process in enumerate((ours, theirs)):
+                        # The other side's threads spin for a while before they sleep.
+                        time.sleep(0.3)
+                        elapsed = ask(process, what)
+                        # The first three warm up.
+                        if round_ >= 3:
+                            times[side].append(elapsed)
+                medians = [statistics.median(side) for side in times]
+                results.append({"configuration": name, "what": what, "threads": args.threads, "s3t_ms": round(medians[0], 1),
+                                "pytorch_ms": round(medians[1], 1), "ratio": round(medians[1] / medians[0], 2)})
+                if not args.json:
+                    print(f"{name:30} {what:8} {medians[0]:9.1f} ms  PyTorch {medians[1]:9.1f} ms  ratio "
+                          f"{medians[1] / medians[0]:.2f}", flush=True)
+            for process in (ours, theirs):
+                process.stdin.close()
+                process.wait()
+    if args.json:
+        print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

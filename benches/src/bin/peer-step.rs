@@ -1,0 +1,123 @@
+//! Our side of `benches/peer/step.py`: trains and answers one batch again and again, a line of standard input at a time.
+//!
+//! `peer-step MODEL BATCH`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
+//! `train` takes one optimiser step and a line `forward` answers the batch once; both print the milliseconds. With `threads N`
+//! the following lines run on that many threads.
+
+use std::error::Error;
+use std::io::BufRead;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use s3t::backends::LoadOptions;
+use s3t::core::digest::DigestBuilder;
+use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
+use s3t::peft::NamedTensors;
+use s3t::prelude::*;
+use s3t::train::{Silent, StageBuilder, StageJob, StageModel, StageProgress, StageRecord, StageTrainer, Step};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, model, threads] = arguments.as_slice() else { return Err("usage: peer-step MODEL THREADS".into()) };
+    let (model, threads): (_, usize) = (Path::new(model), threads.parse()?);
+    let records = records(model)?;
+    let device: s3t::backends::DeviceSpec = "flex".parse()?;
+    let opened = device.open()?;
+    let backbone = s3t::backends::load(model, LoadOptions::default(), &opened)?;
+    let method: Box<dyn s3t::peft::PeftMethod> = Box::new(Lora { rank: 16, alpha: 32.0, ..Lora::default() });
+    let training = TrainingConfig { epochs: 1_000_000, batch_size: records.len(), ..TrainingConfig::default() };
+    let recipe = |training: &TrainingConfig| -> Result<Recipe, serde_json::Error> {
+        Ok(Recipe {
+            format: lineage::FORMAT,
+            base: backbone.digest(),
+            peft: serde_json::to_value(&method)?,
+            training: serde_json::to_value(training)?,
+            task: Task::Classification { classes: 3 },
+            environment: device.environment(),
+        })
+    };
+    let lineage = |recipe| Lineage {
+        recipe,
+        groups: vec![BlockRange { start: 0, end: backbone.blocks() }],
+        slices: vec![DigestBuilder::new("slice").finish()],
+    };
+    let job = StageJob { lineage: lineage(recipe(&training)?), records, ancestors: NamedTensors::new() };
+    let trainer = StageTrainer::new(Arc::clone(&backbone), opened.clone(), 1 << 30).with_threads(threads);
+
+    // The model that answers has been trained for one step.
+    let once = TrainingConfig { epochs: 1, ..training };
+    let once = StageJob { lineage: lineage(recipe(&once)?), ..job.clone() };
+    let tensors = trainer.build(&once, &Silent)?;
+    let answering = StageModel::new(&*backbone, &opened, &once.lineage, &[&tensors])?;
+    let inputs = job.records.iter().map(|record| backbone.prepare(&record.record)).collect::<Result<Vec<_>, _>>()?;
+    let inputs: Vec<_> = inputs.iter().collect();
+
+    let (go, wait) = channel();
+    let (done, finished) = channel();
+    let progress = Gate { wait: wait.into(), done: done.into() };
+    std::thread::scope(|scope| {
+        let training = scope.spawn(|| trainer.build(&job, &progress).map(drop));
+        for line in std::io::stdin().lock().lines() {
+            let started = Instant::now();
+            match line?.as_str() {
+                "train" => {
+                    go.send(())?;
+                    finished.recv()?;
+                }
+                "forward" => {
+                    s3t::train::on_threads(threads, || answering.outputs(&*backbone, &inputs))?;
+                }
+                other => return Err(format!("unknown line `{other}`; known: train, forward").into()),
+            }
+            println!("{:.3}", started.elapsed().as_secs_f64() * 1e3);
+        }
+        drop(go);
+        // Stopping it is how it ends.
+        let _ = training.join();
+        Ok(())
+    })
+}
+
+/// Lets one step run for each message.
+struct Gate {
+    wait: std::sync::Mutex<Receiver<()>>,
+    done: std::sync::Mutex<Sender<()>>,
+}
+
+impl StageProgress for Gate {
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        let lock = "nothing panics while it is held";
+        // The first step starts before it is asked for.
+        let told = step.done == 1 || self.done.lock().expect(lock).send(()).is_ok();
+        match self.wait.lock().expect(lock).recv() {
+            Ok(()) if told => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    }
+}
+
+fn records(model: &Path) -> Result<Vec<StageRecord>, Box<dyn Error>> {
+    let secret = StoreSecret::from_bytes([0; 32]);
+    let images = model.join("images.bin");
+    let payloads: Vec<Payload> = if images.is_file() {
+        let side: u32 = 224;
+        let size = (side * side * 3) as usize;
+        let image = |pixels: &[u8]| Payload::Image { width: side, height: side, channels: 3, pixels: pixels.to_vec() };
+        std::fs::read(images)?.chunks_exact(size).map(image).collect()
+    } else {
+        let texts = std::fs::read_to_string(model.join("records.jsonl"))?;
+        texts
+            .lines()
+            .map(|text| Ok(Payload::Text(serde_json::from_str(text)?)))
+            .collect::<Result<_, serde_json::Error>>()?
+    };
+    let record = |(row, payload): (u32, Payload)| {
+        let id = RecordId::new(format!("row-{row}"))?;
+        let record = Record { id, subject: None, target: Target::Class(row % 3), ordinal: row.into(), payload };
+        Ok(StageRecord { digest: record.digest(&secret), record: Arc::new(record) })
+    };
+    (0..).zip(payloads).map(record).collect()
+}

@@ -1,0 +1,98 @@
+//! The operations composed of Burn's.
+
+use burn::tensor::{Tensor, TensorData, activation, module};
+
+use crate::{Activation, AttentionShape, Visible};
+
+/// What is added to the scores of keys that may not be seen: far enough down that their share is exactly zero.
+const HIDDEN_SCORE: f32 = -1e30;
+
+/// As [`linear`](crate::linear).
+pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    let y = x.matmul(weight.clone());
+    match bias {
+        Some(bias) => y + bias.clone().unsqueeze::<2>(),
+        None => y,
+    }
+}
+
+/// As [`linear_low_rank`](crate::linear_low_rank).
+pub fn linear_low_rank(
+    x: Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    down: Tensor<2>,
+    up: Tensor<2>,
+    scale: f64,
+) -> Tensor<2> {
+    linear(x.clone(), weight, bias) + x.matmul(down).matmul(up).mul_scalar(scale)
+}
+
+/// As [`norm`](crate::norm).
+pub fn norm(
+    x: Tensor<2>,
+    residual: Option<Tensor<2>>,
+    weight: &Tensor<1>,
+    bias: Option<&Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<2> {
+    let x = match residual {
+        Some(residual) => x + residual,
+        None => x,
+    };
+    if let Some(bias) = bias {
+        return module::layer_norm(x, weight.clone(), Some(bias.clone()), epsilon);
+    }
+    let mean = x.clone().powi_scalar(2).mean_dim(1);
+    x / (mean + epsilon).sqrt() * weight.clone().unsqueeze::<2>()
+}
+
+/// As [`activate`](crate::activate).
+pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    match activation {
+        Activation::Gelu => activation::gelu(x),
+        Activation::GeluTanh => activation::gelu_approximate(x),
+        Activation::Relu => activation::relu(x),
+        Activation::Silu => activation::silu(x),
+    }
+}
+
+/// As [`attention`](crate::attention).
+pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
+    let AttentionShape { batch, heads, kv_heads, head_dim, queries, keys, .. } = *shape;
+    let split =
+        |rows: Tensor<2>, tokens: usize, heads: usize| rows.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
+    // Each head of keys and values serves as many neighbouring query heads.
+    let repeat = |rows: Tensor<2>| {
+        let own = split(rows, keys, kv_heads);
+        if kv_heads == heads {
+            return own;
+        }
+        let group = heads / kv_heads;
+        let own = own.reshape([batch, kv_heads, 1, keys, head_dim]);
+        own.expand([batch, kv_heads, group, keys, head_dim]).reshape([batch, heads, keys, head_dim])
+    };
+    let query = split(query, queries, heads);
+    let mut scores = query.matmul(repeat(key).swap_dims(2, 3)).mul_scalar(1.0 / (head_dim as f64).sqrt());
+    if let Some((values, dims)) = mask(shape) {
+        scores = scores.clone() + Tensor::from_data(TensorData::new(values, dims), &scores.device());
+    }
+    let mixed = activation::softmax(scores, 3).matmul(repeat(value));
+    mixed.swap_dims(1, 2).reshape([batch * queries, heads * head_dim])
+}
+
+/// What is added to the scores `[batch, heads, queries, keys]`, broadcast; `None` if every query sees every key.
+fn mask(shape: &AttentionShape) -> Option<(Vec<f32>, [usize; 4])> {
+    let row = |visible: usize| (0..shape.keys).map(move |key| if key < visible { 0.0 } else { HIDDEN_SCORE });
+    match &shape.visible {
+        Visible::Causal(_) => {
+            let values = (0..shape.queries).flat_map(|query| row(shape.visible(0, query))).collect();
+            Some((values, [1, 1, shape.queries, shape.keys]))
+        }
+        Visible::ByRecord(lengths) => {
+            let hides = lengths.iter().any(|length| *length < shape.keys);
+            let values = || lengths.iter().flat_map(|length| row(*length)).collect();
+            hides.then(|| (values(), [shape.batch, 1, 1, shape.keys]))
+        }
+    }
+}

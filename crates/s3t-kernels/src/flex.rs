@@ -1,0 +1,464 @@
+//! The kernels as operations of Burn's `flex` backend, with their backward passes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, Flex, backend_extension};
+use burn::tensor::{DType, Tensor, TensorData};
+use burn_flex::FlexTensor;
+
+use crate::heads::{self, Inputs};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, multiply};
+use crate::rows::{self, NormWeights};
+use crate::{Activation, AttentionShape};
+
+/// Whether a tensor is one of `flex` in single precision.
+pub(crate) fn takes(x: &Tensor<2>) -> bool {
+    let dispatch = x.clone().into_dispatch();
+    let kind = match &dispatch.kind {
+        DispatchTensorKind::Autodiff(inner) => inner,
+        kind => kind,
+    };
+    matches!(kind, DispatchTensorKind::Flex(_)) && x.dtype() == DType::F32
+}
+
+pub(crate) fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::frozen_linear(x.into_dispatch(), Frozen::new(weight, bias)))
+}
+
+pub(crate) fn linear_low_rank(
+    x: Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    down: Tensor<2>,
+    up: Tensor<2>,
+    scale: f64,
+) -> Tensor<2> {
+    let (x, down, up) = (x.into_dispatch(), down.into_dispatch(), up.into_dispatch());
+    Tensor::from_dispatch(Dispatch::low_rank_linear(x, down, up, Frozen::new(weight, bias), scale as f32))
+}
+
+pub(crate) fn norm(
+    x: Tensor<2>,
+    residual: Option<Tensor<2>>,
+    weight: &Tensor<1>,
+    bias: Option<&Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<2> {
+    let (x, frozen, epsilon) = (x.into_dispatch(), Frozen::new(weight, bias), epsilon as f32);
+    Tensor::from_dispatch(match residual {
+        Some(residual) => Dispatch::residual_norm(x, residual.into_dispatch(), frozen, epsilon),
+        None => Dispatch::row_norm(x, frozen, epsilon),
+    })
+}
+
+pub(crate) fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::activation(x.into_dispatch(), activation))
+}
+
+pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: &Arc<AttentionShape>) -> Tensor<2> {
+    let (query, key, value) = (query.into_dispatch(), key.into_dispatch(), value.into_dispatch());
+    Tensor::from_dispatch(Dispatch::softmax_attention(query, key, value, Arc::clone(shape)))
+}
+
+/// The frozen operands of a layer.
+#[derive(Debug, Clone)]
+struct Frozen {
+    weight: FlexTensor,
+    bias: Option<FlexTensor>,
+}
+
+impl Frozen {
+    fn new<const D: usize>(weight: &Tensor<D>, bias: Option<&Tensor<1>>) -> Self {
+        Self { weight: primitive(weight), bias: bias.map(primitive) }
+    }
+}
+
+fn primitive<const D: usize>(tensor: &Tensor<D>) -> FlexTensor {
+    let primitive = tensor.clone().without_autodiff().try_into_primitive::<Flex>();
+    primitive.expect("operands of one operation are on one device")
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait Kernels: Backend {
+    fn frozen_linear(x: FloatTensor<Self>, frozen: Frozen) -> FloatTensor<Self>;
+
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        frozen: Frozen,
+        scale: f32,
+    ) -> FloatTensor<Self>;
+
+    fn row_norm(x: FloatTensor<Self>, frozen: Frozen, epsilon: f32) -> FloatTensor<Self>;
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        frozen: Frozen,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
+
+    fn activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
+
+    fn softmax_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        shape: Arc<AttentionShape>,
+    ) -> FloatTensor<Self>;
+}
+
+impl Kernels for Flex {
+    fn frozen_linear(x: FlexTensor, frozen: Frozen) -> FlexTensor {
+        affine(&x, &frozen)
+    }
+
+    fn low_rank_linear(x: FlexTensor, down: FlexTensor, up: FlexTensor, frozen: Frozen, scale: f32) -> FlexTensor {
+        low_rank(&x, &down, &up, &frozen, scale).0
+    }
+
+    fn row_norm(x: FlexTensor, frozen: Frozen, epsilon: f32) -> FlexTensor {
+        normalise(&x, None, &frozen, epsilon).0
+    }
+
+    fn residual_norm(x: FlexTensor, residual: FlexTensor, frozen: Frozen, epsilon: f32) -> FlexTensor {
+        normalise(&x, Some(&residual), &frozen, epsilon).0
+    }
+
+    fn activation(x: FlexTensor, activation: Activation) -> FlexTensor {
+        activated(&x, activation)
+    }
+
+    fn softmax_attention(
+        query: FlexTensor,
+        key: FlexTensor,
+        value: FlexTensor,
+        shape: Arc<AttentionShape>,
+    ) -> FlexTensor {
+        attended(&query, &key, &value, &shape)
+    }
+}
+
+impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
+    fn frozen_linear(x: FloatTensor<Self>, frozen: Frozen) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct LinearBackward;
+
+        impl Backward<Flex, 1> for LinearBackward {
+            type State = FlexTensor;
+
+            fn backward(self, ops: Ops<FlexTensor, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+                let [x] = ops.parents;
+                let gradient = gradients.consume::<Flex>(&ops.node);
+                if let Some(x) = x {
+                    let gradient = contiguous(&gradient);
+                    let weight = matrix(&ops.state);
+                    gradients.register::<Flex>(x.id, product(&gradient, weight.transposed()));
+                }
+            }
+        }
+
+        let node = x.node();
+        let y = affine(&x.into_primitive(), &frozen);
+        match LinearBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(frozen.weight, y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+
+    fn low_rank_linear(
+        x: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        frozen: Frozen,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct LowRankBackward;
+
+        #[derive(Debug, Clone)]
+        struct State {
+            x: FlexTensor,
+            weight: FlexTensor,
+            down: FlexTensor,
+            up: FlexTensor,
+            /// `x A`.
+            inner: Arc<Vec<f32>>,
+            scale: f32,
+        }
+
+        impl Backward<Flex, 3> for LowRankBackward {
+            type State = State;
+
+            fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+                let [x, down, up] = ops.parents;
+                let gradient = gradients.consume::<Flex>(&ops.node);
+                let gradient = contiguous(&gradient);
+                let State { x: input, weight, down: a, up: b, inner, scale } = ops.state;
+                let ([rows, inputs], [_, rank]) = (dims(&input), dims(&a));
+                let outputs = dims(&b)[1];
+                let gradient_rows = Matrix::new(&gradient, rows, outputs);
+                // The gradient of `x A`.
+                let mut of_inner = vec![0.0; rows * rank];
+                let mut out = MatrixMut::new(&mut of_inner, rows, rank);
+                multiply(&mut out, Onto::Replace, scale, gradient_rows, matrix(&b).transposed(), Threads::Pool);
+                let of_inner = Matrix::new(&of_inner, rows, rank);
+                if let Some(up) = up {
+                    let mut of_up = vec![0.0; rank * outputs];
+                    let mut out = MatrixMut::new(&mut of_up, rank, outputs);
+                    let inner = Matrix::new(&inner, rows, rank);
+                    multiply(&mut out, Onto::Replace, scale, inner.transposed(), gradient_rows, Threads::Pool);
+                    gradients.register::<Flex>(up.id, tensor(of_up, [rank, outputs]));
+                }
+                if let Some(down) = down {
+                    let mut of_down = vec![0.0; inputs * rank];
+                    let mut out = MatrixMut::new(&mut of_down, inputs, rank);
+                    multiply(&mut out, Onto::Replace, 1.0, matrix(&input).transposed(), of_inner, Threads::Pool);
+                    gradients.register::<Flex>(down.id, tensor(of_down, [inputs, rank]));
+                }
+                if let Some(x) = x {
+                    let mut of_x = vec![0.0; rows * inputs];
+                    let mut out = MatrixMut::new(&mut of_x, rows, inputs);
+                    multiply(&mut out, Onto::Replace, 1.0, gradient_rows, matrix(&weight).transposed(), Threads::Pool);
+                    multiply(&mut out, Onto::Add, 1.0, of_inner, matrix(&a).transposed(), Threads::Pool);
+                    gradients.register::<Flex>(x.id, tensor(of_x, [rows, inputs]));
+                }
+            }
+        }
+
+        let nodes = [x.node(), down.node(), up.node()];
+        let (x, down, up) = (x.into_primitive(), down.into_primitive(), up.into_primitive());
+        let (y, inner) = low_rank(&x, &down, &up, &frozen, scale);
+        match LowRankBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let state = State { x, weight: frozen.weight, down, up, inner: Arc::new(inner), scale };
+                prepared.finish(state, y)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+
+    fn row_norm(x: FloatTensor<Self>, frozen: Frozen, epsilon: f32) -> FloatTensor<Self> {
+        let node = x.node();
+        let (y, standard) = normalise(&x.into_primitive(), None, &frozen, epsilon);
+        match NormBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((frozen, standard), y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        frozen: Frozen,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), residual.node()];
+        let (y, standard) = normalise(&x.into_primitive(), Some(&residual.into_primitive()), &frozen, epsilon);
+        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((frozen, standard), y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+
+    fn activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct ActivationBackward;
+
+        impl Backward<Flex, 1> for ActivationBackward {
+            type State = (FlexTensor, Activation);
+
+            fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+                let [node] = ops.parents;
+                let mut gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
+                if let Some(node) = node {
+                    let (x, activation) = &ops.state;
+                    rows::activate_backward(*activation, &contiguous(x), gradient.storage_mut());
+                    gradients.register::<Flex>(node.id, gradient);
+                }
+            }
+        }
+
+        let node = x.node();
+        let x = x.into_primitive();
+        let y = activated(&x, activation);
+        match ActivationBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((x, activation), y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+
+    fn softmax_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        shape: Arc<AttentionShape>,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct AttentionBackward;
+
+        impl Backward<Flex, 3> for AttentionBackward {
+            type State = ([FlexTensor; 3], Arc<AttentionShape>);
+
+            fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+                let gradient = gradients.consume::<Flex>(&ops.node);
+                let ([query, key, value], shape) = &ops.state;
+                let (own, keys, values) = (contiguous(query), contiguous(key), contiguous(value));
+                let inputs = Inputs { query: &own, key: &keys, value: &values };
+                let found = heads::backward(shape, inputs, &contiguous(&gradient));
+                let of_inputs = [(found.query, query), (found.key, key), (found.value, value)];
+                for (node, (values, like)) in ops.parents.into_iter().zip(of_inputs) {
+                    if let Some(node) = node {
+                        gradients.register::<Flex>(node.id, tensor(values, dims(like)));
+                    }
+                }
+            }
+        }
+
+        let nodes = [query.node(), key.node(), value.node()];
+        let inputs = [query.into_primitive(), key.into_primitive(), value.into_primitive()];
+        let y = attended(&inputs[0], &inputs[1], &inputs[2], &shape);
+        match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((inputs, shape), y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+}
+
+/// The rows before weight and bias, and the factor of each.
+#[derive(Debug, Clone)]
+struct Standard {
+    values: Arc<Vec<f32>>,
+    factors: Arc<Vec<f32>>,
+}
+
+/// The same gradient for each summand of the rows.
+#[derive(Debug)]
+struct NormBackward;
+
+impl<const N: usize> Backward<Flex, N> for NormBackward {
+    type State = (Frozen, Standard);
+
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let mut gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let (frozen, Standard { values, factors }) = &ops.state;
+        let (weight, centred) = (contiguous(&frozen.weight), frozen.bias.is_some());
+        let width = weight.len();
+        rows::by_rows(gradient.storage_mut(), width, |first, gradient| {
+            let rows = first..first + gradient.len() / width;
+            let standard = &values[rows.start * width..rows.end * width];
+            rows::norm_rows_backward(gradient, standard, &factors[rows], &weight, centred);
+        });
+        for node in ops.parents.into_iter().flatten() {
+            gradients.register::<Flex>(node.id, gradient.clone());
+        }
+    }
+}
+
+fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
+    let ([rows, _], [_, outputs]) = (dims(x), dims(&frozen.weight));
+    let (mut out, onto) = start(rows, outputs, frozen);
+    let mut view = MatrixMut::new(&mut out, rows, outputs);
+    multiply(&mut view, onto, 1.0, matrix(x), matrix(&frozen.weight), Threads::Pool);
+    tensor(out, [rows, outputs])
+}
+
+/// The result, and `x A`.
+fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen, scale: f32) -> (FlexTensor, Vec<f32>) {
+    let ([rows, _], [_, rank], [_, outputs]) = (dims(x), dims(down), dims(up));
+    let mut inner = vec![0.0; rows * rank];
+    multiply(&mut MatrixMut::new(&mut inner, rows, rank), Onto::Replace, 1.0, matrix(x), matrix(down), Threads::Pool);
+    let (mut out, onto) = start(rows, outputs, frozen);
+    let mut view = MatrixMut::new(&mut out, rows, outputs);
+    multiply(&mut view, onto, 1.0, matrix(x), matrix(&frozen.weight), Threads::Pool);
+    multiply(&mut view, Onto::Add, scale, Matrix::new(&inner, rows, rank), matrix(up), Threads::Pool);
+    (tensor(out, [rows, outputs]), inner)
+}
+
+/// What a product is added to: the bias in every row.
+fn start(rows: usize, outputs: usize, frozen: &Frozen) -> (Vec<f32>, Onto) {
+    match &frozen.bias {
+        Some(bias) => {
+            let bias = contiguous(bias);
+            let mut out = Vec::with_capacity(rows * outputs);
+            (0..rows).for_each(|_| out.extend_from_slice(&bias));
+            (out, Onto::Add)
+        }
+        None => (vec![0.0; rows * outputs], Onto::Replace),
+    }
+}
+
+fn product(gradient: &[f32], weight: Matrix<'_>) -> FlexTensor {
+    let [inputs, outputs] = weight.dims();
+    let rows = gradient.len() / inputs.max(1);
+    let mut out = vec![0.0; rows * outputs];
+    let mut view = MatrixMut::new(&mut out, rows, outputs);
+    multiply(&mut view, Onto::Replace, 1.0, Matrix::new(gradient, rows, inputs), weight, Threads::Pool);
+    tensor(out, [rows, outputs])
+}
+
+fn normalise(x: &FlexTensor, residual: Option<&FlexTensor>, frozen: &Frozen, epsilon: f32) -> (FlexTensor, Standard) {
+    let [count, width] = dims(x);
+    let (x, residual) = (contiguous(x), residual.map(contiguous));
+    let (weight, bias) = (contiguous(&frozen.weight), frozen.bias.as_ref().map(contiguous));
+    let norm = NormWeights { weight: &weight, bias: bias.as_deref(), epsilon };
+    let (mut standard, mut factors) = (vec![0.0; count * width], vec![0.0; count]);
+    let mut out = vec![0.0; count * width];
+    rows::normalise(&x, residual.as_deref(), norm, &mut standard, &mut factors, &mut out);
+    (tensor(out, [count, width]), Standard { values: Arc::new(standard), factors: Arc::new(factors) })
+}
+
+fn activated(x: &FlexTensor, activation: Activation) -> FlexTensor {
+    let shape = dims(x);
+    let x = contiguous(x);
+    let mut out = vec![0.0; x.len()];
+    rows::activate(activation, &x, &mut out);
+    tensor(out, shape)
+}
+
+fn attended(query: &FlexTensor, key: &FlexTensor, value: &FlexTensor, shape: &AttentionShape) -> FlexTensor {
+    let (own, keys, values) = (contiguous(query), contiguous(key), contiguous(value));
+    let mut out = vec![0.0; own.len()];
+    heads::forward(shape, Inputs { query: &own, key: &keys, value: &values }, &mut out);
+    tensor(out, dims(query))
+}
+
+fn tensor(values: Vec<f32>, shape: [usize; 2]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+fn dims(tensor: &FlexTensor) -> [usize; 2] {
+    let shape = tensor.layout().shape();
+    [shape[0], shape[1]]
+}
+
+/// The values of a tensor in order; copied only if they lie in another.
+fn contiguous(tensor: &FlexTensor) -> Cow<'_, [f32]> {
+    match tensor.as_slice() {
+        Some(values) => Cow::Borrowed(values),
+        None => {
+            let copy = tensor.to_contiguous();
+            Cow::Owned(copy.as_slice().unwrap_or_default().to_vec())
+        }
+    }
+}
+
+/// A matrix as it lies in memory.
+///
+/// # Panics
+///
+/// If it was flipped: its strides are below 0.
+fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
+    let layout = tensor.layout();
+    let values: &[f32] = &tensor.storage()[layout.start_offset()..];
+    let stride =
+        |dimension: usize| usize::try_from(layout.strides()[dimension]).expect("no kernel is given flipped rows");
+    Matrix::strided(values, dims(tensor), [stride(0), stride(1)])
+}

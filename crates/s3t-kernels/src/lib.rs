@@ -1,0 +1,169 @@
+//! The operations that a transformer block spends its time in, each as one kernel with its own backward pass.
+//!
+//! On the processor (`flex`) an operation runs as a fused kernel: vectorised, on all threads of the current pool, and with the
+//! same bits whatever their number. On every other device, and where a frozen operand is being trained after all, it is
+//! composed of Burn's operations; both ways are compared in the tests.
+//!
+//! # Proof note
+//!
+//! *Before*: operands are frozen or tracked for gradients. *After*: values and gradients are those of the composed operations
+//! up to rounding, and a function of the operands alone. *Why*: rows are independent of each other and each is worked on by
+//! one thread in one order; a matrix product adds up each element in an order that depends on the sizes alone; nothing
+//! is summed across threads.
+
+mod composed;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "flex")]
+mod heads;
+#[cfg(feature = "flex")]
+mod matrix;
+#[cfg(feature = "flex")]
+mod rows;
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+
+/// An element-wise function between the layers of a feed-forward network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x Phi(x)`, Phi the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415).
+    Gelu,
+    /// The approximation of GELU with tanh.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+}
+
+/// The sizes of an attention and which tokens see which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Records.
+    pub batch: usize,
+    /// Heads of the queries.
+    pub heads: usize,
+    /// Heads of keys and values; each serves `heads / kv_heads` neighbouring heads of queries.
+    pub kv_heads: usize,
+    /// The width of a head.
+    pub head_dim: usize,
+    /// Queries of a record.
+    pub queries: usize,
+    /// Keys of a record.
+    pub keys: usize,
+    /// How many keys each query of each record sees, from the first.
+    pub visible: Visible,
+}
+
+/// How many keys a query sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// All queries of a record see as many, at least one: one number a record.
+    ByRecord(Arc<[usize]>),
+    /// The first query sees this many, at least one; each next query one more.
+    Causal(usize),
+}
+
+impl AttentionShape {
+    /// How many keys a query of a record sees.
+    pub fn visible(&self, record: usize, query: usize) -> usize {
+        let visible = match &self.visible {
+            Visible::ByRecord(lengths) => lengths[record],
+            Visible::Causal(first) => first + query,
+        };
+        visible.min(self.keys)
+    }
+}
+
+/// A frozen linear layer, `x W + b`.
+///
+/// # Shapes
+///
+/// - `x`: `[rows, inputs]`, `weight`: `[inputs, outputs]`, `bias`: `[outputs]`
+/// - result: `[rows, outputs]`
+pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if flex::takes(&x) && !is_trained(weight, bias) {
+        return flex::linear(x, weight, bias);
+    }
+    composed::linear(x, weight, bias)
+}
+
+/// A frozen linear layer with a low-rank update, `x W + b + scale (x A) B`, without ever making the full weight or its
+/// gradient (LoRA: Hu et al. 2021, arXiv 2106.09685, equation 3).
+///
+/// # Shapes
+///
+/// - `x`: `[rows, inputs]`, `weight`: `[inputs, outputs]`, `bias`: `[outputs]`
+/// - `down`: `[inputs, rank]`, `up`: `[rank, outputs]`
+/// - result: `[rows, outputs]`
+pub fn linear_low_rank(
+    x: Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    down: Tensor<2>,
+    up: Tensor<2>,
+    scale: f64,
+) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if flex::takes(&x) && !is_trained(weight, bias) {
+        return flex::linear_low_rank(x, weight, bias, down, up, scale);
+    }
+    composed::linear_low_rank(x, weight, bias, down, up, scale)
+}
+
+/// Normalises the rows of `x`, or of `x + residual`: with a bias layer normalisation, without one root mean square
+/// normalisation.
+///
+/// # Shapes
+///
+/// - `x`, `residual`, result: `[rows, hidden]`; `weight`, `bias`: `[hidden]`
+pub fn norm(
+    x: Tensor<2>,
+    residual: Option<Tensor<2>>,
+    weight: &Tensor<1>,
+    bias: Option<&Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if flex::takes(&x) && !weight.is_tracked() && !bias.is_some_and(Tensor::is_tracked) {
+        return flex::norm(x, residual, weight, bias, epsilon);
+    }
+    composed::norm(x, residual, weight, bias, epsilon)
+}
+
+/// Applies an activation.
+pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if flex::takes(&x) {
+        return flex::activate(x, activation);
+    }
+    composed::activate(x, activation)
+}
+
+/// Softmax attention, `softmax(q k' / sqrt(head_dim)) v` head by head. The backward pass computes the shares again instead of
+/// keeping them.
+///
+/// # Shapes
+///
+/// - `query` and result: `[batch * queries, heads * head_dim]`
+/// - `key`, `value`: `[batch * keys, kv_heads * head_dim]`
+pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: &Arc<AttentionShape>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if flex::takes(&query) {
+        return flex::attention(query, key, value, shape);
+    }
+    composed::attention(query, key, value, shape)
+}
+
+#[cfg(feature = "flex")]
+fn is_trained(weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
+    weight.is_tracked() || bias.is_some_and(Tensor::is_tracked)
+}
+
+/// The same operations composed of Burn's, on any device: what the kernels are compared with.
+pub mod reference {
+    pub use crate::composed::{activate, attention, linear, linear_low_rank, norm};
+}
