@@ -120,7 +120,7 @@ def ask(process, line):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer_step")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="part of a configuration's name")
     parser.add_argument("--json", action="store_true")
@@ -142,14 +142,12 @@ def main():
                                        "--worker", directory, kind], **pipes)
             for what in ("train", "forward"):
                 times = [], []
-                for round_ in range(args.rounds + 3):
+                for _ in range(args.rounds):
                     for side, process in enumerate((ours, theirs)):
-                        # The other side's threads spin for a while before they sleep.
+                        # The other side's threads spin for a while before they sleep. What follows a pause is not counted.
                         time.sleep(0.3)
-                        elapsed = ask(process, what)
-                        # The first three warm up.
-                        if round_ >= 3:
-                            times[side].append(elapsed)
+                        ask(process, what)
+                        times[side].extend(ask(process, what) for _ in range(3))
                 medians = [statistics.median(side) for side in times]
                 results.append({"configuration": name, "what": what, "threads": args.threads, "s3t_ms": round(medians[0], 1),
                                 "pytorch_ms": round(medians[1], 1), "ratio": round(medians[1] / medians[0], 2)})

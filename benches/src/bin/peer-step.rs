@@ -1,11 +1,10 @@
 //! Our side of `benches/peer/step.py`: trains and answers one batch again and again, a line of standard input at a time.
 //!
-//! `peer-step MODEL BATCH`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
-//! `train` takes one optimiser step and a line `forward` answers the batch once; both print the milliseconds. With `threads N`
-//! the following lines run on that many threads.
+//! `peer-step MODEL THREADS`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
+//! `train` takes one optimiser step and a line `forward` answers the batch once; both print the milliseconds.
 
 use std::error::Error;
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +17,9 @@ use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSec
 use s3t::peft::NamedTensors;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageBuilder, StageJob, StageModel, StageProgress, StageRecord, StageTrainer, Step};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -45,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         slices: vec![DigestBuilder::new("slice").finish()],
     };
     let job = StageJob { lineage: lineage(recipe(&training)?), records, ancestors: NamedTensors::new() };
-    let trainer = StageTrainer::new(Arc::clone(&backbone), opened.clone(), 1 << 30).with_threads(threads);
+    let trainer = StageTrainer::new(Arc::clone(&backbone), opened.clone(), 1 << 30);
 
     // The model that answers has been trained for one step.
     let once = TrainingConfig { epochs: 1, ..training };
@@ -57,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (go, wait) = channel();
     let (done, finished) = channel();
-    let progress = Gate { wait: wait.into(), done: done.into() };
+    let progress = Gate { wait: wait.into(), done: done.into(), threads };
     std::thread::scope(|scope| {
         let training = scope.spawn(|| trainer.build(&job, &progress).map(drop));
         for line in std::io::stdin().lock().lines() {
@@ -72,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 other => return Err(format!("unknown line `{other}`; known: train, forward").into()),
             }
-            println!("{:.3}", started.elapsed().as_secs_f64() * 1e3);
+            writeln!(std::io::stdout(), "{:.3}", started.elapsed().as_secs_f64() * 1e3)?;
         }
         drop(go);
         // Stopping it is how it ends.
@@ -85,6 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 struct Gate {
     wait: std::sync::Mutex<Receiver<()>>,
     done: std::sync::Mutex<Sender<()>>,
+    threads: usize,
 }
 
 impl StageProgress for Gate {
@@ -96,6 +99,10 @@ impl StageProgress for Gate {
             Ok(()) if told => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         }
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
     }
 }
 

@@ -96,7 +96,7 @@ impl DeviceSpec {
     pub fn environment(self) -> NumericEnvironment {
         NumericEnvironment {
             backend: self.kind.name().to_owned(),
-            library: LIBRARY.to_owned(),
+            library: format!("{LIBRARY}, kernels {}", s3t_kernels::VERSION),
             architecture: std::env::consts::ARCH.to_owned(),
             instructions: if self.is_cpu() { vector_instructions() } else { Vec::new() },
             precision: "f32".to_owned(),

@@ -5,8 +5,11 @@
 //! the numeric environment. Two machines with one digest may still differ in something that was not computed; two with
 //! different ones certainly do.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData, activation, module};
 use s3t_core::digest::DigestBuilder;
+use s3t_kernels::{Activation, AttentionShape, Visible};
 
 /// The lengths of sums: below and above where products are cut into parts.
 const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
@@ -51,7 +54,16 @@ fn compute(device: &Device) -> String {
         take(&mut digest, product.clone().square().mean_dim(1).add_scalar(1e-6).sqrt());
         take(&mut digest, product.mul_scalar(0.01).exp());
         let ones = Tensor::<1>::ones([length], device);
-        take(&mut digest, module::layer_norm(rows, ones.clone(), Some(ones), 1e-6));
+        take(&mut digest, module::layer_norm(rows.clone(), ones.clone(), Some(ones.clone()), 1e-6));
+        take(&mut digest, s3t_kernels::norm(rows.clone(), Some(rows.clone()), &ones, Some(&ones), 1e-6));
+        for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
+            take(&mut digest, s3t_kernels::activate(rows.clone(), kind));
+        }
+        let visible = Visible::Causal(1);
+        let (heads, queries, keys) = (4, ROWS, ROWS);
+        let shape =
+            AttentionShape { batch: 1, heads, kv_heads: heads, head_dim: length / heads, queries, keys, visible };
+        take(&mut digest, s3t_kernels::attention(rows.clone(), rows.clone(), rows, &Arc::new(shape)));
     }
     // What the standard library takes from the system's mathematics: positions and priors are computed with it.
     let scalars = (1..64u32).flat_map(|step| {

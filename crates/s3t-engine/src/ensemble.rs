@@ -8,7 +8,7 @@ use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Serving, ShardId, StageKey, Task};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
-use s3t_train::{StageModel, rows};
+use s3t_train::{StageModel, rows, stacked_outputs};
 use serde::Serialize;
 
 /// Records that are answered together.
@@ -55,7 +55,8 @@ pub(crate) fn batches(inputs: &[Input<'_>]) -> Vec<Vec<usize>> {
 }
 
 /// Answers for a batch of one padded length. The base blocks below the lowest live adapter run once for all members, and
-/// those between the lowest adapters of two members once for the ones above.
+/// those between the lowest adapters of two members once for the ones above; where the adapters allow it, all members go through
+/// each layer together.
 pub(crate) fn predict(
     backbone: &dyn Backbone,
     members: &[Arc<Member>],
@@ -64,8 +65,11 @@ pub(crate) fn predict(
     inputs: &[&Input<'_>],
 ) -> Vec<Prediction> {
     let one_class = matches!(task, Task::Classification { .. });
-    let of_members = each_member(backbone, members, inputs, |model, hidden| {
-        rows(&to_host(model.logits(backbone, hidden)), inputs.len())
+    let models: Vec<&StageModel> = members.iter().map(|member| &member.model).collect();
+    let of_members = stacked_outputs(backbone, &models, inputs).unwrap_or_else(|| {
+        each_member(backbone, members, inputs, |model, hidden| {
+            rows(&to_host(model.logits(backbone, hidden)), inputs.len())
+        })
     });
     let answer = |(index, input): (usize, &&Input<'_>)| {
         let members: Vec<Vec<f32>> = of_members.iter().map(|rows| rows[index].clone()).collect();

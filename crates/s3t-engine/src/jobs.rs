@@ -1,7 +1,8 @@
 //! Jobs side by side.
 //!
-//! Each job is deterministic by itself and uses one thread for its arithmetic, so the order in which jobs run, and how
-//! many run at once, changes no bit of any result.
+//! Each job is deterministic by itself, whatever the number of its threads, so the order in which jobs run, and how many run at
+//! once, changes no bit of any result. One thread a job is fastest while there are as many jobs as cores; when fewer are left,
+//! each gets its share of the cores.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -57,8 +58,8 @@ pub struct Quiet;
 
 impl Observer for Quiet {}
 
-/// Runs `work` for every item on `jobs` threads, each with one thread of its own for tensor operations, and gives the
-/// results in the order of the items.
+/// Runs `work` for every item on `jobs` threads, and gives the results in the order of the items. Where there are fewer items,
+/// each has more threads for its tensor operations.
 ///
 /// # Errors
 ///
@@ -70,8 +71,9 @@ pub fn parallel<T: Sync, R: Send>(
 ) -> Result<Vec<R>, EngineError> {
     let next = AtomicUsize::new(0);
     let results: Mutex<BTreeMap<usize, Result<R, EngineError>>> = Mutex::default();
+    let workers = jobs.clamp(1, items.len().max(1));
     let worker = || {
-        on_threads(1, || {
+        on_threads(jobs / workers, || {
             while let Some((index, item)) = {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 items.get(index).map(|item| (index, item))
@@ -82,7 +84,7 @@ pub fn parallel<T: Sync, R: Send>(
         })
     };
     let started: Vec<Result<(), TrainError>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.clamp(1, items.len().max(1))).map(|_| scope.spawn(worker)).collect();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -147,7 +149,7 @@ pub(crate) fn build(
     if wanted.is_empty() {
         return Ok(0);
     }
-    let queue = Queue { state: Mutex::new(QueueState::new(snapshot, wanted)), changed: Condvar::new() };
+    let queue = Queue { state: Mutex::new(QueueState::new(snapshot, wanted)), changed: Condvar::new(), jobs };
     let build_one = |key: &StageKey| -> Result<Option<NamedTensors>, EngineError> {
         if !stages.is_wanted(key) {
             return Ok(None);
@@ -214,12 +216,15 @@ fn make_job(
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
+    jobs: usize,
 }
 
 struct QueueState {
     /// Stages not yet started, with the parent they wait for; in the order in which they should start.
     waiting: Vec<(StageKey, Option<StageKey>)>,
     built: BTreeMap<StageKey, Arc<NamedTensors>>,
+    /// Stages that are being built.
+    running: usize,
     failure: Option<EngineError>,
     stopped: bool,
 }
@@ -239,11 +244,22 @@ impl QueueState {
         };
         stages.sort_by_key(|stage| (order(stage), stage.slices.len(), stage.shard, stage.slices.clone()));
         let wait = |stage: &&s3t_core::PlannedStage| (stage.key, stage.parent.filter(|parent| wanted.contains(parent)));
-        Self { waiting: stages.iter().map(wait).collect(), built: BTreeMap::new(), failure: None, stopped: false }
+        Self {
+            waiting: stages.iter().map(wait).collect(),
+            built: BTreeMap::new(),
+            running: 0,
+            failure: None,
+            stopped: false,
+        }
     }
 }
 
 impl QueueState {
+    /// Whether the parent that a stage waits for is there.
+    fn is_ready(&self, (_, parent): &(StageKey, Option<StageKey>)) -> bool {
+        parent.is_none_or(|key| self.built.contains_key(&key))
+    }
+
     /// Takes out the stages that build on one that is left out.
     fn leave_out(&mut self, key: StageKey) {
         let mut left_out = BTreeSet::from([key]);
@@ -272,10 +288,11 @@ impl Queue {
             if state.stopped || state.waiting.is_empty() {
                 return None;
             }
-            let ready =
-                |(_, parent): &(StageKey, Option<StageKey>)| parent.is_none_or(|key| state.built.contains_key(&key));
-            match state.waiting.iter().position(ready) {
-                Some(index) => return Some(state.waiting.remove(index).0),
+            match state.waiting.iter().position(|stage| state.is_ready(stage)) {
+                Some(index) => {
+                    state.running += 1;
+                    return Some(state.waiting.remove(index).0);
+                }
                 None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
@@ -283,6 +300,7 @@ impl Queue {
 
     fn done(&self, key: StageKey, result: Result<Option<NamedTensors>, EngineError>) {
         let mut state = lock(&self.state);
+        state.running -= 1;
         match result {
             Ok(Some(tensors)) => drop(state.built.insert(key, Arc::new(tensors))),
             Ok(None) => state.leave_out(key),
@@ -327,6 +345,12 @@ impl StageProgress for Watch<'_> {
             return ControlFlow::Break(());
         }
         self.observer.step(self.label, step)
+    }
+
+    fn threads(&self) -> usize {
+        let state = lock(&self.queue.state);
+        let ready = state.waiting.iter().filter(|stage| state.is_ready(stage)).count();
+        self.queue.jobs / (state.running + ready).clamp(1, self.queue.jobs.max(1))
     }
 }
 

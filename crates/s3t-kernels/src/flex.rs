@@ -12,8 +12,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, Flex, backe
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
+use crate::buffer::{rows_of, zeros};
 use crate::heads::{self, Inputs};
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, multiply};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::{Activation, AttentionShape};
 
@@ -160,7 +161,9 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 if let Some(x) = x {
                     let gradient = contiguous(&gradient);
                     let weight = matrix(&ops.state);
-                    gradients.register::<Flex>(x.id, product(&gradient, weight.transposed()));
+                    let rows = gradient.len() / weight.dims()[1];
+                    let of_x = product(1.0, Matrix::new(&gradient, rows, weight.dims()[1]), weight.transposed());
+                    gradients.register::<Flex>(x.id, tensor(of_x, [rows, weight.dims()[0]]));
                 }
             }
         }
@@ -206,27 +209,19 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 let outputs = dims(&b)[1];
                 let gradient_rows = Matrix::new(&gradient, rows, outputs);
                 // The gradient of `x A`.
-                let mut of_inner = vec![0.0; rows * rank];
-                let mut out = MatrixMut::new(&mut of_inner, rows, rank);
-                multiply(&mut out, Onto::Replace, scale, gradient_rows, matrix(&b).transposed(), Threads::Pool);
+                let of_inner = product(scale, gradient_rows, matrix(&b).transposed());
                 let of_inner = Matrix::new(&of_inner, rows, rank);
                 if let Some(up) = up {
-                    let mut of_up = vec![0.0; rank * outputs];
-                    let mut out = MatrixMut::new(&mut of_up, rank, outputs);
-                    let inner = Matrix::new(&inner, rows, rank);
-                    multiply(&mut out, Onto::Replace, scale, inner.transposed(), gradient_rows, Threads::Pool);
+                    let of_up = product(scale, Matrix::new(&inner, rows, rank).transposed(), gradient_rows);
                     gradients.register::<Flex>(up.id, tensor(of_up, [rank, outputs]));
                 }
                 if let Some(down) = down {
-                    let mut of_down = vec![0.0; inputs * rank];
-                    let mut out = MatrixMut::new(&mut of_down, inputs, rank);
-                    multiply(&mut out, Onto::Replace, 1.0, matrix(&input).transposed(), of_inner, Threads::Pool);
+                    let of_down = product(1.0, matrix(&input).transposed(), of_inner);
                     gradients.register::<Flex>(down.id, tensor(of_down, [inputs, rank]));
                 }
                 if let Some(x) = x {
-                    let mut of_x = vec![0.0; rows * inputs];
+                    let mut of_x = product(1.0, gradient_rows, matrix(&weight).transposed());
                     let mut out = MatrixMut::new(&mut of_x, rows, inputs);
-                    multiply(&mut out, Onto::Replace, 1.0, gradient_rows, matrix(&weight).transposed(), Threads::Pool);
                     multiply(&mut out, Onto::Add, 1.0, of_inner, matrix(&a).transposed(), Threads::Pool);
                     gradients.register::<Flex>(x.id, tensor(of_x, [rows, inputs]));
                 }
@@ -364,68 +359,44 @@ impl<const N: usize> Backward<Flex, N> for NormBackward {
 
 fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
     let ([rows, _], [_, outputs]) = (dims(x), dims(&frozen.weight));
-    let (mut out, onto) = start(rows, outputs, frozen);
-    let mut view = MatrixMut::new(&mut out, rows, outputs);
-    multiply(&mut view, onto, 1.0, matrix(x), matrix(&frozen.weight), Threads::Pool);
-    tensor(out, [rows, outputs])
+    tensor(product_and_bias(x, frozen), [rows, outputs])
 }
 
 /// The result, and `x A`.
 fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen, scale: f32) -> (FlexTensor, Vec<f32>) {
     let ([rows, _], [_, rank], [_, outputs]) = (dims(x), dims(down), dims(up));
-    let mut inner = vec![0.0; rows * rank];
-    multiply(&mut MatrixMut::new(&mut inner, rows, rank), Onto::Replace, 1.0, matrix(x), matrix(down), Threads::Pool);
-    let (mut out, onto) = start(rows, outputs, frozen);
+    let inner = product(1.0, matrix(x), matrix(down));
+    let mut out = product_and_bias(x, frozen);
     let mut view = MatrixMut::new(&mut out, rows, outputs);
-    multiply(&mut view, onto, 1.0, matrix(x), matrix(&frozen.weight), Threads::Pool);
     multiply(&mut view, Onto::Add, scale, Matrix::new(&inner, rows, rank), matrix(up), Threads::Pool);
     (tensor(out, [rows, outputs]), inner)
 }
 
-/// What a product is added to: the bias in every row.
-fn start(rows: usize, outputs: usize, frozen: &Frozen) -> (Vec<f32>, Onto) {
-    match &frozen.bias {
-        Some(bias) => {
-            let bias = contiguous(bias);
-            let mut out = Vec::with_capacity(rows * outputs);
-            (0..rows).for_each(|_| out.extend_from_slice(&bias));
-            (out, Onto::Add)
-        }
-        None => (vec![0.0; rows * outputs], Onto::Replace),
-    }
-}
-
-fn product(gradient: &[f32], weight: Matrix<'_>) -> FlexTensor {
-    let [inputs, outputs] = weight.dims();
-    let rows = gradient.len() / inputs.max(1);
-    let mut out = vec![0.0; rows * outputs];
-    let mut view = MatrixMut::new(&mut out, rows, outputs);
-    multiply(&mut view, Onto::Replace, 1.0, Matrix::new(gradient, rows, inputs), weight, Threads::Pool);
-    tensor(out, [rows, outputs])
+/// `x W + b`.
+fn product_and_bias(x: &FlexTensor, frozen: &Frozen) -> Vec<f32> {
+    let (rows, weight) = (dims(x)[0], matrix(&frozen.weight));
+    let Some(bias) = &frozen.bias else { return product(1.0, matrix(x), weight) };
+    let mut out = rows_of(&contiguous(bias), rows);
+    let mut view = MatrixMut::new(&mut out, rows, weight.dims()[1]);
+    multiply(&mut view, Onto::Add, 1.0, matrix(x), weight, Threads::Pool);
+    out
 }
 
 fn normalise(x: &FlexTensor, residual: Option<&FlexTensor>, frozen: &Frozen, epsilon: f32) -> (FlexTensor, Standard) {
-    let [count, width] = dims(x);
-    let (x, residual) = (contiguous(x), residual.map(contiguous));
     let (weight, bias) = (contiguous(&frozen.weight), frozen.bias.as_ref().map(contiguous));
     let norm = NormWeights { weight: &weight, bias: bias.as_deref(), epsilon };
-    let (mut standard, mut factors) = (vec![0.0; count * width], vec![0.0; count]);
-    let mut out = vec![0.0; count * width];
-    rows::normalise(&x, residual.as_deref(), norm, &mut standard, &mut factors, &mut out);
-    (tensor(out, [count, width]), Standard { values: Arc::new(standard), factors: Arc::new(factors) })
+    let rows::Normalised { out, standard, factors } =
+        rows::normalise(&contiguous(x), residual.map(contiguous).as_deref(), norm);
+    (tensor(out, dims(x)), Standard { values: Arc::new(standard), factors: Arc::new(factors) })
 }
 
 fn activated(x: &FlexTensor, activation: Activation) -> FlexTensor {
-    let shape = dims(x);
-    let x = contiguous(x);
-    let mut out = vec![0.0; x.len()];
-    rows::activate(activation, &x, &mut out);
-    tensor(out, shape)
+    tensor(rows::activate(activation, &contiguous(x)), dims(x))
 }
 
 fn attended(query: &FlexTensor, key: &FlexTensor, value: &FlexTensor, shape: &AttentionShape) -> FlexTensor {
     let (own, keys, values) = (contiguous(query), contiguous(key), contiguous(value));
-    let mut out = vec![0.0; own.len()];
+    let mut out = zeros(own.len());
     heads::forward(shape, Inputs { query: &own, key: &keys, value: &values }, &mut out);
     tensor(out, dims(query))
 }

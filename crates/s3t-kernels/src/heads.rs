@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::AttentionShape;
+use crate::buffer::zeros;
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, multiply};
 use crate::rows::{softmax_rows, softmax_rows_backward};
 
@@ -40,7 +41,7 @@ impl AttentionShape {
 }
 
 /// One head's columns of rows.
-fn head<'a>(values: &'a [f32], rows: usize, width: usize, head: usize, head_dim: usize) -> Matrix<'a> {
+fn head(values: &[f32], rows: usize, width: usize, head: usize, head_dim: usize) -> Matrix<'_> {
     Matrix::strided(&values[head * head_dim..], [rows, head_dim], [width, 1])
 }
 
@@ -88,11 +89,8 @@ pub(crate) struct Gradients {
 pub(crate) fn backward(shape: &AttentionShape, inputs: Inputs<'_>, gradient: &[f32]) -> Gradients {
     let AttentionShape { heads, kv_heads, head_dim, queries, keys, .. } = *shape;
     let (width, key_width) = (shape.query_width(), shape.key_width());
-    let mut gradients = Gradients {
-        query: vec![0.0; inputs.query.len()],
-        key: vec![0.0; inputs.key.len()],
-        value: vec![0.0; inputs.value.len()],
-    };
+    let mut gradients =
+        Gradients { query: zeros(inputs.query.len()), key: zeros(inputs.key.len()), value: zeros(inputs.value.len()) };
     let of_record = |record: usize, of_query: &mut [f32], of_key: &mut [f32], of_value: &mut [f32]| {
         let inputs = inputs.of_record(shape, record);
         let gradient = &gradient[record * queries * width..][..queries * width];

@@ -11,6 +11,8 @@
 //! one thread in one order; a matrix product adds up each element in an order that depends on the sizes alone; nothing
 //! is summed across threads.
 
+#[cfg(feature = "flex")]
+mod buffer;
 mod composed;
 #[cfg(feature = "flex")]
 mod flex;
@@ -24,6 +26,9 @@ mod rows;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+
+/// The version of the kernels' arithmetic: raised with every change that changes a bit of a result.
+pub const VERSION: u32 = 1;
 
 /// An element-wise function between the layers of a feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,10 @@
 //! Products of matrices that may lie in any order in memory.
 
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use crate::buffer::{Unwritten, zeros};
+
 /// A matrix in borrowed memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
@@ -39,10 +44,11 @@ impl<'a> Matrix<'a> {
 
 /// A matrix to write to; its columns follow each other in memory.
 pub(crate) struct MatrixMut<'a> {
-    values: &'a mut [f32],
+    values: *mut f32,
     rows: usize,
     columns: usize,
     row_stride: usize,
+    memory: PhantomData<&'a mut [f32]>,
 }
 
 impl<'a> MatrixMut<'a> {
@@ -52,11 +58,18 @@ impl<'a> MatrixMut<'a> {
     pub(crate) fn strided(values: &'a mut [f32], [rows, columns]: [usize; 2], row_stride: usize) -> Self {
         assert!(row_stride >= columns, "rows of {columns} columns overlap at a distance of {row_stride}");
         check(values.len(), [rows, columns], [row_stride, 1]);
-        Self { values, rows, columns, row_stride }
+        Self { values: values.as_mut_ptr(), rows, columns, row_stride, memory: PhantomData }
     }
 
     pub(crate) fn new(values: &'a mut [f32], rows: usize, columns: usize) -> Self {
         Self::strided(values, [rows, columns], columns)
+    }
+
+    /// Over memory that may only be written to: with [`Onto::Replace`].
+    fn unwritten(values: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize) -> Self {
+        check(values.len(), [rows, columns], [columns, 1]);
+        let values = values.as_mut_ptr().cast();
+        Self { values, rows, columns, row_stride: columns, memory: PhantomData }
     }
 }
 
@@ -115,14 +128,15 @@ pub(crate) fn multiply(
     };
     // SAFETY: `check` has made sure at construction that every element (i, j) of each matrix, i below its rows and j below its
     // columns, is inside its borrowed memory. `out` is borrowed for writing alone, so nothing overlaps it, and its rows do not
-    // overlap each other. All memory is initialised.
+    // overlap each other. All memory is initialised but that of `MatrixMut::unwritten`, of which the kernels read nothing: that is
+    // private to `product`, which replaces.
     #[allow(unsafe_code, reason = "the product's kernels take pointers")]
     unsafe {
         gemm::gemm(
             out.rows,
             out.columns,
             a.columns,
-            out.values.as_mut_ptr(),
+            out.values,
             1,
             out.row_stride as isize,
             onto == Onto::Add,
@@ -139,6 +153,26 @@ pub(crate) fn multiply(
             false,
             parallelism,
         );
+    }
+}
+
+/// `scale a b`, in new memory.
+///
+/// # Panics
+///
+/// If the sizes do not go together.
+pub(crate) fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    let (rows, columns) = (a.rows, b.columns);
+    if a.columns == 0 {
+        return zeros(rows * columns);
+    }
+    let mut out = Unwritten::new(rows * columns);
+    let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
+    multiply(&mut view, Onto::Replace, scale, a, b, Threads::Pool);
+    // SAFETY: with `Onto::Replace` the kernels write each element of the result, and it covers the memory.
+    #[allow(unsafe_code, reason = "see above")]
+    unsafe {
+        out.written()
     }
 }
 

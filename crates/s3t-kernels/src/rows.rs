@@ -1,13 +1,17 @@
 //! Element-wise functions and reductions of rows.
 //!
 //! The loops are written so that the compiler turns them into vector instructions; which, is chosen when the program runs.
+#![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the vector instructions")]
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use crate::buffer::Unwritten;
 use crate::{Activation, AttentionShape};
 
 /// Values that a thread takes at a time: enough that starting it is cheap beside the work.
-const GRAIN: usize = 1 << 14;
+pub(crate) const GRAIN: usize = 1 << 14;
 
 /// Independent sums of a reduction: a fixed number, so that the order of additions is the same on every processor.
 const LANES: usize = 16;
@@ -29,7 +33,7 @@ macro_rules! vectorised {
                 #[inline(always)]
                 fn with_simd<S: pulp::Simd>(self, _: S) {
                     let Self { $($argument,)* _lifetime } = self;
-                    $body
+                    $body;
                 }
             }
             pulp::Arch::new().dispatch(Call { $($argument,)* _lifetime: std::marker::PhantomData })
@@ -46,20 +50,27 @@ pub(crate) fn by_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [
     out.par_chunks_mut(rows * width).enumerate().for_each(|(part, values)| work(part * rows, values));
 }
 
-/// `out = activation(x)`.
-pub(crate) fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
-    by_rows(out, 1, |first, out| activate_part(activation, &x[first..first + out.len()], out));
+/// `activation(x)`.
+pub(crate) fn activate(activation: Activation, x: &[f32]) -> Vec<f32> {
+    let mut out = Unwritten::new(x.len());
+    let parts = out.memory().par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN));
+    parts.for_each(|(out, x)| activate_part(activation, x, out));
+    // SAFETY: the parts cover the memory and are as long as those of `x`; `activate_part` writes a value for each.
+    #[allow(unsafe_code, reason = "see above")]
+    unsafe {
+        out.written()
+    }
 }
 
 /// `gradient *= activation'(x)`.
 pub(crate) fn activate_backward(activation: Activation, x: &[f32], gradient: &mut [f32]) {
     by_rows(gradient, 1, |first, gradient| {
-        activate_part_backward(activation, &x[first..first + gradient.len()], gradient)
+        activate_part_backward(activation, &x[first..first + gradient.len()], gradient);
     });
 }
 
 vectorised! {
-    fn activate_part(activation: Activation, x: &'a [f32], out: &'a mut [f32]) {
+    fn activate_part(activation: Activation, x: &'a [f32], out: &'a mut [MaybeUninit<f32>]) {
         match activation {
             Activation::Gelu => map(x, out, gelu),
             Activation::GeluTanh => map(x, out, gelu_tanh),
@@ -81,9 +92,10 @@ vectorised! {
 }
 
 #[inline(always)]
-fn map(x: &[f32], out: &mut [f32], function: impl Fn(f32) -> f32) {
+fn map(x: &[f32], out: &mut [MaybeUninit<f32>], function: impl Fn(f32) -> f32) {
+    assert_eq!(x.len(), out.len());
     for (out, x) in out.iter_mut().zip(x) {
-        *out = function(*x);
+        out.write(function(*x));
     }
 }
 
@@ -133,48 +145,61 @@ pub(crate) struct NormWeights<'a> {
     pub(crate) epsilon: f32,
 }
 
-/// Normalises all rows of `x`, or of `x + residual`, into `out`. `standard` takes the rows before weight and bias, `factors`
-/// the factor by which each was scaled.
-pub(crate) fn normalise(
-    x: &[f32],
-    residual: Option<&[f32]>,
-    norm: NormWeights<'_>,
-    standard: &mut [f32],
-    factors: &mut [f32],
-    out: &mut [f32],
-) {
+/// Normalised rows, with what the backward pass needs.
+pub(crate) struct Normalised {
+    pub(crate) out: Vec<f32>,
+    /// The rows before weight and bias.
+    pub(crate) standard: Vec<f32>,
+    /// The factor by which each row was scaled.
+    pub(crate) factors: Vec<f32>,
+}
+
+/// Normalises all rows of `x`, or of `x + residual`.
+pub(crate) fn normalise(x: &[f32], residual: Option<&[f32]>, norm: NormWeights<'_>) -> Normalised {
     let width = norm.weight.len();
+    assert!(residual.is_none_or(|residual| residual.len() == x.len()), "the summands are of one size");
+    assert!(
+        norm.bias.is_none_or(|bias| bias.len() == width) && x.len().is_multiple_of(width),
+        "rows are as wide as the weight"
+    );
     let rows = (GRAIN / width).max(1);
     let part = rows * width;
-    let parts = standard.par_chunks_mut(part).zip(factors.par_chunks_mut(rows)).zip(out.par_chunks_mut(part));
-    parts.enumerate().for_each(|(index, ((standard, factors), out))| {
+    let (mut standard, mut out) = (Unwritten::new(x.len()), Unwritten::new(x.len()));
+    let mut factors = vec![0.0; x.len() / width];
+    let parts = standard.memory().par_chunks_mut(part).zip(out.memory().par_chunks_mut(part));
+    parts.zip(factors.par_chunks_mut(rows)).enumerate().for_each(|(index, ((standard, out), factors))| {
         let place = index * part..index * part + out.len();
         let residual = residual.map(|residual| &residual[place.clone()]);
-        norm_rows(&x[place], residual, norm, standard, factors, out);
+        norm_rows(&x[place], residual, norm, standard, out, factors);
     });
+    // SAFETY: the parts cover the memory in whole rows, and `norm_rows` writes both for each row of each part.
+    #[allow(unsafe_code, reason = "see above")]
+    let (standard, out) = unsafe { (standard.written(), out.written()) };
+    Normalised { out, standard, factors }
 }
 
 vectorised! {
+    /// Normalises whole rows; writes all of `standard` and `out`.
     fn norm_rows(
         x: &'a [f32],
         residual: Option<&'a [f32]>,
         norm: NormWeights<'a>,
-        standard: &'a mut [f32],
+        standard: &'a mut [MaybeUninit<f32>],
+        out: &'a mut [MaybeUninit<f32>],
         factors: &'a mut [f32],
-        out: &'a mut [f32],
     ) {
-        match residual {
-            Some(residual) => {
-                for (sum, (x, residual)) in standard.iter_mut().zip(x.iter().zip(residual)) {
-                    *sum = x + residual;
+        let width = norm.weight.len();
+        assert!(standard.len() == x.len() && out.len() == x.len() && x.len() == factors.len() * width);
+        let share = 1.0 / width as f32;
+        let rows = standard.chunks_exact_mut(width).zip(out.chunks_exact_mut(width)).zip(factors).enumerate();
+        for (index, ((row, out), factor)) in rows {
+            let place = index * width..(index + 1) * width;
+            let row = row.write_copy_of_slice(&x[place.clone()]);
+            if let Some(residual) = residual {
+                for (value, residual) in row.iter_mut().zip(&residual[place]) {
+                    *value += residual;
                 }
             }
-            None => standard.copy_from_slice(x),
-        }
-        let width = norm.weight.len();
-        let share = 1.0 / width as f32;
-        let rows = standard.chunks_exact_mut(width).zip(out.chunks_exact_mut(width)).zip(factors);
-        for ((row, out), factor) in rows {
             if norm.bias.is_some() {
                 let mean = sum(row) * share;
                 for value in row.iter_mut() {
@@ -188,12 +213,12 @@ vectorised! {
             match norm.bias {
                 Some(bias) => {
                     for (out, (value, (weight, bias))) in out.iter_mut().zip(row.iter().zip(norm.weight.iter().zip(bias))) {
-                        *out = value.mul_add(*weight, *bias);
+                        out.write(value.mul_add(*weight, *bias));
                     }
                 }
                 None => {
                     for (out, (value, weight)) in out.iter_mut().zip(row.iter().zip(norm.weight)) {
-                        *out = value * weight;
+                        out.write(value * weight);
                     }
                 }
             }
@@ -309,11 +334,11 @@ fn normal(x: f32) -> (f32, f32) {
         0.485_566_9,
         -0.512_286_1,
         0.547_729_7,
-        -0.094_657_756,
+        -0.094_657_76,
         0.214_929_24,
         0.148_338_3,
         0.170_715_36,
-        0.169_187_99,
+        0.169_188,
     ];
     let t = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let k = 1.0 / t.mul_add(0.3, 1.0);
@@ -361,7 +386,7 @@ fn gelu_slope(x: f32) -> f32 {
 }
 
 /// `sqrt(2 / pi)` and the cubic coefficient of the approximation, both doubled: `(1 + tanh(u)) / 2 = sigmoid(2 u)`.
-const TANH: (f32, f32) = (1.595_769_1, 0.071_354_814);
+const TANH: (f32, f32) = (1.595_769, 0.071_354_814);
 
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {

@@ -163,9 +163,10 @@ fn shapes() -> impl Strategy<Value = AttentionShape> {
     (lengths, 0usize..3, 1usize..3, 1usize..3, 1usize..9, any::<bool>()).prop_map(
         |(lengths, before, kv_heads, group, head_dim, causal)| {
             let queries = lengths.iter().copied().max().unwrap_or(1);
-            let visible = match causal {
-                true => Visible::Causal(before + 1),
-                false => Visible::ByRecord(lengths.iter().map(|length| before + length).collect()),
+            let visible = if causal {
+                Visible::Causal(before + 1)
+            } else {
+                Visible::ByRecord(lengths.iter().map(|length| before + length).collect())
             };
             let (batch, heads, keys) = (lengths.len(), kv_heads * group, before + queries);
             AttentionShape { batch, heads, kv_heads, head_dim, queries, keys, visible }

@@ -14,7 +14,7 @@ pub mod interchange;
 mod method;
 pub mod tensors;
 
-pub use adapter::{Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, Sublayer};
+pub use adapter::{Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, LinearUpdate, StackedAdapter, Sublayer};
 pub use dropout::Dropout;
 pub use error::PeftError;
 pub use interchange::{Interchange, InterchangeTensor, PeftReader, ReadMethod};

@@ -11,7 +11,7 @@ use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
 use s3t_peft::tensors::{first_difference, on_device, to_host};
 use s3t_peft::{Adapters, HostTensor, PeftMethod, Tensor, bind, parameter_name};
-use s3t_train::check_isolation;
+use s3t_train::{StageModel, check_isolation, stacked_outputs};
 
 use crate::{tiny_pipeline, toy_records, write_tiny_model};
 
@@ -21,6 +21,8 @@ const BLOCKS: usize = 4;
 ///
 /// - Attaching and detaching: after an adapter is dropped the base model computes the bits that it computed before.
 /// - Independence: a record's result does not depend on the records beside it.
+/// - Pooling: running the last block for what the head reads of it gives what running it whole gives.
+/// - Stacking: models of several shards in one pass answer as each alone.
 /// - Gradients agree with finite differences.
 /// - Isolation: a stage holds the parameters of its own layer group and its head, and all of them moved.
 /// - Saving and loading is bit-equal, training again gives the same bits, and what survives a deletion, also after a
@@ -40,6 +42,8 @@ pub fn check_peft_method(table: &serde_json::Value) {
     let parameters = random_parameters(&*method, &*backbone);
     check_detaching(&*method, &*backbone, &device, &parameters);
     check_independence(&*method, &*backbone, &device, &parameters);
+    check_pooling(&*method, &*backbone, &device, &parameters);
+    check_stacking(&*method, &*backbone, &device, parameters.clone());
     check_gradients(&*method, &*backbone, &device, &parameters);
     check_unlearning(table);
 }
@@ -109,6 +113,69 @@ fn check_independence(
     records.splice(0..2, toy_records(8, 0, 2));
     let beside_others = bits(run(backbone, &records, &adapters));
     assert_eq!(&beside_others[beside_others.len() - backbone.hidden()..], last, "independence: other records matter");
+}
+
+fn check_pooling(
+    method: &dyn PeftMethod,
+    backbone: &dyn Backbone,
+    device: &Device,
+    parameters: &BTreeMap<String, HostTensor>,
+) {
+    let records = toy_records(5, 0, 6);
+    let adapters = attach(method, backbone, &on_device(parameters, device));
+    let whole = to_host(run(backbone, &records, &adapters));
+    let inputs: Vec<Input<'_>> =
+        records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect();
+    let hidden = backbone.embed(&inputs.iter().collect::<Vec<_>>(), backbone.max_tokens());
+    let pooled = to_host(backbone.pool(backbone.run_to_pool(hidden, 0..BLOCKS, &adapters)));
+    assert_close(&pooled, &whole, "pooling");
+}
+
+fn check_stacking(
+    method: &dyn PeftMethod,
+    backbone: &dyn Backbone,
+    device: &Device,
+    mut parameters: BTreeMap<String, HostTensor>,
+) {
+    const OUTPUTS: usize = 3;
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    for spec in backbone.head().parameters(OUTPUTS, backbone.hidden()) {
+        let values = (0..spec.len()).map(|_| rng.sample::<f32, _>(StandardNormal)).collect();
+        parameters.insert(spec.name.clone(), HostTensor { shape: spec.shape, values });
+    }
+    // Each shard has other values, and another lowest block; two have the same, and one has none.
+    let model = |(shard, start): (usize, usize)| {
+        let scaled = |(name, tensor): (&String, &HostTensor)| {
+            let values = tensor.values.iter().map(|value| value * (1.0 - 0.2 * shard as f32)).collect();
+            (name.clone(), HostTensor { shape: tensor.shape.clone(), values })
+        };
+        let tensors = on_device(&parameters.iter().map(scaled).collect(), device);
+        StageModel::of_blocks(backbone, method, &(start..BLOCKS).collect(), OUTPUTS, &tensors)
+            .expect("the method takes the parameters it declared")
+    };
+    let records = toy_records(7, 0, 7);
+    let inputs: Vec<Input<'_>> =
+        records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect();
+    let inputs: Vec<&Input<'_>> = inputs.iter().collect();
+    for starts in [vec![2, 0, 3, 0, BLOCKS], vec![1, 1, 3], vec![0], vec![BLOCKS]] {
+        let models: Vec<StageModel> = starts.into_iter().enumerate().map(model).collect();
+        let Some(stacked) = stacked_outputs(backbone, &models.iter().collect::<Vec<_>>(), &inputs) else {
+            continue;
+        };
+        assert_eq!(stacked.len(), models.len());
+        for (model, stacked) in models.iter().zip(stacked) {
+            assert_close(&stacked.concat(), &model.outputs(backbone, &inputs).concat(), "stacking");
+        }
+    }
+}
+
+/// Up to the rounding of sums of other lengths.
+fn assert_close(found: &[f32], expected: &[f32], law: &str) {
+    assert_eq!(found.len(), expected.len(), "{law}: other sizes");
+    let largest = expected.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));
+    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < 1e-5 * largest, "{law}: place {place} has {found} and not {expected}");
+    }
 }
 
 /// Compares the derivative of a random projection of the output, along a random direction of each parameter, with a

@@ -45,6 +45,11 @@ pub struct Step {
 pub trait StageProgress: Sync {
     /// Called after each step. Breaking stops the stage, which then leaves nothing behind.
     fn step(&self, step: Step) -> ControlFlow<()>;
+
+    /// On how many threads the stage may compute, asked when it starts. Its bits do not depend on it.
+    fn threads(&self) -> usize {
+        1
+    }
 }
 
 /// Watches nothing and stops nothing.

@@ -11,6 +11,7 @@ mod error;
 mod job;
 mod loss;
 mod model;
+mod stacked;
 mod trainer;
 
 pub use activations::ActivationCache;
@@ -18,4 +19,5 @@ pub use config::{Decay, TrainingConfig};
 pub use error::TrainError;
 pub use job::{Silent, StageBuilder, StageJob, StageProgress, StageRecord, Step};
 pub use model::{StageModel, check_isolation, learnt_tokens, on_threads, rows};
+pub use stacked::stacked_outputs;
 pub use trainer::StageTrainer;

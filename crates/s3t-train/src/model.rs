@@ -23,10 +23,10 @@ pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R
 /// The adapters of the stages 1..k of a sequence and the head of stage k, ready to run.
 #[derive(Debug)]
 pub struct StageModel {
-    adapters: Adapters,
-    start: usize,
+    pub(crate) adapters: Adapters,
+    pub(crate) start: usize,
     /// `None` for causal language modelling, in which the base model's own head answers.
-    head: Option<Head>,
+    pub(crate) head: Option<Head>,
 }
 
 impl StageModel {

@@ -32,18 +32,12 @@ pub struct StageTrainer {
     backbone: Arc<dyn Backbone>,
     device: Device,
     activations: ActivationCache,
-    threads: usize,
 }
 
 impl StageTrainer {
     /// A trainer that remembers at most `memory_limit` bytes of activations.
     pub fn new(backbone: Arc<dyn Backbone>, device: Device, memory_limit: usize) -> Self {
-        Self { backbone, device, activations: ActivationCache::new(memory_limit), threads: 1 }
-    }
-
-    /// The same trainer with this many threads for each stage, at least 1: the bits stay.
-    pub fn with_threads(self, threads: usize) -> Self {
-        Self { threads, ..self }
+        Self { backbone, device, activations: ActivationCache::new(memory_limit) }
     }
 
     /// The remembered activations.
@@ -131,7 +125,7 @@ impl StageTrainer {
 
 impl StageBuilder for StageTrainer {
     fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
-        on_threads(self.threads, || self.train(job, progress))?
+        on_threads(progress.threads(), || self.train(job, progress))?
     }
 
     fn forget(&self, record: &Digest) {

@@ -9,8 +9,8 @@
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value};
 use s3t_peft::{
-    BlockAdapter, BlockParameters, BlockShape, Interchange, Linear, LinearSite, ParameterSpec, PeftError, PeftMethod,
-    ReadMethod, peft_reader, s3t_core,
+    BlockAdapter, BlockParameters, BlockShape, Interchange, Linear, LinearSite, LinearUpdate, ParameterSpec, PeftError,
+    PeftMethod, ReadMethod, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -173,5 +173,22 @@ impl BlockAdapter for LoraAdapter {
             return base.forward(x);
         };
         update.beside(base, x, self.scale)
+    }
+
+    fn linear_update(&self) -> Option<&dyn LinearUpdate> {
+        Some(self)
+    }
+}
+
+impl LinearUpdate for LoraAdapter {
+    fn adapts(&self, site: LinearSite) -> bool {
+        self.updates.iter().any(|(other, _)| *other == site)
+    }
+
+    fn update(&self, site: LinearSite, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        match self.updates.iter().find(|(other, _)| *other == site) {
+            Some((_, update)) => y + update.forward(x).mul_scalar(self.scale),
+            None => y,
+        }
     }
 }
