@@ -58,6 +58,20 @@ impl ActivationCache {
         }
     }
 
+    /// Computes what is not remembered yet of the inputs of block `block`, in as few chunks as can be, up to the limit.
+    pub(crate) fn prepare(&self, backbone: &dyn Backbone, records: &[&Prepared<'_>], block: usize) {
+        let size = |record: &Prepared<'_>| record.1.tokens * backbone.hidden() * size_of::<f32>();
+        let mut room = self.limit.saturating_sub(self.bytes());
+        let missing = (0..records.len()).filter(|index| self.get(&records[*index].0, block).is_none());
+        let fitting = missing.take_while(|index| {
+            let fits = size(records[*index]) <= room;
+            room = room.saturating_sub(size(records[*index]));
+            fits
+        });
+        let fitting: Vec<usize> = fitting.collect();
+        self.compute(backbone, records, fitting, block, |_, _| {});
+    }
+
     /// The input of block `block` in the base model for each record, padded with zeros to the longest.
     pub(crate) fn inputs(
         &self,
@@ -67,19 +81,8 @@ impl ActivationCache {
         block: usize,
     ) -> Hidden {
         let mut found: Vec<Option<Arc<[f32]>>> = records.iter().map(|(digest, _)| self.get(digest, block)).collect();
-        let mut missing: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for index in (0..records.len()).filter(|index| found[*index].is_none()) {
-            missing.entry(records[index].1.padded).or_default().push(index);
-        }
-        for (padded, indices) in missing {
-            for chunk in indices.chunks(CHUNK) {
-                let of_chunk: Vec<&Input<'_>> = chunk.iter().map(|index| &records[*index].1).collect();
-                for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, padded, block)) {
-                    self.insert(records[*index].0, block, &values);
-                    found[*index] = Some(values);
-                }
-            }
-        }
+        let missing: Vec<usize> = (0..records.len()).filter(|index| found[*index].is_none()).collect();
+        self.compute(backbone, records, missing, block, |index, values| found[index] = Some(values));
         let lengths: Vec<usize> = records.iter().map(|(_, input)| input.tokens).collect();
         let (tokens, hidden) = (lengths.iter().copied().max().unwrap_or(0), backbone.hidden());
         let mut values = Vec::with_capacity(records.len() * tokens * hidden);
@@ -89,6 +92,30 @@ impl ActivationCache {
         }
         let states = Tensor::from_data(TensorData::new(values, [records.len(), tokens, hidden]), device);
         Hidden::new(states, lengths)
+    }
+
+    /// Computes the inputs of block `block` for the records at `missing`, remembers them up to the limit, and hands each over.
+    fn compute(
+        &self,
+        backbone: &dyn Backbone,
+        records: &[&Prepared<'_>],
+        missing: Vec<usize>,
+        block: usize,
+        mut take: impl FnMut(usize, Arc<[f32]>),
+    ) {
+        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for index in missing {
+            by_length.entry(records[index].1.padded).or_default().push(index);
+        }
+        for (padded, indices) in by_length {
+            for chunk in indices.chunks(CHUNK) {
+                let of_chunk: Vec<&Input<'_>> = chunk.iter().map(|index| &records[*index].1).collect();
+                for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, padded, block)) {
+                    self.insert(records[*index].0, block, &values);
+                    take(*index, values);
+                }
+            }
+        }
     }
 
     fn get(&self, record: &Digest, block: usize) -> Option<Arc<[f32]>> {

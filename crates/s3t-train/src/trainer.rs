@@ -20,6 +20,9 @@ use crate::loss::loss;
 use crate::model::{StageModel, check_isolation, on_threads, read_method};
 use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, Step, TrainError, TrainingConfig};
 
+/// Records whose frozen inputs are computed before they are trained on: enough to fill chunks of one length.
+const PREPARED_TOGETHER: usize = 512;
+
 /// Trains stages in this process.
 ///
 /// # Proof note
@@ -65,9 +68,16 @@ impl StageTrainer {
             .map(|record| Ok((record.digest, self.backbone.prepare(&record.record)?)))
             .collect::<Result<Vec<Prepared<'_>>, TrainError>>()?;
         let lengths: Vec<usize> = prepared.iter().map(|(_, input)| input.tokens).collect();
+        // A few batches at a time, so that progress is seen and stopping waits for little.
+        let ahead = (PREPARED_TOGETHER / config.batch_size).max(1);
         let mut done = 0;
         for _ in 0..config.epochs {
-            for batch in batches(&lengths, config.batch_size, &mut rng) {
+            let batches = batches(&lengths, config.batch_size, &mut rng);
+            for (index, batch) in batches.iter().enumerate() {
+                if index.is_multiple_of(ahead) {
+                    let next = batches[index..].iter().take(ahead).flatten().map(|record| &prepared[*record]);
+                    self.activations.prepare(&*self.backbone, &next.collect::<Vec<_>>(), lineage.trained().start);
+                }
                 let records: Vec<&Prepared<'_>> = batch.iter().map(|index| &prepared[*index]).collect();
                 let inputs: Vec<&Input<'_>> = records.iter().map(|(_, input)| input).collect();
                 let loss = {

@@ -1,0 +1,106 @@
+"""Ensemble prediction beside PyTorch: the answers of all shards for one text and for 64, as a service gives them.
+
+    cargo xtask fetch minilm && cargo xtask fetch sentiment
+    python predict.py PEER_PREDICT [--shards N] [--rounds N] [--threads N] [--json]
+
+PEER_PREDICT is our side's program (`target/release/peer-predict`). Both sides have MiniLM with LoRA r 16 on query and value and a
+head for each shard, the same 64 texts of the sentiment set, and the same threads. PyTorch has one resident model whose adapters are switched from
+shard to shard, and pads a batch to its longest text. `full` is a system without deletions: every shard has adapters on all six
+blocks. `cut` is one after deletions: the shards serve with adapters on the upper 6, 6, 4, 4 and 2 blocks, and so on in turn.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from step import ask
+from system import LABELS, MODEL, rows
+
+STATES = {"full": [0], "cut": [0, 0, 2, 2, 4]}
+
+
+def texts():
+    return [row["text"] for row in rows("test", 64)]
+
+
+def worker(shards, threads):
+    """PyTorch's side: a line `full one`, `cut batch` and so on answers once."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.set_num_threads(threads)
+    config = AutoConfig.from_pretrained(MODEL)
+    config.num_labels = len(LABELS)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    models = {}
+    for state, starts in STATES.items():
+        model = AutoModelForSequenceClassification.from_pretrained(MODEL, config=config)
+        for shard in range(shards):
+            start = starts[shard % len(starts)]
+            lora = LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"], modules_to_save=["classifier"],
+                              layers_to_transform=list(range(start, config.num_hidden_layers)))
+            model = get_peft_model(model, lora, f"shard{shard}") if shard == 0 else model
+            if shard > 0:
+                model.add_adapter(f"shard{shard}", lora)
+        models[state] = model.eval()
+    all_texts = texts()
+    for line in sys.stdin:
+        state, size = line.split()
+        model, asked = models[state], all_texts if size == "batch" else all_texts[:1]
+        started = time.perf_counter()
+        with torch.inference_mode():
+            inputs = tokenizer(asked, padding=True, truncation=True, max_length=64, return_tensors="pt")
+            outputs = []
+            for shard in range(shards):
+                model.set_adapter(f"shard{shard}")
+                outputs.append(model(**inputs).logits)
+            torch.stack(outputs).mean(0).tolist()
+        print(f"{(time.perf_counter() - started) * 1e3:.3f}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer_predict")
+    parser.add_argument("--shards", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return worker(args.shards, args.threads)
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    ours = subprocess.Popen([args.peer_predict, MODEL, str(args.threads), str(args.shards)], **pipes)
+    ours.stdin.write(json.dumps(texts()) + "\n")
+    theirs = subprocess.Popen([sys.executable, __file__, args.peer_predict, "--shards", str(args.shards), "--threads", str(args.threads), "--worker"], **pipes)
+    results = []
+    for state in STATES:
+        for size in ("one", "batch"):
+            times = [], []
+            for _ in range(args.rounds):
+                for side, process in enumerate((ours, theirs)):
+                    # The other side's threads spin for a while before they sleep. What follows a pause is not counted.
+                    time.sleep(0.3)
+                    ask(process, f"{state} {size}")
+                    times[side].extend(ask(process, f"{state} {size}") for _ in range(5))
+            medians = [statistics.median(side) for side in times]
+            results.append({"state": state, "texts": 64 if size == "batch" else 1, "shards": args.shards, "s3t_ms": round(medians[0], 2),
+                            "pytorch_ms": round(medians[1], 2), "ratio": round(medians[1] / medians[0], 2)})
+            if not args.json:
+                print(f"{args.shards} shards, {state:5} {results[-1]['texts']:3} texts {medians[0]:9.2f} ms  PyTorch "
+                      f"{medians[1]:9.2f} ms  ratio {results[-1]['ratio']:.2f}", flush=True)
+    for process in (ours, theirs):
+        process.stdin.close()
+        process.wait()
+    if args.json:
+        print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+//! Our side of `benches/peer/predict.py`: the answers of an ensemble, a line of standard input at a time.
+//!
+//! `peer-predict MODEL THREADS SHARDS`: the first line is a JSON list of texts. A line `full one`, `full batch`, `cut one` or
+//! `cut batch` answers the first text or all of them, as a serving system does, and prints the milliseconds.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use s3t::backends::{Device, LoadOptions};
+use s3t::core::aggregate::{Aggregator, MeanLogits};
+use s3t::core::{Payload, Record, RecordId, Target};
+use s3t::engine::in_batches;
+use s3t::peft::tensors::on_device;
+use s3t::peft::{HostTensor, PeftMethod, parameter_name};
+use s3t::prelude::*;
+use s3t::train::{StageModel, stacked_outputs};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const OUTPUTS: usize = 3;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, model, threads, shards] = arguments.as_slice() else {
+        return Err("usage: peer-predict MODEL THREADS SHARDS".into());
+    };
+    let (threads, shards): (usize, usize) = (threads.parse()?, shards.parse()?);
+    let device = "flex".parse::<s3t::backends::DeviceSpec>()?.open()?;
+    let backbone = s3t::backends::load(Path::new(model), LoadOptions { max_tokens: Some(64) }, &device)?;
+    let states = [("full", vec![0]), ("cut", vec![0, 0, 2, 2, 4])];
+    let models = states.map(|(state, starts)| {
+        let of_shard = |shard| shard_model(&*backbone, &device, shard, starts[shard % starts.len()]);
+        Ok((state, (0..shards).map(of_shard).collect::<Result<Vec<_>, Box<dyn Error>>>()?))
+    });
+    let models: BTreeMap<_, _> = models.into_iter().collect::<Result<_, Box<dyn Error>>>()?;
+
+    let mut lines = std::io::stdin().lock().lines();
+    let texts: Vec<String> = serde_json::from_str(&lines.next().ok_or("the texts are missing")??)?;
+    let record = |(row, text): (u64, String)| -> Result<Record, Box<dyn Error>> {
+        let id = RecordId::new(format!("row-{row}"))?;
+        Ok(Record { id, subject: None, target: Target::Class(0), ordinal: row, payload: Payload::Text(text) })
+    };
+    let records = (0..).zip(texts).map(record).collect::<Result<Vec<_>, _>>()?;
+    for line in lines {
+        let line = line?;
+        let (state, size) = line.split_once(' ').ok_or("a line is a state and a size")?;
+        let members: Vec<&StageModel> = models.get(state).ok_or("known states: full, cut")?.iter().collect();
+        let asked = if size == "batch" { &records[..] } else { &records[..1] };
+        let started = Instant::now();
+        let inputs = asked.iter().map(|record| backbone.prepare(record)).collect::<Result<Vec<_>, _>>()?;
+        let answers = in_batches(threads, &inputs, |batch| {
+            let outputs = stacked_outputs(&*backbone, &members, batch).unwrap_or_default();
+            let answer = |index: usize| {
+                let rows: Vec<&[f32]> = outputs.iter().map(|member| member[index].as_slice()).collect();
+                MeanLogits {}.combine(&rows)
+            };
+            (0..batch.len()).map(answer).collect()
+        })?;
+        let elapsed = started.elapsed().as_secs_f64() * 1e3;
+        if answers.len() != asked.len() {
+            return Err("an answer is missing".into());
+        }
+        writeln!(std::io::stdout(), "{elapsed:.3}")?;
+    }
+    Ok(())
+}
+
+/// A shard whose adapters begin at block `start`, with values that differ from shard to shard.
+fn shard_model(
+    backbone: &dyn s3t::backends::Backbone,
+    device: &Device,
+    shard: usize,
+    start: usize,
+) -> Result<StageModel, Box<dyn Error>> {
+    let method = Lora { rank: 16, alpha: 32.0, ..Lora::default() };
+    let mut tensors = BTreeMap::new();
+    let blocks = start..backbone.blocks();
+    let adapters = blocks.clone().flat_map(|block| {
+        let specs = method.parameters(&backbone.block_shape());
+        specs.into_iter().map(move |spec| (parameter_name(block, &spec.name), spec.shape.clone(), spec.len()))
+    });
+    let head = backbone.head().parameters(OUTPUTS, backbone.hidden());
+    let head = head.into_iter().map(|spec| (spec.name.clone(), spec.shape.clone(), spec.len()));
+    for (name, shape, length) in adapters.chain(head) {
+        let value = |place: usize| ((place * 31 + shard * 7) % 97) as f32 * 2e-4 - 1e-2;
+        tensors.insert(name, HostTensor { shape, values: (0..length).map(value).collect() });
+    }
+    Ok(StageModel::of_blocks(backbone, &method, &blocks.collect(), OUTPUTS, &on_device(&tensors, device))?)
+}
