@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData, activation, module};
 
-use crate::{Activation, AttentionShape, Visible};
+use crate::{Activation, AttentionShape, LowRankFactors, Visible};
 
 /// What is added to the scores of keys that may not be seen: far enough down that their share is exactly zero.
 const HIDDEN_SCORE: f32 = -1e30;
@@ -26,6 +26,24 @@ pub fn linear_low_rank(
     scale: f64,
 ) -> Tensor<2> {
     linear(x.clone(), weight, bias) + x.matmul(down).matmul(up).mul_scalar(scale)
+}
+
+/// As [`add_low_rank_parts`](crate::add_low_rank_parts).
+pub fn add_low_rank_parts(x: &Tensor<2>, y: &Tensor<2>, parts: &[Option<LowRankFactors>]) -> Tensor<2> {
+    let ([all, inputs], outputs) = (x.dims(), y.dims()[1]);
+    let rows = all / parts.len();
+    let part = |(index, factors): (usize, &Option<LowRankFactors>)| {
+        let range = index * rows..(index + 1) * rows;
+        let y = y.clone().slice([range.clone(), 0..outputs]);
+        match factors {
+            Some(LowRankFactors { down, up, scale }) => {
+                let x = x.clone().slice([range, 0..inputs]);
+                y + x.matmul(down.clone()).matmul(up.clone()).mul_scalar(*scale)
+            }
+            None => y,
+        }
+    };
+    Tensor::cat(parts.iter().enumerate().map(part).collect(), 0)
 }
 
 /// As [`norm`](crate::norm).

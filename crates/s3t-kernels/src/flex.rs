@@ -16,7 +16,7 @@ use crate::buffer::{rows_of, zeros};
 use crate::heads::{self, Inputs};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, multiply, product};
 use crate::rows::{self, NormWeights};
-use crate::{Activation, AttentionShape};
+use crate::{Activation, AttentionShape, LowRankFactors};
 
 /// Whether a tensor is one of `flex` in single precision.
 pub(crate) fn takes(x: &Tensor<2>) -> bool {
@@ -42,6 +42,26 @@ pub(crate) fn linear_low_rank(
 ) -> Tensor<2> {
     let (x, down, up) = (x.into_dispatch(), down.into_dispatch(), up.into_dispatch());
     Tensor::from_dispatch(Dispatch::low_rank_linear(x, down, up, Frozen::new(weight, bias), scale as f32))
+}
+
+pub(crate) fn add_low_rank_parts(x: &Tensor<2>, y: Tensor<2>, parts: &[Option<LowRankFactors>]) -> Tensor<2> {
+    let ([all, inputs], outputs) = (x.dims(), y.dims()[1]);
+    let rows = all / parts.len();
+    let x = primitive(x);
+    let x = contiguous(&x);
+    // Given away, so that it is changed in place if nobody else has it.
+    let y = y.try_into_primitive::<Flex>();
+    let mut y = y.expect("operands of one operation are on one device").to_contiguous();
+    let by_part = y.storage_mut::<f32>().chunks_exact_mut((rows * outputs).max(1));
+    for (factors, (y, x)) in parts.iter().zip(by_part.zip(x.chunks_exact((rows * inputs).max(1)))) {
+        let Some(LowRankFactors { down, up, scale }) = factors else { continue };
+        let (down, up) = (primitive(down), primitive(up));
+        let inner = product(1.0, Matrix::new(x, rows, inputs), matrix(&down));
+        let inner = Matrix::new(&inner, rows, dims(&down)[1]);
+        let mut view = MatrixMut::new(y, rows, outputs);
+        multiply(&mut view, Onto::Add, *scale as f32, inner, matrix(&up), Threads::Pool);
+    }
+    Tensor::from_primitive::<Flex>(y)
 }
 
 pub(crate) fn norm(

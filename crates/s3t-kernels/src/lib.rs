@@ -119,6 +119,35 @@ pub fn linear_low_rank(
     composed::linear_low_rank(x, weight, bias, down, up, scale)
 }
 
+/// A low-rank update `scale (x A) B` of a layer's output.
+#[derive(Debug, Clone)]
+pub struct LowRankFactors {
+    /// `[inputs, rank]`.
+    pub down: Tensor<2>,
+    /// `[rank, outputs]`.
+    pub up: Tensor<2>,
+    /// The scale.
+    pub scale: f64,
+}
+
+/// Adds to equal parts of the rows of `y`, one after the other, the low-rank updates of as many models; those without one stay.
+///
+/// # Shapes
+///
+/// - `x`: `[rows, inputs]`; `y` and result: `[rows, outputs]`
+///
+/// # Panics
+///
+/// If the rows cannot be cut into as many parts.
+pub fn add_low_rank_parts(x: &Tensor<2>, y: Tensor<2>, parts: &[Option<LowRankFactors>]) -> Tensor<2> {
+    assert!(!parts.is_empty() && x.dims()[0].is_multiple_of(parts.len()), "the rows are cut into equal parts");
+    #[cfg(feature = "flex")]
+    if flex::takes(x) && !x.is_autodiff() && !y.is_autodiff() {
+        return flex::add_low_rank_parts(x, y, parts);
+    }
+    composed::add_low_rank_parts(x, &y, parts)
+}
+
 /// Normalises the rows of `x`, or of `x + residual`: with a bias layer normalisation, without one root mean square
 /// normalisation.
 ///
@@ -170,5 +199,5 @@ fn is_trained(weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
 
 /// The same operations composed of Burn's, on any device: what the kernels are compared with.
 pub mod reference {
-    pub use crate::composed::{activate, attention, linear, linear_low_rank, norm};
+    pub use crate::composed::{activate, add_low_rank_parts, attention, linear, linear_low_rank, norm};
 }

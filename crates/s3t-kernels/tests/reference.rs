@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
-use s3t_kernels::{Activation, AttentionShape, Visible, reference};
+use s3t_kernels::{Activation, AttentionShape, LowRankFactors, Visible, reference};
 
 /// A repeatable source of values around 0.
 struct Source(u64);
@@ -124,6 +124,21 @@ fn linear_layers_with_a_low_rank_update() {
                 reference::linear_low_rank(x[0].clone(), &weight, Some(&bias), x[1].clone(), up, 0.5)
             });
         }
+    }
+}
+
+#[test]
+fn low_rank_updates_of_several_models() {
+    let mut source = Source(9);
+    for (rows, inputs, rank, outputs) in [(1, 5, 2, 3), (40, 96, 16, 64), (400, 48, 8, 96)] {
+        let factors = |source: &mut Source, scale: f64| {
+            let up = source.matrix(outputs, rank).transpose();
+            Some(LowRankFactors { down: source.matrix(inputs, rank), up, scale })
+        };
+        let parts = [factors(&mut source, 0.5), None, factors(&mut source, 2.0)];
+        let inputs = [(source.matrix(3 * rows, inputs), false), (source.matrix(3 * rows, outputs), false)];
+        let kernel = |x: &[Tensor<2>]| s3t_kernels::add_low_rank_parts(&x[0], x[1].clone(), &parts);
+        check(&inputs, &kernel, &|x| reference::add_low_rank_parts(&x[0], &x[1], &parts));
     }
 }
 

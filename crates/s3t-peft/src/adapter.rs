@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use burn::tensor::Tensor;
+use s3t_kernels::LowRankFactors;
 use serde::{Deserialize, Serialize};
 
 /// The linear layers of a transformer block.
@@ -141,53 +142,33 @@ pub trait BlockAdapter: Send + Sync {
         None
     }
 
-    /// The adapter as a change of linear layers' outputs, if it is that and nothing else: then the adapters of several shards
-    /// answer in one pass through the base model's layers. `None` is always right, and slower.
-    fn linear_update(&self) -> Option<&dyn LinearUpdate> {
+    /// The adapter as low-rank updates of linear layers' outputs, if it is that and nothing else: then the adapters of several
+    /// shards answer in one pass through the base model's layers. `None` is always right, and slower.
+    fn low_rank(&self) -> Option<&dyn LowRankAdapter> {
         None
     }
 }
 
-/// An adapter that changes nothing but the outputs of linear layers.
+/// An adapter that does nothing but add low-rank updates to the outputs of linear layers.
 ///
 /// # Contract
 ///
-/// For every site, [`BlockAdapter::linear`] is `base.forward(x)` where the site is not [adapted](Self::adapts), and
-/// [`update`](Self::update) of it where it is, up to rounding; the other hooks are the defaults.
-pub trait LinearUpdate: Send + Sync {
-    /// Whether it changes the layer.
-    fn adapts(&self, site: LinearSite) -> bool;
-
-    /// The layer's changed output.
-    ///
-    /// # Shapes
-    ///
-    /// - `x`: `[rows, inputs]`
-    /// - `y`, what the base model's layer gives, and the result: `[rows, outputs]`
-    fn update(&self, site: LinearSite, x: Tensor<2>, y: Tensor<2>) -> Tensor<2>;
+/// For every site, [`BlockAdapter::linear`] is `base.forward(x)`, with the update of [`factors`](Self::factors) added if there are
+/// any, up to rounding; the other hooks are the defaults.
+pub trait LowRankAdapter: Send + Sync {
+    /// The update of a layer; `None` where the layer stays as it is.
+    fn factors(&self, site: LinearSite) -> Option<LowRankFactors>;
 }
 
 /// The adapters of several shards on equal parts of the rows, one after the other: each layer of the base model runs once for all.
-pub struct StackedAdapter<'a>(pub Vec<Option<&'a dyn LinearUpdate>>);
+pub struct StackedAdapter<'a>(pub Vec<Option<&'a dyn LowRankAdapter>>);
 
 impl BlockAdapter for StackedAdapter<'_> {
     fn linear(&self, site: LinearSite, x: Tensor<2>, base: &Linear) -> Tensor<2> {
+        let factors = |part: Option<&dyn LowRankAdapter>| part.and_then(|part| part.factors(site));
+        let parts: Vec<Option<LowRankFactors>> = self.0.iter().copied().map(factors).collect();
         let y = base.forward(x.clone());
-        let adapted = |part: Option<&dyn LinearUpdate>| part.is_some_and(|part| part.adapts(site));
-        if !self.0.iter().copied().any(adapted) {
-            return y;
-        }
-        let [inputs, outputs] = base.weight.dims();
-        let rows = x.dims()[0] / self.0.len();
-        let part = |(index, adapter): (usize, Option<&dyn LinearUpdate>)| {
-            let range = index * rows..(index + 1) * rows;
-            let y = y.clone().slice([range.clone(), 0..outputs]);
-            match adapter.filter(|adapter| adapter.adapts(site)) {
-                Some(adapter) => adapter.update(site, x.clone().slice([range, 0..inputs]), y),
-                None => y,
-            }
-        };
-        Tensor::cat(self.0.iter().copied().enumerate().map(part).collect(), 0)
+        if parts.iter().all(Option::is_none) { y } else { s3t_kernels::add_low_rank_parts(&x, y, &parts) }
     }
 }
 

@@ -14,7 +14,9 @@ pub mod interchange;
 mod method;
 pub mod tensors;
 
-pub use adapter::{Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, LinearUpdate, StackedAdapter, Sublayer};
+pub use adapter::{
+    Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, LowRankAdapter, StackedAdapter, Sublayer,
+};
 pub use dropout::Dropout;
 pub use error::PeftError;
 pub use interchange::{Interchange, InterchangeTensor, PeftReader, ReadMethod};
@@ -22,4 +24,5 @@ pub use method::{BlockParameters, BlockShape, Init, ParameterSpec, PeftMethod, b
 pub use tensors::{HostTensor, NamedTensors, TensorDifference};
 
 pub use burn::tensor::{Device, Tensor};
+pub use s3t_kernels::LowRankFactors;
 pub use {burn, s3t_core, serde_json, typetag};

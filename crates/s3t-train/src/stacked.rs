@@ -18,8 +18,8 @@ use crate::{StageModel, rows};
 /// layers then stays in the processor's caches.
 const ROWS: usize = 2048;
 
-/// The outputs of each model's head for each of a batch of one padded length, `[model][input]`; `None` if an adapter changes more
-/// than outputs of linear layers, or a model has no head.
+/// The outputs of each model's head for each of a batch of one padded length, `[model][input]`; `None` if an adapter does more than
+/// low-rank updates, or a model has no head.
 pub fn stacked_outputs(
     backbone: &dyn Backbone,
     models: &[&StageModel],
@@ -27,7 +27,7 @@ pub fn stacked_outputs(
 ) -> Option<Vec<Vec<Vec<f32>>>> {
     let fits = |model: &&StageModel| {
         let adapters = (0..backbone.blocks()).filter_map(|block| model.adapters.get(block));
-        model.head.is_some() && { adapters }.all(|adapter| adapter.linear_update().is_some())
+        model.head.is_some() && { adapters }.all(|adapter| adapter.low_rank().is_some())
     };
     if !models.iter().all(fits) {
         return None;
@@ -71,7 +71,7 @@ fn outputs_of(
             layout.extend(copied.iter().copied().map(Some));
             states = Tensor::cat(std::iter::once(states).chain(copied.iter().map(|_| base.clone())).collect(), 0);
         }
-        let adapter = |model: &Option<usize>| models[(*model)?].adapters.get(block)?.linear_update();
+        let adapter = |model: &Option<usize>| models[(*model)?].adapters.get(block)?.low_rank();
         let stacked = StackedAdapter(layout.iter().map(adapter).collect());
         let hidden = Hidden::new(states, lengths.repeat(layout.len()));
         let layer = &backbone.transformer_blocks()[block];

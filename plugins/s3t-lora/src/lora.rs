@@ -9,8 +9,8 @@
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value};
 use s3t_peft::{
-    BlockAdapter, BlockParameters, BlockShape, Interchange, Linear, LinearSite, LinearUpdate, ParameterSpec, PeftError,
-    PeftMethod, ReadMethod, peft_reader, s3t_core,
+    BlockAdapter, BlockParameters, BlockShape, Interchange, Linear, LinearSite, LowRankAdapter, LowRankFactors,
+    ParameterSpec, PeftError, PeftMethod, ReadMethod, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -175,20 +175,14 @@ impl BlockAdapter for LoraAdapter {
         update.beside(base, x, self.scale)
     }
 
-    fn linear_update(&self) -> Option<&dyn LinearUpdate> {
+    fn low_rank(&self) -> Option<&dyn LowRankAdapter> {
         Some(self)
     }
 }
 
-impl LinearUpdate for LoraAdapter {
-    fn adapts(&self, site: LinearSite) -> bool {
-        self.updates.iter().any(|(other, _)| *other == site)
-    }
-
-    fn update(&self, site: LinearSite, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-        match self.updates.iter().find(|(other, _)| *other == site) {
-            Some((_, update)) => y + update.forward(x).mul_scalar(self.scale),
-            None => y,
-        }
+impl LowRankAdapter for LoraAdapter {
+    fn factors(&self, site: LinearSite) -> Option<LowRankFactors> {
+        let (_, update) = self.updates.iter().find(|(other, _)| *other == site)?;
+        Some(LowRankFactors { down: update.down.clone(), up: update.up.clone(), scale: self.scale })
     }
 }
