@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
@@ -70,6 +71,8 @@ fn main() {
     );
     line("in effect in another process", &show(&percentiles(effective)));
 
+    loaded(folder.path(), if full { 100 } else { 4 }, requests as u64);
+
     let from = requests as u64;
     let names = (from..from + batch as u64).map(id).collect();
     let started = Instant::now();
@@ -96,6 +99,53 @@ fn main() {
         let what = if encrypt { "sealing and opening" } else { "the same without encryption" };
         line(what, &seal_rate(folder.path(), encrypt, if full { 64 } else { 1 }));
     }
+}
+
+/// How soon a deletion is in effect in a process that answers with so many shards on all cores: from the acknowledgement to the
+/// first look at the store that has it, through the store that took it and through another connection to it.
+fn loaded(folder: &Path, shards: u32, requests: u64) {
+    let path = folder.join("loaded");
+    let records: Vec<Record> = (0..u64::from(shards) * 40).map(|number| record(number, 64)).collect();
+    let new = NewStore {
+        settings: settings(shards, 3),
+        partitioner: &KeyedHash {},
+        records: &records,
+        copies: &[],
+        secret: StoreSecret::from_bytes([1; 32]),
+        encrypt: true,
+    };
+    let store = Store::create(&Place::new(&path), &new).expect("the store is made");
+    build(&store);
+    let reader = Store::open_read_only(&Place::new(&path)).expect("the store opens");
+    let stop = AtomicBool::new(false);
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // As an answer does: look at the store, then compute for a millisecond.
+                    let snapshot = store.snapshot().expect("read");
+                    let started = Instant::now();
+                    while started.elapsed() < Duration::from_millis(1) {
+                        std::hint::black_box(snapshot.epoch());
+                    }
+                }
+            });
+        }
+        for number in 0..requests.min(u64::from(shards) * 40) {
+            let request = DeletionRequest { id: None, records: vec![id(number)], subjects: vec![] };
+            let accepted = store.accept(&request).expect("accepted");
+            let started = Instant::now();
+            while store.snapshot().expect("read").epoch() < accepted.effect.epoch {}
+            here.push(started.elapsed());
+            let started = Instant::now();
+            while reader.snapshot().expect("read").epoch() < accepted.effect.epoch {}
+            there.push(started.elapsed());
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    line(&format!("in effect, {shards} shards, loaded"), &show(&percentiles(here)));
+    line("  through another connection", &show(&percentiles(there)));
 }
 
 fn line(what: &str, result: &str) {

@@ -66,7 +66,8 @@ dead_shard = "leave-out"       # what a shard without a live sequence does: leav
 
 [resources]
 jobs = 0                       # stages side by side; 0: one a core
-activation_memory_mb = 512     # outputs of frozen blocks to remember
+activation_memory_mb = 512     # memory for outputs of frozen blocks
+activation_disk_mb = 4096      # disk for those that do not fit, while a process runs
 
 [store]                        # records, stages and the secret; keep it where only the service can read it
 path = "store"

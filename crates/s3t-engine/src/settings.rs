@@ -93,13 +93,16 @@ impl PriorSource {
 pub struct Resources {
     /// Stages trained side by side; 0 for one a core.
     pub jobs: usize,
-    /// Megabytes of frozen-block outputs to remember; beyond it they are computed again.
+    /// Megabytes of memory for the outputs of frozen blocks.
     pub activation_memory_mb: usize,
+    /// Megabytes of disk, in the store's folder while a process runs, for what does not fit into memory; beyond it they are computed
+    /// again.
+    pub activation_disk_mb: usize,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { jobs: 0, activation_memory_mb: 512 }
+        Self { jobs: 0, activation_memory_mb: 512, activation_disk_mb: 4096 }
     }
 }
 

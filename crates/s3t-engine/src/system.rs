@@ -209,8 +209,11 @@ impl System {
                 store
             }
         };
-        let memory = pipeline.resources.activation_memory_mb.saturating_mul(1 << 20);
-        let builder = Arc::new(StageTrainer::new(Arc::clone(&backbone), device.clone(), memory));
+        let crate::Resources { activation_memory_mb, activation_disk_mb, .. } = pipeline.resources;
+        let trainer =
+            StageTrainer::new(Arc::clone(&backbone), device.clone(), activation_memory_mb.saturating_mul(1 << 20));
+        let on_disk = if read_only { 0 } else { (activation_disk_mb as u64).saturating_mul(1 << 20) };
+        let builder = Arc::new(trainer.with_spill(store.path(), on_disk));
         Ok(Self { pipeline, device, backbone, builder, environment, store, members: Mutex::default() })
     }
 

@@ -48,6 +48,26 @@ fn the_memory_limit_changes_no_bit() {
 }
 
 #[test]
+fn what_is_on_disk_changes_no_bit_and_goes_with_its_record() {
+    let records = toy_records(40, 8, 5);
+    let (all, _) = world(1 << 20);
+    let mut spilling = World::new(&case(), &records, &honest);
+    let (backbone, device) = (Arc::clone(spilling.system.backbone()), spilling.system.device().clone());
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = Arc::new(StageTrainer::new(backbone, device, 3000).with_spill(folder.path(), 1 << 20));
+    let builder: Arc<dyn StageBuilder> = Arc::clone(&trainer) as _;
+    spilling.system = spilling.system.with_builder(builder);
+    spilling.system.train(&Quiet).unwrap();
+    let before = trainer.activations().spilled_bytes();
+    assert!(trainer.activations().bytes() <= 3000 && before > 3000, "{before} bytes on disk");
+    check_subset(&all.stages(), &spilling.stages()).unwrap();
+    check_subset(&spilling.stages(), &all.stages()).unwrap();
+    let ids: Vec<_> = records.into_iter().map(|record| record.id).collect();
+    spilling.system.delete(&ids, &[]).unwrap();
+    assert_eq!(trainer.activations().spilled_bytes(), 0);
+}
+
+#[test]
 fn a_deletion_drops_what_was_remembered_of_its_records() {
     let (world, trainer) = world(1 << 20);
     let before = trainer.activations().bytes();

@@ -9,6 +9,7 @@
 //! neither on which records were asked for together nor on how many. A law in the tests holds the backend to that.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -17,12 +18,15 @@ use s3t_core::Digest;
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 
+use crate::spill::{Spill, Spilled};
+
 /// Records that go through the frozen blocks together.
 const CHUNK: usize = 32;
 
-/// The inputs of some blocks for some records, in memory up to a limit and computed again beyond it.
+/// The inputs of some blocks for some records: in memory up to a limit, then in a file up to another, and computed again beyond.
 pub struct ActivationCache {
     limit: usize,
+    spill: Option<Spill>,
     state: Mutex<State>,
 }
 
@@ -30,7 +34,24 @@ pub struct ActivationCache {
 pub(crate) type Prepared<'a> = (Digest, Input<'a>);
 
 /// The input of one block for one record, `[tokens, hidden]`.
-type Entry = (usize, Arc<[f32]>);
+type Entry = (usize, Held);
+
+/// Where an entry is.
+#[derive(Clone)]
+enum Held {
+    Memory(Arc<[f32]>),
+    Disk(Arc<Spilled>),
+}
+
+impl Held {
+    /// Bytes of memory.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Memory(values) => size_of_val(&**values),
+            Self::Disk(_) => 0,
+        }
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -42,10 +63,27 @@ struct State {
 impl ActivationCache {
     /// A cache of at most `limit` bytes of activations.
     pub fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default() }
+        Self { limit, spill: None, state: Mutex::default() }
     }
 
-    /// Bytes of activations held.
+    /// The same cache with a file of at most `limit` bytes in `folder` for what does not fit into memory; without one if it cannot
+    /// be made. The file has no name, is sealed, and is gone with the process.
+    #[must_use]
+    pub fn with_spill(self, folder: &Path, limit: u64) -> Self {
+        let spill = if limit > 0 { Spill::new(folder, limit).ok() } else { None };
+        Self { spill, ..self }
+    }
+
+    /// Bytes of activations held on disk.
+    pub fn spilled_bytes(&self) -> usize {
+        let of_entry = |(_, held): &Entry| match held {
+            Held::Memory(_) => 0,
+            Held::Disk(entry) => entry.bytes(),
+        };
+        self.lock().entries.values().flatten().map(of_entry).sum()
+    }
+
+    /// Bytes of activations held in memory.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }
@@ -54,15 +92,16 @@ impl ActivationCache {
     pub fn forget(&self, record: &Digest) {
         let mut state = self.lock();
         if let Some(entries) = state.entries.remove(record) {
-            state.bytes -= entries.iter().map(|(_, values)| size_of_val(&**values)).sum::<usize>();
+            state.bytes -= entries.iter().map(|(_, held)| held.memory()).sum::<usize>();
         }
     }
 
     /// Computes what is not remembered yet of the inputs of block `block`, in as few chunks as can be, up to the limit.
     pub(crate) fn prepare(&self, backbone: &dyn Backbone, records: &[&Prepared<'_>], block: usize) {
         let size = |record: &Prepared<'_>| record.1.tokens * backbone.hidden() * size_of::<f32>();
-        let mut room = self.limit.saturating_sub(self.bytes());
-        let missing = (0..records.len()).filter(|index| self.get(&records[*index].0, block).is_none());
+        let on_disk = self.spill.as_ref().map_or(0, |spill| spill.room() as usize);
+        let mut room = self.limit.saturating_sub(self.bytes()).saturating_add(on_disk);
+        let missing = (0..records.len()).filter(|index| self.find(&records[*index].0, block).is_none());
         let fitting = missing.take_while(|index| {
             let fits = size(records[*index]) <= room;
             room = room.saturating_sub(size(records[*index]));
@@ -119,22 +158,37 @@ impl ActivationCache {
     }
 
     fn get(&self, record: &Digest, block: usize) -> Option<Arc<[f32]>> {
+        match self.find(record, block)? {
+            Held::Memory(values) => Some(values),
+            // What cannot be read is computed again.
+            Held::Disk(entry) => self.spill.as_ref()?.read(&entry),
+        }
+    }
+
+    fn find(&self, record: &Digest, block: usize) -> Option<Held> {
         let state = self.lock();
         let entries = state.entries.get(record)?;
-        entries.iter().find(|(other, _)| *other == block).map(|(_, values)| Arc::clone(values))
+        entries.iter().find(|(other, _)| *other == block).map(|(_, held)| held.clone())
     }
 
     fn insert(&self, record: Digest, block: usize, values: &Arc<[f32]>) {
         let bytes = size_of_val(&**values);
         let mut state = self.lock();
-        if state.bytes + bytes > self.limit {
-            return;
-        }
+        let held = if state.bytes + bytes <= self.limit {
+            Held::Memory(Arc::clone(values))
+        } else {
+            // Not while the others wait.
+            drop(state);
+            let Some(entry) = self.spill.as_ref().and_then(|spill| spill.write(values)) else { return };
+            state = self.lock();
+            Held::Disk(Arc::new(entry))
+        };
         let entries = state.entries.entry(record).or_default();
         // Two jobs may have computed the same entry side by side; both found the same bits.
         if entries.iter().all(|(other, _)| *other != block) {
-            entries.push((block, Arc::clone(values)));
-            state.bytes += bytes;
+            let memory = held.memory();
+            entries.push((block, held));
+            state.bytes += memory;
         }
     }
 

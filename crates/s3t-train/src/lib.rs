@@ -11,6 +11,7 @@ mod error;
 mod job;
 mod loss;
 mod model;
+mod spill;
 mod stacked;
 mod trainer;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::optim::{AdamW, AdamWConfig, Optimizer};
@@ -41,6 +42,12 @@ impl StageTrainer {
     /// A trainer that remembers at most `memory_limit` bytes of activations.
     pub fn new(backbone: Arc<dyn Backbone>, device: Device, memory_limit: usize) -> Self {
         Self { backbone, device, activations: ActivationCache::new(memory_limit) }
+    }
+
+    /// The same trainer with a file of at most `limit` bytes in `folder` for activations that do not fit into memory.
+    #[must_use]
+    pub fn with_spill(self, folder: &Path, limit: u64) -> Self {
+        Self { activations: self.activations.with_spill(folder, limit), ..self }
     }
 
     /// The remembered activations.

@@ -1,0 +1,118 @@
+//! Remembered activations on disk, where memory is full.
+//!
+//! # Proof note
+//!
+//! *Before*: an entry was written. *After* its [`Spilled`] is dropped: nothing on disk tells anything of its record. *Why*: each
+//! entry is sealed under a key of its own, drawn for it and kept in memory alone; the key is overwritten when the entry is
+//! dropped. The file has no name, so that it is gone when the process ends, however it ends.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chacha20poly1305::aead::{Aead, KeyInit, OsRng};
+use chacha20poly1305::{ChaCha20Poly1305, Nonce};
+use zeroize::Zeroizing;
+
+/// The length of the tag by which a changed entry is noticed.
+const TAG: usize = 16;
+
+/// A file for entries, up to a limit.
+pub(crate) struct Spill {
+    limit: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: File,
+    end: u64,
+}
+
+/// Where an entry is, and its key.
+pub(crate) struct Spilled {
+    at: u64,
+    values: usize,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Spill {
+    /// A file in `folder` for at most `limit` bytes.
+    pub(crate) fn new(folder: &Path, limit: u64) -> io::Result<Self> {
+        Ok(Self { limit, state: Mutex::new(State { file: tempfile::tempfile_in(folder)?, end: 0 }) })
+    }
+
+    /// The bytes that still fit.
+    pub(crate) fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.lock().end)
+    }
+
+    /// Writes an entry; `None` if it does not fit or cannot be written.
+    pub(crate) fn write(&self, values: &[f32]) -> Option<Spilled> {
+        let length = (size_of_val(values) + TAG) as u64;
+        let key = Zeroizing::new(<[u8; 32]>::from(ChaCha20Poly1305::generate_key(&mut OsRng)));
+        let plain: Zeroizing<Vec<u8>> = Zeroizing::new(values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        let sealed = cipher(&key).encrypt(&Nonce::default(), plain.as_slice()).ok()?;
+        let mut state = self.lock();
+        let at = state.end;
+        if at + length > self.limit {
+            return None;
+        }
+        state.file.seek(SeekFrom::Start(at)).ok()?;
+        state.file.write_all(&sealed).ok()?;
+        state.end += length;
+        Some(Spilled { at, values: values.len(), key })
+    }
+
+    /// Reads an entry; `None` if it cannot be read or was changed.
+    pub(crate) fn read(&self, entry: &Spilled) -> Option<Arc<[f32]>> {
+        let mut sealed = vec![0; entry.values * size_of::<f32>() + TAG];
+        {
+            let mut state = self.lock();
+            state.file.seek(SeekFrom::Start(entry.at)).ok()?;
+            state.file.read_exact(&mut sealed).ok()?;
+        }
+        let plain = Zeroizing::new(cipher(&entry.key).decrypt(&Nonce::default(), sealed.as_slice()).ok()?);
+        Some(plain.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // What a write that panicked left behind the end is written over.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spilled {
+    pub(crate) fn bytes(&self) -> usize {
+        self.values * size_of::<f32>()
+    }
+}
+
+/// A key is used for one message, so the nonce may be the same for all.
+fn cipher(key: &[u8; 32]) -> ChaCha20Poly1305 {
+    ChaCha20Poly1305::new(key.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_back_until_the_limit_and_changed_ones_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let spill = Spill::new(folder.path(), 2 * (400 + TAG as u64)).unwrap();
+        let values: Vec<f32> = (0..100).map(|value| value as f32 * 0.5).collect();
+        let (first, second) = (spill.write(&values).unwrap(), spill.write(&values[50..]).unwrap());
+        assert!(spill.write(&values).is_none(), "the limit is kept");
+        assert_eq!(spill.read(&first).unwrap()[..], values[..]);
+        assert_eq!(spill.read(&second).unwrap()[..], values[50..]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file has no name");
+        let other_key = Spilled { at: first.at, values: first.values, key: Zeroizing::new([1; 32]) };
+        assert!(spill.read(&other_key).is_none());
+        let mut state = spill.lock();
+        state.file.seek(SeekFrom::Start(7)).unwrap();
+        state.file.write_all(&[1, 2, 3]).unwrap();
+        drop(state);
+        assert!(spill.read(&first).is_none());
+    }
+}
