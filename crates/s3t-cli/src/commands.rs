@@ -170,6 +170,7 @@ fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
                 return Ok(0);
             }
             let now = system.snapshot()?;
+            system.forget_deleted(&now);
             if report.out_of_time || now.is_erasing() || policy.is_due(&now).is_ok() {
                 break;
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use s3t_backends::{Backbone, BackendError, Device, Input, LoadOptions};
@@ -40,6 +41,8 @@ pub struct System {
     environment: NumericEnvironment,
     store: Store,
     members: Mutex<Option<Served>>,
+    /// The newest deletion whose records this process remembers nothing of.
+    forgotten: AtomicU64,
 }
 
 /// What answers, and the snapshot it was taken from.
@@ -214,7 +217,8 @@ impl System {
             StageTrainer::new(Arc::clone(&backbone), device.clone(), activation_memory_mb.saturating_mul(1 << 20));
         let on_disk = if read_only { 0 } else { (activation_disk_mb as u64).saturating_mul(1 << 20) };
         let builder = Arc::new(trainer.with_spill(store.path(), on_disk));
-        Ok(Self { pipeline, device, backbone, builder, environment, store, members: Mutex::default() })
+        let (members, forgotten) = (Mutex::default(), AtomicU64::new(store.snapshot()?.epoch()));
+        Ok(Self { pipeline, device, backbone, builder, environment, store, members, forgotten })
     }
 
     /// Replaces the trainer: for training elsewhere, and for tests that plant mistakes.
@@ -287,6 +291,7 @@ impl System {
         let mut reused = None;
         loop {
             let snapshot = self.store.snapshot()?;
+            self.forget_deleted(&snapshot);
             let missing = snapshot.missing();
             let reused = *reused.get_or_insert(snapshot.plan().stages().len() - missing.len());
             if missing.is_empty() {
@@ -415,11 +420,19 @@ impl System {
         let accepted = self.store.accept(request)?;
         let durable_seconds = start.elapsed().as_secs_f64();
         // The next answer looks at the catalogue anyway; so it need not load what is off.
-        drop(self.store.snapshot()?);
-        let effective_seconds = start.elapsed().as_secs_f64();
-        let Erasure { slices, stages, records, exports } =
-            self.store.erase().map_err(|source| EngineError::Unerased { epoch: accepted.effect.epoch, source })?;
+        let epoch = accepted.effect.epoch;
+        let erased = self.store.snapshot().map(drop).and_then(|()| {
+            let effective_seconds = start.elapsed().as_secs_f64();
+            Ok((effective_seconds, self.store.erase()?))
+        });
+        let (effective_seconds, Erasure { slices, stages, records, exports }) = erased.map_err(|source| {
+            // Which records were erased all the same is not known.
+            self.builder.forget_all();
+            EngineError::Unerased { epoch, source }
+        })?;
         records.iter().for_each(|(digest, _)| self.builder.forget(digest));
+        // Nobody else deleted anything in between, so nothing else is to be forgotten.
+        let _ = self.forgotten.compare_exchange(epoch.saturating_sub(1), epoch, Ordering::Relaxed, Ordering::Relaxed);
         self.store.publish()?;
         let hits = accepted.effect.slices.iter().filter(|_| !accepted.repeated);
         // Where the deletion emptied a slice, a sequence that is passed over there may serve the same stages under a lower number.
@@ -442,6 +455,14 @@ impl System {
             effective_seconds,
             erased_seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Drops what this process remembers of records if another process has deleted any since it last looked: which they were is
+    /// not known any more, so all of it goes.
+    pub fn forget_deleted(&self, snapshot: &Snapshot) {
+        if snapshot.epoch() > self.forgotten.fetch_max(snapshot.epoch(), Ordering::Relaxed) {
+            self.builder.forget_all();
+        }
     }
 
     /// The system as it is.

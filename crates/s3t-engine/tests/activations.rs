@@ -68,6 +68,18 @@ fn what_is_on_disk_changes_no_bit_and_goes_with_its_record() {
 }
 
 #[test]
+fn what_another_process_deleted_is_forgotten_before_the_next_build() {
+    let (world, trainer) = world(1 << 20);
+    assert!(trainer.activations().bytes() > 0);
+    let other = s3t_store::Store::open(&world.system.pipeline().place()).unwrap();
+    let records: Vec<_> = toy_records(40, 8, 5).into_iter().map(|record| record.id).collect();
+    other.accept(&s3t_store::DeletionRequest { id: None, records, subjects: vec![] }).unwrap();
+    other.erase().unwrap();
+    world.system.train(&Quiet).unwrap();
+    assert_eq!(trainer.activations().bytes(), 0);
+}
+
+#[test]
 fn a_deletion_drops_what_was_remembered_of_its_records() {
     let (world, trainer) = world(1 << 20);
     let before = trainer.activations().bytes();

@@ -75,7 +75,11 @@ impl<'a> MatrixMut<'a> {
 
 fn check(length: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]: [usize; 2]) {
     let last = match (rows.checked_sub(1), columns.checked_sub(1)) {
-        (Some(row), Some(column)) => row * row_stride + column * column_stride + 1,
+        (Some(row), Some(column)) => {
+            let place = row.checked_mul(row_stride).zip(column.checked_mul(column_stride));
+            let place = place.and_then(|(row, column)| row.checked_add(column)?.checked_add(1));
+            place.expect("no memory is that large")
+        }
         _ => 0,
     };
     assert!(last <= length, "a matrix of {rows} by {columns} does not fit into {length} values");
@@ -163,10 +167,11 @@ pub(crate) fn multiply(
 /// If the sizes do not go together.
 pub(crate) fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let (rows, columns) = (a.rows, b.columns);
+    let length = rows.checked_mul(columns).expect("no memory is that large");
     if a.columns == 0 {
-        return zeros(rows * columns);
+        return zeros(length);
     }
-    let mut out = Unwritten::new(rows * columns);
+    let mut out = Unwritten::new(length);
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
     multiply(&mut view, Onto::Replace, scale, a, b, Threads::Pool);
     // SAFETY: with `Onto::Replace` the kernels write each element of the result, and it covers the memory.
@@ -204,6 +209,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "no memory is that large")]
+    fn sizes_that_overflow_are_refused() {
+        Matrix::strided(&[0.0; 10], [usize::MAX, 3], [usize::MAX / 2, 1]);
     }
 
     #[test]

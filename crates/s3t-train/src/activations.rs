@@ -8,7 +8,7 @@
 //! function of the record), and each record's rows go through the blocks independently of the others', so an entry depends
 //! neither on which records were asked for together nor on how many. A law in the tests holds the backend to that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,6 +58,8 @@ struct State {
     bytes: usize,
     /// By record, then by block: a deletion finds all entries of a record at once.
     entries: HashMap<Digest, Vec<Entry>>,
+    /// Records that are gone: what a job still computes of them is not remembered.
+    forgotten: HashSet<Digest>,
 }
 
 impl ActivationCache {
@@ -88,12 +90,20 @@ impl ActivationCache {
         self.lock().bytes
     }
 
-    /// Drops all entries of a record.
+    /// Drops all entries of a record, for good.
     pub fn forget(&self, record: &Digest) {
         let mut state = self.lock();
+        state.forgotten.insert(*record);
         if let Some(entries) = state.entries.remove(record) {
             state.bytes -= entries.iter().map(|(_, held)| held.memory()).sum::<usize>();
         }
+    }
+
+    /// Drops all entries.
+    pub fn forget_all(&self) {
+        let mut state = self.lock();
+        state.entries.clear();
+        state.bytes = 0;
     }
 
     /// Computes what is not remembered yet of the inputs of block `block`, in as few chunks as can be, up to the limit.
@@ -174,6 +184,13 @@ impl ActivationCache {
     fn insert(&self, record: Digest, block: usize, values: &Arc<[f32]>) {
         let bytes = size_of_val(&**values);
         let mut state = self.lock();
+        // Two jobs may compute the same entry side by side; both find the same bits.
+        let is_there = |state: &State| {
+            state.entries.get(&record).is_some_and(|entries| entries.iter().any(|(other, _)| *other == block))
+        };
+        if is_there(&state) {
+            return;
+        }
         let held = if state.bytes + bytes <= self.limit {
             Held::Memory(Arc::clone(values))
         } else {
@@ -183,13 +200,12 @@ impl ActivationCache {
             state = self.lock();
             Held::Disk(Arc::new(entry))
         };
-        let entries = state.entries.entry(record).or_default();
-        // Two jobs may have computed the same entry side by side; both found the same bits.
-        if entries.iter().all(|(other, _)| *other != block) {
-            let memory = held.memory();
-            entries.push((block, held));
-            state.bytes += memory;
+        // A deletion may have come in between; dropping the entry destroys its key.
+        if state.forgotten.contains(&record) || is_there(&state) {
+            return;
         }
+        state.bytes += held.memory();
+        state.entries.entry(record).or_default().push((block, held));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

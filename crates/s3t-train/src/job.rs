@@ -77,4 +77,7 @@ pub trait StageBuilder: Send + Sync {
 
     /// Drops whatever is remembered of a record. Called when the record is deleted.
     fn forget(&self, _record: &Digest) {}
+
+    /// Drops whatever is remembered of any record. Called when records were deleted that are not named any more.
+    fn forget_all(&self) {}
 }

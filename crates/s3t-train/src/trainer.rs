@@ -148,6 +148,10 @@ impl StageBuilder for StageTrainer {
     fn forget(&self, record: &Digest) {
         self.activations.forget(record);
     }
+
+    fn forget_all(&self) {
+        self.activations.forget_all();
+    }
 }
 
 /// The trained parameters on the device with their optimiser state.
