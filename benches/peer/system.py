@@ -1,7 +1,7 @@
 """The whole system beside the reference recipe: all stages of all sequences on the sentiment example, by the wall clock.
 
     cargo xtask fetch minilm && cargo xtask fetch sentiment
-    python system.py S3T [--records N] [--budget B] [--epochs N] [--threads N] [--eval N] [--skip-reference] [--json]
+    python system.py S3T [--records N] [--budget B] [--epochs N] [--threads N] [--eval N] [--no-evaluation] [--skip-reference] [--json]
 
 S3T is our program (`target/release/s3t`). The reference recipe is what the paper's scripts do, in `transformers` and `peft`: one
 `Trainer` run for every sequence and every stage, all blocks run forward in each step, batches padded to their longest text in
@@ -119,7 +119,7 @@ def reference(args, folder):
                 arguments = TrainingArguments(
                     output_dir=f"{folder}/{shard}-{number}-{stage}", num_train_epochs=args.epochs, learning_rate=1e-3,
                     per_device_train_batch_size=8, per_device_eval_batch_size=64, weight_decay=0.0, warmup_steps=0.1,
-                    eval_strategy="epoch", save_strategy="epoch", logging_strategy="no", report_to=[], use_cpu=True,
+                    eval_strategy="no" if args.no_evaluation else "epoch", save_strategy="epoch", logging_strategy="no", report_to=[], use_cpu=True,
                     disable_tqdm=True)
                 trainer = Trainer(model=model, args=arguments, train_dataset=data, eval_dataset=test,
                                   data_collator=DataCollatorWithPadding(tokenizer))
@@ -143,6 +143,7 @@ def main():
     parser.add_argument("--budget", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-evaluation", action="store_true", help="the reference does not evaluate after each epoch")
     parser.add_argument("--skip-reference", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--reference", metavar="FOLDER", help=argparse.SUPPRESS)
