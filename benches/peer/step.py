@@ -1,9 +1,11 @@
 """One training step and one forward pass beside PyTorch with transformers and peft: medians of interleaved runs.
 
-    python step.py PEER_STEP [--rounds N] [--threads N] [--json]
+    python step.py PEER_STEP [--rounds N] [--threads N] [--device DEVICE] [--json]
 
 PEER_STEP is our side's program (`target/release/peer-step`). Both sides have the same random weights, the same batch, LoRA r 16
 on query and value of all blocks, a head of 3 classes, AdamW, single precision, and the same number of threads. The ratio is PyTorch's time divided by ours.
+With `--device cuda` or `vulkan`, of a program that was built with that feature (`cargo build --release -p s3t-benches --features
+vulkan`), PyTorch runs on the same card through CUDA.
 """
 
 import argparse
@@ -64,7 +66,7 @@ def make(directory, kind, hidden, blocks, heads, batch, tokens):
     model.save_pretrained(directory)
 
 
-def worker(directory, kind, threads):
+def worker(directory, kind, threads, device):
     """PyTorch's side: a step or a forward pass a line."""
     import numpy
     import torch
@@ -91,6 +93,9 @@ def worker(directory, kind, threads):
     model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=targets, modules_to_save=head))
     batch = next(iter(inputs.values())).shape[0]
     labels = torch.arange(batch) % 3
+    if device != "flex":
+        model, labels = model.cuda(), labels.cuda()
+        inputs = {name: tensor.cuda() for name, tensor in inputs.items()}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     for line in sys.stdin:
         started = time.perf_counter()
@@ -122,12 +127,13 @@ def main():
     parser.add_argument("peer_step")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="flex")
     parser.add_argument("--only", help="part of a configuration's name")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", nargs=2, metavar=("MODEL", "KIND"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return worker(*args.worker, args.threads)
+        return worker(*args.worker, args.threads, args.device)
 
     results = []
     for name, kind, *sizes in CONFIGS:
@@ -137,9 +143,9 @@ def main():
             subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r});"
                             f"import step; step.make({directory!r}, {kind!r}, *{sizes!r})"], check=True)
             pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            ours = subprocess.Popen([args.peer_step, directory, str(args.threads)], **pipes)
+            ours = subprocess.Popen([args.peer_step, directory, str(args.threads), args.device], **pipes)
             theirs = subprocess.Popen([sys.executable, __file__, args.peer_step, "--threads", str(args.threads),
-                                       "--worker", directory, kind], **pipes)
+                                       "--device", args.device, "--worker", directory, kind], **pipes)
             for what in ("train", "forward"):
                 times = [], []
                 for _ in range(args.rounds):

@@ -1,6 +1,6 @@
 //! Our side of `benches/peer/step.py`: trains and answers one batch again and again, a line of standard input at a time.
 //!
-//! `peer-step MODEL THREADS`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
+//! `peer-step MODEL THREADS [DEVICE]`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
 //! `train` takes one optimiser step and a line `forward` answers the batch once; both print the milliseconds.
 
 use std::error::Error;
@@ -23,10 +23,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, model, threads] = arguments.as_slice() else { return Err("usage: peer-step MODEL THREADS".into()) };
+    let (model, threads, device) = match arguments.as_slice() {
+        [_, model, threads] => (model, threads, "flex"),
+        [_, model, threads, device] => (model, threads, device.as_str()),
+        _ => return Err("usage: peer-step MODEL THREADS [DEVICE]".into()),
+    };
     let (model, threads): (_, usize) = (Path::new(model), threads.parse()?);
     let records = records(model)?;
-    let device: s3t::backends::DeviceSpec = "flex".parse()?;
+    let device: s3t::backends::DeviceSpec = device.parse()?;
     let opened = device.open()?;
     let backbone = s3t::backends::load(model, LoadOptions::default(), &opened)?;
     let method: Box<dyn s3t::peft::PeftMethod> = Box::new(Lora { rank: 16, alpha: 32.0, ..Lora::default() });
