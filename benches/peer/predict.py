@@ -12,13 +12,12 @@ blocks. `cut` is one after deletions: the shards serve with adapters on the uppe
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from step import ask
+from step import take_turns
 from system import LABELS, MODEL, rows
 
 STATES = {"full": [0], "cut": [0, 0, 2, 2, 4]}
@@ -82,14 +81,7 @@ def main():
     results = []
     for state in STATES:
         for size in ("one", "batch"):
-            times = [], []
-            for _ in range(args.rounds):
-                for side, process in enumerate((ours, theirs)):
-                    # The other side's threads spin for a while before they sleep. What follows a pause is not counted.
-                    time.sleep(0.3)
-                    ask(process, f"{state} {size}")
-                    times[side].extend(ask(process, f"{state} {size}") for _ in range(5))
-            medians = [statistics.median(side) for side in times]
+            medians = take_turns((ours, theirs), f"{state} {size}", args.rounds, 5)
             results.append({"state": state, "texts": 64 if size == "batch" else 1, "shards": args.shards, "s3t_ms": round(medians[0], 2),
                             "pytorch_ms": round(medians[1], 2), "ratio": round(medians[1] / medians[0], 2)})
             if not args.json:

@@ -122,6 +122,18 @@ def ask(process, line):
     return float(answer)
 
 
+def take_turns(processes, line, rounds, together):
+    """The median milliseconds of each process for a line, from turns of so many runs each."""
+    times = [[] for _ in processes]
+    for _ in range(rounds):
+        for side, process in enumerate(processes):
+            # The other side's threads spin for a while before they sleep. What follows a pause is not counted.
+            time.sleep(0.3)
+            ask(process, line)
+            times[side].extend(ask(process, line) for _ in range(together))
+    return [statistics.median(side) for side in times]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer_step")
@@ -147,14 +159,7 @@ def main():
             theirs = subprocess.Popen([sys.executable, __file__, args.peer_step, "--threads", str(args.threads),
                                        "--device", args.device, "--worker", directory, kind], **pipes)
             for what in ("train", "forward"):
-                times = [], []
-                for _ in range(args.rounds):
-                    for side, process in enumerate((ours, theirs)):
-                        # The other side's threads spin for a while before they sleep. What follows a pause is not counted.
-                        time.sleep(0.3)
-                        ask(process, what)
-                        times[side].extend(ask(process, what) for _ in range(3))
-                medians = [statistics.median(side) for side in times]
+                medians = take_turns((ours, theirs), what, args.rounds, 3)
                 results.append({"configuration": name, "what": what, "threads": args.threads, "s3t_ms": round(medians[0], 1),
                                 "pytorch_ms": round(medians[1], 1), "ratio": round(medians[1] / medians[0], 2)})
                 if not args.json:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, Flex, backend_extension};
 use burn::tensor::{DType, Tensor, TensorData};
@@ -55,11 +55,7 @@ pub(crate) fn add_low_rank_parts(x: &Tensor<2>, y: Tensor<2>, parts: &[Option<Lo
     let by_part = y.storage_mut::<f32>().chunks_exact_mut((rows * outputs).max(1));
     for (factors, (y, x)) in parts.iter().zip(by_part.zip(x.chunks_exact((rows * inputs).max(1)))) {
         let Some(LowRankFactors { down, up, scale }) = factors else { continue };
-        let (down, up) = (primitive(down), primitive(up));
-        let inner = product(1.0, Matrix::new(x, rows, inputs), matrix(&down));
-        let inner = Matrix::new(&inner, rows, dims(&down)[1]);
-        let mut view = MatrixMut::new(y, rows, outputs);
-        multiply(&mut view, Onto::Add, *scale as f32, inner, matrix(&up), Threads::Pool);
+        add_low_rank(y, Matrix::new(x, rows, inputs), &primitive(down), &primitive(up), *scale as f32);
     }
     Tensor::from_primitive::<Flex>(y)
 }
@@ -190,10 +186,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
 
         let node = x.node();
         let y = affine(&x.into_primitive(), &frozen);
-        match LinearBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(frozen.weight, y),
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        }
+        record::<C, _, _>(LinearBackward, [node], frozen.weight, y)
     }
 
     fn low_rank_linear(
@@ -251,22 +244,14 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         let nodes = [x.node(), down.node(), up.node()];
         let (x, down, up) = (x.into_primitive(), down.into_primitive(), up.into_primitive());
         let (y, inner) = low_rank(&x, &down, &up, &frozen, scale);
-        match LowRankBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let state = State { x, weight: frozen.weight, down, up, inner: Arc::new(inner), scale };
-                prepared.finish(state, y)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        }
+        let state = State { x, weight: frozen.weight, down, up, inner: Arc::new(inner), scale };
+        record::<C, _, _>(LowRankBackward, nodes, state, y)
     }
 
     fn row_norm(x: FloatTensor<Self>, frozen: Frozen, epsilon: f32) -> FloatTensor<Self> {
         let node = x.node();
         let (y, standard) = normalise(&x.into_primitive(), None, &frozen, epsilon);
-        match NormBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((frozen, standard), y),
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        }
+        record::<C, _, _>(NormBackward, [node], (frozen, standard), y)
     }
 
     fn residual_norm(
@@ -277,10 +262,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), residual.node()];
         let (y, standard) = normalise(&x.into_primitive(), Some(&residual.into_primitive()), &frozen, epsilon);
-        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((frozen, standard), y),
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        }
+        record::<C, _, _>(NormBackward, nodes, (frozen, standard), y)
     }
 
     fn activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
@@ -304,10 +286,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         let node = x.node();
         let x = x.into_primitive();
         let y = activated(&x, activation);
-        match ActivationBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((x, activation), y),
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        }
+        record::<C, _, _>(ActivationBackward, [node], (x, activation), y)
     }
 
     fn softmax_attention(
@@ -340,10 +319,20 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         let nodes = [query.node(), key.node(), value.node()];
         let inputs = [query.into_primitive(), key.into_primitive(), value.into_primitive()];
         let y = attended(&inputs[0], &inputs[1], &inputs[2], &shape);
-        match AttentionBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((inputs, shape), y),
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        }
+        record::<C, _, _>(AttentionBackward, nodes, (inputs, shape), y)
+    }
+}
+
+/// Puts an operation into the graph, if any of its inputs is tracked.
+fn record<C: CheckpointStrategy, B: Backward<Flex, N>, const N: usize>(
+    backward: B,
+    nodes: [NodeGuard; N],
+    state: B::State,
+    y: FlexTensor,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    match backward.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(state, y),
+        OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
 
@@ -384,12 +373,18 @@ fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
 
 /// The result, and `x A`.
 fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen, scale: f32) -> (FlexTensor, Vec<f32>) {
-    let ([rows, _], [_, rank], [_, outputs]) = (dims(x), dims(down), dims(up));
-    let inner = product(1.0, matrix(x), matrix(down));
     let mut out = product_and_bias(x, frozen);
-    let mut view = MatrixMut::new(&mut out, rows, outputs);
+    let inner = add_low_rank(&mut out, matrix(x), down, up, scale);
+    (tensor(out, [dims(x)[0], dims(up)[1]]), inner)
+}
+
+/// Adds `scale (x A) B` to `y`; gives `x A`.
+fn add_low_rank(y: &mut [f32], x: Matrix<'_>, down: &FlexTensor, up: &FlexTensor, scale: f32) -> Vec<f32> {
+    let ([rows, _], [rank, outputs]) = (x.dims(), dims(up));
+    let inner = product(1.0, x, matrix(down));
+    let mut view = MatrixMut::new(y, rows, outputs);
     multiply(&mut view, Onto::Add, scale, Matrix::new(&inner, rows, rank), matrix(up), Threads::Pool);
-    (tensor(out, [rows, outputs]), inner)
+    inner
 }
 
 /// `x W + b`.

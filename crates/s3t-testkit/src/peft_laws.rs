@@ -69,9 +69,12 @@ fn random_parameters(method: &dyn PeftMethod, backbone: &dyn Backbone) -> BTreeM
     tensors
 }
 
+fn prepare<'a>(backbone: &dyn Backbone, records: &'a [Record]) -> Vec<Input<'a>> {
+    records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect()
+}
+
 fn run(backbone: &dyn Backbone, records: &[Record], adapters: &Adapters) -> Tensor<2> {
-    let inputs: Vec<Input<'_>> =
-        records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect();
+    let inputs = prepare(backbone, records);
     let hidden = backbone.embed(&inputs.iter().collect::<Vec<_>>(), backbone.max_tokens());
     backbone.pool(backbone.run(hidden, 0..BLOCKS, adapters))
 }
@@ -124,8 +127,7 @@ fn check_pooling(
     let records = toy_records(5, 0, 6);
     let adapters = attach(method, backbone, &on_device(parameters, device));
     let whole = to_host(run(backbone, &records, &adapters));
-    let inputs: Vec<Input<'_>> =
-        records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect();
+    let inputs = prepare(backbone, &records);
     let hidden = backbone.embed(&inputs.iter().collect::<Vec<_>>(), backbone.max_tokens());
     let pooled = to_host(backbone.pool(backbone.run_to_pool(hidden, 0..BLOCKS, &adapters)));
     assert_close(&pooled, &whole, "pooling");
@@ -154,8 +156,7 @@ fn check_stacking(
             .expect("the method takes the parameters it declared")
     };
     let records = toy_records(7, 0, 7);
-    let inputs: Vec<Input<'_>> =
-        records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect();
+    let inputs = prepare(backbone, &records);
     let inputs: Vec<&Input<'_>> = inputs.iter().collect();
     for starts in [vec![2, 0, 3, 0, BLOCKS], vec![1, 1, 3], vec![0], vec![BLOCKS]] {
         let models: Vec<StageModel> = starts.into_iter().enumerate().map(model).collect();

@@ -30,8 +30,8 @@ const PREPARED_TOGETHER: usize = 512;
 ///
 /// *Before*: a job whose records are those that its lineage names. *After*: the tensors are a function of the job, bit
 /// for bit, whatever else runs. *Why*: parameters, batch order and every other random number come from one generator that
-/// is seeded from the lineage's key; tensor operations run in program order, and none's bits depend on its threads; the frozen inputs are functions
-/// of base model and record (see [`ActivationCache`]); the optimiser's state starts fresh; nothing else is read.
+/// is seeded from the lineage's key; tensor operations run in program order, and none's bits depend on its threads; the frozen
+/// inputs are functions of base model and record (see [`ActivationCache`]); the optimiser's state starts fresh; nothing else is read.
 pub struct StageTrainer {
     backbone: Arc<dyn Backbone>,
     device: Device,
