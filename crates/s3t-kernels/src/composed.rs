@@ -28,10 +28,15 @@ pub fn linear_low_rank(
     linear(x.clone(), weight, bias) + x.matmul(down).matmul(up).mul_scalar(scale)
 }
 
-/// As [`add_low_rank_parts`](crate::add_low_rank_parts).
-pub fn add_low_rank_parts(x: &Tensor<2>, y: &Tensor<2>, parts: &[Option<LowRankFactors>]) -> Tensor<2> {
-    let ([all, inputs], outputs) = (x.dims(), y.dims()[1]);
-    let rows = all / parts.len();
+/// As [`linear_low_rank_parts`](crate::linear_low_rank_parts).
+pub fn linear_low_rank_parts(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    parts: &[Option<LowRankFactors>],
+) -> Tensor<2> {
+    let ([all, inputs], y) = (x.dims(), linear(x.clone(), weight, bias));
+    let (rows, outputs) = (all / parts.len(), y.dims()[1]);
     let part = |(index, factors): (usize, &Option<LowRankFactors>)| {
         let range = index * rows..(index + 1) * rows;
         let y = y.clone().slice([range.clone(), 0..outputs]);

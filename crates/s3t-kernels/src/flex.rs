@@ -11,10 +11,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, Flex, backend_extension};
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
-use crate::buffer::{rows_of, zeros};
+use crate::buffer::zeros;
 use crate::heads::{self, Inputs};
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, multiply, product};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, layer, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::{Activation, AttentionShape, LowRankFactors};
 
@@ -44,20 +45,18 @@ pub(crate) fn linear_low_rank(
     Tensor::from_dispatch(Dispatch::low_rank_linear(x, down, up, Frozen::new(weight, bias), scale as f32))
 }
 
-pub(crate) fn add_low_rank_parts(x: &Tensor<2>, y: Tensor<2>, parts: &[Option<LowRankFactors>]) -> Tensor<2> {
-    let ([all, inputs], outputs) = (x.dims(), y.dims()[1]);
-    let rows = all / parts.len();
-    let x = primitive(x);
-    let x = contiguous(&x);
-    // Given away, so that it is changed in place if nobody else has it.
-    let y = y.try_into_primitive::<Flex>();
-    let mut y = y.expect("operands of one operation are on one device").to_contiguous();
-    let by_part = y.storage_mut::<f32>().chunks_exact_mut((rows * outputs).max(1));
-    for (factors, (y, x)) in parts.iter().zip(by_part.zip(x.chunks_exact((rows * inputs).max(1)))) {
-        let Some(LowRankFactors { down, up, scale }) = factors else { continue };
-        add_low_rank(y, Matrix::new(x, rows, inputs), &primitive(down), &primitive(up), *scale as f32);
-    }
-    Tensor::from_primitive::<Flex>(y)
+pub(crate) fn linear_low_rank_parts(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    parts: &[Option<LowRankFactors>],
+) -> Tensor<2> {
+    let shape = [x.dims()[0], weight.dims()[1]];
+    let owned = |factors: &LowRankFactors| (primitive(&factors.down), primitive(&factors.up), factors.scale as f32);
+    let owned: Vec<_> = parts.iter().map(|factors| factors.as_ref().map(owned)).collect();
+    let parts: Vec<_> = owned.iter().map(|part| part.as_ref().map(LowRank::of)).collect();
+    let (y, _) = layer_with_parts(matrix(&primitive(x)), &Frozen::new(weight, bias), &parts);
+    Tensor::from_primitive::<Flex>(tensor(y, shape))
 }
 
 pub(crate) fn norm(
@@ -368,33 +367,54 @@ impl<const N: usize> Backward<Flex, N> for NormBackward {
 
 fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
     let ([rows, _], [_, outputs]) = (dims(x), dims(&frozen.weight));
-    tensor(product_and_bias(x, frozen), [rows, outputs])
+    let bias = frozen.bias.as_ref().map(contiguous);
+    tensor(layer(matrix(x), matrix(&frozen.weight), bias.as_deref(), |_, _, _| {}), [rows, outputs])
 }
 
 /// The result, and `x A`.
 fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen, scale: f32) -> (FlexTensor, Vec<f32>) {
-    let mut out = product_and_bias(x, frozen);
-    let inner = add_low_rank(&mut out, matrix(x), down, up, scale);
-    (tensor(out, [dims(x)[0], dims(up)[1]]), inner)
+    let part = LowRank { down: matrix(down), up: matrix(up), scale };
+    let (y, mut inner) = layer_with_parts(matrix(x), frozen, &[Some(part)]);
+    (tensor(y, [dims(x)[0], dims(up)[1]]), inner.pop().flatten().unwrap_or_default())
 }
 
-/// Adds `scale (x A) B` to `y`; gives `x A`.
-fn add_low_rank(y: &mut [f32], x: Matrix<'_>, down: &FlexTensor, up: &FlexTensor, scale: f32) -> Vec<f32> {
-    let ([rows, _], [rank, outputs]) = (x.dims(), dims(up));
-    let inner = product(1.0, x, matrix(down));
-    let mut view = MatrixMut::new(y, rows, outputs);
-    multiply(&mut view, Onto::Add, scale, Matrix::new(&inner, rows, rank), matrix(up), Threads::Pool);
-    inner
+/// A low-rank update.
+struct LowRank<'a> {
+    down: Matrix<'a>,
+    up: Matrix<'a>,
+    scale: f32,
 }
 
-/// `x W + b`.
-fn product_and_bias(x: &FlexTensor, frozen: &Frozen) -> Vec<f32> {
-    let (rows, weight) = (dims(x)[0], matrix(&frozen.weight));
-    let Some(bias) = &frozen.bias else { return product(1.0, matrix(x), weight) };
-    let mut out = rows_of(&contiguous(bias), rows);
-    let mut view = MatrixMut::new(&mut out, rows, weight.dims()[1]);
-    multiply(&mut view, Onto::Add, 1.0, matrix(x), weight, Threads::Pool);
-    out
+impl<'a> LowRank<'a> {
+    fn of((down, up, scale): &'a (FlexTensor, FlexTensor, f32)) -> Self {
+        Self { down: matrix(down), up: matrix(up), scale: *scale }
+    }
+}
+
+/// `x W + b`, with `scale (x A) B` added to each of equal parts of the rows that has an update; and `x A` of each.
+fn layer_with_parts(
+    x: Matrix<'_>,
+    frozen: &Frozen,
+    parts: &[Option<LowRank<'_>>],
+) -> (Vec<f32>, Vec<Option<Vec<f32>>>) {
+    let rows = x.dims()[0] / parts.len();
+    let of_part = |index: usize| index * rows..(index + 1) * rows;
+    let inner = |(index, part): (usize, &Option<LowRank<'_>>)| {
+        part.as_ref().map(|part| product(1.0, x.rows(of_part(index)), part.down))
+    };
+    let inner: Vec<Option<Vec<f32>>> = match parts {
+        [part] => vec![inner((0, part))],
+        parts => parts.par_iter().enumerate().map(inner).collect(),
+    };
+    let bias = frozen.bias.as_ref().map(contiguous);
+    let y = layer(x, matrix(&frozen.weight), bias.as_deref(), |y, columns, threads| {
+        for (index, (part, inner)) in parts.iter().zip(&inner).enumerate() {
+            let (Some(LowRank { up, scale, .. }), Some(inner)) = (part, inner) else { continue };
+            let inner = Matrix::new(inner, rows, up.dims()[0]);
+            multiply(&mut y.rows(of_part(index)), Onto::Add, *scale, inner, up.columns(columns.clone()), threads);
+        }
+    });
+    (y, inner)
 }
 
 fn normalise(x: &FlexTensor, residual: Option<&FlexTensor>, frozen: &Frozen, epsilon: f32) -> (FlexTensor, Standard) {

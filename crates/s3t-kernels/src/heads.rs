@@ -4,8 +4,11 @@ use rayon::prelude::*;
 
 use crate::AttentionShape;
 use crate::buffer::zeros;
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, multiply};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks, multiply};
 use crate::rows::{softmax_rows, softmax_rows_backward};
+
+/// Pieces of work that the heads of a record are cut into.
+const HEAD_PARTS: usize = 4;
 
 /// Queries, keys and values, or their gradients, in rows.
 #[derive(Clone, Copy)]
@@ -62,20 +65,23 @@ fn shares(shape: &AttentionShape, record: usize, query_head: usize, inputs: Inpu
 
 /// The outputs, rows of queries, into `out`.
 pub(crate) fn forward(shape: &AttentionShape, inputs: Inputs<'_>, out: &mut [f32]) {
-    let AttentionShape { heads, kv_heads, head_dim, queries, keys, .. } = *shape;
+    let AttentionShape { batch, heads, kv_heads, head_dim, queries, keys, .. } = *shape;
     let width = shape.query_width();
-    let of_record = |record: usize, out: &mut [f32]| {
+    // Several heads of a record are one piece of work, so that few records keep many threads busy too.
+    let together = heads.div_ceil(HEAD_PARTS);
+    let mut out = MatrixMut::new(out, batch * queries, width);
+    by_blocks(&mut out, [queries, together * head_dim], |record, part, out| {
         let inputs = inputs.of_record(shape, record);
         let mut buffer = vec![0.0; queries * keys];
-        for query_head in 0..heads {
+        let first = part * together;
+        for query_head in first..(first + together).min(heads) {
             shares(shape, record, query_head, inputs, &mut buffer);
             let value = head(inputs.value, keys, shape.key_width(), query_head * kv_heads / heads, head_dim);
-            let mut out = head_mut(out, queries, width, query_head, head_dim);
+            let column = (query_head - first) * head_dim;
+            let mut out = out.columns(column..column + head_dim);
             multiply(&mut out, Onto::Replace, 1.0, Matrix::new(&buffer, queries, keys), value, Threads::One);
         }
-    };
-    let by_record = out.par_chunks_exact_mut((queries * width).max(1)).enumerate();
-    by_record.for_each(|(record, out)| of_record(record, out));
+    });
 }
 
 /// The gradients of queries, keys and values.

@@ -130,22 +130,28 @@ pub struct LowRankFactors {
     pub scale: f64,
 }
 
-/// Adds to equal parts of the rows of `y`, one after the other, the low-rank updates of as many models; those without one stay.
+/// A frozen linear layer on the rows of several models, one after the other in equal parts: [`linear_low_rank`] for those with an
+/// update, [`linear`] for the others.
 ///
 /// # Shapes
 ///
-/// - `x`: `[rows, inputs]`; `y` and result: `[rows, outputs]`
+/// - as those of [`linear`]
 ///
 /// # Panics
 ///
 /// If the rows cannot be cut into as many parts.
-pub fn add_low_rank_parts(x: &Tensor<2>, y: Tensor<2>, parts: &[Option<LowRankFactors>]) -> Tensor<2> {
+pub fn linear_low_rank_parts(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    parts: &[Option<LowRankFactors>],
+) -> Tensor<2> {
     assert!(!parts.is_empty() && x.dims()[0].is_multiple_of(parts.len()), "the rows are cut into equal parts");
     #[cfg(feature = "flex")]
-    if flex::takes(x) && !x.is_autodiff() && !y.is_autodiff() {
-        return flex::add_low_rank_parts(x, y, parts);
+    if flex::takes(x) && !x.is_autodiff() && !is_trained(weight, bias) {
+        return flex::linear_low_rank_parts(x, weight, bias, parts);
     }
-    composed::add_low_rank_parts(x, &y, parts)
+    composed::linear_low_rank_parts(x, weight, bias, parts)
 }
 
 /// Normalises the rows of `x`, or of `x + residual`: with a bias layer normalisation, without one root mean square
@@ -199,5 +205,5 @@ fn is_trained(weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
 
 /// The same operations composed of Burn's, on any device: what the kernels are compared with.
 pub mod reference {
-    pub use crate::composed::{activate, add_low_rank_parts, attention, linear, linear_low_rank, norm};
+    pub use crate::composed::{activate, attention, linear, linear_low_rank, linear_low_rank_parts, norm};
 }

@@ -2,8 +2,12 @@
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use crate::buffer::{Unwritten, zeros};
+use crate::rows::GRAIN;
 
 /// A matrix in borrowed memory.
 #[derive(Clone, Copy)]
@@ -36,6 +40,26 @@ impl<'a> Matrix<'a> {
         [self.rows, self.columns]
     }
 
+    /// Some of the rows.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(crate) fn rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let values = &self.values[(rows.start * self.row_stride).min(self.values.len())..];
+        Self::strided(values, [rows.len(), self.columns], [self.row_stride, self.column_stride])
+    }
+
+    /// Some of the columns.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(crate) fn columns(self, columns: Range<usize>) -> Self {
+        self.transposed().rows(columns).transposed()
+    }
+
     pub(crate) fn transposed(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride } = self;
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
@@ -65,13 +89,126 @@ impl<'a> MatrixMut<'a> {
         Self::strided(values, [rows, columns], columns)
     }
 
-    /// Over memory that may only be written to: with [`Onto::Replace`].
+    /// Over memory that may only be written to: with [`Onto::Replace`], or after [`fill`](Self::fill).
     fn unwritten(values: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize) -> Self {
         check(values.len(), [rows, columns], [columns, 1]);
         let values = values.as_mut_ptr().cast();
         Self { values, rows, columns, row_stride: columns, memory: PhantomData }
     }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(crate) fn rows(&mut self, rows: Range<usize>) -> MatrixMut<'_> {
+        // SAFETY: this matrix is borrowed for as long as its part lives.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            self.part(rows, 0..self.columns)
+        }
+    }
+
+    /// Some of the columns.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(crate) fn columns(&mut self, columns: Range<usize>) -> MatrixMut<'_> {
+        // SAFETY: this matrix is borrowed for as long as its part lives.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            self.part(0..self.rows, columns)
+        }
+    }
+
+    /// Some of the rows and columns.
+    ///
+    /// # Safety
+    ///
+    /// While the part lives no element of it is reached in another way.
+    ///
+    /// # Panics
+    ///
+    /// If it is not inside.
+    #[allow(unsafe_code, reason = "only the caller knows that parts are disjoint")]
+    unsafe fn part<'b>(&self, rows: Range<usize>, columns: Range<usize>) -> MatrixMut<'b> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert!(columns.start <= columns.end && columns.end <= self.columns, "columns {columns:?} of {}", self.columns);
+        let first = rows.start * self.row_stride + columns.start;
+        let values = if rows.is_empty() || columns.is_empty() {
+            self.values
+        } else {
+            // SAFETY: element (rows.start, columns.start) is inside the memory, as every element is.
+            unsafe { self.values.add(first) }
+        };
+        let (rows, columns) = (rows.len(), columns.len());
+        MatrixMut { values, rows, columns, row_stride: self.row_stride, memory: PhantomData }
+    }
+
+    /// Writes `row` to each row.
+    fn fill(&mut self, row: &[f32], threads: Threads) {
+        assert_eq!(row.len(), self.columns, "a row is as long as the rows");
+        let together = (GRAIN / row.len().max(1)).max(1);
+        let out = Shared(self);
+        let fill = |part: usize| {
+            for place in part * together..((part + 1) * together).min(out.get().rows) {
+                // SAFETY: the row `place` is inside the memory, `check` has made sure; no other part writes to it.
+                #[allow(unsafe_code, reason = "see above")]
+                unsafe {
+                    let values = out.get().values.add(place * out.get().row_stride);
+                    values.copy_from_nonoverlapping(row.as_ptr(), row.len());
+                }
+            }
+        };
+        let parts = out.get().rows.div_ceil(together);
+        if row.is_empty() {
+        } else if parts > 2 && threads.are_many() {
+            (0..parts).into_par_iter().for_each(fill);
+        } else {
+            (0..parts).for_each(fill);
+        }
+    }
 }
+
+/// A matrix that several threads write to, each to elements of its own.
+struct Shared<'a, 'b>(&'a MatrixMut<'b>);
+
+impl<'b> Shared<'_, 'b> {
+    fn get(&self) -> &MatrixMut<'b> {
+        self.0
+    }
+}
+
+/// Cuts a matrix into blocks of so many rows and columns, and runs `work(row of blocks, column of blocks, block)` for each,
+/// side by side. The last ones are smaller where the sizes do not go into each other.
+pub(crate) fn by_blocks(
+    out: &mut MatrixMut<'_>,
+    [rows, columns]: [usize; 2],
+    work: impl Fn(usize, usize, &mut MatrixMut<'_>) + Sync,
+) {
+    let across = out.columns.div_ceil(columns.max(1));
+    let blocks = out.rows.div_ceil(rows.max(1)) * across;
+    let (all_rows, all_columns, out) = (out.rows, out.columns, Shared(out));
+    let block = |index: usize| {
+        let (row, column) = (index / across, index % across);
+        let rows = row * rows..((row + 1) * rows).min(all_rows);
+        let columns = column * columns..((column + 1) * columns).min(all_columns);
+        // SAFETY: blocks do not overlap, and nothing else reaches the matrix, which is borrowed, while they live.
+        #[allow(unsafe_code, reason = "see above")]
+        let mut part = unsafe { out.get().part(rows, columns) };
+        work(row, column, &mut part);
+    };
+    if blocks > 1 && Threads::Pool.are_many() {
+        (0..blocks).into_par_iter().for_each(block);
+    } else {
+        (0..blocks).for_each(block);
+    }
+}
+
+// SAFETY: its memory is borrowed for writing alone, and whoever shares it gives each element to one thread.
+#[allow(unsafe_code, reason = "see above")]
+unsafe impl Sync for Shared<'_, '_> {}
 
 fn check(length: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]: [usize; 2]) {
     let last = match (rows.checked_sub(1), columns.checked_sub(1)) {
@@ -103,6 +240,12 @@ pub(crate) enum Threads {
     Pool,
 }
 
+impl Threads {
+    fn are_many(self) -> bool {
+        self == Self::Pool && rayon::current_num_threads() > 1
+    }
+}
+
 /// `out = scale a b`, or added to `out`. Each element is summed up in an order that depends on the sizes alone.
 ///
 /// # Panics
@@ -126,14 +269,11 @@ pub(crate) fn multiply(
         out.rows,
         out.columns
     );
-    let parallelism = match threads {
-        Threads::Pool if rayon::current_num_threads() > 1 => gemm::Parallelism::Rayon(0),
-        _ => gemm::Parallelism::None,
-    };
+    let parallelism = if threads.are_many() { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     // SAFETY: `check` has made sure at construction that every element (i, j) of each matrix, i below its rows and j below its
     // columns, is inside its borrowed memory. `out` is borrowed for writing alone, so nothing overlaps it, and its rows do not
     // overlap each other. All memory is initialised but that of `MatrixMut::unwritten`, of which the kernels read nothing: that is
-    // private to `product`, which replaces.
+    // private to `product` and `layer`, which replace or fill it first.
     #[allow(unsafe_code, reason = "the product's kernels take pointers")]
     unsafe {
         gemm::gemm(
@@ -181,6 +321,61 @@ pub(crate) fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     }
 }
 
+/// Results with at most so many rows are worked on by panels of columns.
+const FEW_ROWS: usize = 512;
+
+/// Columns of a panel.
+const PANEL: usize = 192;
+
+/// A layer's results `bias + a b`, in new memory. `then` may change them: it is given some of the columns, which these are,
+/// and where it may run. With few rows that is each panel of columns in turn, so that threads meet once a layer and each
+/// packs its own part of `b`.
+///
+/// # Panics
+///
+/// If the sizes do not go together.
+pub(crate) fn layer(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    bias: Option<&[f32]>,
+    then: impl Fn(&mut MatrixMut<'_>, Range<usize>, Threads) + Sync,
+) -> Vec<f32> {
+    let (rows, columns) = (a.rows, b.columns);
+    let mut out = Unwritten::new(rows.checked_mul(columns).expect("no memory is that large"));
+    let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
+    let nothing;
+    let bias = match bias {
+        Some(bias) => Some(bias),
+        None if a.columns == 0 => {
+            nothing = zeros(columns);
+            Some(nothing.as_slice())
+        }
+        None => None,
+    };
+    let panel = |out: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {
+        if let Some(bias) = bias {
+            out.fill(&bias[columns.clone()], threads);
+        }
+        let onto = if bias.is_some() { Onto::Add } else { Onto::Replace };
+        multiply(out, onto, 1.0, a, b.columns(columns.clone()), threads);
+        then(out, columns, threads);
+    };
+    // Cut by the sizes alone, so that no bit depends on the number of threads.
+    if rows <= FEW_ROWS && columns > PANEL {
+        by_blocks(&mut view, [rows, PANEL], |_, index, out| {
+            let columns = index * PANEL..index * PANEL + out.columns;
+            panel(out, columns, Threads::One);
+        });
+    } else {
+        panel(&mut view, 0..columns, Threads::Pool);
+    }
+    // SAFETY: the panels cover the memory, and each is filled, or written by `Onto::Replace`.
+    #[allow(unsafe_code, reason = "see above")]
+    unsafe {
+        out.written()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +404,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn blocks_cover_a_matrix_once_and_a_layer_is_its_definition() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let mut seen = vec![0.0; 7 * 5];
+        pool.install(|| {
+            by_blocks(&mut MatrixMut::new(&mut seen, 7, 5), [3, 2], |row, column, block| {
+                assert_eq!([block.rows, block.columns], [[3, 3, 1][row], [2, 2, 1][column]]);
+                block.fill(&[1.0, 2.0][..block.columns], Threads::One);
+            });
+        });
+        assert!(seen.chunks(5).all(|row| row == [1.0, 2.0, 1.0, 2.0, 1.0]));
+        let (a, b, bias) = ([1.0, 2.0, 3.0, 4.0], [0.5; 2 * 400], [1.0; 400]);
+        let doubled = |rows: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {
+            let (ones, identity) = ([1.0; 2], vec![1.0; columns.len()]);
+            multiply(rows, Onto::Add, 1.0, Matrix::new(&ones, 2, 1), Matrix::new(&identity, 1, columns.len()), threads);
+        };
+        let found = layer(Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 400), Some(&bias), doubled);
+        assert!(found[..400].iter().all(|value| *value == 3.5) && found[400..].iter().all(|value| *value == 5.5));
+        assert_eq!(layer(Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), None, |_, _, _| {}), [0.0; 6]);
+    }
+
+    #[test]
+    #[should_panic(expected = "rows 1..4 of 3")]
+    fn a_part_outside_a_matrix_is_refused() {
+        MatrixMut::new(&mut [0.0; 9], 3, 3).rows(1..4);
     }
 
     #[test]

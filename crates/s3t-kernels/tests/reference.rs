@@ -86,7 +86,7 @@ fn tracked(inputs: Vec<Tensor<2>>) -> impl Iterator<Item = Vec<(Tensor<2>, bool)
 #[test]
 fn linear_layers() {
     let mut source = Source(1);
-    for (rows, inputs, outputs) in [(1, 5, 3), (33, 48, 17), (300, 96, 160)] {
+    for (rows, inputs, outputs) in [(1, 5, 3), (33, 48, 17), (300, 96, 500), (700, 64, 200)] {
         // A weight as it is loaded, and one that lies transposed in memory.
         let (plain, turned) = (source.matrix(inputs, outputs), source.matrix(outputs, inputs).transpose());
         let bias = source.vector(outputs);
@@ -111,7 +111,7 @@ fn a_weight_that_is_trained_gets_its_gradient() {
 #[test]
 fn linear_layers_with_a_low_rank_update() {
     let mut source = Source(3);
-    for (rows, inputs, rank, outputs) in [(1, 6, 2, 3), (70, 40, 8, 24), (300, 96, 16, 128)] {
+    for (rows, inputs, rank, outputs) in [(1, 6, 2, 3), (70, 40, 8, 24), (300, 96, 16, 400), (600, 32, 4, 200)] {
         let (weight, bias) = (source.matrix(inputs, outputs), source.vector(outputs));
         let x = vec![source.matrix(rows, inputs), source.matrix(inputs, rank), source.matrix(outputs, rank)];
         for inputs in tracked(x) {
@@ -130,15 +130,18 @@ fn linear_layers_with_a_low_rank_update() {
 #[test]
 fn low_rank_updates_of_several_models() {
     let mut source = Source(9);
-    for (rows, inputs, rank, outputs) in [(1, 5, 2, 3), (40, 96, 16, 64), (400, 48, 8, 96)] {
+    for (rows, inputs, rank, outputs) in [(1, 5, 2, 3), (40, 96, 16, 450), (400, 48, 8, 200)] {
         let factors = |source: &mut Source, scale: f64| {
             let up = source.matrix(outputs, rank).transpose();
             Some(LowRankFactors { down: source.matrix(inputs, rank), up, scale })
         };
         let parts = [factors(&mut source, 0.5), None, factors(&mut source, 2.0)];
-        let inputs = [(source.matrix(3 * rows, inputs), false), (source.matrix(3 * rows, outputs), false)];
-        let kernel = |x: &[Tensor<2>]| s3t_kernels::add_low_rank_parts(&x[0], x[1].clone(), &parts);
-        check(&inputs, &kernel, &|x| reference::add_low_rank_parts(&x[0], &x[1], &parts));
+        let (weight, bias) = (source.matrix(inputs, outputs), source.vector(outputs));
+        let x = [(source.matrix(3 * rows, inputs), false)];
+        for bias in [Some(&bias), None] {
+            let kernel = |x: &[Tensor<2>]| s3t_kernels::linear_low_rank_parts(&x[0], &weight, bias, &parts);
+            check(&x, &kernel, &|x| reference::linear_low_rank_parts(&x[0], &weight, bias, &parts));
+        }
     }
 }
 

@@ -167,8 +167,10 @@ impl BlockAdapter for StackedAdapter<'_> {
     fn linear(&self, site: LinearSite, x: Tensor<2>, base: &Linear) -> Tensor<2> {
         let factors = |part: Option<&dyn LowRankAdapter>| part.and_then(|part| part.factors(site));
         let parts: Vec<Option<LowRankFactors>> = self.0.iter().copied().map(factors).collect();
-        let y = base.forward(x.clone());
-        if parts.iter().all(Option::is_none) { y } else { s3t_kernels::add_low_rank_parts(&x, y, &parts) }
+        if parts.iter().all(Option::is_none) {
+            return base.forward(x);
+        }
+        s3t_kernels::linear_low_rank_parts(&x, &base.weight, base.bias.as_ref(), &parts)
     }
 }
 

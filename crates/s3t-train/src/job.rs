@@ -46,7 +46,7 @@ pub trait StageProgress: Sync {
     /// Called after each step. Breaking stops the stage, which then leaves nothing behind.
     fn step(&self, step: Step) -> ControlFlow<()>;
 
-    /// On how many threads the stage may compute, asked when it starts. Its bits do not depend on it.
+    /// On how many threads the stage may compute, asked before each step. Its bits do not depend on it.
     fn threads(&self) -> usize {
         1
     }

@@ -13,12 +13,14 @@ mod loss;
 mod model;
 mod spill;
 mod stacked;
+mod threads;
 mod trainer;
 
 pub use activations::ActivationCache;
 pub use config::{Decay, TrainingConfig};
 pub use error::TrainError;
 pub use job::{Silent, StageBuilder, StageJob, StageProgress, StageRecord, Step};
-pub use model::{StageModel, check_isolation, learnt_tokens, on_threads, rows};
+pub use model::{StageModel, check_isolation, learnt_tokens, rows};
 pub use stacked::stacked_outputs;
+pub use threads::on_threads;
 pub use trainer::StageTrainer;

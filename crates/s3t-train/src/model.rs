@@ -10,16 +10,6 @@ use s3t_peft::{Adapters, NamedTensors, PeftMethod, bind};
 
 use crate::TrainError;
 
-/// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
-/// a test compares them.
-///
-/// # Errors
-///
-/// [`TrainError::Threads`] if the machine would not start a thread.
-pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, TrainError> {
-    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?.install(work))
-}
-
 /// The adapters of the stages 1..k of a sequence and the head of stage k, ready to run.
 #[derive(Debug)]
 pub struct StageModel {

@@ -18,8 +18,8 @@ use s3t_peft::{HostTensor, Init, LinearSite, NamedTensors, PeftMethod, parameter
 use crate::activations::Prepared;
 use crate::batches::batches;
 use crate::loss::loss;
-use crate::model::{StageModel, check_isolation, on_threads, read_method};
-use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, Step, TrainError, TrainingConfig};
+use crate::model::{StageModel, check_isolation, read_method};
+use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, Step, TrainError, TrainingConfig, on_threads};
 
 /// Records whose frozen inputs are computed before they are trained on: enough to fill chunks of one length.
 const PREPARED_TOGETHER: usize = 512;
@@ -64,7 +64,7 @@ impl StageTrainer {
         let config = read_config(lineage)?;
         let method = read_method(lineage)?;
         let mut rng = ChaCha8Rng::from_seed(key.seed());
-        let initial = self.initial(lineage, &*method, &mut rng);
+        let initial = on_threads(progress.threads(), || self.initial(lineage, &*method, &mut rng))?;
         let mut parameters = Parameters::new(&initial, &config, &self.device);
         let ancestors = on_device(&job.ancestors, &self.device);
 
@@ -81,21 +81,22 @@ impl StageTrainer {
         for _ in 0..config.epochs {
             let batches = batches(&lengths, config.batch_size, &mut rng);
             for (index, batch) in batches.iter().enumerate() {
-                if index.is_multiple_of(ahead) {
-                    let next = batches[index..].iter().take(ahead).flatten().map(|record| &prepared[*record]);
-                    self.activations.prepare(&*self.backbone, &next.collect::<Vec<_>>(), lineage.trained().start);
-                }
                 let records: Vec<&Prepared<'_>> = batch.iter().map(|index| &prepared[*index]).collect();
                 let inputs: Vec<&Input<'_>> = records.iter().map(|(_, input)| input).collect();
-                let loss = {
+                let step = Some(rng.random());
+                // Threads for one step: there may be more for the next.
+                let loss = on_threads(progress.threads(), || -> Result<f32, TrainError> {
+                    if index.is_multiple_of(ahead) {
+                        let next = batches[index..].iter().take(ahead).flatten().map(|record| &prepared[*record]);
+                        self.activations.prepare(&*self.backbone, &next.collect::<Vec<_>>(), lineage.trained().start);
+                    }
                     let tensors = parameters.tracked(&ancestors);
-                    let step = Some(rng.random());
                     let model = StageModel::bind(&*self.backbone, &*method, lineage, &tensors, step)?;
                     let hidden = self.activations.inputs(&*self.backbone, &self.device, &records, model.start());
                     let loss = loss(lineage.recipe.task, &model, &*self.backbone, hidden, &inputs, &self.device);
                     parameters.update(&loss, &tensors, config.learning_rate_at(done, steps));
-                    to_host(loss)[0]
-                };
+                    Ok(to_host(loss)[0])
+                })??;
                 done += 1;
                 if !loss.is_finite() {
                     return Err(TrainError::Diverged { key, step: done, loss });
@@ -142,7 +143,7 @@ impl StageTrainer {
 
 impl StageBuilder for StageTrainer {
     fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
-        on_threads(progress.threads(), || self.train(job, progress))?
+        self.train(job, progress)
     }
 
     fn forget(&self, record: &Digest) {
