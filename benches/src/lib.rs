@@ -1,1 +1,73 @@
-//! Benchmarks, run by `cargo bench -p s3t-benches`.
+//! Benchmarks, run by `cargo bench -p s3t-benches`, and what their programs have in common.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use s3t::backends::Backbone;
+use s3t::core::{Payload, Record, RecordId, Target};
+use s3t::engine::{EngineError, Quiet, System};
+use s3t::peft::{HostTensor, NamedTensors, PeftMethod, parameter_name};
+use s3t::train::{StageBuilder, StageJob, StageProgress, TrainError};
+
+/// A record with the text `text` and the id `row-N`.
+///
+/// # Errors
+///
+/// None: the id is well-formed.
+pub fn text_record(row: u64, text: &str) -> Result<Record, s3t::core::CoreError> {
+    let id = RecordId::new(format!("row-{row}"))?;
+    Ok(Record { id, subject: None, target: Target::Class(0), ordinal: row, payload: Payload::Text(text.to_owned()) })
+}
+
+/// Adapters on some blocks and a head with so many outputs, with small values that differ from one `seed` to the next: as good as
+/// trained ones for measuring time.
+pub fn made_up_stage(
+    backbone: &dyn Backbone,
+    method: &dyn PeftMethod,
+    blocks: &BTreeSet<usize>,
+    outputs: usize,
+    seed: usize,
+) -> NamedTensors {
+    let specs = method.parameters(&backbone.block_shape());
+    let adapters = blocks
+        .iter()
+        .flat_map(|block| specs.iter().map(|spec| (parameter_name(*block, &spec.name), spec.shape.clone())));
+    let head = backbone.head().parameters(outputs, backbone.hidden());
+    let head = head.into_iter().map(|spec| (spec.name, spec.shape));
+    let made_up = |(name, shape): (String, Vec<usize>)| {
+        let value = |place: usize| ((place * 31 + seed * 7) % 97) as f32 * 2e-4 - 1e-2;
+        let values = (0..shape.iter().product()).map(value).collect();
+        (name, HostTensor { shape, values })
+    };
+    adapters.chain(head).map(made_up).collect()
+}
+
+/// The system with a made-up stage for every one that is missing, as if it had been trained; `method` is its PEFT method.
+///
+/// # Errors
+///
+/// Whatever is wrong with its store.
+pub fn with_made_up_stages(system: System, method: impl PeftMethod + 'static) -> Result<System, EngineError> {
+    let backbone = Arc::clone(system.backbone());
+    let system =
+        system.with_builder(Arc::new(MadeUp { backbone, method: Box::new(method), next: AtomicUsize::new(0) }));
+    system.train(&Quiet)?;
+    Ok(system)
+}
+
+/// Makes stages up.
+struct MadeUp {
+    backbone: Arc<dyn Backbone>,
+    method: Box<dyn PeftMethod>,
+    next: AtomicUsize,
+}
+
+impl StageBuilder for MadeUp {
+    fn build(&self, job: &StageJob, _: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+        let blocks = job.lineage.trained().range().collect();
+        let seed = self.next.fetch_add(1, Ordering::Relaxed);
+        let outputs = job.lineage.recipe.task.outputs();
+        Ok(made_up_stage(&*self.backbone, &*self.method, &blocks, outputs, seed))
+    }
+}

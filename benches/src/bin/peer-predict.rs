@@ -11,12 +11,11 @@ use std::time::Instant;
 
 use s3t::backends::{Device, LoadOptions};
 use s3t::core::aggregate::{Aggregator, MeanLogits};
-use s3t::core::{Payload, Record, RecordId, Target};
 use s3t::engine::in_batches;
 use s3t::peft::tensors::on_device;
-use s3t::peft::{HostTensor, PeftMethod, parameter_name};
 use s3t::prelude::*;
 use s3t::train::{StageModel, stacked_outputs};
+use s3t_benches::{made_up_stage, text_record};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,11 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut lines = std::io::stdin().lock().lines();
     let texts: Vec<String> = serde_json::from_str(&lines.next().ok_or("the texts are missing")??)?;
-    let record = |(row, text): (u64, String)| -> Result<Record, Box<dyn Error>> {
-        let id = RecordId::new(format!("row-{row}"))?;
-        Ok(Record { id, subject: None, target: Target::Class(0), ordinal: row, payload: Payload::Text(text) })
-    };
-    let records = (0..).zip(texts).map(record).collect::<Result<Vec<_>, _>>()?;
+    let records = (0..).zip(&texts).map(|(row, text)| text_record(row, text)).collect::<Result<Vec<_>, _>>()?;
     for line in lines {
         let line = line?;
         let (state, size) = line.split_once(' ').ok_or("a line is a state and a size")?;
@@ -77,17 +72,7 @@ fn shard_model(
     start: usize,
 ) -> Result<StageModel, Box<dyn Error>> {
     let method = Lora { rank: 16, alpha: 32.0, ..Lora::default() };
-    let mut tensors = BTreeMap::new();
-    let blocks = start..backbone.blocks();
-    let adapters = blocks.clone().flat_map(|block| {
-        let specs = method.parameters(&backbone.block_shape());
-        specs.into_iter().map(move |spec| (parameter_name(block, &spec.name), spec.shape.clone(), spec.len()))
-    });
-    let head = backbone.head().parameters(OUTPUTS, backbone.hidden());
-    let head = head.into_iter().map(|spec| (spec.name.clone(), spec.shape.clone(), spec.len()));
-    for (name, shape, length) in adapters.chain(head) {
-        let value = |place: usize| ((place * 31 + shard * 7) % 97) as f32 * 2e-4 - 1e-2;
-        tensors.insert(name, HostTensor { shape, values: (0..length).map(value).collect() });
-    }
-    Ok(StageModel::of_blocks(backbone, &method, &blocks.collect(), OUTPUTS, &on_device(&tensors, device))?)
+    let blocks = (start..backbone.blocks()).collect();
+    let tensors = on_device(&made_up_stage(backbone, &method, &blocks, OUTPUTS, shard), device);
+    Ok(StageModel::of_blocks(backbone, &method, &blocks, OUTPUTS, &tensors)?)
 }

@@ -2,11 +2,14 @@
 
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use s3t_engine::Quiet;
-use s3t_testkit::toy_records;
-use s3t_train::{StageBuilder, StageTrainer};
+use s3t_core::{StageKey, StoreSecret};
+use s3t_engine::{Quiet, System};
+use s3t_peft::NamedTensors;
+use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
+use s3t_train::{Precision, StageBuilder, StageTrainer};
 use world::{Case, Order, World, check_subset, honest};
 
 fn case() -> Case {
@@ -89,4 +92,36 @@ fn a_deletion_drops_what_was_remembered_of_its_records() {
     assert!(one > 0);
     world.system.delete(&ids[1..], &[]).unwrap();
     assert_eq!(trainer.activations().bytes(), 0, "nothing is left of records that are all gone");
+}
+
+/// The stages of a system whose frozen outputs have a precision and so many bytes of memory and disk, by key, and what is
+/// in memory at the end.
+fn stages(activations: Precision, memory: usize, disk: u64) -> (BTreeMap<StageKey, NamedTensors>, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny_model(&folder.path().join("model"), 7).unwrap();
+    let mut pipeline = tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
+    pipeline.training.activations = activations;
+    let secret = StoreSecret::from_bytes([3; 32]);
+    let system = System::create(pipeline, &toy_records(40, 8, 5), Some(secret)).unwrap();
+    let trainer = StageTrainer::new(Arc::clone(system.backbone()), system.device().clone(), memory);
+    let trainer = Arc::new(trainer.with_spill(folder.path(), disk));
+    let builder: Arc<dyn StageBuilder> = Arc::clone(&trainer) as _;
+    let system = system.with_builder(builder);
+    system.train(&Quiet).unwrap();
+    let snapshot = system.snapshot().unwrap();
+    let stages = snapshot.stages().iter().map(|key| (*key, system.store().stage(key).unwrap().1));
+    (stages.collect(), trainer.activations().bytes())
+}
+
+#[test]
+fn rounded_outputs_take_half_the_memory_and_where_they_are_changes_no_bit() {
+    let (full, bytes) = stages(Precision::F32, 1 << 20, 0);
+    let (rounded, half) = stages(Precision::Bf16, 1 << 20, 0);
+    assert_eq!(2 * half, bytes);
+    assert!(rounded.keys().all(|key| !full.contains_key(key)), "another precision is another lineage");
+    for (memory, disk) in [(0, 0), (half / 3, 0), (half / 3, 1 << 20), (0, 1 << 20)] {
+        let (other, bytes) = stages(Precision::Bf16, memory, disk);
+        assert!(bytes <= memory);
+        assert!(other == rounded, "{memory} bytes of memory and {disk} of disk");
+    }
 }

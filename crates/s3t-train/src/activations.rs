@@ -2,8 +2,8 @@
 //!
 //! # Proof note
 //!
-//! *Before*: an entry for (record, block) is the input of that block for that record in the base model: a function of the
-//! base model and the record alone. *After*: whether an entry is found or computed again changes no bit of what is
+//! *Before*: an entry for (record, block, precision) is the input of that block for that record in the base model, rounded to the
+//! precision: a function of the base model, the record and the precision alone. *After*: whether an entry is found or computed again changes no bit of what is
 //! trained. *Why*: a chunk always has the same number of rows (short ones are filled up) of the same number of tokens (a
 //! function of the record), and each record's rows go through the blocks independently of the others', so an entry depends
 //! neither on which records were asked for together nor on how many. A law in the tests holds the backend to that.
@@ -18,6 +18,8 @@ use s3t_core::Digest;
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 
+use crate::Precision;
+use crate::remembered::Remembered;
 use crate::spill::{Spill, Spilled};
 
 /// Records that go through the frozen blocks together.
@@ -33,13 +35,15 @@ pub struct ActivationCache {
 /// A record's digest and its prepared content.
 pub(crate) type Prepared<'a> = (Digest, Input<'a>);
 
-/// The input of one block for one record, `[tokens, hidden]`.
-type Entry = (usize, Held);
+/// Which of a record's values an entry is: the input of a block, `[tokens, hidden]`, in a precision.
+type Place = (usize, Precision);
+
+type Entry = (Place, Held);
 
 /// Where an entry is.
 #[derive(Clone)]
 enum Held {
-    Memory(Arc<[f32]>),
+    Memory(Remembered),
     Disk(Arc<Spilled>),
 }
 
@@ -47,7 +51,7 @@ impl Held {
     /// Bytes of memory.
     fn memory(&self) -> usize {
         match self {
-            Self::Memory(values) => size_of_val(&**values),
+            Self::Memory(values) => values.bytes(),
             Self::Disk(_) => 0,
         }
     }
@@ -106,51 +110,51 @@ impl ActivationCache {
         state.bytes = 0;
     }
 
-    /// Computes what is not remembered yet of the inputs of block `block`, in as few chunks as can be, up to the limit.
-    pub(crate) fn prepare(&self, backbone: &dyn Backbone, records: &[&Prepared<'_>], block: usize) {
-        let size = |record: &Prepared<'_>| record.1.tokens * backbone.hidden() * size_of::<f32>();
+    /// Computes what is not remembered yet of the inputs of a block, in as few chunks as can be, up to the limit.
+    pub(crate) fn prepare(&self, backbone: &dyn Backbone, records: &[&Prepared<'_>], place: Place) {
+        let size = |record: &Prepared<'_>| record.1.tokens * backbone.hidden() * place.1.bytes();
         let on_disk = self.spill.as_ref().map_or(0, |spill| spill.room() as usize);
         let mut room = self.limit.saturating_sub(self.bytes()).saturating_add(on_disk);
-        let missing = (0..records.len()).filter(|index| self.find(&records[*index].0, block).is_none());
+        let missing = (0..records.len()).filter(|index| self.find(&records[*index].0, place).is_none());
         let fitting = missing.take_while(|index| {
             let fits = size(records[*index]) <= room;
             room = room.saturating_sub(size(records[*index]));
             fits
         });
         let fitting: Vec<usize> = fitting.collect();
-        self.compute(backbone, records, fitting, block, |_, _| {});
+        self.compute(backbone, records, fitting, place, |_, _| {});
     }
 
-    /// The input of block `block` in the base model for each record, padded with zeros to the longest.
+    /// The input of a block in the base model for each record, padded with zeros to the longest.
     pub(crate) fn inputs(
         &self,
         backbone: &dyn Backbone,
         device: &Device,
         records: &[&Prepared<'_>],
-        block: usize,
+        place: Place,
     ) -> Hidden {
-        let mut found: Vec<Option<Arc<[f32]>>> = records.iter().map(|(digest, _)| self.get(digest, block)).collect();
+        let mut found: Vec<Option<Remembered>> = records.iter().map(|(digest, _)| self.get(digest, place)).collect();
         let missing: Vec<usize> = (0..records.len()).filter(|index| found[*index].is_none()).collect();
-        self.compute(backbone, records, missing, block, |index, values| found[index] = Some(values));
+        self.compute(backbone, records, missing, place, |index, values| found[index] = Some(values));
         let lengths: Vec<usize> = records.iter().map(|(_, input)| input.tokens).collect();
         let (tokens, hidden) = (lengths.iter().copied().max().unwrap_or(0), backbone.hidden());
         let mut values = Vec::with_capacity(records.len() * tokens * hidden);
         for (row, entry) in (1..).zip(found.into_iter().flatten()) {
-            values.extend_from_slice(&entry);
+            entry.append_to(&mut values);
             values.resize(row * tokens * hidden, 0.0);
         }
         let states = Tensor::from_data(TensorData::new(values, [records.len(), tokens, hidden]), device);
         Hidden::new(states, lengths)
     }
 
-    /// Computes the inputs of block `block` for the records at `missing`, remembers them up to the limit, and hands each over.
+    /// Computes the inputs of a block for the records at `missing`, remembers them up to the limit, and hands each over.
     fn compute(
         &self,
         backbone: &dyn Backbone,
         records: &[&Prepared<'_>],
         missing: Vec<usize>,
-        block: usize,
-        mut take: impl FnMut(usize, Arc<[f32]>),
+        place: Place,
+        mut take: impl FnMut(usize, Remembered),
     ) {
         let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for index in missing {
@@ -159,40 +163,40 @@ impl ActivationCache {
         for (padded, indices) in by_length {
             for chunk in indices.chunks(CHUNK) {
                 let of_chunk: Vec<&Input<'_>> = chunk.iter().map(|index| &records[*index].1).collect();
-                for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, padded, block)) {
-                    self.insert(records[*index].0, block, &values);
+                for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, padded, place)) {
+                    self.insert(records[*index].0, place, &values);
                     take(*index, values);
                 }
             }
         }
     }
 
-    fn get(&self, record: &Digest, block: usize) -> Option<Arc<[f32]>> {
-        match self.find(record, block)? {
+    fn get(&self, record: &Digest, place: Place) -> Option<Remembered> {
+        match self.find(record, place)? {
             Held::Memory(values) => Some(values),
             // What cannot be read is computed again.
             Held::Disk(entry) => self.spill.as_ref()?.read(&entry),
         }
     }
 
-    fn find(&self, record: &Digest, block: usize) -> Option<Held> {
+    fn find(&self, record: &Digest, place: Place) -> Option<Held> {
         let state = self.lock();
         let entries = state.entries.get(record)?;
-        entries.iter().find(|(other, _)| *other == block).map(|(_, held)| held.clone())
+        entries.iter().find(|(other, _)| *other == place).map(|(_, held)| held.clone())
     }
 
-    fn insert(&self, record: Digest, block: usize, values: &Arc<[f32]>) {
-        let bytes = size_of_val(&**values);
+    fn insert(&self, record: Digest, place: Place, values: &Remembered) {
+        let bytes = values.bytes();
         let mut state = self.lock();
         // Two jobs may compute the same entry side by side; both find the same bits.
         let is_there = |state: &State| {
-            state.entries.get(&record).is_some_and(|entries| entries.iter().any(|(other, _)| *other == block))
+            state.entries.get(&record).is_some_and(|entries| entries.iter().any(|(other, _)| *other == place))
         };
         if is_there(&state) {
             return;
         }
         let held = if state.bytes + bytes <= self.limit {
-            Held::Memory(Arc::clone(values))
+            Held::Memory(values.clone())
         } else {
             // Not while the others wait.
             drop(state);
@@ -205,7 +209,7 @@ impl ActivationCache {
             return;
         }
         state.bytes += held.memory();
-        state.entries.entry(record).or_default().push((block, held));
+        state.entries.entry(record).or_default().push((place, held));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -214,8 +218,13 @@ impl ActivationCache {
     }
 }
 
-/// The input of block `block` for each input, computed in one chunk of a fixed number of rows of `padded` tokens.
-fn compute(backbone: &dyn Backbone, inputs: &[&Input<'_>], padded: usize, block: usize) -> Vec<Arc<[f32]>> {
+/// The input of a block for each input, computed in one chunk of a fixed number of rows of `padded` tokens.
+fn compute(
+    backbone: &dyn Backbone,
+    inputs: &[&Input<'_>],
+    padded: usize,
+    (block, precision): Place,
+) -> Vec<Remembered> {
     let mut filled = inputs.to_vec();
     if let Some(first) = inputs.first() {
         filled.resize(CHUNK, first);
@@ -224,5 +233,5 @@ fn compute(backbone: &dyn Backbone, inputs: &[&Input<'_>], padded: usize, block:
     let values = to_host(hidden.states);
     let width = backbone.hidden();
     let rows = values.chunks_exact(padded * width).zip(inputs);
-    rows.map(|(row, input)| Arc::from(&row[..input.tokens * width])).collect()
+    rows.map(|(row, input)| Remembered::new(&row[..input.tokens * width], precision)).collect()
 }

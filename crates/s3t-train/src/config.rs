@@ -18,6 +18,32 @@ pub enum Decay {
     Cosine,
 }
 
+/// The form in which the outputs of frozen blocks go into training, and are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// Rounded to the nearest bfloat16: three significant digits in half of the memory.
+    Bf16,
+}
+
+impl Precision {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
 /// How a stage is trained: `AdamW`, its state fresh in every stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -40,6 +66,11 @@ pub struct TrainingConfig {
     pub beta2: f64,
     /// What is added to the square root of the second moment.
     pub epsilon: f64,
+    /// The precision of frozen blocks' outputs, `f32` or `bf16`: with `bf16` twice as many fit into `resources.activation_memory_mb`. A stage
+    /// is another one with the other precision; answers are computed in full precision either way.
+    // Left out of a lineage where it is the default, so that the keys of older stores stay.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub activations: Precision,
     /// Changes every random number of training.
     pub seed: u64,
 }
@@ -56,6 +87,7 @@ impl Default for TrainingConfig {
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
+            activations: Precision::F32,
             seed: 0,
         }
     }
@@ -130,6 +162,15 @@ mod tests {
         assert_eq!(constant.learning_rate_at(9, 10), 1.0);
         let cosine = TrainingConfig { decay: Decay::Cosine, warmup: 0.0, ..config };
         assert!((cosine.learning_rate_at(5, 10) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_default_precision_leaves_lineages_as_they_were() {
+        let written = |activations| {
+            let config = TrainingConfig { activations, ..TrainingConfig::default() };
+            serde_json::to_value(config).unwrap().get("activations").cloned()
+        };
+        assert_eq!((written(Precision::F32), written(Precision::Bf16)), (None, Some("bf16".into())));
     }
 
     #[test]

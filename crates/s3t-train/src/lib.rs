@@ -11,13 +11,14 @@ mod error;
 mod job;
 mod loss;
 mod model;
+mod remembered;
 mod spill;
 mod stacked;
 mod threads;
 mod trainer;
 
 pub use activations::ActivationCache;
-pub use config::{Decay, TrainingConfig};
+pub use config::{Decay, Precision, TrainingConfig};
 pub use error::TrainError;
 pub use job::{Silent, StageBuilder, StageJob, StageProgress, StageRecord, Step};
 pub use model::{StageModel, check_isolation, learnt_tokens, rows};

@@ -9,11 +9,14 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use chacha20poly1305::aead::{Aead, KeyInit, OsRng};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use zeroize::Zeroizing;
+
+use crate::Precision;
+use crate::remembered::Remembered;
 
 /// The length of the tag by which a changed entry is noticed.
 const TAG: usize = 16;
@@ -32,7 +35,8 @@ struct State {
 /// Where an entry is, and its key.
 pub(crate) struct Spilled {
     at: u64,
-    values: usize,
+    bytes: usize,
+    precision: Precision,
     key: Zeroizing<[u8; 32]>,
 }
 
@@ -48,11 +52,10 @@ impl Spill {
     }
 
     /// Writes an entry; `None` if it does not fit or cannot be written.
-    pub(crate) fn write(&self, values: &[f32]) -> Option<Spilled> {
-        let length = (size_of_val(values) + TAG) as u64;
+    pub(crate) fn write(&self, values: &Remembered) -> Option<Spilled> {
+        let length = (values.bytes() + TAG) as u64;
         let key = Zeroizing::new(<[u8; 32]>::from(ChaCha20Poly1305::generate_key(&mut OsRng)));
-        let plain: Zeroizing<Vec<u8>> = Zeroizing::new(values.iter().flat_map(|value| value.to_le_bytes()).collect());
-        let sealed = cipher(&key).encrypt(&Nonce::default(), plain.as_slice()).ok()?;
+        let sealed = cipher(&key).encrypt(&Nonce::default(), values.to_le_bytes().as_slice()).ok()?;
         let mut state = self.lock();
         let at = state.end;
         if at + length > self.limit {
@@ -61,19 +64,19 @@ impl Spill {
         state.file.seek(SeekFrom::Start(at)).ok()?;
         state.file.write_all(&sealed).ok()?;
         state.end += length;
-        Some(Spilled { at, values: values.len(), key })
+        Some(Spilled { at, bytes: values.bytes(), precision: values.precision(), key })
     }
 
     /// Reads an entry; `None` if it cannot be read or was changed.
-    pub(crate) fn read(&self, entry: &Spilled) -> Option<Arc<[f32]>> {
-        let mut sealed = vec![0; entry.values * size_of::<f32>() + TAG];
+    pub(crate) fn read(&self, entry: &Spilled) -> Option<Remembered> {
+        let mut sealed = vec![0; entry.bytes + TAG];
         {
             let mut state = self.lock();
             state.file.seek(SeekFrom::Start(entry.at)).ok()?;
             state.file.read_exact(&mut sealed).ok()?;
         }
         let plain = Zeroizing::new(cipher(&entry.key).decrypt(&Nonce::default(), sealed.as_slice()).ok()?);
-        Some(plain.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        Some(Remembered::from_le_bytes(&plain, entry.precision))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -84,7 +87,7 @@ impl Spill {
 
 impl Spilled {
     pub(crate) fn bytes(&self) -> usize {
-        self.values * size_of::<f32>()
+        self.bytes
     }
 }
 
@@ -102,12 +105,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spill = Spill::new(folder.path(), 2 * (400 + TAG as u64)).unwrap();
         let values: Vec<f32> = (0..100).map(|value| value as f32 * 0.5).collect();
-        let (first, second) = (spill.write(&values).unwrap(), spill.write(&values[50..]).unwrap());
+        let values = Remembered::new(&values, Precision::F32);
+        let rounded = Remembered::new(&[0.25, 1.0 / 3.0], Precision::Bf16);
+        let (first, second) = (spill.write(&values).unwrap(), spill.write(&rounded).unwrap());
         assert!(spill.write(&values).is_none(), "the limit is kept");
-        assert_eq!(spill.read(&first).unwrap()[..], values[..]);
-        assert_eq!(spill.read(&second).unwrap()[..], values[50..]);
+        assert_eq!(spill.read(&first).unwrap(), values);
+        assert_eq!(spill.read(&second).unwrap(), rounded);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file has no name");
-        let other_key = Spilled { at: first.at, values: first.values, key: Zeroizing::new([1; 32]) };
+        let Spilled { at, bytes, precision, .. } = first;
+        let other_key = Spilled { at, bytes, precision, key: Zeroizing::new([1; 32]) };
         assert!(spill.read(&other_key).is_none());
         let mut state = spill.lock();
         state.file.seek(SeekFrom::Start(7)).unwrap();

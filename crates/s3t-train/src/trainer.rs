@@ -75,6 +75,7 @@ impl StageTrainer {
             .map(|record| Ok((record.digest, self.backbone.prepare(&record.record)?)))
             .collect::<Result<Vec<Prepared<'_>>, TrainError>>()?;
         let lengths: Vec<usize> = prepared.iter().map(|(_, input)| input.tokens).collect();
+        let place = (lineage.trained().start, config.activations);
         // A few batches at a time, so that progress is seen and stopping waits for little.
         let ahead = (PREPARED_TOGETHER / config.batch_size).max(1);
         let mut done = 0;
@@ -88,11 +89,11 @@ impl StageTrainer {
                 let loss = on_threads(progress.threads(), || -> Result<f32, TrainError> {
                     if index.is_multiple_of(ahead) {
                         let next = batches[index..].iter().take(ahead).flatten().map(|record| &prepared[*record]);
-                        self.activations.prepare(&*self.backbone, &next.collect::<Vec<_>>(), lineage.trained().start);
+                        self.activations.prepare(&*self.backbone, &next.collect::<Vec<_>>(), place);
                     }
                     let tensors = parameters.tracked(&ancestors);
                     let model = StageModel::bind(&*self.backbone, &*method, lineage, &tensors, step)?;
-                    let hidden = self.activations.inputs(&*self.backbone, &self.device, &records, model.start());
+                    let hidden = self.activations.inputs(&*self.backbone, &self.device, &records, place);
                     let loss = loss(lineage.recipe.task, &model, &*self.backbone, hidden, &inputs, &self.device);
                     parameters.update(&loss, &tensors, config.learning_rate_at(done, steps));
                     Ok(to_host(loss)[0])
