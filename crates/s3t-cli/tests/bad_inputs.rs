@@ -91,6 +91,8 @@ fn cases() -> Vec<Case> {
             "pipeline.toml: the section `[peft]` is missing"),
         planned("Pipeline file", "missing key", |w| w.edit("pipeline.toml", "budget = 2", ""),
             "pipeline.toml line 28: `sequences.budget` is missing"),
+        planned("Pipeline file", "unknown precision", |w| w.edit("pipeline.toml", "epochs = 2", "activations = \"fp8\""),
+            "pipeline.toml line 37: `training.activations`: unknown variant `fp8`, expected `f32` or `bf16`"),
         planned("Pipeline file", "unknown PEFT method", |w| w.edit("pipeline.toml", "\"lora\"", "\"lorra\""),
             "pipeline.toml line 33: unknown peft method `lorra`; known: bottleneck, dora, ia3, lora, prefix, prompt, rslora; did you mean `lora`?"),
         planned("Pipeline file", "unknown field of a plugin", |w| w.edit("pipeline.toml", "rank = 2", "rang = 2"),
@@ -202,6 +204,8 @@ fn cases() -> Vec<Case> {
 
         Case { part: "Store", situation: "made with other settings", spoil: |w| { trained(w); w.edit("pipeline.toml", "epochs = 2", "epochs = 3"); }, args: TRAIN, code: 6,
             message: "the store `store` was made with `training.epochs` = 2, but the pipeline says 3; give another store path, or use --fresh to delete the store and start again" },
+        Case { part: "Store", situation: "made with other precision", spoil: |w| { trained(w); w.edit("pipeline.toml", "epochs = 2", "epochs = 2\nactivations = \"bf16\""); }, args: TRAIN, code: 6,
+            message: "the store `store` was made with `training.activations` = its default, but the pipeline says \"bf16\"; give another store path" },
         Case { part: "Store", situation: "not there yet", spoil: |_| {}, args: &["eval", "pipeline.toml"], code: 6,
             message: "there is no store at `store`; `s3t train pipeline.toml` makes it" },
         Case { part: "Store", situation: "folder of something else", spoil: |w| std::fs::create_dir(w.path("store")).unwrap(), args: TRAIN, code: 6,

@@ -83,14 +83,16 @@ pub fn parallel<T: Sync, R: Send>(
             }
         })
     };
-    let started: Vec<Result<(), TrainError>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+    let ended: Vec<Result<(), TrainError>> = std::thread::scope(|scope| {
+        // The caller is one of them.
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(worker)).collect();
+        let own = worker();
+        let join = |other: std::thread::ScopedJoinHandle<'_, _>| {
+            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        std::iter::once(own).chain(others.into_iter().map(join)).collect()
     });
-    started.into_iter().collect::<Result<(), _>>()?;
+    ended.into_iter().collect::<Result<(), _>>()?;
     results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 

@@ -58,5 +58,7 @@ fn first_difference(path: &str, one: &serde_json::Value, two: &serde_json::Value
             first_difference(&path, one.get(key).unwrap_or(&null), two.get(key).unwrap_or(&null))
         });
     }
-    Some((path.to_owned(), one.to_string(), two.to_string()))
+    // A setting that is left out where it is the default.
+    let show = |value: &serde_json::Value| if value.is_null() { "its default".to_owned() } else { value.to_string() };
+    Some((path.to_owned(), show(one), show(two)))
 }
