@@ -3,8 +3,8 @@
 //! `peer-delete MODEL THREADS SHARDS FOLDER`: the first line of standard input is a JSON list of texts, of which each becomes a record of
 //! a store in `FOLDER` with so many shards of three slices, three sequences, and made-up stages. A line with a number deletes so
 //! many records, one after the other, while another thread asks for answers without pause, and prints for each deletion a JSON list of the
-//! milliseconds to its acknowledgement, from there to its effect, from there until the stages that are used instead are loaded,
-//! and from the start until the bytes are gone from disk.
+//! milliseconds to its acknowledgement, from there to its effect, from there until the stages that are used instead are loaded (`null` if
+//! the shard had not used the slice, or has none any more), and from the start until the bytes are gone from disk.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use s3t::core::RecordId;
+use s3t::core::{RecordId, SliceAddress};
 use s3t::engine::EngineError;
 use s3t::prelude::*;
 use s3t::store::DeletionRequest;
@@ -64,10 +64,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn delete(system: &System, row: u64) -> Result<[f64; 4], Box<dyn Error>> {
+fn delete(system: &System, row: u64) -> Result<[Option<f64>; 4], Box<dyn Error>> {
     std::thread::sleep(Duration::from_millis(20));
     let (id, records) = (Some(format!("request-{row}")), vec![RecordId::new(format!("row-{row}"))?]);
     let request = DeletionRequest { id, records, subjects: vec![] };
+    let before = system.snapshot()?;
     let started = Instant::now();
     let now = || started.elapsed().as_secs_f64() * 1e3;
     let accepted = system.store().accept(&request)?;
@@ -78,7 +79,13 @@ fn delete(system: &System, row: u64) -> Result<[f64; 4], Box<dyn Error>> {
     let effective = now();
     system.members()?;
     let loaded = now();
+    let (before, after) = (before.availability(), system.snapshot()?.availability());
+    let is_moved = |address: &SliceAddress| {
+        let serving = after.serving(address.shard);
+        serving.is_some() && serving != before.serving(address.shard)
+    };
+    let is_loaded = accepted.effect.slices.iter().any(is_moved);
     // The same request again finishes what is left of it.
     system.fulfil(&request)?;
-    Ok([durable, effective - durable, loaded - effective, now()])
+    Ok([Some(durable), Some(effective - durable), is_loaded.then_some(loaded - effective), Some(now())])
 }

@@ -7,6 +7,7 @@
 //! group is complete, so no answer uses a stage that was dead when any of its calls began; answers are handed out by
 //! position. A record's scores do not depend on its neighbours' content; its last bits may depend on their number.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,9 @@ use crate::{EngineError, Prediction, System};
 
 /// A system that answers the records of several callers together, as a server has them.
 ///
-/// A call waits for others for a bounded time, and for the group before it to be answered; it needs no thread of its own.
+/// A call joins the last group that waits, if there is room, or begins one. Groups are answered in the order in which they
+/// began, each when it is full or its first call has waited long enough, so a call waits for a bounded time and for the groups
+/// before it. No thread of its own is needed: the first call of a group answers it.
 pub struct JoinedSystem {
     system: Arc<System>,
     wait: Duration,
@@ -25,12 +28,18 @@ pub struct JoinedSystem {
     changed: Condvar,
 }
 
-/// The group that calls join now, and whether the one before it is being answered.
 #[derive(Default)]
 struct State {
-    records: Vec<Record>,
-    group: Arc<Group>,
+    /// The groups that wait for an answer, in their order.
+    waiting: VecDeque<Waiting>,
     is_answering: bool,
+}
+
+struct Waiting {
+    group: Arc<Group>,
+    records: Vec<Record>,
+    /// Whether nobody can join any more.
+    is_full: bool,
 }
 
 /// The answers of a group.
@@ -47,7 +56,7 @@ enum Outcome {
 }
 
 impl JoinedSystem {
-    /// Joins calls that come within `wait` of the first, up to `most` records; a call with more goes alone.
+    /// Joins calls that come within `wait` of the first, up to `most` records; a call with more is a group of its own.
     pub fn new(system: Arc<System>, wait: Duration, most: usize) -> Self {
         Self { system, wait, most: most.max(1), state: Mutex::default(), changed: Condvar::new() }
     }
@@ -69,18 +78,14 @@ impl JoinedSystem {
         // What the model cannot take is refused before it joins others.
         self.system.prepare(records)?;
         let mut state = self.lock();
-        while !state.records.is_empty() && state.records.len() + records.len() > self.most {
-            state = self.wait(state);
-        }
-        let (group, first) = (Arc::clone(&state.group), state.records.len());
-        state.records.extend_from_slice(records);
+        let (group, first) = self.join(&mut state, records);
         if first == 0 {
             self.answer(state, &group);
         } else {
-            self.changed.notify_all();
             while matches!(*group.lock(), Outcome::Waiting) {
                 state = self.wait(state);
             }
+            drop(state);
         }
         let found = match &*group.lock() {
             Outcome::Answered(answers) => Some(answers[first..first + records.len()].to_vec()),
@@ -90,25 +95,44 @@ impl JoinedSystem {
         found.map_or_else(|| self.system.predict(records), Ok)
     }
 
-    /// Answers the group that this call has begun, when it is complete and the group before it is answered.
-    fn answer(&self, mut state: MutexGuard<'_, State>, group: &Group) {
-        let until = Instant::now() + self.wait;
-        while state.is_answering {
-            state = self.wait(state);
+    /// Puts records into the last group, or a new one: the group, and their place in it.
+    fn join(&self, state: &mut State, records: &[Record]) -> (Arc<Group>, usize) {
+        if let Some(last) = state.waiting.back_mut() {
+            // A call that does not fit in closes the group: those after it are not to overtake it.
+            last.is_full |= last.records.len() + records.len() > self.most;
         }
-        while state.records.len() < self.most {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        if state.waiting.back().is_none_or(|last| last.is_full) {
+            state.waiting.push_back(Waiting { group: Arc::default(), records: Vec::new(), is_full: false });
         }
-        let records = std::mem::take(&mut state.records);
-        state.group = Arc::default();
-        state.is_answering = true;
-        drop(state);
-        // The next group may form meanwhile.
+        let last = state.waiting.back_mut().expect("one was put there");
+        let first = last.records.len();
+        last.records.extend_from_slice(records);
+        last.is_full |= last.records.len() >= self.most;
         self.changed.notify_all();
+        (Arc::clone(&last.group), first)
+    }
+
+    /// Answers the group that this call has begun, when it is its turn and the group is full or has waited.
+    fn answer(&self, mut state: MutexGuard<'_, State>, group: &Arc<Group>) {
+        // A wait without end is one until the group is full.
+        let until = Instant::now().checked_add(self.wait);
+        let records = loop {
+            let is_next =
+                !state.is_answering && state.waiting.front().is_some_and(|next| Arc::ptr_eq(&next.group, group));
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let is_ready = |next: &mut Waiting| next.is_full || left == Some(Duration::ZERO);
+            if is_next && let Some(next) = state.waiting.pop_front_if(is_ready) {
+                state.is_answering = true;
+                break next.records;
+            }
+            state = match left {
+                Some(left) if is_next => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                _ => self.wait(state),
+            };
+        };
+        drop(state);
         // Whoever waits is told, also if answering panics.
         let answered = Answered { joined: self, group };
         let outcome = self.system.predict(&records).map_or(Outcome::Failed, Outcome::Answered);

@@ -3,12 +3,14 @@
 mod world;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use s3t_core::{Payload, Record};
-use s3t_engine::{EngineError, JoinedSystem, Prediction, System};
-use s3t_testkit::toy_records;
+use rayon::prelude::*;
+use s3t_core::aggregate::MeanLogits;
+use s3t_core::{Aggregator, Payload, Record};
+use s3t_engine::{EngineError, JoinedSystem, Prediction, Quiet, System};
+use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
 use world::{Case, Order, World, honest};
 
 fn case() -> Case {
@@ -41,6 +43,13 @@ fn are_same(one: &[Prediction], other: &[Prediction]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
 }
 
+fn same_moment(one: Option<&[Prediction]>, other: Option<&[Prediction]>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => are_same(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
 #[test]
 fn each_caller_gets_its_own_answers() {
     let world = trained();
@@ -62,16 +71,82 @@ fn each_caller_gets_its_own_answers() {
 }
 
 #[test]
-fn a_full_group_does_not_wait() {
+fn a_group_is_answered_when_it_is_full_and_no_sooner() {
     let world = trained();
-    let joined = JoinedSystem::new(Arc::new(world.system), Duration::from_secs(3600), 4);
-    let asked = toy_records(12, 0, 12);
+    let joined = JoinedSystem::new(Arc::new(world.system), Duration::MAX, 4);
+    let (asked, answered) = (toy_records(12, 0, 12), AtomicUsize::new(0));
+    let call = |records: &[Record]| {
+        assert_eq!(joined.predict(records).unwrap().len(), records.len());
+        answered.fetch_add(1, Ordering::SeqCst);
+    };
     std::thread::scope(|scope| {
-        for record in asked.chunks(1) {
-            scope.spawn(|| assert_eq!(joined.predict(record).unwrap().len(), 1));
+        for record in asked[..3].chunks(1) {
+            scope.spawn(|| call(record));
         }
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(answered.load(Ordering::SeqCst), 0, "three of four wait");
+        scope.spawn(|| call(&asked[3..4]));
     });
+    // A call that does not fit closes a group, and begins the next.
+    std::thread::scope(|scope| {
+        scope.spawn(|| call(&asked[..3]));
+        std::thread::sleep(Duration::from_millis(20));
+        scope.spawn(|| call(&asked[3..5]));
+        while answered.load(Ordering::SeqCst) < 5 {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(answered.load(Ordering::SeqCst), 5, "the second has begun another group, and waits");
+        scope.spawn(|| call(&asked[5..7]));
+    });
+    // More than a group holds goes alone.
+    call(&asked);
     assert!(joined.predict(&[]).unwrap().is_empty());
+}
+
+/// Whether the next answer panics.
+static PANICS: AtomicBool = AtomicBool::new(false);
+
+/// The mean, except when it is told to panic.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Fragile {}
+
+#[typetag::serde(name = "fragile")]
+impl Aggregator for Fragile {
+    fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
+        assert!(!PANICS.swap(false, Ordering::SeqCst), "as it was told to");
+        MeanLogits {}.combine(members)
+    }
+}
+
+#[test]
+fn a_panic_reaches_one_caller_and_the_others_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny_model(&folder.path().join("model"), 3).unwrap();
+    let mut pipeline = tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
+    pipeline.serving.aggregator = Box::new(Fragile {});
+    let system = System::create(pipeline, &toy_records(40, 0, 11), None).unwrap();
+    system.train(&Quiet).unwrap();
+    let joined = JoinedSystem::new(Arc::new(system), Duration::MAX, 4);
+    let asked = toy_records(8, 0, 12);
+    PANICS.store(true, Ordering::SeqCst);
+    let panicked: usize = std::thread::scope(|scope| {
+        let joined = &joined;
+        let call = |record| scope.spawn(move || assert_eq!(joined.predict(record).unwrap().len(), 1));
+        let started: Vec<_> = asked[..4].chunks(1).map(call).collect();
+        started.into_iter().map(|thread| usize::from(thread.join().is_err())).sum()
+    });
+    assert_eq!(panicked, 1);
+    assert_eq!(joined.predict(&asked[4..]).unwrap().len(), 4);
+}
+
+#[test]
+fn callers_may_be_threads_of_a_pool() {
+    let world = trained();
+    let joined = JoinedSystem::new(Arc::new(world.system), Duration::from_millis(2), 3);
+    let asked = toy_records(24, 0, 12);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| asked.par_chunks(1).for_each(|record| assert_eq!(joined.predict(record).unwrap().len(), 1)));
 }
 
 #[test]
@@ -108,26 +183,35 @@ fn answers_beside_deletions_are_of_one_moment_after_the_call() {
         twin.system.delete(std::slice::from_ref(id), &[]).unwrap();
         moments.push(answers(&twin.system));
     }
+    assert!(
+        moments.windows(2).filter(|pair| !same_moment(pair[0].as_deref(), pair[1].as_deref())).count() >= 3,
+        "deletions change answers"
+    );
     let world = trained();
     let joined = JoinedSystem::new(Arc::new(world.system), Duration::from_micros(200), 8);
-    let stop = AtomicBool::new(false);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let before = joined.system().snapshot().unwrap().epoch() as usize;
-                    let found = joined.predict(&asked).ok();
-                    let after = joined.system().snapshot().unwrap().epoch() as usize;
-                    let fits = |moment: &Option<Vec<Prediction>>| match (moment, &found) {
-                        (Some(expected), Some(found)) => are_same(expected, found),
-                        (expected, found) => expected.is_none() && found.is_none(),
+                    let found = match joined.predict(&asked) {
+                        Ok(found) => Some(found),
+                        Err(EngineError::NothingServes) => None,
+                        Err(error) => panic!("{error}"),
                     };
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    let after = joined.system().snapshot().unwrap().epoch() as usize;
+                    let fits = |moment: &Option<Vec<Prediction>>| same_moment(moment.as_deref(), found.as_deref());
                     assert!(moments[before..=after].iter().any(fits), "between deletions {before} and {after}");
                 }
             });
         }
         for id in &gone {
-            std::thread::sleep(Duration::from_millis(3));
+            let seen = answered.load(Ordering::Relaxed);
+            while answered.load(Ordering::Relaxed) < seen + 3 {
+                std::thread::yield_now();
+            }
             joined.system().delete(std::slice::from_ref(id), &[]).unwrap();
         }
         stop.store(true, Ordering::Relaxed);

@@ -398,6 +398,9 @@ fn layer_with_parts(
     parts: &[Option<LowRank<'_>>],
 ) -> (Vec<f32>, Vec<Option<Vec<f32>>>) {
     let rows = x.dims()[0] / parts.len();
+    for LowRank { down, up, .. } in parts.iter().flatten() {
+        assert_eq!(down.dims()[1], up.dims()[0], "both factors have one rank");
+    }
     let of_part = |index: usize| index * rows..(index + 1) * rows;
     let inner = |(index, part): (usize, &Option<LowRank<'_>>)| {
         part.as_ref().map(|part| product(1.0, x.rows(of_part(index)), part.down))

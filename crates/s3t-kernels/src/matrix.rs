@@ -341,6 +341,7 @@ pub(crate) fn layer(
     then: impl Fn(&mut MatrixMut<'_>, Range<usize>, Threads) + Sync,
 ) -> Vec<f32> {
     let (rows, columns) = (a.rows, b.columns);
+    assert!(bias.is_none_or(|bias| bias.len() == columns), "a bias has a value for each of {columns} outputs");
     let mut out = Unwritten::new(rows.checked_mul(columns).expect("no memory is that large"));
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
     let nothing;

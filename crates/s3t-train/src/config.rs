@@ -18,14 +18,14 @@ pub enum Decay {
     Cosine,
 }
 
-/// The form in which the outputs of frozen blocks go into training, and are remembered.
+/// The form in which embeddings and the outputs of frozen blocks go into training, and are remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// As they are computed.
     #[default]
     F32,
-    /// Rounded to the nearest bfloat16: three significant digits in half of the memory.
+    /// Rounded to the nearest bfloat16, by at most 0.4 %: half of the memory.
     Bf16,
 }
 
@@ -66,8 +66,9 @@ pub struct TrainingConfig {
     pub beta2: f64,
     /// What is added to the square root of the second moment.
     pub epsilon: f64,
-    /// The precision of frozen blocks' outputs, `f32` or `bf16`: with `bf16` twice as many fit into `resources.activation_memory_mb`. A stage
-    /// is another one with the other precision; answers are computed in full precision either way.
+    /// The precision of embeddings and frozen blocks' outputs in training, `f32` or `bf16`: with `bf16` twice as many fit into
+    /// `resources.activation_memory_mb`. Changing it changes every stage, so a store has to be made anew; answers are computed in full
+    /// precision either way.
     // Left out of a lineage where it is the default, so that the keys of older stores stay.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub activations: Precision,

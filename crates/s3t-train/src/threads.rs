@@ -4,15 +4,22 @@
 //! gap and has to be woken again costs as much as many of these parts take, and starting threads for every answer costs more:
 //! so threads are kept from one piece of work to the next, and stay awake while one lasts.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
 
 use crate::TrainError;
 
-/// Threads that wait for the next piece of work. As many as were ever at work at the same time.
+/// Pools that wait for the next piece of work, the one that waits longest first: at most [`MOST_KEPT`] threads for each core.
 static KEPT: Mutex<Vec<ThreadPool>> = Mutex::new(Vec::new());
+
+/// Threads that are kept for each core of the machine.
+const MOST_KEPT: usize = 2;
+
+/// Threads that are awake: more than there are cores would only be in each other's way.
+static AWAKE: AtomicUsize = AtomicUsize::new(0);
 
 /// How often a thread looks for a part to do before it lets other threads of the machine run.
 const LOOKS: u32 = 256;
@@ -20,7 +27,7 @@ const LOOKS: u32 = 256;
 /// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
 /// a test compares them.
 ///
-/// The threads are awake as long as `work` lasts, so it should compute and not wait.
+/// While there are cores for them the threads are awake as long as `work` lasts, so it should compute and not wait.
 ///
 /// # Errors
 ///
@@ -31,15 +38,63 @@ pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R
         Some(pool) => pool,
         None => ThreadPoolBuilder::new().num_threads(threads).build()?,
     };
-    let result = if threads == 1 { pool.install(work) } else { pool.install(|| with_all_awake(work)) };
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
+    let run = || {
+        let awake = Awake::new(threads);
+        let all_fit = awake.total <= cores();
+        if threads > 1 && all_fit { pool.install(|| with_all_awake(work)) } else { pool.install(work) }
+    };
+    let result = if rayon::current_thread_index().is_some() {
+        // A worker that waits for another pool takes up other parts of its own in the meantime, on top of this one, which may wait
+        // for it. A thread of its own waits for nothing else.
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    } else {
+        run()
+    };
+    keep(pool);
     Ok(result)
+}
+
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 fn kept(threads: usize) -> Option<ThreadPool> {
     let mut pools = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let place = pools.iter().rposition(|pool| pool.current_num_threads() == threads)?;
     Some(pools.remove(place))
+}
+
+fn keep(pool: ThreadPool) {
+    let mut pools = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    pools.push(pool);
+    let mut excess =
+        pools.iter().map(ThreadPool::current_num_threads).sum::<usize>().saturating_sub(MOST_KEPT * cores());
+    let mut dropped = Vec::new();
+    while excess > 0 && pools.len() > 1 {
+        excess = excess.saturating_sub(pools[0].current_num_threads());
+        dropped.push(pools.remove(0));
+    }
+    // Their threads end when nobody waits for this.
+    drop(pools);
+}
+
+/// Threads counted as awake while it lives.
+struct Awake {
+    threads: usize,
+    total: usize,
+}
+
+impl Awake {
+    fn new(threads: usize) -> Self {
+        Self { threads, total: AWAKE.fetch_add(threads, Ordering::Relaxed) + threads }
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        AWAKE.fetch_sub(self.threads, Ordering::Relaxed);
+    }
 }
 
 /// Runs `work` while the other threads of the current pool look for its parts without sleeping.
@@ -107,6 +162,17 @@ mod tests {
             started.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(together, [33_283_350_000; 4]);
+        // From the workers of another pool, one of which would take up the next while it waits.
+        let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let lock = Mutex::new(());
+        let one_at_a_time = |_| {
+            let _guard = lock.lock().unwrap();
+            squares(2)
+        };
+        let all: Vec<u64> = pool.install(|| (0..8).into_par_iter().map(one_at_a_time).collect());
+        assert_eq!(all, [33_283_350_000; 8]);
+        let kept: usize = KEPT.lock().unwrap().iter().map(ThreadPool::current_num_threads).sum();
+        assert!(kept <= (MOST_KEPT * cores()).max(5), "{kept} threads are kept");
     }
 
     #[test]
