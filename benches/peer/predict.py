@@ -1,13 +1,14 @@
 """Ensemble prediction beside PyTorch: the answers of all shards for one text and for 64, as a service gives them.
 
     cargo xtask fetch minilm && cargo xtask fetch sentiment
-    python predict.py PEER_PREDICT [--shards N] [--rounds N] [--threads N] [--json]
+    python predict.py PEER_PREDICT [--shards N] [--rounds N] [--threads N] [--device DEVICE] [--json]
 
 PEER_PREDICT is our side's program (`target/release/peer-predict`). Both sides have MiniLM with LoRA r 16 on query and value and a
 head for each shard, the same 64 texts of the sentiment set, and the same threads. PyTorch has one resident model, pads a batch to its
 longest text, and answers in two ways: its adapters are switched from shard to shard, or all shards go through the model in one batch
 that is so many times as large, each part with its adapter (`adapter_names`). `full` is a system without deletions: every shard has adapters on all six
 blocks. `cut` is one after deletions: the shards serve with adapters on the upper 6, 6, 4, 4 and 2 blocks, and so on in turn.
+With `--device cuda` or `vulkan`, of a program that was built with that feature, PyTorch runs on the same card through CUDA.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def texts():
     return [row["text"] for row in rows("test", 64)]
 
 
-def worker(shards, threads, mixed):
+def worker(shards, threads, device, mixed):
     """PyTorch's side: a line `full one`, `cut batch` and so on answers once."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -48,7 +49,7 @@ def worker(shards, threads, mixed):
             model = get_peft_model(model, lora, f"shard{shard}") if shard == 0 else model
             if shard > 0:
                 model.add_adapter(f"shard{shard}", lora)
-        models[state] = model.eval()
+        models[state] = model.eval() if device == "flex" else model.eval().cuda()
     all_texts = texts()
     for line in sys.stdin:
         state, size = line.split()
@@ -56,6 +57,8 @@ def worker(shards, threads, mixed):
         started = time.perf_counter()
         with torch.inference_mode():
             inputs = tokenizer(asked, padding=True, truncation=True, max_length=64, return_tensors="pt")
+            if device != "flex":
+                inputs = inputs.to("cuda")
             if mixed:
                 names = [f"shard{shard}" for shard in range(shards) for _ in asked]
                 inputs = {name: tensor.repeat(shards, 1) for name, tensor in inputs.items()}
@@ -76,17 +79,18 @@ def main():
     parser.add_argument("--shards", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="flex")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", choices=["switched", "mixed"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return worker(args.shards, args.threads, args.worker == "mixed")
+        return worker(args.shards, args.threads, args.device, args.worker == "mixed")
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    ours = subprocess.Popen([args.peer_predict, MODEL, str(args.threads), str(args.shards)], **pipes)
+    ours = subprocess.Popen([args.peer_predict, MODEL, str(args.threads), str(args.shards), args.device], **pipes)
     ours.stdin.write(json.dumps(texts()) + "\n")
     def peer(form):
         return subprocess.Popen([sys.executable, __file__, args.peer_predict, "--shards", str(args.shards), "--threads", str(args.threads),
-                                 "--worker", form], **pipes)
+                                 "--device", args.device, "--worker", form], **pipes)
 
     processes = (ours, peer("switched"), peer("mixed"))
     results = []

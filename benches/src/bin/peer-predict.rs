@@ -1,6 +1,6 @@
 //! Our side of `benches/peer/predict.py`: the answers of an ensemble, a line of standard input at a time.
 //!
-//! `peer-predict MODEL THREADS SHARDS`: the first line is a JSON list of texts. A line `full one`, `full batch`, `cut one` or
+//! `peer-predict MODEL THREADS SHARDS [DEVICE]`: the first line is a JSON list of texts. A line `full one`, `full batch`, `cut one` or
 //! `cut batch` answers the first text or all of them, as a serving system does, and prints the milliseconds.
 
 use std::collections::BTreeMap;
@@ -24,11 +24,13 @@ const OUTPUTS: usize = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, model, threads, shards] = arguments.as_slice() else {
-        return Err("usage: peer-predict MODEL THREADS SHARDS".into());
+    let (model, threads, shards, device) = match arguments.as_slice() {
+        [_, model, threads, shards] => (model, threads, shards, "flex"),
+        [_, model, threads, shards, device] => (model, threads, shards, device.as_str()),
+        _ => return Err("usage: peer-predict MODEL THREADS SHARDS [DEVICE]".into()),
     };
     let (threads, shards): (usize, usize) = (threads.parse()?, shards.parse()?);
-    let device = "flex".parse::<s3t::backends::DeviceSpec>()?.open()?;
+    let device = device.parse::<s3t::backends::DeviceSpec>()?.open()?;
     let backbone = s3t::backends::load(Path::new(model), LoadOptions { max_tokens: Some(64) }, &device)?;
     let states = [("full", vec![0]), ("cut", vec![0, 0, 2, 2, 4])];
     let models = states.map(|(state, starts)| {

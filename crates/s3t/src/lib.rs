@@ -34,7 +34,7 @@ pub mod prelude {
     pub use s3t_core::sequence::{Cyclic, Single};
     pub use s3t_core::{PartitionShape, Payload, Prior, Record, RecordId, ShardId, SubjectId, Target, Task};
     pub use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source, Targets};
-    pub use s3t_engine::{EngineError, Observer, Pipeline, Quiet, System, VerifyScope};
+    pub use s3t_engine::{EngineError, JoinedSystem, Observer, Pipeline, Quiet, System, VerifyScope};
     pub use s3t_eval::evaluate;
     pub use s3t_lora::Lora;
     pub use s3t_train::TrainingConfig;
