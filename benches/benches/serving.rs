@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use s3t::engine::{EngineError, JoinedSystem};
 use s3t::prelude::*;
-use s3t_benches::{text_record, with_made_up_stages};
+use s3t_benches::{percentiles, text_record, with_made_up_stages};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,7 +29,7 @@ fn main() {
         let text = "the flight was late again and nobody could tell us why, but the crew was as kind as could be";
         // A joined pass holds texts of one padded length: with more lengths there is less to join.
         let cut = |row: u64| &text[..[40, 64, text.len()][row as usize % 3]];
-        let texts: Vec<Record> = (0..64).map(|row| text_record(row, cut(row)).expect("a well-formed id")).collect();
+        let texts: Vec<Record> = (0..64).map(|row| text_record(row, cut(row))).collect();
         measure("texts, MiniLM", &minilm, &texts, calls / 4);
     }
 }
@@ -45,15 +45,18 @@ fn measure(what: &str, model: &Path, records: &[Record], calls: usize) {
     let system = Arc::new(with_made_up_stages(system, method()).expect("stages"));
     let joined = JoinedSystem::new(Arc::clone(&system), WAIT, 64);
     for callers in [1, 2, 4, 16] {
-        let (mut alone, mut together) = ((0.0, Vec::new()), (0.0, Vec::new()));
+        let (mut alone, mut together) = (Asked::default(), Asked::default());
         for _ in 0..4 {
             let calls = calls / 4;
             ask(callers, calls, records, &|record| system.predict(record).map(drop), &mut alone);
             ask(callers, calls, records, &|record| joined.predict(record).map(drop), &mut together);
         }
-        println!("{what:18} {callers:3} callers   alone {}   joined {}", show(&alone), show(&together));
+        println!("{what:18} {callers:3} callers   alone {}   joined {}", show(alone), show(together));
     }
 }
+
+/// The seconds of all calls, and the time of each.
+type Asked = (f64, Vec<Duration>);
 
 /// So many calls of one record, shared among the callers: adds the seconds in all, and of each call.
 fn ask(
@@ -61,13 +64,13 @@ fn ask(
     calls: usize,
     records: &[Record],
     predict: &(dyn Fn(&[Record]) -> Result<(), EngineError> + Sync),
-    (seconds, all): &mut (f64, Vec<f64>),
+    (seconds, all): &mut Asked,
 ) {
     let each = (calls / callers).max(2);
     let one = |record: usize| {
         let started = Instant::now();
         predict(&records[record..=record]).expect("an answer");
-        started.elapsed().as_secs_f64()
+        started.elapsed()
     };
     let started = Instant::now();
     let times = std::thread::scope(|scope| {
@@ -79,16 +82,16 @@ fn ask(
     all.extend(times);
 }
 
-fn show((seconds, times): &(f64, Vec<f64>)) -> String {
-    let mut sorted = times.clone();
-    sorted.sort_by(f64::total_cmp);
-    let (median, high) = (sorted[sorted.len() / 2], sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)]);
-    format!("{:7.1}/s, {:6.2} ms p50, {:6.2} ms p99", times.len() as f64 / seconds, median * 1e3, high * 1e3)
+fn show((seconds, times): Asked) -> String {
+    let rate = times.len() as f64 / seconds;
+    let (median, high) = percentiles(times);
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    format!("{rate:7.1}/s, {:6.2} ms p50, {:6.2} ms p99", ms(median), ms(high))
 }
 
 /// An image of stripes.
 fn image(row: u64, side: u32) -> Record {
     let pixels = (0..side * side).map(|pixel| ((pixel / 3 + row as u32 * 5) % 7 * 40) as u8).collect();
     let payload = s3t::core::Payload::Image { width: side, height: side, channels: 1, pixels };
-    Record { payload, ..text_record(row, "").expect("a well-formed id") }
+    Record { payload, ..text_record(row, "") }
 }

@@ -15,6 +15,7 @@ use s3t::core::{LayerGroups, Recipe, Sequence, SequenceRequest, StoreSecret, lin
 use s3t::peft::{HostTensor, NamedTensors};
 use s3t::prelude::*;
 use s3t::store::{DeletionRequest, NewStore, Place, Store, StoreSettings};
+use s3t_benches::percentiles;
 
 const SHARDS: u32 = 20;
 const SLICES: u32 = 8;
@@ -276,12 +277,6 @@ fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
-}
-
-/// The median and the 99th percentile.
-fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
-    times.sort_unstable();
-    (times[times.len() / 2], times[(times.len() * 99 / 100).min(times.len() - 1)])
 }
 
 fn show((median, high): &(Duration, Duration)) -> String {

@@ -21,6 +21,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from step import ask
 from system import LABELS, MODEL, SLICES, rows
 
 RESIDENT = 5
@@ -96,13 +97,6 @@ def main():
         print(json.dumps([row["text"] for row in rows("train", 0)]), file=ours.stdin, flush=True)
         theirs = subprocess.Popen([sys.executable, __file__, args.peer_delete, "--threads", str(args.threads), "--worker",
                                    f"{folder}/adapters"], **pipes)
-
-        def ask(process, line):
-            print(line, file=process.stdin, flush=True)
-            answer = process.stdout.readline()
-            if not answer:
-                sys.exit(f"one side ended early; its exit code is {process.wait()}")
-            return json.loads(answer)
 
         for turn in range(args.rounds + 1):
             times = {}

@@ -114,12 +114,12 @@ def worker(directory, kind, threads, device):
 
 
 def ask(process, line):
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
+    """What a process answers to a line, a JSON value."""
+    print(line, file=process.stdin, flush=True)
     answer = process.stdout.readline()
     if not answer:
         sys.exit(f"one side ended early; its exit code is {process.wait()}")
-    return float(answer)
+    return json.loads(answer)
 
 
 def take_turns(processes, line, rounds, together):

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use s3t::backends::Backbone;
 use s3t::core::{Payload, Record, RecordId, Target};
@@ -10,14 +11,34 @@ use s3t::engine::{EngineError, Quiet, System};
 use s3t::peft::{HostTensor, NamedTensors, PeftMethod, parameter_name};
 use s3t::train::{StageBuilder, StageJob, StageProgress, TrainError};
 
-/// A record with the text `text` and the id `row-N`.
+/// A record with this text and the id `row-N`.
+///
+/// # Panics
+///
+/// Never: the id is well-formed.
+pub fn text_record(row: u64, text: &str) -> Record {
+    let id = RecordId::new(format!("row-{row}")).expect("a number makes a well-formed id");
+    Record { id, subject: None, target: Target::Class(0), ordinal: row, payload: Payload::Text(text.to_owned()) }
+}
+
+/// The records of a JSON list of texts.
 ///
 /// # Errors
 ///
-/// None: the id is well-formed.
-pub fn text_record(row: u64, text: &str) -> Result<Record, s3t::core::CoreError> {
-    let id = RecordId::new(format!("row-{row}"))?;
-    Ok(Record { id, subject: None, target: Target::Class(0), ordinal: row, payload: Payload::Text(text.to_owned()) })
+/// If it is none.
+pub fn text_records(json: &str) -> serde_json::Result<Vec<Record>> {
+    let texts: Vec<String> = serde_json::from_str(json)?;
+    Ok((0..).zip(&texts).map(|(row, text)| text_record(row, text)).collect())
+}
+
+/// The median and the 99th percentile.
+///
+/// # Panics
+///
+/// If there are no times.
+pub fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
+    times.sort_unstable();
+    (times[times.len() / 2], times[(times.len() * 99 / 100).min(times.len() - 1)])
 }
 
 /// Adapters on some blocks and a head with so many outputs, with small values that differ from one `seed` to the next: as good as

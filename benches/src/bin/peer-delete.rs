@@ -16,7 +16,7 @@ use s3t::core::{RecordId, SliceAddress};
 use s3t::engine::EngineError;
 use s3t::prelude::*;
 use s3t::store::DeletionRequest;
-use s3t_benches::{text_record, with_made_up_stages};
+use s3t_benches::{text_records, with_made_up_stages};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,8 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: peer-delete MODEL THREADS SHARDS FOLDER".into());
     };
     let mut lines = std::io::stdin().lock().lines();
-    let texts: Vec<String> = serde_json::from_str(&lines.next().ok_or("the texts are missing")??)?;
-    let records = (0..).zip(&texts).map(|(row, text)| text_record(row, text)).collect::<Result<Vec<_>, _>>()?;
+    let records = text_records(&lines.next().ok_or("the texts are missing")??)?;
 
     let method = || Lora { rank: 16, alpha: 32.0, ..Lora::default() };
     let labels = Labels::new(["negative", "neutral", "positive"].map(str::to_owned).to_vec())?;

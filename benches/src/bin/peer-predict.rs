@@ -15,7 +15,7 @@ use s3t::engine::in_batches;
 use s3t::peft::tensors::on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, stacked_outputs};
-use s3t_benches::{made_up_stage, text_record};
+use s3t_benches::{made_up_stage, text_records};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,8 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let models: BTreeMap<_, _> = models.into_iter().collect::<Result<_, Box<dyn Error>>>()?;
 
     let mut lines = std::io::stdin().lock().lines();
-    let texts: Vec<String> = serde_json::from_str(&lines.next().ok_or("the texts are missing")??)?;
-    let records = (0..).zip(&texts).map(|(row, text)| text_record(row, text)).collect::<Result<Vec<_>, _>>()?;
+    let records = text_records(&lines.next().ok_or("the texts are missing")??)?;
     for line in lines {
         let line = line?;
         let (state, size) = line.split_once(' ').ok_or("a line is a state and a size")?;

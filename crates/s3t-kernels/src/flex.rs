@@ -375,7 +375,8 @@ fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
 fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen, scale: f32) -> (FlexTensor, Vec<f32>) {
     let part = LowRank { down: matrix(down), up: matrix(up), scale };
     let (y, mut inner) = layer_with_parts(matrix(x), frozen, &[Some(part)]);
-    (tensor(y, [dims(x)[0], dims(up)[1]]), inner.pop().flatten().unwrap_or_default())
+    let inner = inner.pop().flatten().expect("the one part has an update");
+    (tensor(y, [dims(x)[0], dims(up)[1]]), inner)
 }
 
 /// A low-rank update.

@@ -70,7 +70,7 @@ pub(crate) fn forward(shape: &AttentionShape, inputs: Inputs<'_>, out: &mut [f32
     // Several heads of a record are one piece of work, so that few records keep many threads busy too.
     let together = heads.div_ceil(HEAD_PARTS);
     let mut out = MatrixMut::new(out, batch * queries, width);
-    by_blocks(&mut out, [queries, together * head_dim], |record, part, out| {
+    by_blocks(&mut out, [queries, together * head_dim], Threads::Pool, |record, part, out| {
         let inputs = inputs.of_record(shape, record);
         let mut buffer = vec![0.0; queries * keys];
         let first = part * together;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::buffer::{Unwritten, zeros};
+use crate::buffer::Unwritten;
 use crate::rows::GRAIN;
 
 /// A matrix in borrowed memory.
@@ -150,24 +150,15 @@ impl<'a> MatrixMut<'a> {
     fn fill(&mut self, row: &[f32], threads: Threads) {
         assert_eq!(row.len(), self.columns, "a row is as long as the rows");
         let together = (GRAIN / row.len().max(1)).max(1);
-        let out = Shared(self);
-        let fill = |part: usize| {
-            for place in part * together..((part + 1) * together).min(out.get().rows) {
-                // SAFETY: the row `place` is inside the memory, `check` has made sure; no other part writes to it.
+        by_blocks(self, [together, row.len()], threads, |_, _, part| {
+            for place in 0..part.rows {
+                // SAFETY: the row `place` is inside the memory, `check` has made sure, and `part` is borrowed for writing alone.
                 #[allow(unsafe_code, reason = "see above")]
                 unsafe {
-                    let values = out.get().values.add(place * out.get().row_stride);
-                    values.copy_from_nonoverlapping(row.as_ptr(), row.len());
+                    part.values.add(place * part.row_stride).copy_from_nonoverlapping(row.as_ptr(), row.len());
                 }
             }
-        };
-        let parts = out.get().rows.div_ceil(together);
-        if row.is_empty() {
-        } else if parts > 2 && threads.are_many() {
-            (0..parts).into_par_iter().for_each(fill);
-        } else {
-            (0..parts).for_each(fill);
-        }
+        });
     }
 }
 
@@ -180,11 +171,16 @@ impl<'b> Shared<'_, 'b> {
     }
 }
 
+// SAFETY: its memory is borrowed for writing alone, and whoever shares it gives each element to one thread.
+#[allow(unsafe_code, reason = "see above")]
+unsafe impl Sync for Shared<'_, '_> {}
+
 /// Cuts a matrix into blocks of so many rows and columns, and runs `work(row of blocks, column of blocks, block)` for each,
-/// side by side. The last ones are smaller where the sizes do not go into each other.
+/// side by side if there are threads. The last ones are smaller where the sizes do not go into each other.
 pub(crate) fn by_blocks(
     out: &mut MatrixMut<'_>,
     [rows, columns]: [usize; 2],
+    threads: Threads,
     work: impl Fn(usize, usize, &mut MatrixMut<'_>) + Sync,
 ) {
     let across = out.columns.div_ceil(columns.max(1));
@@ -199,16 +195,12 @@ pub(crate) fn by_blocks(
         let mut part = unsafe { out.get().part(rows, columns) };
         work(row, column, &mut part);
     };
-    if blocks > 1 && Threads::Pool.are_many() {
+    if blocks > 1 && threads.are_many() {
         (0..blocks).into_par_iter().for_each(block);
     } else {
         (0..blocks).for_each(block);
     }
 }
-
-// SAFETY: its memory is borrowed for writing alone, and whoever shares it gives each element to one thread.
-#[allow(unsafe_code, reason = "see above")]
-unsafe impl Sync for Shared<'_, '_> {}
 
 fn check(length: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]: [usize; 2]) {
     let last = match (rows.checked_sub(1), columns.checked_sub(1)) {
@@ -308,13 +300,11 @@ pub(crate) fn multiply(
 pub(crate) fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let (rows, columns) = (a.rows, b.columns);
     let length = rows.checked_mul(columns).expect("no memory is that large");
-    if a.columns == 0 {
-        return zeros(length);
-    }
     let mut out = Unwritten::new(length);
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
     multiply(&mut view, Onto::Replace, scale, a, b, Threads::Pool);
-    // SAFETY: with `Onto::Replace` the kernels write each element of the result, and it covers the memory.
+    // SAFETY: with `Onto::Replace` the kernels write each element of the result, zeros where nothing is to be added up, and it
+    // covers the memory.
     #[allow(unsafe_code, reason = "see above")]
     unsafe {
         out.written()
@@ -344,15 +334,6 @@ pub(crate) fn layer(
     assert!(bias.is_none_or(|bias| bias.len() == columns), "a bias has a value for each of {columns} outputs");
     let mut out = Unwritten::new(rows.checked_mul(columns).expect("no memory is that large"));
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
-    let nothing;
-    let bias = match bias {
-        Some(bias) => Some(bias),
-        None if a.columns == 0 => {
-            nothing = zeros(columns);
-            Some(nothing.as_slice())
-        }
-        None => None,
-    };
     let panel = |out: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {
         if let Some(bias) = bias {
             out.fill(&bias[columns.clone()], threads);
@@ -363,7 +344,7 @@ pub(crate) fn layer(
     };
     // Cut by the sizes alone, so that no bit depends on the number of threads.
     if rows <= FEW_ROWS && columns > PANEL {
-        by_blocks(&mut view, [rows, PANEL], |_, index, out| {
+        by_blocks(&mut view, [rows, PANEL], Threads::Pool, |_, index, out| {
             let columns = index * PANEL..index * PANEL + out.columns;
             panel(out, columns, Threads::One);
         });
@@ -412,7 +393,7 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let mut seen = vec![0.0; 7 * 5];
         pool.install(|| {
-            by_blocks(&mut MatrixMut::new(&mut seen, 7, 5), [3, 2], |row, column, block| {
+            by_blocks(&mut MatrixMut::new(&mut seen, 7, 5), [3, 2], Threads::Pool, |row, column, block| {
                 assert_eq!([block.rows, block.columns], [[3, 3, 1][row], [2, 2, 1][column]]);
                 block.fill(&[1.0, 2.0][..block.columns], Threads::One);
             });
@@ -425,7 +406,13 @@ mod tests {
         };
         let found = layer(Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 400), Some(&bias), doubled);
         assert!(found[..400].iter().all(|value| *value == 3.5) && found[400..].iter().all(|value| *value == 5.5));
-        assert_eq!(layer(Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), None, |_, _, _| {}), [0.0; 6]);
+        let (none, nothing) = (Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3));
+        for _ in 0..20 {
+            // Memory that held something else before.
+            drop(vec![7.0_f32; 6]);
+            assert_eq!(layer(none, nothing, None, |_, _, _| {}), [0.0; 6]);
+            assert_eq!(product(2.0, none, nothing), [0.0; 6]);
+        }
     }
 
     #[test]

@@ -55,7 +55,37 @@ impl StageTrainer {
         &self.activations
     }
 
-    fn train(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+    /// The stage's parameters as they start: its group's adapters block by block, then the head.
+    fn initial(&self, lineage: &Lineage, method: &dyn PeftMethod, rng: &mut ChaCha8Rng) -> NamedTensors {
+        let specs = method.parameters(&self.backbone.block_shape());
+        let head = self.backbone.head().parameters(lineage.recipe.task.outputs(), self.backbone.hidden());
+        let mut tensors = NamedTensors::new();
+        for block in lineage.trained().range() {
+            for spec in &specs {
+                let values = match spec.init {
+                    Init::WeightNorm(site) => self.weight_norms(block, site),
+                    init => draw(init, spec.len(), rng),
+                };
+                let tensor = HostTensor { shape: spec.shape.clone(), values };
+                tensors.insert(parameter_name(block, &spec.name), tensor);
+            }
+        }
+        for spec in head {
+            let values = draw(spec.init, spec.len(), rng);
+            tensors.insert(spec.name, HostTensor { shape: spec.shape, values });
+        }
+        tensors
+    }
+
+    /// The length of each output's weights in a linear layer of the base model.
+    fn weight_norms(&self, block: usize, site: LinearSite) -> Vec<f32> {
+        let layer = self.backbone.linear(block, site);
+        layer.map(|layer| to_host(layer.weight.clone().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
+    }
+}
+
+impl StageBuilder for StageTrainer {
+    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
         let lineage = &job.lineage;
         let key = lineage.key();
         if job.records.is_empty() {
@@ -111,40 +141,6 @@ impl StageTrainer {
         check_trained(key, &initial, &trained)?;
         check_isolation(lineage, &trained)?;
         Ok(trained)
-    }
-
-    /// The stage's parameters as they start: its group's adapters block by block, then the head.
-    fn initial(&self, lineage: &Lineage, method: &dyn PeftMethod, rng: &mut ChaCha8Rng) -> NamedTensors {
-        let specs = method.parameters(&self.backbone.block_shape());
-        let head = self.backbone.head().parameters(lineage.recipe.task.outputs(), self.backbone.hidden());
-        let mut tensors = NamedTensors::new();
-        for block in lineage.trained().range() {
-            for spec in &specs {
-                let values = match spec.init {
-                    Init::WeightNorm(site) => self.weight_norms(block, site),
-                    init => draw(init, spec.len(), rng),
-                };
-                let tensor = HostTensor { shape: spec.shape.clone(), values };
-                tensors.insert(parameter_name(block, &spec.name), tensor);
-            }
-        }
-        for spec in head {
-            let values = draw(spec.init, spec.len(), rng);
-            tensors.insert(spec.name, HostTensor { shape: spec.shape, values });
-        }
-        tensors
-    }
-
-    /// The length of each output's weights in a linear layer of the base model.
-    fn weight_norms(&self, block: usize, site: LinearSite) -> Vec<f32> {
-        let layer = self.backbone.linear(block, site);
-        layer.map(|layer| to_host(layer.weight.clone().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
-    }
-}
-
-impl StageBuilder for StageTrainer {
-    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
-        self.train(job, progress)
     }
 
     fn forget(&self, record: &Digest) {
