@@ -15,10 +15,14 @@ use s3t_kernels::{Activation, AttentionShape, Visible};
 const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
 
 /// The digest of the bits that some products, activations and normalisations give on a device, in one thread as training
-/// has it, and of the system's elementary functions; empty if the machine would not start one.
+/// has it, and of the system's elementary functions.
 pub(crate) fn digest(device: &Device) -> String {
-    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    one_thread.map_or_else(|_| String::new(), |pool| pool.install(|| compute(device)))
+    let one = || rayon::ThreadPoolBuilder::new().num_threads(1);
+    // Where the machine starts no thread, the caller's is the one. Bits do not depend on whose it is.
+    match one().build().or_else(|_| one().use_current_thread().build()) {
+        Ok(pool) => pool.install(|| compute(device)),
+        Err(_) => compute(device),
+    }
 }
 
 fn compute(device: &Device) -> String {

@@ -2,25 +2,26 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
 use s3t::core::registry::plugins;
 use s3t::core::{PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
 use s3t::engine::{
-    BuildReport, Deletion, EngineError, Pipeline, Preview, RepairPolicy, Status, System, VerifyReport, VerifyScope,
+    BuildReport, Deletion, EngineError, Pipeline, RepairPolicy, Status, System, VerifyReport, VerifyScope,
 };
 use s3t::eval::{Baseline, Evaluation, Metric, evaluate};
-use s3t::ledger::Event;
 use s3t::prelude::ShardId;
 use s3t::store::{DeletionRequest, StoreError};
 
 use crate::exit::{self, Failure};
-use crate::output::{Output, count, duration, plural, say, table};
+use crate::output::{Output, count, duration, plural, say, table, time};
 use crate::planning::{self, show_figures};
 use crate::progress::Bars;
+use crate::receipts::ReceiptFile;
 use crate::system_args::Described;
-use crate::{Command, RepairArgs, answers, audits, init, receipts, stores};
+use crate::{Command, FreshArgs, RepairArgs, answers, audits, init, receipts, stores};
 
 pub(crate) type Outcome = Result<u8, Failure>;
 
@@ -58,12 +59,12 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
 }
 
 /// The whole story.
-fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
+fn run(path: &Path, fresh: FreshArgs, output: &mut Output) -> Outcome {
     let pipeline = Pipeline::read(path)?;
     if pipeline.test_data.is_none() {
         return Err(no_test_data());
     }
-    let system = open(pipeline, fresh)?;
+    let system = open(pipeline, fresh, output)?;
     let test = test_records(&system)?;
     let settings = system.pipeline().run.clone();
     // What cannot be evaluated or deleted is said now, not after the training.
@@ -79,19 +80,30 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     let started = Instant::now();
     let baseline = if settings.baseline { Some(Baseline::new(&system)?) } else { None };
     let bars = Bars::new(output.shows_progress());
-    let (report, baseline) = std::thread::scope(|scope| {
+    let (report, baseline) = {
         // The comparison is trained beside the stages, as one more job.
         let bar = baseline.as_ref().map(|baseline| bars.extra("ordinary fine-tuning", baseline.steps()));
-        let baseline = baseline.map(|baseline| {
-            scope.spawn(move || match bar {
+        let slot = Mutex::new(baseline.map(|baseline| (baseline, bar)));
+        // By whoever comes first.
+        let train = || {
+            let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            taken.map(|(baseline, bar)| match bar {
                 Some(bar) => baseline.train(&bar),
                 None => baseline.train(&s3t::train::Silent),
             })
+        };
+        let (report, baseline) = std::thread::scope(|scope| {
+            let beside = std::thread::Builder::new().spawn_scoped(scope, train);
+            let report = system.train(&bars);
+            let baseline = match beside {
+                Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // The machine starts no thread: it is trained now.
+                Err(_) => train(),
+            };
+            (report, baseline)
         });
-        let report = system.train(&bars);
-        let baseline = baseline.map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         (report, baseline.transpose())
-    });
+    };
     drop(bars);
     show_build(&report?, started.elapsed().as_secs_f64(), output);
     let baseline = baseline?;
@@ -121,8 +133,8 @@ fn run(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
     check(&system, settings.verify, output)
 }
 
-fn train(path: &Path, fresh: bool, output: &mut Output) -> Outcome {
-    let system = open(Pipeline::read(path)?, fresh)?;
+fn train(path: &Path, fresh: FreshArgs, output: &mut Output) -> Outcome {
+    let system = open(Pipeline::read(path)?, fresh, output)?;
     build(&system, output)
 }
 
@@ -177,7 +189,12 @@ fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
             std::thread::sleep(Duration::from_millis(100));
         }
         // What another process has accepted and is erasing is planned when it is erased.
-        system.store().erase().map_err(EngineError::from)?;
+        match system.store().erase() {
+            Err(error @ (StoreError::Erasing { .. } | StoreError::Reading { .. } | StoreError::Busy { .. })) => {
+                output.say(format!("waiting: {error}"));
+            }
+            erased => drop(erased.map_err(EngineError::from)?),
+        }
     }
 }
 
@@ -224,23 +241,37 @@ fn delete(path: &Path, request: &DeletionRequest, receipt: Option<&Path>, output
             "nothing to delete; give --record, --subject, --records-from or --subjects-from",
         ));
     }
-    if let Some(file) = receipt.filter(|file| file.exists()) {
-        return Err(Failure::new(
-            exit::REFUSED,
-            format!("`{}` exists already; a receipt is a new file", file.display()),
-        ));
-    }
-    let system = open_existing(path)?;
-    let deletion = system.fulfil(request)?;
+    let file = receipt.map(|path| ReceiptFile::reserve(path, request.id.as_deref())).transpose()?;
+    let done = System::open_to_delete(pipeline_with_store(path)?).and_then(|system| {
+        let deletion = system.fulfil(request)?;
+        Ok((system, deletion))
+    });
+    let (system, deletion) = match done {
+        Ok(done) => done,
+        Err(error) => {
+            // After the acceptance the empty file stays: the same command fills it.
+            if let Some(file) = file.filter(|_| !matches!(error, EngineError::Unfinished { .. })) {
+                file.give_up();
+            }
+            return Err(error.into());
+        }
+    };
+    let written = file.map(|file| file.write(&deletion.receipt)).transpose();
     show_deletion(&deletion, &request.subjects, output);
-    if let Some(file) = receipt {
-        receipts::write(&deletion.receipt, file)?;
+    if written?.is_some()
+        && let Some(path) = receipt
+    {
         output.say(format!(
             "receipt: {}; `s3t receipt verify` checks it with the store's public key alone",
-            file.display()
+            path.display()
         ));
     }
-    Ok(0)
+    system.receipt_delivered(&deletion)?;
+    Ok(match &deletion.pending {
+        None => 0,
+        Some(pending) if pending.disk_failed => exit::FAILED,
+        Some(_) => exit::STORE,
+    })
 }
 
 fn verify(path: &Path, scope: VerifyScope, output: &mut Output) -> Outcome {
@@ -265,6 +296,20 @@ fn status(path: &Path, output: &mut Output) -> Outcome {
             say!(
                 "The store was trained on another arithmetic: this machine can serve and delete, not train or verify."
             );
+        }
+        for pending in &status.pending {
+            say!(
+                "deletion {} ({}) is in effect since {}, and not erased yet; the next command that changes the store finishes it",
+                pending.epoch,
+                plural(pending.records as usize, "record"),
+                time(pending.accepted.0)
+            );
+        }
+        if let Some(holder) = &status.holder {
+            say!("the store's files are in the hands of {holder}");
+        }
+        for export in &status.remaining_exports {
+            say!("export `{}`: {}", export.folder.display(), export.reason);
         }
     });
     show_serving(&status, output);
@@ -314,16 +359,14 @@ fn write_template(file: &Path, output: &Output) -> Outcome {
     Ok(0)
 }
 
-fn open(pipeline: Pipeline, fresh: bool) -> Result<System, Failure> {
-    if fresh && pipeline.store.exists() {
-        let is_store = pipeline.place().is_store() || pipeline.store.join("manifest.json").is_file();
-        if !is_store {
-            let message = format!("`{}` is not a store, so --fresh does not delete it", pipeline.store.display());
-            return Err(Failure::new(exit::REFUSED, message));
-        }
-        // Nothing is deleted for a pipeline that cannot be made.
-        Preview::new(&pipeline)?;
-        s3t::store::Store::remove(&pipeline.place()).map_err(EngineError::from)?;
+fn open(pipeline: Pipeline, fresh: FreshArgs, output: &Output) -> Result<System, Failure> {
+    if fresh.fresh
+        && let Some(deletions @ 1..) = System::start_afresh(&pipeline, fresh.yes)?
+    {
+        output.say(format!(
+            "The store had accepted {}; it is made anew from what the source of the data holds now.",
+            plural(deletions as usize, "deletion")
+        ));
     }
     Ok(System::open(pipeline)?)
 }
@@ -360,12 +403,9 @@ fn build(system: &System, output: &mut Output) -> Outcome {
 fn check(system: &System, scope: VerifyScope, output: &mut Output) -> Outcome {
     let started = Instant::now();
     let bars = Bars::new(output.shows_progress());
-    let report = system.verify(scope, &bars);
+    let report = system.verify_and_record(scope, &bars);
     drop(bars);
     let report = report?;
-    let verified =
-        Event::Verified { epoch: report.deletions, stages: report.stages.len() as u64, passed: report.passed() };
-    system.store().note(verified).map_err(EngineError::from)?;
     show_verification(&report, started.elapsed().as_secs_f64(), output);
     Ok(if report.passed() { 0 } else { exit::DIFFERENT })
 }
@@ -496,6 +536,7 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
     output.result("deletion", deletion, || {
         if deletion.repeated {
             say!("request {}: done before, as deletion {}; nothing was done now", deletion.request, deletion.epoch);
+            show_unfinished(deletion);
             return;
         }
         let who: Vec<String> = subjects.iter().map(|subject| format!("subject {subject}")).collect();
@@ -514,15 +555,29 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
             rows.push(vec![cut.address.to_string(), shortened, serving(cut.before), serving(cut.after)]);
         }
         table(&["hit", "cut to depth", "served with", "serves with now"], rows, 4);
+        let erased = match deletion.erased_seconds {
+            Some(seconds) => format!("gone from disk after {}", duration(seconds)),
+            None => "NOT gone from disk yet".to_owned(),
+        };
         say!(
-            "cannot be lost after {}; no answer uses it after {}; gone from disk after {}: {} removed, {} rewritten",
+            "cannot be lost after {}; no answer uses it after {}; {erased}: {} removed, {} rewritten",
             duration(deletion.durable_seconds),
             duration(deletion.effective_seconds),
-            duration(deletion.erased_seconds),
             plural(deletion.erased_stages.len(), "stage"),
             plural(deletion.rewritten_slices.len(), "slice")
         );
+        show_unfinished(deletion);
     });
+}
+
+/// What of a deletion is still to be done.
+fn show_unfinished(deletion: &Deletion) {
+    if let Some(pending) = &deletion.pending {
+        say!("deletion {} stands, but its erasure is not finished: {}", deletion.epoch, pending.reason);
+    }
+    for export in &deletion.remaining_exports {
+        say!("export `{}`: {}", export.folder.display(), export.reason);
+    }
 }
 
 fn show_verification(report: &VerifyReport, seconds: f64, output: &mut Output) {
@@ -536,6 +591,10 @@ fn show_verification(report: &VerifyReport, seconds: f64, output: &mut Output) {
             table(&["stage", "trained again from", "result"], report.stages.iter().map(row).collect(), 3);
         }
         report.problems.iter().for_each(|problem| say!("problem: {problem}"));
+        report.notes.iter().for_each(|note| say!("note: {note}"));
+        if report.overtaken > 0 {
+            say!("{} were cut by deletions in the meantime", plural(report.overtaken, "stage"));
+        }
         say!(
             "{} stage lineages, {} records, the catalogue and the ledger checked, after {}; {}: {}",
             report.lineages,

@@ -77,12 +77,16 @@ impl From<EvalError> for Failure {
 fn code(error: &EngineError) -> u8 {
     match error {
         EngineError::NothingServes => NOTHING_SERVES,
-        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } | EngineError::Unerased { .. } => STORE,
+        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } => STORE,
+        EngineError::Unfinished { source: StoreError::Io { .. }, .. } => FAILED,
+        EngineError::Unfinished { .. } => STORE,
         EngineError::Store(error) => match error {
             StoreError::UnknownRecord(_) | StoreError::UnknownSubject(_) | StoreError::UnknownRequest(_) => UNKNOWN,
             StoreError::OtherRequest(_) => OTHER_REQUEST,
             StoreError::Io { .. } => FAILED,
-            StoreError::Core(_) | StoreError::RequestId(_) | StoreError::NothingNamed => REFUSED,
+            StoreError::Core(_) | StoreError::RequestId(_) | StoreError::NothingNamed | StoreError::Foreign(_) => {
+                REFUSED
+            }
             _ => STORE,
         },
         EngineError::Train(TrainError::Interrupted(_)) => INTERRUPTED,

@@ -72,9 +72,8 @@ enum Command {
     Run {
         #[command(flatten)]
         pipeline: PipelineArg,
-        /// Delete the store first and start again.
-        #[arg(long)]
-        fresh: bool,
+        #[command(flatten)]
+        fresh: FreshArgs,
     },
     /// Show what a system costs, how many deletions it lasts and how deep it stays. Trains nothing.
     #[command(after_help = "\
@@ -116,9 +115,8 @@ Examples:
     Train {
         #[command(flatten)]
         pipeline: PipelineArg,
-        /// Delete the store first and start again.
-        #[arg(long)]
-        fresh: bool,
+        #[command(flatten)]
+        fresh: FreshArgs,
     },
     /// The score on the pipeline's test data: accuracy, or the measure of its task.
     #[command(after_help = "Examples:\n  s3t eval pipeline.toml\n  s3t eval pipeline.toml --json")]
@@ -275,6 +273,14 @@ Exit code 5 if anything is wrong.")]
         #[arg(long)]
         repair: bool,
     },
+    /// Take an export off the list of those that hold deleted stages: after it was removed by other means.
+    #[command(after_help = "Examples:\n  s3t store forget-export pipeline.toml exports/first")]
+    ForgetExport {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// The export's folder, or that of one of its adapters.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -356,6 +362,16 @@ struct AuditArgs {
     html: Option<PathBuf>,
 }
 
+#[derive(Args, Clone, Copy)]
+struct FreshArgs {
+    /// Delete the store first and start again from the source of the data.
+    #[arg(long)]
+    fresh: bool,
+    /// With --fresh: go on although the store has accepted deletions. Records that are still in the source come back.
+    #[arg(long, requires = "fresh")]
+    yes: bool,
+}
+
 #[derive(Args)]
 struct PipelineArg {
     /// The pipeline file.
@@ -384,17 +400,37 @@ impl From<Scope> for VerifyScope {
 
 /// Runs the command line with the program's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    keep_memory_private();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output, refusals to standard error, which may be closed.
+            let printed = error.print();
+            let code = if error.use_stderr() { exit::REFUSED } else { 0 };
+            return ExitCode::from(if printed.is_err() && code == 0 { exit::FAILED } else { code });
+        }
+    };
+    s3t::train::start_shared_threads();
     let mut output = Output::new(cli.json, cli.quiet);
-    let result = commands::dispatch(cli.command, &mut output);
-    match result {
+    let code = match commands::dispatch(cli.command, &mut output) {
         Ok(code) => {
             output.finish();
-            ExitCode::from(code)
+            code
         }
         Err(failure) => {
             output.fail(&failure);
-            ExitCode::from(failure.code)
+            failure.code
         }
+    };
+    ExitCode::from(output::code_after_printing(code))
+}
+
+/// Keeps keys and records out of core dumps.
+fn keep_memory_private() {
+    #[cfg(unix)]
+    {
+        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        // Where the limit cannot be lowered there is nothing more that a program can do.
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     }
 }

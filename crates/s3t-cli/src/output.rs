@@ -1,5 +1,7 @@
 //! Tables for people, one JSON object for machines.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use console::style;
 use serde::Serialize;
@@ -7,14 +9,43 @@ use serde_json::{Map, Value};
 
 use crate::exit::Failure;
 
-/// Prints a line, like `println!`, but goes on when nobody reads it (`s3t run ... | head`): the work is not done yet.
+/// Whether something could not be printed, although somebody may be waiting for it.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Prints a line, like `println!`, but goes on when it cannot be printed: the work is not done yet.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($text)*);
+        $crate::output::printed(writeln!(std::io::stdout(), $($text)*));
     }};
 }
 pub(crate) use say;
+
+/// Remembers that a line was lost. A reader that has gone (`s3t run ... | head`) has seen what it wanted.
+pub(crate) fn printed(result: std::io::Result<()>) {
+    if result.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
+        LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The exit code of a command: success is none if its results could not be printed.
+pub(crate) fn code_after_printing(code: u8) -> u8 {
+    use std::io::Write as _;
+    printed(std::io::stdout().flush());
+    if !LOST.load(Ordering::Relaxed) {
+        return code;
+    }
+    complain("cannot write to standard output; what the command did stands");
+    if code == 0 { crate::exit::FAILED } else { code }
+}
+
+/// Prints an error to standard error, if that takes it.
+fn complain(message: &str) {
+    use std::io::Write as _;
+    let mark = style("error:").for_stderr().red().bold();
+    // Where not even an error can be printed, the exit code says it.
+    drop(writeln!(std::io::stderr(), "{mark} {message}"));
+}
 
 /// Where a command's results go: to tables as they come, or into one JSON object printed at the end.
 pub(crate) struct Output {
@@ -35,7 +66,11 @@ impl Output {
     /// A result: a field of the JSON object, or what `print` prints.
     pub(crate) fn result(&mut self, field: &str, value: &impl Serialize, print: impl FnOnce()) {
         match &mut self.json {
-            Some(object) => drop(object.insert(field.to_owned(), serde_json::to_value(value).unwrap_or_default())),
+            Some(object) => {
+                // A path that is not UTF-8, where nobody thought of it, is told and not left out.
+                let value = serde_json::to_value(value).unwrap_or_else(|error| Value::from(error.to_string()));
+                object.insert(field.to_owned(), value);
+            }
             None => print(),
         }
     }
@@ -90,7 +125,7 @@ impl Output {
 
     /// Reports a failure on standard error; with `--json` also as an object with what was there until then.
     pub(crate) fn fail(self, failure: &Failure) {
-        eprintln!("{} {}", style("error:").for_stderr().red().bold(), failure.message);
+        complain(&failure.message);
         if let Some(mut object) = self.json {
             object.insert("error".into(), Value::from(failure.message.clone()));
             object.insert("exit_code".into(), Value::from(failure.code));
@@ -167,9 +202,12 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// `1 stage`, `2 stages`.
+/// `1 stage`, `2 stages`, `2 entries`.
 pub(crate) fn plural(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    match noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
+        Some(stem) if number != 1 => format!("{number} {stem}ies"),
+        _ => format!("{number} {noun}{}", if number == 1 { "" } else { "s" }),
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +221,8 @@ mod tests {
             [duration(2e-6), duration(0.0123), duration(3.0), duration(600.0)],
             ["2 us", "12.3 ms", "3.0 s", "10.0 min"]
         );
+        assert_eq!([plural(1, "stage"), plural(2, "stage")], ["1 stage", "2 stages"]);
+        assert_eq!([plural(1, "entry"), plural(32, "entry")], ["1 entry", "32 entries"]);
         assert_eq!(percent(0.8312), "83.1 %");
         assert_eq!(time(1_772_366_405_999), "2026-03-01T12:00:05Z");
         assert_eq!([0.0, 0.034, 14.68, 1234.4, f64::INFINITY].map(decimal), ["0.0", "0.03", "14.7", "1,234", "never"]);

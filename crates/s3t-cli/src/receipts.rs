@@ -23,13 +23,78 @@ pub(crate) fn receipt(command: &ReceiptCommand, output: &mut Output) -> Outcome 
     }
 }
 
-/// Writes a receipt to a new file.
-pub(crate) fn write(receipt: &Receipt, file: &Path) -> Result<(), Failure> {
-    use std::io::Write;
-    let failed = |error| Failure::new(exit::FAILED, format!("cannot write the receipt `{}`: {error}", file.display()));
-    let text = serde_json::to_string_pretty(receipt).unwrap_or_default();
-    let opened = std::fs::OpenOptions::new().write(true).create_new(true).open(file);
-    opened.and_then(|mut opened| opened.write_all(format!("{text}\n").as_bytes())).map_err(failed)
+/// The file that a receipt will be written to. It is there before the deletion is accepted, so that a receipt that cannot be written
+/// is told while nothing is done yet.
+pub(crate) struct ReceiptFile<'a> {
+    path: &'a Path,
+    /// Whether it was made now.
+    is_new: bool,
+}
+
+impl<'a> ReceiptFile<'a> {
+    /// Makes the file. One that is there is taken if it is empty, as an interrupted command leaves it, or holds an earlier receipt
+    /// of the same request.
+    pub(crate) fn reserve(path: &'a Path, request: Option<&str>) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::new(
+                exit::FAILED,
+                format!("cannot write the receipt `{}`: {error}; nothing was done", path.display()),
+            )
+        };
+        match private(path) {
+            Ok(_) => return Ok(Self { path, is_new: true }),
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            Err(_) => {}
+        }
+        let is_link = path.is_symlink();
+        let text = if is_link { None } else { std::fs::read_to_string(path).ok() };
+        let same = |text: &str| {
+            text.is_empty() || Receipt::parse(text).is_ok_and(|receipt| Some(&*receipt.request) == request)
+        };
+        if text.is_some_and(|text| same(&text)) {
+            return Ok(Self { path, is_new: false });
+        }
+        let message =
+            format!("`{}` exists already; a receipt is a new file, or the one of the same request", path.display());
+        Err(Failure::new(exit::REFUSED, message))
+    }
+
+    /// Takes the file back, because nothing was accepted.
+    pub(crate) fn give_up(self) {
+        if self.is_new {
+            drop(std::fs::remove_file(self.path));
+        }
+    }
+
+    /// Writes the receipt in one step: the file holds what it held, or all of the receipt.
+    pub(crate) fn write(self, receipt: &Receipt) -> Result<(), Failure> {
+        use std::io::Write as _;
+        let failed = |error: &dyn std::fmt::Display| {
+            let message = format!(
+                "deletion {} stands: it is accepted and in effect; but its receipt `{}` cannot be written: {error}; the same request \
+                 under the same id gives it again",
+                receipt.effect.epoch,
+                self.path.display()
+            );
+            Failure::new(exit::FAILED, message)
+        };
+        let text = serde_json::to_string_pretty(receipt).map_err(|error| failed(&error))?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
+        let written = writeln!(file, "{text}").and_then(|()| file.as_file().sync_all());
+        written.map_err(|error| failed(&error))?;
+        file.persist(self.path).map_err(|error| failed(&error.error))?;
+        Ok(())
+    }
+}
+
+/// Makes a file that only its owner can read.
+fn private(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// A public key, from its line or a file that holds it.

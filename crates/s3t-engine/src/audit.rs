@@ -9,7 +9,6 @@
 //! show is said in [`LIMITS`].
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use s3t_core::{Digest, RecordId, StageKey, SubjectId};
 use s3t_ledger::{Entry, Event, Named, Receipt, Timestamp, VerifyingKey};
@@ -100,19 +99,9 @@ impl System {
     /// [`EngineError::Environment`] if stages are to be trained on another arithmetic than the store's; the observer's
     /// interruption. What is found wrong is in the report, not an error.
     pub fn audit(&self, request: &AuditRequest, observer: &dyn Observer) -> Result<AuditReport, EngineError> {
-        // What another process changes in the meantime is not a finding: then all is looked at again.
-        for _ in 0..3 {
-            let before = self.snapshot()?;
-            let report = self.audit_once(request, observer)?;
-            if report.passed() || Arc::ptr_eq(&before, &self.snapshot()?) {
-                return Ok(report);
-            }
-        }
-        self.audit_once(request, observer)
-    }
-
-    fn audit_once(&self, request: &AuditRequest, observer: &dyn Observer) -> Result<AuditReport, EngineError> {
-        let store = self.store();
+        // The ledger, the catalogue and what serves are looked at as they are at one moment.
+        let moment = self.store().at_one_moment()?;
+        let store = &moment;
         let snapshot = store.snapshot()?;
         let key = store.verifying_key();
         let mut checks = Vec::new();
@@ -151,7 +140,7 @@ impl System {
         problems.extend(read_history(&entries, &snapshot_facts(&snapshot)));
         add(
             "The ledger tells one history: every deletion accepted, in effect, erased, in order",
-            format!("{} entries", entries.len()),
+            format!("{} entries{}", entries.len(), waiting(&snapshot)),
             problems,
         );
         let mut problems = Vec::new();
@@ -175,10 +164,18 @@ impl System {
             format!("{} deletions, {} receipts given", receipts.len(), request.receipts.len()),
             problems,
         );
-        let check = store.check()?;
+        let (store_id, newest) = (store.id(), entries.last().map(|entry| entry.at));
+        drop(moment);
+        let check = self.store().check()?;
         add(
             "Catalogue, files and keys agree, nothing is left over, and every lineage is of the records that are there",
-            format!("{} records, {} stages, {} ledger entries", check.records, check.stages, check.entries),
+            format!(
+                "{} records, {} stages, {} ledger entries{}",
+                check.records,
+                check.stages,
+                check.entries,
+                check.notes.iter().map(|note| format!("; {note}")).collect::<String>()
+            ),
             check.findings.into_iter().map(|finding| finding.problem).collect(),
         );
         let (absent, problems) = self.look_for(request)?;
@@ -198,10 +195,10 @@ impl System {
         }
         let stages = self.audit_bits(&snapshot, request.scope, observer, &mut checks)?;
         Ok(AuditReport {
-            store: store.id(),
+            store: store_id,
             key: key.to_string(),
             epoch: snapshot.epoch(),
-            newest_entry: entries.last().map(|entry| entry.at),
+            newest_entry: newest,
             checks,
             stages,
             guarantee: GUARANTEE,
@@ -263,7 +260,11 @@ impl System {
         let difference = |stage: &VerifiedStage| Some(format!("{}: {}", stage.stage, stage.difference.as_ref()?));
         let mut problems: Vec<String> = report.stages.iter().filter_map(difference).collect();
         problems.extend(report.problems);
-        let detail = format!("{} stages trained again", report.stages.len());
+        let overtaken = match report.overtaken {
+            0 => String::new(),
+            number => format!("; {number} were cut by deletions in the meantime"),
+        };
+        let detail = format!("{} stages trained again{overtaken}", report.stages.len());
         checks.push(AuditCheck { what, passed: Some(problems.is_empty()), detail, problems });
         Ok(report.stages)
     }
@@ -273,13 +274,24 @@ impl System {
 struct Facts<'a> {
     epoch: u64,
     stages: &'a BTreeSet<StageKey>,
-    /// The digest of the plan; `None` while a deletion is being erased.
+    /// The digest of the plan; `None` while a deletion waits to be erased.
     plan: Option<Digest>,
+    /// The deletions that wait to be erased.
+    waiting: &'a [u64],
+}
+
+/// The deletions that are not erased yet, in words.
+fn waiting(snapshot: &Snapshot) -> String {
+    match snapshot.unerased().len() {
+        0 => String::new(),
+        number => format!("; {number} deletions are in effect and not erased yet"),
+    }
 }
 
 fn snapshot_facts(snapshot: &Snapshot) -> Facts<'_> {
     let plan = || digest_of_stages(snapshot.plan().stages().map(|stage| &stage.key));
-    Facts { epoch: snapshot.epoch(), stages: snapshot.stages(), plan: (!snapshot.is_erasing()).then(plan) }
+    let waiting = snapshot.unerased();
+    Facts { epoch: snapshot.epoch(), stages: snapshot.stages(), plan: waiting.is_empty().then(plan), waiting }
 }
 
 /// Reads the entries in order: what is wrong with the history that they tell.
@@ -316,9 +328,9 @@ fn read_history(entries: &[Entry], facts: &Facts<'_>) -> Vec<String> {
         if plan != Some(expected) {
             problems.push("the newest plan in the ledger is not the plan over the records that are there".into());
         }
-        for epoch in (1..=accepted).filter(|epoch| !erased.contains(epoch)) {
-            problems.push(format!("deletion {epoch} was never erased"));
-        }
+    }
+    for epoch in (1..=accepted).filter(|epoch| !erased.contains(epoch) && !facts.waiting.contains(epoch)) {
+        problems.push(format!("deletion {epoch} was never erased"));
     }
     problems.extend(facts.stages.difference(&built).map(|key| format!("stage {key} may serve, but was never built")));
     problems

@@ -55,14 +55,31 @@ pub enum EngineError {
         /// This machine's.
         here: Box<NumericEnvironment>,
     },
-    /// A deletion that is accepted and in effect, but whose bytes are still there.
-    #[error("deletion {epoch} is accepted and in effect, but not all is erased yet: {source}")]
-    Unerased {
+    /// A failure after a deletion was accepted.
+    #[error(
+        "deletion {epoch} stands: it is accepted and in effect. After that: {source}; the same request under the same id gives \
+         its receipt"
+    )]
+    Unfinished {
         /// The deletion.
         epoch: u64,
-        /// Why.
+        /// The failure.
         source: StoreError,
     },
+    /// Starting afresh would bring deleted records back.
+    #[error(
+        "the store `{store}` has accepted {deletions}, and --fresh would train again on what the source of the data holds: if the \
+         deleted records are still in it, they come back; take them out, then say --yes"
+    )]
+    Resurrection {
+        /// The store.
+        store: PathBuf,
+        /// The deletions, in words.
+        deletions: String,
+    },
+    /// A folder that is to be deleted as a store and is not one.
+    #[error("`{0}` is not a store, so --fresh does not delete it")]
+    NotAStoreToDelete(PathBuf),
     /// No shard can answer.
     #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
     NothingServes,

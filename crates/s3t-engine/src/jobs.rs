@@ -84,8 +84,9 @@ pub fn parallel<T: Sync, R: Send>(
         })
     };
     let ended: Vec<Result<(), TrainError>> = std::thread::scope(|scope| {
-        // The caller is one of them.
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(worker)).collect();
+        // The caller is one of them. Where the machine starts no more threads, those that were started do the work.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, worker).ok();
+        let others: Vec<_> = (1..workers).map_while(start).collect();
         let own = worker();
         let join = |other: std::thread::ScopedJoinHandle<'_, _>| {
             other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -170,16 +171,21 @@ pub(crate) fn build(
         Err(_) if !stages.is_wanted(key) => Ok(None),
         result => result,
     };
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, wanted.len()) {
-            scope.spawn(|| {
-                // A worker that unwinds must not leave the others waiting for its stage.
-                let _guard = StopOnPanic(&queue);
-                while let Some(key) = queue.next() {
-                    queue.done(key, build_if_wanted(&key));
-                }
-            });
+    let worker = || {
+        // A worker that unwinds must not leave the others waiting for its stage.
+        let _guard = StopOnPanic(&queue);
+        while let Some(key) = queue.next() {
+            queue.done(key, build_if_wanted(&key));
         }
+    };
+    std::thread::scope(|scope| {
+        // The caller is one of them, and goes on with those that the machine starts.
+        for _ in 1..jobs.clamp(1, wanted.len()) {
+            if std::thread::Builder::new().spawn_scoped(scope, worker).is_err() {
+                break;
+            }
+        }
+        worker();
     });
     let state = queue.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.failure.map_or(Ok(state.built.len()), Err)

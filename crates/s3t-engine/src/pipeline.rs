@@ -32,6 +32,8 @@ pub struct Pipeline {
     pub keys: Option<PathBuf>,
     /// Whether a new store encrypts records and stages.
     pub encrypt: bool,
+    /// How many seconds a command waits for another process that has the store in hand.
+    pub wait_seconds: f64,
     /// Where a new store's secret comes from.
     pub secret: SecretSource,
     /// The most tokens of a text; `None` takes what the model can, up to 512.
@@ -92,6 +94,7 @@ impl Pipeline {
             store: store.into(),
             keys: None,
             encrypt: true,
+            wait_seconds: Place::PATIENCE.as_secs_f64(),
             secret: SecretSource::default(),
             max_tokens: None,
             task: Task::Classification { classes: labels.len() },
@@ -146,7 +149,13 @@ impl Pipeline {
         let secret = file.take(&mut section, "store", "secret", Some(SecretSource::default()))?;
         let keys: Option<String> = file.take(&mut section, "store", "keys", Some(None))?;
         let encrypt = file.take(&mut section, "store", "encrypt", Some(true))?;
-        file.nothing_left(&section, "store", &["encrypt", "keys", "path", "secret"])?;
+        let wait_seconds: f64 =
+            file.take(&mut section, "store", "wait_seconds", Some(Place::PATIENCE.as_secs_f64()))?;
+        if !(0.0..=MOST_WAIT_SECONDS).contains(&wait_seconds) {
+            let problem = format!("`store.wait_seconds` is {wait_seconds}; it takes 0 to {MOST_WAIT_SECONDS}");
+            return Err(file.refuse("store.wait_seconds", problem));
+        }
+        file.nothing_left(&section, "store", &["encrypt", "keys", "path", "secret", "wait_seconds"])?;
 
         let mut data = file.section("data")?;
         let (task, labels) = file.task(&mut data)?;
@@ -193,6 +202,7 @@ impl Pipeline {
             store: base_dir.join(store),
             keys: keys.map(|keys| base_dir.join(keys)),
             encrypt,
+            wait_seconds,
             secret,
             max_tokens,
             task,
@@ -228,7 +238,8 @@ impl Pipeline {
 
     /// Where the store is, with its keys.
     pub fn place(&self) -> Place {
-        Place { keys: self.keys.clone(), ..Place::new(&self.store) }
+        let patience = std::time::Duration::from_secs_f64(self.wait_seconds.clamp(0.0, MOST_WAIT_SECONDS));
+        Place { keys: self.keys.clone(), patience, ..Place::new(&self.store) }
     }
 
     /// What is read of each record to be learnt.
@@ -246,6 +257,9 @@ impl Pipeline {
         self.lines.refuse_core(section, error)
     }
 }
+
+/// The longest wait for another process: a day.
+const MOST_WAIT_SECONDS: f64 = 86_400.0;
 
 /// Where the keys of a file are.
 #[derive(Debug, Default)]

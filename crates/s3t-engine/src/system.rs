@@ -1,7 +1,7 @@
 //! A pipeline with its store.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,10 @@ use s3t_core::{
 };
 use s3t_ledger::{Event, Receipt};
 use s3t_peft::{NamedTensors, PeftError};
-use s3t_store::{DeletionRequest, Erasure, NewStore, Snapshot, Store, StoreError, StoreSettings, random_secret};
+use s3t_store::{
+    DeletionRequest, Erasure, NewStore, PendingDeletion, RemainingExport, Snapshot, Store, StoreError, StoreSettings,
+    random_secret,
+};
 use s3t_train::{StageBuilder, StageJob, StageModel, StageTrainer};
 use serde::Serialize;
 
@@ -51,12 +54,25 @@ struct Served {
     members: Arc<Vec<Arc<Member>>>,
 }
 
+/// A way to open a system.
+enum Opening<'a> {
+    New(NewSystem<'a>),
+    /// Answers only.
+    ToRead,
+    /// Finishes what a crash left unfinished.
+    ToChange,
+    /// Accepts a deletion before anything else.
+    ToAccept,
+}
+
 /// What a new system is made from besides its pipeline.
 struct NewSystem<'a> {
     records: &'a [Record],
     /// Checked, not stored.
     held_out: &'a [Record],
     secret: Option<StoreSecret>,
+    /// Whether a store that another process has made in the meantime is opened.
+    or_open: bool,
 }
 
 /// What a build did.
@@ -85,19 +101,48 @@ pub struct Deletion {
     pub erased_stages: Vec<StageKey>,
     /// Slices whose files were written anew.
     pub rewritten_slices: Vec<SliceAddress>,
-    /// Exported adapters of dead stages that were removed.
+    /// Exported adapters of dead stages whose files were removed.
+    #[serde(serialize_with = "as_texts")]
     pub removed_exports: Vec<PathBuf>,
+    /// Exported adapters of dead stages that could not be removed, or whose folders hold other files.
+    pub remaining_exports: Vec<RemainingExport>,
     /// How many deletions this store has seen, this one included.
     pub epoch: u64,
     /// Seconds until the deletion could no longer be lost.
     pub durable_seconds: f64,
     /// Seconds until no answer used a dead stage.
     pub effective_seconds: f64,
-    /// Seconds until the bytes were gone from disk.
-    pub erased_seconds: f64,
+    /// Seconds until the bytes were gone from disk; `None` if they are not yet.
+    pub erased_seconds: Option<f64>,
+    /// Why the erasure is not finished; the deletion stands, and whatever command changes the store next finishes it.
+    pub pending: Option<PendingErasure>,
     /// The proof of all this.
     #[serde(skip)]
     pub receipt: Receipt,
+}
+
+/// A path as text for people; what is not UTF-8 in it is replaced.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn as_texts<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+/// Why an erasure is not finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PendingErasure {
+    /// The reason, and whoever is in the way.
+    pub reason: String,
+    /// Whether the disk failed; otherwise another process has the store in hand, or the store is damaged.
+    pub disk_failed: bool,
+}
+
+impl From<StoreError> for PendingErasure {
+    fn from(error: StoreError) -> Self {
+        Self { reason: error.to_string(), disk_failed: matches!(error, StoreError::Io { .. }) }
+    }
 }
 
 /// One shard as it is.
@@ -119,6 +164,7 @@ pub struct ShardStatus {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
     /// Where the store is.
+    #[serde(serialize_with = "as_text")]
     pub store: PathBuf,
     /// Records that are there.
     pub records: u64,
@@ -134,6 +180,12 @@ pub struct Status {
     pub shards: Vec<ShardStatus>,
     /// Whether stages can be trained and compared here: the arithmetic is the store's.
     pub same_environment: bool,
+    /// Deletions that are in effect and not erased yet.
+    pub pending: Vec<PendingDeletion>,
+    /// The process that has the store's files in hand, if any does.
+    pub holder: Option<String>,
+    /// Exported adapters of dead stages that are still there, or may be.
+    pub remaining_exports: Vec<RemainingExport>,
 }
 
 impl System {
@@ -144,7 +196,7 @@ impl System {
     /// Whatever is wrong with the pipeline, the model, the data or the store; nothing is written then.
     pub fn open(pipeline: Pipeline) -> Result<Self, EngineError> {
         if pipeline.store.exists() {
-            return Self::assemble(pipeline, None, false);
+            return Self::assemble(pipeline, Opening::ToChange);
         }
         let records = pipeline.read_train_data()?;
         // What the system will be evaluated on is looked at too, before anything is written.
@@ -152,7 +204,47 @@ impl System {
             Some(source) => source.read(&pipeline.base_dir, &pipeline.targets())?,
             None => Vec::new(),
         };
-        Self::make(pipeline, &records, &held_out, None)
+        Self::make(pipeline, &records, &held_out, None, true)
+    }
+
+    /// Opens the pipeline's store to delete from it: unfinished erasures are left until a deletion was accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`s3t_store::StoreError::NotAStore`] if there is none.
+    pub fn open_to_delete(pipeline: Pipeline) -> Result<Self, EngineError> {
+        Self::assemble(pipeline, Opening::ToAccept)
+    }
+
+    /// Deletes the pipeline's store, to make it anew from the source of its data: the number of deletions that it had accepted;
+    /// `None` if there is no store. `consent` says that somebody knows that deleted records come back if they are still in the source.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Resurrection`] without consent, where a deletion was ever accepted or that cannot be told;
+    /// [`EngineError::NotAStoreToDelete`]; whatever is wrong with the pipeline. Nothing is deleted then.
+    pub fn start_afresh(pipeline: &Pipeline, consent: bool) -> Result<Option<u64>, EngineError> {
+        if !pipeline.store.exists() && !pipeline.store.is_symlink() {
+            return Ok(None);
+        }
+        let place = pipeline.place();
+        if !place.is_store() && !pipeline.store.join("manifest.json").is_file() {
+            return Err(EngineError::NotAStoreToDelete(pipeline.store.clone()));
+        }
+        let deletions = Store::open_read_only(&place).and_then(|store| Ok(store.snapshot()?.epoch()));
+        let words = match &deletions {
+            Ok(0) => None,
+            Ok(1) => Some("1 deletion".to_owned()),
+            Ok(number) => Some(format!("{number} deletions")),
+            Err(error) => Some(format!("an unknown number of deletions ({error})")),
+        };
+        if let Some(deletions) = words.filter(|_| !consent) {
+            return Err(EngineError::Resurrection { store: pipeline.store.clone(), deletions });
+        }
+        // Nothing is deleted for a pipeline that cannot be made.
+        Preview::new(pipeline)?;
+        Store::remove(&place)?;
+        Ok(Some(deletions.unwrap_or_default()))
     }
 
     /// Opens the pipeline's store to answer only, beside processes that change it: what they delete is off at once here too.
@@ -161,7 +253,7 @@ impl System {
     ///
     /// As [`open`](Self::open); [`s3t_store::StoreError::NotAStore`] if there is none.
     pub fn open_read_only(pipeline: Pipeline) -> Result<Self, EngineError> {
-        Self::assemble(pipeline, None, true)
+        Self::assemble(pipeline, Opening::ToRead)
     }
 
     /// Makes the pipeline's store from these records. `secret` keys the partition; `None` takes the pipeline's choice.
@@ -170,7 +262,7 @@ impl System {
     ///
     /// Whatever is wrong with the pipeline, the model or the records, or if the store exists; nothing is written then.
     pub fn create(pipeline: Pipeline, records: &[Record], secret: Option<StoreSecret>) -> Result<Self, EngineError> {
-        Self::make(pipeline, records, &[], secret)
+        Self::make(pipeline, records, &[], secret, false)
     }
 
     fn make(
@@ -178,39 +270,36 @@ impl System {
         records: &[Record],
         held_out: &[Record],
         secret: Option<StoreSecret>,
+        or_open: bool,
     ) -> Result<Self, EngineError> {
         if records.is_empty() {
             return Err(EngineError::NoRecords("the training data is empty".into()));
         }
         let secret = secret.or_else(|| pipeline.secret.secret(pipeline.seed));
-        Self::assemble(pipeline, Some(NewSystem { records, held_out, secret }), false)
+        Self::assemble(pipeline, Opening::New(NewSystem { records, held_out, secret, or_open }))
     }
 
-    fn assemble(pipeline: Pipeline, new: Option<NewSystem<'_>>, read_only: bool) -> Result<Self, EngineError> {
+    fn assemble(pipeline: Pipeline, opening: Opening<'_>) -> Result<Self, EngineError> {
+        let read_only = matches!(opening, Opening::ToRead);
         let device = pipeline.device.open()?;
         let backbone = load(&pipeline, &device)?;
         let environment = pipeline.device.environment();
-        let store = match new {
-            Some(NewSystem { records, held_out, secret }) => {
+        let store = match opening {
+            Opening::New(NewSystem { records, held_out, secret, or_open }) => {
                 let secret = secret.map_or_else(random_secret, Ok)?;
                 let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
                 check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
                 let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
                 let copies = pipeline.duplicates.groups(records);
                 let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt };
-                Store::create(&pipeline.place(), &new)?
+                match Store::create(&pipeline.place(), &new) {
+                    Err(StoreError::Exists(_)) if or_open && pipeline.place().is_store() => {
+                        opened(&pipeline, &*backbone, &Opening::ToChange)?
+                    }
+                    created => created?,
+                }
             }
-            None => {
-                let place = pipeline.place();
-                let store = if read_only { Store::open_read_only(&place)? } else { Store::open(&place)? };
-                // What subjects were likely to do was asked once: their numbers may have changed or gone since then.
-                let sequences = match &pipeline.prior {
-                    PriorSource::Subjects(_) => store.settings().sequences.clone(),
-                    PriorSource::Given(_) => choose_sequences(&pipeline, &*backbone, store.secret())?,
-                };
-                check_settings(&store, settings(&pipeline, &*backbone, sequences)?)?;
-                store
-            }
+            opening => opened(&pipeline, &*backbone, &opening)?,
         };
         let crate::Resources { activation_memory_mb, activation_disk_mb, .. } = pipeline.resources;
         let trainer =
@@ -297,14 +386,18 @@ impl System {
             if missing.is_empty() {
                 if snapshot.is_erasing() {
                     // Another process accepted a deletion: what is left is known when it is erased.
-                    self.store.erase()?;
+                    match self.store.erase() {
+                        // The slices are written anew; only SQLite's log has to wait for whoever reads it.
+                        Ok(_) | Err(StoreError::Reading { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                     continue;
                 }
                 let planned = snapshot.plan().stages().len();
                 if trained > 0 && snapshot.epoch() > 0 {
                     self.store.note(Event::Repaired { epoch: snapshot.epoch(), stages: trained as u64 })?;
                 } else {
-                    self.store.publish()?;
+                    self.store.publish_unless_held()?;
                 }
                 return Ok(BuildReport { planned, reused, trained });
             }
@@ -412,37 +505,43 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Store`] for an unknown record or subject: nothing is deleted then. [`EngineError::Unerased`] if the disk
-    /// fails after the request was accepted: the stages stay switched off, and the erasure is finished when it can be.
+    /// [`EngineError::Store`] for an unknown record or subject: nothing is deleted then. [`EngineError::Unfinished`] if the receipt
+    /// cannot be made after the request was accepted. What keeps the erasure from being finished is not an error: the deletion
+    /// stands, and [`Deletion::pending`] says why.
     pub fn fulfil(&self, request: &DeletionRequest) -> Result<Deletion, EngineError> {
         let start = std::time::Instant::now();
         let mut availability = self.store.snapshot()?.availability();
         let accepted = self.store.accept(request)?;
         let durable_seconds = start.elapsed().as_secs_f64();
-        // The next answer looks at the catalogue anyway; so it need not load what is off.
         let epoch = accepted.effect.epoch;
-        let erased = self.store.snapshot().map(drop).and_then(|()| {
-            let effective_seconds = start.elapsed().as_secs_f64();
-            Ok((effective_seconds, self.store.erase()?))
-        });
-        let (effective_seconds, Erasure { slices, stages, records, exports }) = erased.map_err(|source| {
+        let stands = |source| EngineError::Unfinished { epoch, source };
+        // The next answer looks at the catalogue anyway; so it need not load what is off.
+        let snapshot = self.store.snapshot().map_err(stands)?;
+        let effective_seconds = start.elapsed().as_secs_f64();
+        let (erasure, failed) = self.store.erase_pending();
+        let Erasure { slices, stages, records, exports, remaining_exports } = erasure;
+        if failed.is_some() {
             // Which records were erased all the same is not known.
             self.builder.forget_all();
-            EngineError::Unerased { epoch, source }
-        })?;
+        }
         records.iter().for_each(|(digest, _)| self.builder.forget(digest));
         // Nobody else deleted anything in between, so nothing else is to be forgotten.
         let _ = self.forgotten.compare_exchange(epoch.saturating_sub(1), epoch, Ordering::Relaxed, Ordering::Relaxed);
-        self.store.publish()?;
+        let published = self.store.publish_unless_held();
+        let erased_seconds = start.elapsed().as_secs_f64();
+        let now = self.store.snapshot().unwrap_or(snapshot);
+        let pending = failed.filter(|_| now.unerased().contains(&epoch)).map(PendingErasure::from);
         let hits = accepted.effect.slices.iter().filter(|_| !accepted.repeated);
         // Where the deletion emptied a slice, a sequence that is passed over there may serve the same stages under a lower number.
-        let now = self.store.snapshot()?.availability();
+        let now = now.availability();
         let cut = |address: &SliceAddress| Cut { after: now.serving(address.shard), ..availability.hit(*address) };
         let cuts = hits.map(cut).collect();
         let mut records: Vec<RecordId> = records.into_iter().map(|(_, record)| record).collect();
         records.sort_unstable();
+        let receipt = self.store.receipt(&accepted.request, Some(accepted.opening)).map_err(stands)?;
+        published.map_err(stands)?;
         Ok(Deletion {
-            receipt: self.store.receipt(&accepted.request, accepted.opening)?,
+            receipt,
             request: accepted.request,
             repeated: accepted.repeated,
             records,
@@ -450,11 +549,24 @@ impl System {
             erased_stages: stages,
             rewritten_slices: slices,
             removed_exports: exports,
-            epoch: accepted.effect.epoch,
+            remaining_exports,
+            epoch,
             durable_seconds,
             effective_seconds,
-            erased_seconds: start.elapsed().as_secs_f64(),
+            erased_seconds: pending.is_none().then_some(erased_seconds),
+            pending,
         })
+    }
+
+    /// Says that the receipt of a deletion is in somebody's hands: the store forgets the key to the names in it. Asking for the
+    /// same again gives the receipt again.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Unfinished`] if the catalogue cannot be changed; then the key stays until the next time.
+    pub fn receipt_delivered(&self, deletion: &Deletion) -> Result<(), EngineError> {
+        let failed = |source| EngineError::Unfinished { epoch: deletion.epoch, source };
+        self.store.forget_opening(&deletion.request).map_err(failed)
     }
 
     /// Drops what this process remembers of records if another process has deleted any since it last looked: which they were is
@@ -492,6 +604,9 @@ impl System {
             built_stages: snapshot.stages().len(),
             shards: snapshot.sizes().iter().enumerate().map(shard).collect(),
             same_environment: self.environment == self.store.settings().recipe.environment,
+            pending: self.store.pending()?,
+            holder: self.store.holder().map(|holder| holder.to_string()),
+            remaining_exports: self.store.remaining_exports()?,
         })
     }
 
@@ -548,6 +663,23 @@ pub fn serving_chains(snapshot: &Snapshot) -> Vec<(ShardId, Serving, Vec<StageKe
 /// The stages, first to last, that a shard answers with.
 fn chain(shard: &s3t_core::ShardPlan, serving: Serving) -> Vec<StageKey> {
     shard.sequences[serving.sequence].keys[..serving.depth].to_vec()
+}
+
+/// Opens a pipeline's store and compares its settings.
+fn opened(pipeline: &Pipeline, backbone: &dyn Backbone, opening: &Opening<'_>) -> Result<Store, EngineError> {
+    let place = pipeline.place();
+    let store = match opening {
+        Opening::ToRead => Store::open_read_only(&place)?,
+        Opening::ToAccept => Store::open_to_accept(&place)?,
+        Opening::ToChange | Opening::New(_) => Store::open(&place)?,
+    };
+    // What subjects were likely to do was asked once: their numbers may have changed or gone since then.
+    let sequences = match &pipeline.prior {
+        PriorSource::Subjects(_) => store.settings().sequences.clone(),
+        PriorSource::Given(_) => choose_sequences(pipeline, backbone, store.secret())?,
+    };
+    check_settings(&store, settings(pipeline, backbone, sequences)?)?;
+    Ok(store)
 }
 
 /// What a pipeline would train, found without a store and without training.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use s3t_core::StageKey;
+use s3t_ledger::Event;
 use s3t_peft::tensors::first_difference;
 use s3t_peft::{NamedTensors, TensorDifference};
-use s3t_store::{Snapshot, StoreError};
+use s3t_store::{Snapshot, Store, StoreError};
 use s3t_train::StageJob;
 use serde::Serialize;
 
@@ -35,6 +36,10 @@ pub struct VerifyReport {
     pub deletions: u64,
     /// Stages that were trained again.
     pub stages: Vec<VerifiedStage>,
+    /// Stages that a deletion cut off while they were trained again: nothing is said about them.
+    pub overtaken: usize,
+    /// What is waiting to be finished, or could not be looked at.
+    pub notes: Vec<String>,
     /// Everything else that is wrong, each in a sentence.
     pub problems: Vec<String>,
 }
@@ -55,18 +60,32 @@ impl System {
     /// [`EngineError::Environment`] if stages are to be trained on another arithmetic than the store's; the observer's
     /// interruption. What is found wrong is in the report, not an error.
     pub fn verify(&self, scope: VerifyScope, observer: &dyn Observer) -> Result<VerifyReport, EngineError> {
-        let snapshot = self.store().snapshot()?;
         let check = self.store().check()?;
+        let snapshot = self.store().snapshot()?;
         let mut report = VerifyReport {
             lineages: check.stages as usize,
             records: check.records as usize,
             deletions: snapshot.epoch(),
             stages: Vec::new(),
+            overtaken: 0,
+            notes: check.waiting.into_iter().chain(check.notes).collect(),
             problems: check.findings.into_iter().map(|finding| finding.problem).collect(),
         };
         if report.problems.is_empty() {
             self.replay(&snapshot, scope, observer, &mut report)?;
         }
+        Ok(report)
+    }
+
+    /// Verifies the store and writes the verdict into the ledger.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify); then no verdict is written.
+    pub fn verify_and_record(&self, scope: VerifyScope, observer: &dyn Observer) -> Result<VerifyReport, EngineError> {
+        let report = self.verify(scope, observer)?;
+        let (stages, passed) = (report.stages.len() as u64, report.passed());
+        self.store().note(Event::Verified { epoch: report.deletions, stages, passed })?;
         Ok(report)
     }
 
@@ -88,14 +107,19 @@ impl System {
             wanted.extend(snapshot.plan().chain(key).into_iter().map(|stage| stage.key));
         }
         observer.started(wanted.len(), self.steps(snapshot, &wanted));
-        let replay = Replay::default();
+        let replay = Replay { store: self.store(), built: Mutex::default() };
         let jobs = self.pipeline().resources.job_count();
         jobs::build(self.store(), snapshot, &**self.builder(), &replay, &wanted, jobs, observer)?;
-        let rebuilt = replay.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let rebuilt = replay.built.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.overtaken = chosen.iter().filter(|key| !rebuilt.contains_key(key)).count();
         for (key, tensors) in rebuilt {
             let Some(stage) = snapshot.plan().stage(&key) else { continue };
             let difference = match self.store().stage(&key) {
                 Ok((_, stored)) => first_difference(&stored, &tensors),
+                Err(_) if !self.store().snapshot()?.has_stage(&key) => {
+                    report.overtaken += usize::from(chosen.contains(&key));
+                    continue;
+                }
                 Err(error) => {
                     report.problems.push(error.to_string());
                     continue;
@@ -116,18 +140,25 @@ fn chosen(snapshot: &Snapshot, scope: VerifyScope) -> BTreeSet<StageKey> {
     }
 }
 
-/// Stages that are trained from nothing: none is read from the store, all are kept in memory.
-#[derive(Default)]
-struct Replay(Mutex<BTreeMap<StageKey, NamedTensors>>);
+/// Stages that are trained from nothing: none is read from the store, all are kept in memory. What a deletion hits in the meantime is
+/// left out.
+struct Replay<'a> {
+    store: &'a Store,
+    built: Mutex<BTreeMap<StageKey, NamedTensors>>,
+}
 
-impl Stages for Replay {
+impl Stages for Replay<'_> {
     fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError> {
-        // Every ancestor is among the stages that are built, so this is never reached.
+        // Every ancestor is among the stages that are built, or was left out because a deletion hit it.
         Err(StoreError::MissingStage(*key).into())
     }
 
     fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<bool, EngineError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(job.lineage.key(), tensors.clone());
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).insert(job.lineage.key(), tensors.clone());
         Ok(true)
+    }
+
+    fn is_wanted(&self, key: &StageKey) -> bool {
+        self.store.snapshot().map_or(true, |snapshot| snapshot.is_live(key))
     }
 }

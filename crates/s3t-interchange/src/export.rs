@@ -6,8 +6,9 @@
 //! the parameters of these stages and the head of the last, and nothing of a dead or deeper stage. *Why*: it is written from
 //! the same chain of keys that answers, and block by block, so a tensor of another group has no place in it.
 //!
-//! An export leaves the store's reach: a deletion cannot erase it. So each names the deletion epoch it was made in and the
-//! keys it holds, and [`superseded`] tells from these which exports hold a stage that is no longer live.
+//! An export may be copied out of the store's reach. So each names the deletion epoch it was made in and the keys it holds, and
+//! [`superseded`] tells from these which exports hold a stage that is no longer live. Where it was written, the store removes its
+//! files with the stages.
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use s3t_core::{BlockRange, Digest, Serving, ShardId, StageKey};
 use s3t_engine::{System, serving_chains};
 use s3t_ledger::Event;
 use s3t_peft::{NamedTensors, PeftMethod};
+use s3t_store::StoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::{InterchangeError, write_adapter};
@@ -60,7 +62,7 @@ pub struct ExportedShard {
 /// [`InterchangeError::Exists`] if the folder is there; [`s3t_peft::PeftError::NoInterchange`] for a method that PEFT does not
 /// know; [`InterchangeError::Engine`] if no shard serves. Nothing is left behind then.
 pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeError> {
-    if directory.exists() {
+    if directory.exists() || directory.is_symlink() {
         return Err(InterchangeError::Exists(directory.into()));
     }
     let pipeline = system.pipeline();
@@ -70,37 +72,33 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
     if chains.is_empty() {
         return Err(s3t_engine::EngineError::NothingServes.into());
     }
-    // Written beside its place and renamed, so that a folder of this name is whole.
-    let mut name = directory.file_name().unwrap_or_default().to_owned();
-    name.push(".unfinished");
-    let unfinished = directory.with_file_name(name);
-    // What an interrupted export left may hold stages that are dead by now.
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished)
-            .map_err(|source| InterchangeError::Write { path: unfinished.clone(), source })?;
-    }
-    // Both places are known before anything is there, so that an erasure removes what it finds of them after any crash.
-    let all: Vec<StageKey> = chains.iter().flat_map(|(_, _, stages)| stages.clone()).collect();
-    for place in [unfinished.as_path(), directory] {
-        let absolute = std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf());
-        for (shard, _, stages) in &chains {
-            system.store().note_export(&absolute.join(folder_of(*shard)), stages)?;
+    let adapters: Vec<(String, Vec<StageKey>)> =
+        chains.iter().map(|(shard, _, stages)| (folder_of(*shard), stages.clone())).collect();
+    let new = system.store().begin_export(directory, &adapters).map_err(|error| match error {
+        StoreError::Exists(_) => InterchangeError::Exists(directory.into()),
+        other => other.into(),
+    })?;
+    let export = match write_shards(system, &*pipeline.peft, snapshot.epoch(), &chains, &new.path()) {
+        Ok(export) => export,
+        Err(error) => {
+            new.abandon();
+            // A stage that is gone by now was cut by a deletion.
+            return match error {
+                InterchangeError::Store(StoreError::MissingStage(key)) if !system.snapshot()?.has_stage(&key) => {
+                    Err(InterchangeError::Overtaken)
+                }
+                other => Err(other),
+            };
         }
+    };
+    // What a deletion has hit while it was written is not handed out.
+    if !new.finish()? {
+        return Err(InterchangeError::Overtaken);
     }
-    let result = write_shards(system, &*pipeline.peft, snapshot.epoch(), &chains, &unfinished).and_then(|export| {
-        // What a deletion has hit while it was written is not handed out.
-        if !system.store().rename_if_live(&all, &unfinished, directory)? {
-            return Err(InterchangeError::Overtaken);
-        }
-        let stages =
-            DigestBuilder::new("exported").json(&serde_json::to_value(&export.shards).unwrap_or_default()).finish();
-        system.store().note(Event::Exported { epoch: export.epoch, stages })?;
-        Ok(export)
-    });
-    if result.is_err() {
-        let _ = std::fs::remove_dir_all(&unfinished);
-    }
-    result
+    let stages =
+        DigestBuilder::new("exported").json(&serde_json::to_value(&export.shards).unwrap_or_default()).finish();
+    system.store().note(Event::Exported { epoch: export.epoch, stages })?;
+    Ok(export)
 }
 
 /// The folder of a shard's adapter, inside the export's.

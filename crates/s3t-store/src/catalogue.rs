@@ -6,10 +6,10 @@
 //! `synchronous = FULL` syncs the log before a commit returns. What is deleted does not stay in free pages: `secure_delete`
 //! writes zeros over it, and an erasure ends with a checkpoint that truncates the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use rusqlite_migration::{M, Migrations};
@@ -19,17 +19,22 @@ use s3t_ledger::{Entry, Event, Hash, SigningKey, Timestamp, new_hashes, root};
 
 use crate::StoreError;
 use crate::disk::Disk;
+use crate::lock::{CatalogueLock, Holder};
 
 /// The format of the catalogue that this program reads and writes; its migrations bring older ones here.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// Formats 1 and 2 had a `manifest.json` in the place of a catalogue.
 const FIRST_WITH_CATALOGUE: u32 = 3;
 
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("catalogue.sql"))];
+const FORMAT_3: &str = include_str!("catalogue.sql");
+const FORMAT_4: &str = include_str!("catalogue-4.sql");
 
-/// How long a change waits for another process to finish its own.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The name in the table `store` of a store that is being removed.
+const REMOVED: &str = "removed";
+
+/// Names in the table `store` that its sums do not cover: the sums themselves, and the checkpoint, which is signed.
+const UNCOVERED: [&str; 3] = ["small sum", "records sum", "checkpoint"];
 
 /// An id in the catalogue: the first half of a keyed digest.
 pub(crate) type ShortId = [u8; 16];
@@ -56,49 +61,112 @@ pub(crate) struct Catalogue {
     path: PathBuf,
     connection: Connection,
     disk: Arc<dyn Disk>,
+    /// How long a change waits for another process to finish its own.
+    patience: Duration,
+    format: u32,
 }
 
 impl Catalogue {
     /// Makes an empty catalogue.
-    pub(crate) fn create(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
-        let mut catalogue =
-            Self::connect(path, disk, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    pub(crate) fn create(path: &Path, disk: Arc<dyn Disk>, patience: Duration) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut catalogue = Self::connect(path, disk, flags, patience)?;
         let refuse = |error: rusqlite_migration::Error| StoreError::damaged(path, error.to_string());
-        Migrations::from_slice(MIGRATIONS).to_latest(&mut catalogue.connection).map_err(refuse)?;
+        let migrations = Migrations::new(vec![M::up(FORMAT_3), M::up(FORMAT_4)]);
+        migrations.to_latest(&mut catalogue.connection).map_err(refuse)?;
         Ok(catalogue)
     }
 
-    /// Opens a catalogue, and brings an older one to the present format unless it is only to be read.
-    pub(crate) fn open(path: &Path, disk: Arc<dyn Disk>, read_only: bool) -> Result<Self, StoreError> {
+    /// Opens a catalogue. One of an older format is brought to the present one by [`upgrade`](Self::upgrade).
+    pub(crate) fn open(
+        path: &Path,
+        disk: Arc<dyn Disk>,
+        read_only: bool,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
         let flags = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
-        let mut catalogue = Self::connect(path, disk, flags)?;
+        let mut catalogue = Self::connect(path, disk, flags, patience)?;
         let version = catalogue.connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
         let found = version.map_err(|error| catalogue.failed(error))?;
-        let known = MIGRATIONS.len() as u32;
-        if found > known || found == 0 {
-            let format = if found == 0 { 0 } else { FIRST_WITH_CATALOGUE + found - 1 };
-            return Err(StoreError::OtherFormat { path: path.into(), found: format, known: FORMAT });
-        }
-        if found < known && !read_only {
-            let refuse = |error: rusqlite_migration::Error| StoreError::damaged(path, error.to_string());
-            Migrations::from_slice(MIGRATIONS).to_latest(&mut catalogue.connection).map_err(refuse)?;
+        catalogue.format = if found == 0 { 0 } else { FIRST_WITH_CATALOGUE - 1 + found };
+        if found == 0 || catalogue.format > FORMAT {
+            return Err(StoreError::OtherFormat { path: path.into(), found: catalogue.format, known: FORMAT });
         }
         Ok(catalogue)
     }
 
-    fn connect(path: &Path, disk: Arc<dyn Disk>, flags: OpenFlags) -> Result<Self, StoreError> {
+    /// The format that the catalogue has.
+    pub(crate) fn format(&self) -> u32 {
+        self.format
+    }
+
+    /// Whether the catalogue's requests say how many records they wait for: since format 4.
+    pub(crate) fn has_marks(&self) -> bool {
+        self.format >= 4
+    }
+
+    /// Brings a catalogue of an older format to the present one, in one transaction.
+    pub(crate) fn upgrade(&mut self, secret: &StoreSecret) -> Result<(), StoreError> {
+        if self.format == FORMAT {
+            return Ok(());
+        }
+        // New sums are made from the rows, so the rows must be those of the old ones.
+        let (stored, found) = self.sums(secret, true)?;
+        if stored != found {
+            return Err(StoreError::damaged(&self.path, "its rows are not those that were written"));
+        }
+        let secret = secret.clone();
+        let renew = move |transaction: &Transaction<'_>| {
+            Sums::of_rows(transaction, &secret, true, FORMAT)?.write(transaction)?;
+            Ok(())
+        };
+        let migrations = Migrations::new(vec![M::up(FORMAT_3), M::up_with_hook(FORMAT_4, renew)]);
+        let refuse = |error: rusqlite_migration::Error| StoreError::damaged(&self.path, error.to_string());
+        migrations.to_latest(&mut self.connection).map_err(refuse)?;
+        self.format = FORMAT;
+        Ok(())
+    }
+
+    fn connect(path: &Path, disk: Arc<dyn Disk>, flags: OpenFlags, patience: Duration) -> Result<Self, StoreError> {
         let failed = |error| StoreError::database(path, error);
-        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
-        connection.busy_timeout(PATIENCE).map_err(failed)?;
+        let read_only = flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY);
+        // SQLite opens the log and the shared memory beside it without following links by itself.
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = if read_only && crate::read_only::is_read_only(path) {
+            let name = crate::read_only::immutable_name(path)?;
+            Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)
+        } else {
+            Connection::open_with_flags(path, flags)
+        };
+        let connection = connection.map_err(failed)?;
+        connection.busy_timeout(patience).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(64);
         let set =
             "PRAGMA page_size = 1024; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
                    PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384;
                    PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 0;
                    PRAGMA wal_autocheckpoint = 10000;";
-        let set = if flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) { "PRAGMA query_only = ON;" } else { set };
+        let set = if read_only { "PRAGMA query_only = ON;" } else { set };
         connection.execute_batch(set).map_err(failed)?;
-        Ok(Self { path: path.into(), connection, disk })
+        Ok(Self { path: path.into(), connection, disk, patience, format: FORMAT })
+    }
+
+    /// Says that the store is being removed, to whoever has it open.
+    pub(crate) fn mark_removed(&self) -> Result<(), StoreError> {
+        self.read(|connection| set(connection, REMOVED, &[1]))
+    }
+
+    /// Whether the store is being removed.
+    pub(crate) fn is_removed(&self) -> Result<bool, StoreError> {
+        self.read(is_removed)
+    }
+
+    /// Holds on to the present state: everything that is read from now on is of this moment.
+    pub(crate) fn stay(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
+            connection.execute_batch("BEGIN")?;
+            count_entries(connection).map(drop)
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -146,20 +214,54 @@ impl Catalogue {
         Ok(result)
     }
 
+    /// Runs `work` while nobody else can change the catalogue, and changes nothing itself.
+    pub(crate) fn hold<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.read(|connection| connection.execute_batch("BEGIN IMMEDIATE"))?;
+        let result = work(&self.connection);
+        self.read(|connection| connection.execute_batch("ROLLBACK"))?;
+        result
+    }
+
     /// Writes the log back into the database and truncates it, so that nothing of the past stays in it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Reading`] while another process reads a state from before.
     pub(crate) fn truncate_log(&self) -> Result<(), StoreError> {
-        let until = SystemTime::now() + PATIENCE;
-        loop {
-            // Busy while another process reads; readers are quick.
-            let busy: i64 =
-                self.read(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
-            if busy == 0 {
-                return Ok(());
+        let until = Instant::now() + self.patience;
+        // SQLite would keep others from writing while it waits for a reader; so it does not wait, and is asked again.
+        let wait = |patience| self.connection.busy_timeout(patience).map_err(|error| self.failed(error));
+        wait(Duration::ZERO)?;
+        let truncated = loop {
+            let once: Result<i64, rusqlite::Error> =
+                self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+            let busy = match once {
+                Ok(busy) => busy != 0,
+                Err(error) if is_busy(&error) => true,
+                Err(error) => break Err(self.failed(error)),
+            };
+            if !busy {
+                break Ok(());
             }
-            if SystemTime::now() > until {
-                return Err(StoreError::Busy(self.path.clone()));
+            if Instant::now() > until {
+                let holder = Holder::of_catalogue_at(&self.path, CatalogueLock::Read);
+                break Err(StoreError::Reading { store: crate::disk::parent(&self.path).into(), holder });
             }
             std::thread::sleep(Duration::from_millis(5));
+        };
+        wait(self.patience)?;
+        truncated
+    }
+
+    /// Truncates the log unless somebody reads it.
+    pub(crate) fn try_to_truncate_log(&self) -> Result<(), StoreError> {
+        let wait = |patience| self.connection.busy_timeout(patience).map_err(|error| self.failed(error));
+        wait(Duration::ZERO)?;
+        let truncated = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        wait(self.patience)?;
+        match truncated {
+            Err(error) if is_busy(&error) => Ok(()),
+            truncated => truncated.map_err(|error| self.failed(error)),
         }
     }
 
@@ -186,19 +288,21 @@ impl Catalogue {
     /// The number of entries and the checkpoint, of one moment.
     pub(crate) fn head(&self) -> Result<(u64, String), StoreError> {
         self.read(|connection| {
-            let open = connection.unchecked_transaction()?;
-            let checkpoint = get(&open, "checkpoint")?.and_then(|text| String::from_utf8(text).ok());
-            Ok((count_entries(&open)?, checkpoint.unwrap_or_default()))
+            of_one_moment(connection, |open| {
+                let checkpoint = get(open, "checkpoint")?.and_then(|text| String::from_utf8(text).ok());
+                Ok((count_entries(open)?, checkpoint.unwrap_or_default()))
+            })
         })
     }
 
     /// The epoch, and that of the newest request, of one moment.
     pub(crate) fn epochs(&self) -> Result<(u64, u64), StoreError> {
         self.read(|connection| {
-            let open = connection.unchecked_transaction()?;
-            let epoch = get(&open, "epoch")?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-            let newest: Option<i64> = open.query_row("SELECT max(epoch) FROM requests", [], |row| row.get(0))?;
-            Ok((epoch, newest.unwrap_or(0) as u64))
+            of_one_moment(connection, |open| {
+                let epoch = get(open, "epoch")?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+                let newest: Option<i64> = open.query_row("SELECT max(epoch) FROM requests", [], |row| row.get(0))?;
+                Ok((epoch, newest.unwrap_or(0) as u64))
+            })
         })
     }
 
@@ -209,43 +313,15 @@ impl Catalogue {
     /// The sums as they are stored, and as the rows give them.
     pub(crate) fn sums(&self, secret: &StoreSecret, with_records: bool) -> Result<(Sums, Sums), StoreError> {
         self.read(|connection| {
-            // One transaction, so that all of it is of one moment.
-            let connection = &*connection.unchecked_transaction()?;
-            let stored = Sums::read(connection)?;
-            let mut found =
-                Sums { records: if with_records { Sum::default() } else { stored.records }, ..Sums::default() };
-            let mut slices = connection.prepare("SELECT number, records, digest, generation, hit FROM slices")?;
-            let mut rows = slices.query([])?;
-            while let Some(row) = rows.next()? {
-                found.small.add(&SliceRow::read(row)?.sum(secret));
-            }
-            let mut stages = connection.prepare("SELECT key FROM stages")?;
-            let mut rows = stages.query([])?;
-            while let Some(row) = rows.next()? {
-                found.small.add(&stage_sum(secret, &row.get::<_, Vec<u8>>(0)?));
-            }
-            for table in [REQUESTS, EXPORTS] {
-                let mut query = connection.prepare(table.all)?;
-                let mut rows = query.query([])?;
-                while let Some(row) = rows.next()? {
-                    found.small.add(&row_sum(secret, row)?);
+            // All of it of one moment.
+            of_one_moment(connection, |open| {
+                let stored = Sums::read(open)?;
+                let mut found = Sums::of_rows(open, secret, with_records, self.format)?;
+                if !with_records {
+                    found.records = stored.records;
                 }
-            }
-            if with_records {
-                let mut records = connection.prepare("SELECT id, slice, subject, copies FROM records")?;
-                let mut rows = records.query([])?;
-                while let Some(row) = rows.next()? {
-                    let id: Vec<u8> = row.get(0)?;
-                    let row = RecordRow { slice: row.get(1)?, subject: row.get(2)?, copies: row.get(3)? };
-                    found.records.add(&row.sum(secret, &id));
-                }
-                let mut subjects = connection.prepare("SELECT number, name FROM subjects")?;
-                let mut rows = subjects.query([])?;
-                while let Some(row) = rows.next()? {
-                    found.records.add(&subject_sum(secret, row.get(0)?, &row.get::<_, Vec<u8>>(1)?));
-                }
-            }
-            Ok((stored, found))
+                Ok((stored, found))
+            })
         })
     }
 
@@ -293,13 +369,19 @@ pub(crate) struct RecordRow {
     pub(crate) slice: i64,
     pub(crate) subject: Option<i64>,
     pub(crate) copies: Option<i64>,
+    /// The deletion that takes the record.
+    pub(crate) dead: Option<i64>,
 }
 
 impl RecordRow {
     fn sum(self, secret: &StoreSecret, id: &[u8]) -> Sum {
-        let number = |value: Option<i64>| value.map_or(0, |value| value as u64 + 1);
+        let number = |value: Option<i64>| value.map_or(0, |value| (value as u64).wrapping_add(1));
         let mut builder = DigestBuilder::keyed(secret, "record row");
         builder.bytes(id).number(self.slice as u64).number(number(self.subject)).number(number(self.copies));
+        // Format 3 knew no marks in its sums.
+        if let Some(dead) = self.dead {
+            builder.number(dead as u64);
+        }
         Sum::of(&builder)
     }
 }
@@ -335,17 +417,11 @@ impl Change<'_> {
         self.run(|connection| get(connection, key))
     }
 
-    pub(crate) fn has_record(&self, id: &ShortId) -> Result<bool, StoreError> {
-        self.run(|connection| connection.prepare_cached("SELECT 1 FROM records WHERE id = ?")?.exists([id.as_slice()]))
-    }
-
-    pub(crate) fn has_subject(&self, name: &ShortId) -> Result<bool, StoreError> {
-        self.run(|connection| {
-            connection.prepare_cached("SELECT 1 FROM subjects WHERE name = ?")?.exists([name.as_slice()])
-        })
-    }
-
-    pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn set(&mut self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        if let Some(old) = self.get(key)? {
+            self.sums.small.subtract(&setting_sum(self.secret, key, &old));
+        }
+        self.sums.small.add(&setting_sum(self.secret, key, value));
         self.run(|connection| set(connection, key, value))
     }
 
@@ -464,73 +540,98 @@ impl Change<'_> {
     }
 
     /// Marks a record as taken by a deletion; `None` if it is not there. Empty if the deletion has it already.
-    pub(crate) fn mark_record(&self, id: &ShortId, epoch: u64) -> Result<Option<Vec<Marked>>, StoreError> {
-        let mark = "UPDATE records SET dead = ?2 WHERE id = ?1 AND dead IS NULL RETURNING slice, copies";
-        self.mark(mark, "SELECT 1 FROM records WHERE id = ?1 AND dead = ?2", &id.as_slice(), epoch)
+    pub(crate) fn mark_record(&mut self, id: &ShortId, epoch: u64) -> Result<Option<Vec<Marked>>, StoreError> {
+        self.mark("id", &id.as_slice(), epoch)
     }
 
     /// Marks the records of a subject; `None` if the subject has none.
-    pub(crate) fn mark_subject(&self, name: &ShortId, epoch: u64) -> Result<Option<Vec<Marked>>, StoreError> {
+    pub(crate) fn mark_subject(&mut self, name: &ShortId, epoch: u64) -> Result<Option<Vec<Marked>>, StoreError> {
         let number: Option<i64> = self.run(|connection| {
             let mut find = connection.prepare_cached("SELECT number FROM subjects WHERE name = ?")?;
             find.query_row([name.as_slice()], |row| row.get(0)).optional()
         })?;
         let Some(number) = number else { return Ok(None) };
-        let mark = "UPDATE records SET dead = ?2 WHERE subject = ?1 AND dead IS NULL RETURNING slice, copies";
-        self.mark(mark, "SELECT 1 FROM records WHERE subject = ?1 AND dead = ?2 LIMIT 1", &number, epoch)
+        self.mark("subject", &number, epoch)
     }
 
     /// Marks the other records of a group of copies.
-    pub(crate) fn mark_copies(&self, group: i64, epoch: u64) -> Result<Vec<Marked>, StoreError> {
-        let mark = "UPDATE records SET dead = ?2 WHERE copies = ?1 AND dead IS NULL RETURNING slice, copies";
-        let marked = self.mark(mark, "SELECT 1 FROM records WHERE copies = ?1 LIMIT 1", &group, epoch)?;
-        Ok(marked.unwrap_or_default())
+    pub(crate) fn mark_copies(&mut self, group: i64, epoch: u64) -> Result<Vec<Marked>, StoreError> {
+        Ok(self.mark("copies", &group, epoch)?.unwrap_or_default())
     }
 
+    /// Marks the records whose `column` has this value.
     fn mark(
-        &self,
-        mark: &str,
-        known: &str,
-        what: &dyn rusqlite::ToSql,
+        &mut self,
+        column: &str,
+        value: &dyn rusqlite::ToSql,
         epoch: u64,
     ) -> Result<Option<Vec<Marked>>, StoreError> {
-        self.run(|connection| {
-            let marked: Vec<Marked> = connection
-                .prepare_cached(mark)?
-                .query_map(params![what, epoch as i64], |row| {
-                    Ok(Marked { slice: row.get::<_, i64>(0)? as u64, copies: row.get(1)? })
-                })?
-                .collect::<rusqlite::Result<_>>()?;
-            if !marked.is_empty() {
-                return Ok(Some(marked));
-            }
-            let mut known = connection.prepare_cached(known)?;
-            let there = if known.parameter_count() == 2 {
-                known.exists(params![what, epoch as i64])?
-            } else {
-                known.exists(params![what])?
+        let statement = format!(
+            "UPDATE records SET dead = ?2 WHERE {column} = ?1 AND dead IS NULL RETURNING id, slice, subject, copies"
+        );
+        let marked: Vec<(Vec<u8>, RecordRow)> = self.run(|connection| {
+            let mut mark = connection.prepare_cached(&statement)?;
+            let row = |row: &rusqlite::Row<'_>| {
+                let (slice, subject, copies) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                Ok((row.get(0)?, RecordRow { slice, subject, copies, dead: None }))
             };
-            Ok(there.then_some(marked))
-        })
+            mark.query_map(params![value, epoch as i64], row)?.collect()
+        })?;
+        for (id, row) in &marked {
+            self.sums.records.subtract(&row.sum(self.secret, id));
+            self.sums.records.add(&RecordRow { dead: Some(epoch as i64), ..*row }.sum(self.secret, id));
+        }
+        let statement = format!("SELECT DISTINCT dead FROM records WHERE {column} = ? AND dead IS NOT NULL");
+        let taken: Vec<i64> = self
+            .run(|connection| connection.prepare_cached(&statement)?.query_map([value], |row| row.get(0))?.collect())?;
+        // A mark of no deletion was set from outside: the record would be passed over.
+        for other in taken.iter().filter(|other| **other != epoch as i64) {
+            self.waiting(*other)?;
+        }
+        if !marked.is_empty() {
+            let marked = marked.into_iter().map(|(_, row)| Marked { slice: row.slice as u64, copies: row.copies });
+            return Ok(Some(marked.collect()));
+        }
+        Ok(taken.contains(&(epoch as i64)).then(Vec::new))
+    }
+
+    /// How many records of a deletion are not erased yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if there is no such deletion, or it was erased: then somebody changed a mark.
+    pub(crate) fn waiting(&self, epoch: i64) -> Result<u64, StoreError> {
+        let waiting: Option<i64> = self.run(|connection| {
+            let statement = "SELECT waiting FROM requests WHERE epoch = ? AND erased IS NULL";
+            connection.prepare_cached(statement)?.query_row([epoch], |row| row.get(0)).optional()
+        })?;
+        let problem = || format!("a record is marked by deletion {epoch}, which is not waiting to be erased");
+        waiting.map(|waiting| waiting as u64).ok_or_else(|| StoreError::damaged(self.path, problem()))
     }
 
     /// Removes dead records of a slice, and the subjects that have none left.
     pub(crate) fn remove_records(&mut self, ids: &[ShortId]) -> Result<(), StoreError> {
         let mut subjects = BTreeSet::new();
+        let mut erased: BTreeMap<i64, u64> = BTreeMap::new();
         for id in ids {
             let row: Option<RecordRow> = self.run(|connection| {
                 let statement =
-                    "DELETE FROM records WHERE id = ? AND dead IS NOT NULL RETURNING slice, subject, copies";
-                connection
-                    .prepare_cached(statement)?
-                    .query_row([id.as_slice()], |row| {
-                        Ok(RecordRow { slice: row.get(0)?, subject: row.get(1)?, copies: row.get(2)? })
-                    })
-                    .optional()
+                    "DELETE FROM records WHERE id = ? AND dead IS NOT NULL RETURNING slice, subject, copies, dead";
+                connection.prepare_cached(statement)?.query_row([id.as_slice()], RecordRow::read).optional()
             })?;
             let Some(row) = row else { continue };
             self.sums.records.subtract(&row.sum(self.secret, id));
+            *erased.entry(row.dead.unwrap_or_default()).or_default() += 1;
             subjects.extend(row.subject);
+        }
+        for (epoch, records) in erased {
+            let left = self.waiting(epoch)?.checked_sub(records);
+            let problem = || format!("deletion {epoch} takes fewer records than are marked by it");
+            let left = left.ok_or_else(|| StoreError::damaged(self.path, problem()))?;
+            self.touch(REQUESTS, &epoch, |connection| {
+                let statement = "UPDATE requests SET waiting = ?2 WHERE epoch = ?1";
+                connection.prepare_cached(statement)?.execute(params![epoch, left as i64]).map(drop)
+            })?;
         }
         for subject in subjects {
             let name: Option<Vec<u8>> = self.run(|connection| {
@@ -544,6 +645,45 @@ impl Change<'_> {
         }
         Ok(())
     }
+
+    /// Compares the marks of the records with the deletions that are waiting to be erased.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if a mark was set, taken back or changed from outside: nothing may be erased by it, and nothing
+    /// be called erased.
+    pub(crate) fn check_marks(&self) -> Result<(), StoreError> {
+        let wrong = self.run(wrong_marks)?;
+        wrong.map_or(Ok(()), |problem| Err(StoreError::damaged(self.path, problem)))
+    }
+}
+
+impl RecordRow {
+    /// Reads `slice, subject, copies, dead`.
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { slice: row.get(0)?, subject: row.get(1)?, copies: row.get(2)?, dead: row.get(3)? })
+    }
+}
+
+/// The first deletion that waits for another number of records than are marked by it.
+pub(crate) fn wrong_marks(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let pairs = |statement: &str| -> rusqlite::Result<BTreeMap<i64, i64>> {
+        let mut query = connection.prepare_cached(statement)?;
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let mut marked = pairs("SELECT dead, count(*) FROM records WHERE dead IS NOT NULL GROUP BY dead")?;
+    let waiting = pairs("SELECT epoch, waiting FROM requests WHERE erased IS NULL")?;
+    for (epoch, waiting) in waiting {
+        let marked = marked.remove(&epoch).unwrap_or(0);
+        if marked != waiting {
+            return Ok(Some(format!(
+                "deletion {epoch} waits for {waiting} records to be erased, but {marked} are marked: a mark was changed"
+            )));
+        }
+    }
+    Ok(marked.keys().next().map(|epoch| {
+        format!("records are marked by deletion {epoch}, which is not waiting to be erased: a mark was changed")
+    }))
 }
 
 /// A small table whose rows are changed one at a time.
@@ -557,9 +697,9 @@ pub(crate) struct Table {
 pub(crate) const REQUESTS: Table =
     Table { all: "SELECT 'request', * FROM requests", one: "SELECT 'request', * FROM requests WHERE epoch = ?" };
 
-/// The exports, by folder.
+/// The exports, by number.
 pub(crate) const EXPORTS: Table =
-    Table { all: "SELECT 'export', * FROM exports", one: "SELECT 'export', * FROM exports WHERE folder = ?" };
+    Table { all: "SELECT 'export', * FROM exports", one: "SELECT 'export', * FROM exports WHERE number = ?" };
 
 /// The digest of all values of a row.
 fn row_sum(secret: &StoreSecret, row: &rusqlite::Row<'_>) -> rusqlite::Result<Sum> {
@@ -581,13 +721,64 @@ fn row_sum(secret: &StoreSecret, row: &rusqlite::Row<'_>) -> rusqlite::Result<Su
 /// follows a change without reading the other rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
-    /// Slices, stages, requests and exports.
+    /// Settings, slices, stages, requests and exports.
     pub(crate) small: Sum,
     /// Records and subjects.
     pub(crate) records: Sum,
 }
 
 impl Sums {
+    /// The sums that the rows give.
+    fn of_rows(
+        connection: &Connection,
+        secret: &StoreSecret,
+        with_records: bool,
+        format: u32,
+    ) -> rusqlite::Result<Self> {
+        let mut found = Self::default();
+        if format > FIRST_WITH_CATALOGUE {
+            let mut settings = connection.prepare("SELECT key, value FROM store")?;
+            let mut rows = settings.query([])?;
+            while let Some(row) = rows.next()? {
+                found.small.add(&setting_sum(secret, &row.get::<_, String>(0)?, &row.get::<_, Vec<u8>>(1)?));
+            }
+        }
+        let mut slices = connection.prepare("SELECT number, records, digest, generation, hit FROM slices")?;
+        let mut rows = slices.query([])?;
+        while let Some(row) = rows.next()? {
+            found.small.add(&SliceRow::read(row)?.sum(secret));
+        }
+        let mut stages = connection.prepare("SELECT key FROM stages")?;
+        let mut rows = stages.query([])?;
+        while let Some(row) = rows.next()? {
+            found.small.add(&stage_sum(secret, &row.get::<_, Vec<u8>>(0)?));
+        }
+        for table in [REQUESTS, EXPORTS] {
+            let mut query = connection.prepare(table.all)?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                found.small.add(&row_sum(secret, row)?);
+            }
+        }
+        if with_records {
+            let mut records = connection.prepare("SELECT slice, subject, copies, dead, id FROM records")?;
+            let mut rows = records.query([])?;
+            while let Some(row) = rows.next()? {
+                let (id, mut row): (Vec<u8>, _) = (row.get(4)?, RecordRow::read(row)?);
+                if format == FIRST_WITH_CATALOGUE {
+                    row.dead = None;
+                }
+                found.records.add(&row.sum(secret, &id));
+            }
+            let mut subjects = connection.prepare("SELECT number, name FROM subjects")?;
+            let mut rows = subjects.query([])?;
+            while let Some(row) = rows.next()? {
+                found.records.add(&subject_sum(secret, row.get(0)?, &row.get::<_, Vec<u8>>(1)?));
+            }
+        }
+        Ok(found)
+    }
+
     fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let sum = |key| Ok::<_, rusqlite::Error>(get(connection, key)?.map(|bytes| Sum::from_bytes(&bytes)));
         Ok(Self { small: sum("small sum")?.unwrap_or_default(), records: sum("records sum")?.unwrap_or_default() })
@@ -629,12 +820,32 @@ impl Sum {
     }
 }
 
+fn setting_sum(secret: &StoreSecret, key: &str, value: &[u8]) -> Sum {
+    if UNCOVERED.contains(&key) {
+        return Sum::default();
+    }
+    Sum::of(DigestBuilder::keyed(secret, "setting row").bytes(key.as_bytes()).bytes(value))
+}
+
 fn stage_sum(secret: &StoreSecret, key: &[u8]) -> Sum {
     Sum::of(DigestBuilder::keyed(secret, "stage row").bytes(key))
 }
 
 fn subject_sum(secret: &StoreSecret, number: i64, name: &[u8]) -> Sum {
     Sum::of(DigestBuilder::keyed(secret, "subject row").number(number as u64).bytes(name))
+}
+
+/// Runs queries that see one moment: in a transaction of their own, unless one is open already.
+pub(crate) fn of_one_moment<T>(
+    connection: &Connection,
+    queries: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    if connection.is_autocommit() { queries(&*connection.unchecked_transaction()?) } else { queries(connection) }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
 /// The number of a slice in the catalogue.
@@ -658,6 +869,11 @@ pub(crate) fn to_digest(bytes: &[u8]) -> rusqlite::Result<Digest> {
         rusqlite::Error::FromSqlConversionFailure(bytes.len(), rusqlite::types::Type::Blob, Box::new(error))
     };
     bytes.try_into().map(Digest::from_bytes).map_err(wrong)
+}
+
+/// Whether the store is being removed.
+pub(crate) fn is_removed(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(get(connection, REMOVED)?.is_some())
 }
 
 pub(crate) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {

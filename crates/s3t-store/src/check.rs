@@ -1,18 +1,30 @@
 //! `s3t store check`: every inconsistency between catalogue, files, keys and ledger.
+//!
+//! # Proof note
+//!
+//! *Before*: other processes may accept deletions, erase, build and publish. *After*: whatever is called wrong was wrong at one
+//! moment. *Why*: the catalogue is read in one transaction, and its files while this process holds the [`ErasingLock`], without which
+//! nobody changes or removes one. Only stages are added beside it, in a transaction of the catalogue: what is not named yet is looked
+//! at again while no such transaction is open. Where the lock cannot be had, what its holder may be about to name is not judged, and
+//! the rest is judged if the catalogue has not changed in the meantime.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use s3t_core::StageKey;
-use s3t_ledger::{Entry, Event, root};
+use s3t_core::record::slice_digest;
+use s3t_core::{Digest, StageKey};
+use s3t_ledger::{Entry, Event, Receipt, root};
 use serde::Serialize;
 
-use crate::catalogue::{record_id, slice_number};
-use crate::deletion::{dead_exports, is_slice_name};
-use crate::disk::names;
-use crate::store::{BUILDING, CATALOGUE, ERASING, LEDGER, RECORDS, STAGES, parse_stage_name};
-use crate::{Erasure, Place, Store, StoreError};
+use crate::catalogue::{record_id, slice_number, wrong_marks};
+use crate::deletion::{RequestRow, all_requests};
+use crate::disk::{TEMPORARY, names, remove};
+use crate::lock::Holder;
+use crate::store::{ErasingLock, parse_slice_file_name, parse_stage_name};
+use crate::{Erasure, Place, Store, StoreError, layout, making};
+
+/// How often a store that changes is looked at.
+const TRIES: usize = 20;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,6 +46,10 @@ pub struct StoreCheck {
     pub entries: u64,
     /// Everything that is wrong.
     pub findings: Vec<Finding>,
+    /// Deletions that are in effect and whose erasure is not finished.
+    pub waiting: Vec<String>,
+    /// Things to know that are not wrong.
+    pub notes: Vec<String>,
 }
 
 impl StoreCheck {
@@ -49,7 +65,7 @@ impl StoreCheck {
 
 const REMOVE_FILE: &str = "removes the file";
 const BUILD_AGAIN: &str = "drops the stage, so that `s3t repair` builds it again";
-const ERASE: &str = "finishes the erasure";
+const RESTRICT: &str = "lets only their owner use them";
 const WRITE_AGAIN: &str = "writes the ledger's files again from the catalogue";
 
 impl Store {
@@ -57,26 +73,45 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`] or [`StoreError::Database`] if something cannot be looked at. What is found wrong is in the report.
+    /// [`StoreError::Changed`] if others changed the store again and again while it was looked at; [`StoreError::Io`] or
+    /// [`StoreError::Database`] if something cannot be looked at. What is found wrong is in the report.
     pub fn check(&self) -> Result<StoreCheck, StoreError> {
-        let first = self.check_once()?;
-        if first.passed() {
-            return Ok(first);
+        for attempt in 0..TRIES {
+            let patience = if attempt == 0 { self.patience() } else { std::time::Duration::ZERO };
+            let held = match self.lock_erasing_for(patience) {
+                Ok(lock) => Ok(lock),
+                Err(StoreError::Erasing { holder, .. }) => Err(holder),
+                // Told among the findings.
+                Err(StoreError::Link { .. }) => Err(Holder::default()),
+                Err(error) => return Err(error),
+            };
+            let version = self.inner().catalogue.version()?;
+            let check = self.at_one_moment()?.check_moment(held.as_ref())?;
+            if check.passed() || held.is_ok() || self.inner().catalogue.version()? == version {
+                return Ok(check);
+            }
         }
-        // What another process was just doing is not wrong any more when one looks again.
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        let mut again = self.check_once()?;
-        again.findings.retain(|finding| first.findings.contains(finding));
-        Ok(again)
+        Err(StoreError::Changed(self.path().into()))
     }
 
-    fn check_once(&self) -> Result<StoreCheck, StoreError> {
+    /// Looks at a store [at one moment](Self::at_one_moment); with the lock, or knowing who holds it.
+    fn check_moment(&self, held: Result<&ErasingLock, &Holder>) -> Result<StoreCheck, StoreError> {
         let mut check = StoreCheck::default();
         self.check_catalogue(&mut check)?;
         self.check_slices(&mut check)?;
         self.check_stages(&mut check)?;
-        self.check_ledger(&mut check)?;
-        self.check_names(&mut check)?;
+        self.check_ledger(held.is_ok(), &mut check)?;
+        self.check_names(held.is_ok(), &mut check)?;
+        self.check_exports(&mut check)?;
+        if let Err(holder) = held {
+            check.notes.push(format!("{holder} is changing the store's files, so left-overs were not looked for"));
+        }
+        for pending in self.pending()? {
+            check.waiting.push(format!(
+                "deletion {} ({} records) is in effect and not erased yet; the next command that changes the store finishes it",
+                pending.epoch, pending.records
+            ));
+        }
         Ok(check)
     }
 
@@ -85,18 +120,27 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As [`open`](Self::open); [`StoreError::Erasing`] while another process has the files in hand.
     pub fn mend(place: &Place) -> Result<StoreCheck, StoreError> {
-        let store = Self::open_as(place, false)?;
-        store.erase()?;
-        let snapshot = store.snapshot()?;
-        let unreadable: Vec<StageKey> =
-            snapshot.stages().iter().copied().filter(|key| store.stage(key).is_err()).collect();
+        let store = Self::open_to_accept(place)?;
+        let lock = store.lock_erasing()?;
+        store.erase_with(&lock, &mut Erasure::default())?;
+        let mut unreadable: Vec<StageKey> = Vec::new();
+        for key in store.snapshot()?.stages() {
+            match store.stage(key) {
+                Err(StoreError::Damaged { .. } | StoreError::MissingStage(_) | StoreError::Link { .. }) => {
+                    unreadable.push(*key);
+                }
+                read => drop(read?),
+            }
+        }
         store.change(|change, _| unreadable.iter().try_for_each(|key| change.remove_stage(key).map(drop)))?;
-        store.remove_unnamed(&mut Erasure::default())?;
-        let checkpoint = store.path.join(LEDGER).join("checkpoint");
-        crate::disk::remove(&*store.disk, &checkpoint)?;
-        store.publish()?;
+        store.remove_unnamed(&lock, &mut Erasure::default())?;
+        remove(&*store.disk, &store.ledger, "checkpoint")?;
+        store.publish_with(&lock)?;
+        store.keys.restrict()?;
+        drop(lock);
+        making::clear_left_overs(place, &place.resolve()?)?;
         store.check()
     }
 
@@ -108,15 +152,16 @@ impl Store {
         }
         let (stored, found) = inner.catalogue.sums(&self.secret, true)?;
         if stored.small != found.small {
-            check.push(
-                format!(
-                    "`{path}`: slices, stages, requests or exports are not those that were written; restore a copy"
-                ),
-                None,
-            );
+            let problem = "settings, slices, stages, requests or exports are not those that were written";
+            check.push(format!("`{path}`: {problem}; restore a copy"), None);
         }
         if stored.records != found.records {
             let problem = "records or subjects are not those that were written: some might not be found any more";
+            check.push(format!("`{path}`: {problem}; restore a copy"), None);
+        }
+        if inner.catalogue.has_marks()
+            && let Some(problem) = inner.catalogue.read(wrong_marks)?
+        {
             check.push(format!("`{path}`: {problem}; restore a copy"), None);
         }
         Ok(())
@@ -125,32 +170,40 @@ impl Store {
     fn check_slices(&self, check: &mut StoreCheck) -> Result<(), StoreError> {
         let snapshot = self.snapshot()?;
         for address in self.settings().shape.addresses() {
-            if snapshot.is_hit(address) {
-                check.push(format!("records of {address} were deleted, but are not erased yet"), Some(ERASE));
-                continue;
-            }
-            let entries = match self.entries_of(address) {
-                Ok(entries) => entries,
-                Err(error) => {
-                    check.push(error.to_string(), None);
-                    continue;
-                }
+            let expected = snapshot.plan().digests()[address.shard.index()][address.slice.index()];
+            let entries = match expected {
+                None => Vec::new(),
+                Some(expected) => match self.read_slice(snapshot.generation(address)) {
+                    Ok(entries) => {
+                        if slice_digest(&self.secret, entries.iter().map(|entry| entry.digest)) != expected {
+                            check.push(StoreError::SliceMismatch { address }.to_string(), None);
+                            continue;
+                        }
+                        entries
+                    }
+                    Err(error) => {
+                        let waits =
+                            if snapshot.is_hit(address) { "; its deleted records cannot be erased" } else { "" };
+                        check.push(format!("{error}{waits}"), None);
+                        continue;
+                    }
+                },
             };
             if !entries.iter().all(|entry| entry.is_sound(&self.secret)) {
-                check.push(
-                    format!("{address} has a record with another's digest or id beside it; restore a copy"),
-                    None,
-                );
+                let problem = format!("{address} has a record with another's digest or id beside it; restore a copy");
+                check.push(problem, None);
             }
             let number = slice_number(self.settings().shape.slices, address);
-            let known: HashSet<[u8; 16]> = self.inner().catalogue.read(|connection| {
-                let mut query = connection.prepare_cached("SELECT id FROM records WHERE slice = ?")?;
-                let rows = query.query_map([number as i64], |row| row.get(0))?;
+            let known: HashMap<[u8; 16], bool> = self.inner().catalogue.read(|connection| {
+                let mut query = connection.prepare_cached("SELECT id, dead IS NULL FROM records WHERE slice = ?")?;
+                let rows = query.query_map([number as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 rows.collect()
             })?;
             let there: HashSet<[u8; 16]> =
                 entries.iter().map(|entry| record_id(&self.secret, &entry.record.id)).collect();
-            if known != there || there.len() as u64 != snapshot.sizes()[address.shard.index()][address.slice.index()] {
+            let alive = known.values().filter(|alive| **alive).count() as u64;
+            let size = snapshot.sizes()[address.shard.index()][address.slice.index()];
+            if known.len() != there.len() || !known.keys().all(|id| there.contains(id)) || alive != size {
                 let problem = format!(
                     "{address} has {} records in its file and {} in the catalogue: a deletion might miss some; restore a copy",
                     there.len(),
@@ -158,7 +211,7 @@ impl Store {
                 );
                 check.push(problem, None);
             }
-            check.records += entries.len() as u64;
+            check.records += alive;
         }
         Ok(())
     }
@@ -176,8 +229,8 @@ impl Store {
         Ok(())
     }
 
-    fn check_ledger(&self, check: &mut StoreCheck) -> Result<(), StoreError> {
-        let folder = self.path.join(LEDGER);
+    fn check_ledger(&self, with_files: bool, check: &mut StoreCheck) -> Result<(), StoreError> {
+        let folder = self.ledger.path();
         let inner = self.inner();
         let catalogue = &inner.catalogue;
         let (entries, checkpoint) = catalogue.head()?;
@@ -197,6 +250,7 @@ impl Store {
         }
         // The tree is computed again from the entries: stored hashes are not believed.
         let mut hashes = Vec::new();
+        let mut deletions = Deletions::default();
         let mut wrong = None;
         for index in 0..entries {
             let Some(entry) = catalogue.entry(index)? else {
@@ -209,7 +263,7 @@ impl Store {
                 {
                     check.push("the ledger's first entry is of another store or other settings", None);
                 }
-                Ok(_) => {}
+                Ok(entry) => deletions.read(index, &entry.event),
                 Err(error) => check.push(error.to_string(), None),
             }
             let known = |numbers: &[u64]| -> Result<Vec<s3t_ledger::Hash>, String> {
@@ -235,12 +289,18 @@ impl Store {
             check.push(format!("`{path}`: {problem}"), None);
             return Ok(());
         }
-        let public = fs::read_to_string(folder.join("key.pub")).unwrap_or_default();
+        for problem in deletions.differences(&catalogue.read(all_requests)?) {
+            check.push(format!("`{path}`: {problem}; restore a copy"), None);
+        }
+        if !with_files {
+            return Ok(());
+        }
+        let public = self.ledger.read_text("key.pub").unwrap_or_default();
         if public.trim_end() != self.verifying_key().to_string() {
             let problem = format!("`{}` is not the store's public key", folder.join("key.pub").display());
             check.push(problem, Some(WRITE_AGAIN));
         }
-        let published = fs::read_to_string(folder.join("checkpoint")).unwrap_or_default();
+        let published = self.ledger.read_text("checkpoint").unwrap_or_default();
         // The files may be of an earlier moment, while stages are built; never of another history.
         let published = self.verifying_key().check(&published).ok().filter(|head| head.size <= entries);
         let Some(published) = published.filter(|head| root(head.size, &computed) == Ok(head.root)) else {
@@ -255,7 +315,7 @@ impl Store {
                 .ok_or(s3t_ledger::LedgerError::Entry { index, problem: String::new() })
         })?;
         for file in expected {
-            if fs::read(folder.join(&file.path)).ok().as_ref() != Some(&file.bytes) {
+            if self.read_tile(&file.path).ok().as_ref() != Some(&file.bytes) {
                 let problem = format!("`{}` is not what the catalogue says", folder.join(&file.path).display());
                 check.push(problem, Some(WRITE_AGAIN));
             }
@@ -263,44 +323,47 @@ impl Store {
         Ok(())
     }
 
+    fn read_tile(&self, path: &str) -> std::io::Result<Vec<u8>> {
+        let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut folder: Option<crate::folder::Folder> = None;
+        for step in folders.split('/') {
+            folder = Some(folder.as_ref().unwrap_or(&self.ledger).enter(step)?);
+        }
+        folder.as_ref().unwrap_or(&self.ledger).read(name)
+    }
+
     /// Files that are not the store's, for example copies that somebody made, and what crashes left.
-    fn check_names(&self, check: &mut StoreCheck) -> Result<(), StoreError> {
+    fn check_names(&self, held: bool, check: &mut StoreCheck) -> Result<(), StoreError> {
         let snapshot = self.snapshot()?;
-        let named = self.slice_files(&snapshot);
-        for (folder, _) in self.inner().catalogue.read(|connection| dead_exports(connection, &snapshot))? {
-            check.push(format!("the export `{folder}` holds stages that were erased"), Some("removes the export"));
-        }
-        let database = [CATALOGUE, "catalogue.db-wal", "catalogue.db-shm"];
-        for name in names(&self.path)? {
-            let own = database.contains(&&*name) || [RECORDS, STAGES, LEDGER, BUILDING, ERASING].contains(&&*name);
-            if !own {
-                foreign(check, &self.path.join(name));
-            }
-        }
-        for name in names(&self.path.join(RECORDS))? {
-            let path = self.path.join(RECORDS).join(&name);
-            if named.contains(&name) {
-            } else if is_slice_name(&name) || name.starts_with(crate::disk::TEMPORARY) {
-                left_over(check, &path);
-            } else {
-                foreign(check, &path);
-            }
-        }
-        for name in names(&self.path.join(STAGES))? {
-            let path = self.path.join(STAGES).join(&name);
-            match parse_stage_name(&name) {
-                Some(key) if snapshot.has_stage(&key) => {}
-                Some(_) => left_over(check, &path),
-                None if name.starts_with(crate::disk::TEMPORARY) => left_over(check, &path),
-                None => foreign(check, &path),
-            }
-        }
+        layout::foreign(&self.folder)?.iter().for_each(|path| foreign(check, path));
+        self.keys.foreign()?.iter().for_each(|path| foreign(check, path));
         for address in self.settings().shape.addresses().filter(|_| self.is_encrypted()) {
             if let Err(error) = self.keys.check_slice(snapshot.generation(address)) {
                 check.push(error.to_string(), None);
             }
         }
-        for generation in self.keys.slices()?.0 {
+        let (writable, readable) = self.keys.exposed()?;
+        for path in writable {
+            check.push(format!("`{}` can be changed by others than its owner", path.display()), Some(RESTRICT));
+        }
+        if let Some(first) = readable.first() {
+            check.notes.push(format!(
+                "{} key files can be read by others than their owner, for example `{}`; `--repair` {RESTRICT}",
+                readable.len(),
+                first.display()
+            ));
+        }
+        if !held {
+            return Ok(());
+        }
+        let named = self.slice_files(&snapshot);
+        for name in names(&self.records)? {
+            let is_own = parse_slice_file_name(name.strip_prefix(TEMPORARY).unwrap_or(&name)).is_some();
+            if is_own && !named.contains(&name) {
+                left_over(check, &self.records.path_of(&name));
+            }
+        }
+        for generation in self.keys.slices()? {
             let shape = self.settings().shape;
             let inside = generation.0.shard.0 < shape.shards && generation.0.slice.0 < shape.slices;
             if self.is_encrypted() && (!inside || snapshot.generation(generation.0) != generation) {
@@ -308,8 +371,97 @@ impl Store {
                 check.push(problem, Some("destroys the key"));
             }
         }
-        self.keys.foreign_files()?.iter().for_each(|path| foreign(check, path));
+        if self.keys.has_unfinished()? {
+            check.push("a key that a crash left unfinished is still there", Some("destroys the key"));
+        }
+        let unnamed = self.unnamed_stages(|key| snapshot.has_stage(key))?;
+        if !unnamed.is_empty() {
+            self.check_unnamed_stages(&unnamed, check)?;
+        }
         Ok(())
+    }
+
+    /// The files of stages that are not among these, and unfinished ones.
+    fn unnamed_stages(&self, is_named: impl Fn(&StageKey) -> bool) -> Result<HashSet<String>, StoreError> {
+        let unnamed = |name: &String| match name.strip_prefix(TEMPORARY) {
+            Some(finished) => parse_stage_name(finished).is_some(),
+            None => parse_stage_name(name).is_some_and(|key| !is_named(&key)),
+        };
+        Ok(names(&self.stages)?.into_iter().filter(unnamed).collect())
+    }
+
+    /// Looks at unnamed stages again while nobody can add one: those that are still there were left by a crash.
+    fn check_unnamed_stages(&self, unnamed: &HashSet<String>, check: &mut StoreCheck) -> Result<(), StoreError> {
+        let look = |snapshot: &crate::Snapshot| {
+            // Stages that a deletion has cut off are waiting to be erased.
+            if !snapshot.unerased().is_empty() {
+                return Ok(HashSet::new());
+            }
+            self.unnamed_stages(|key| snapshot.has_stage(key))
+        };
+        let now = match self.while_nobody_writes(look) {
+            Err(StoreError::Busy { holder, .. }) => {
+                check.notes.push(format!("{holder} is adding a stage, so left-overs among them were not looked for"));
+                return Ok(());
+            }
+            now => now?,
+        };
+        let mut left: Vec<&String> = unnamed.intersection(&now).collect();
+        left.sort();
+        left.iter().for_each(|name| left_over(check, &self.stages.path_of(name)));
+        Ok(())
+    }
+
+    /// Exports of stages that are gone. Those of a deletion whose erasure is waiting are waiting too.
+    fn check_exports(&self, check: &mut StoreCheck) -> Result<(), StoreError> {
+        let waits = !self.snapshot()?.unerased().is_empty();
+        for export in self.remaining_exports()? {
+            let problem = format!("the export `{}` of deleted stages: {}", export.folder.display(), export.reason);
+            if waits { check.waiting.push(problem) } else { check.push(problem, None) }
+        }
+        Ok(())
+    }
+}
+
+/// The deletions that a ledger tells of, by epoch.
+#[derive(Default)]
+struct Deletions {
+    /// Entry, commitments, records and effect of the acceptance.
+    accepted: BTreeMap<u64, (u64, Digest, u64, Digest)>,
+    effective: BTreeMap<u64, u64>,
+    erased: BTreeMap<u64, u64>,
+}
+
+impl Deletions {
+    fn read(&mut self, index: u64, event: &Event) {
+        match event {
+            Event::Accepted { epoch, named, records, effect, .. } => {
+                self.accepted.insert(*epoch, (index, *named, *records, *effect));
+            }
+            Event::Effective { epoch, .. } => drop(self.effective.insert(*epoch, index)),
+            Event::Erased { epoch } => drop(self.erased.insert(*epoch, index)),
+            _ => {}
+        }
+    }
+
+    /// What the catalogue's requests say otherwise.
+    fn differences(mut self, requests: &[RequestRow]) -> Vec<String> {
+        let mut found = Vec::new();
+        for row in requests {
+            let epoch = row.effect.epoch;
+            let named = Receipt::named_digest(&row.named);
+            let said = (row.accepted, named, row.effect.records, row.effect.digest());
+            if self.accepted.remove(&epoch) != Some(said) {
+                found.push(format!("deletion {epoch} is not as the ledger says it was accepted"));
+            }
+            let done = (self.effective.remove(&epoch), self.erased.remove(&epoch));
+            if done != (row.effective, row.erased) {
+                found.push(format!("deletion {epoch} is not as far as the ledger says"));
+            }
+        }
+        let others = self.accepted.into_keys().chain(self.effective.into_keys()).chain(self.erased.into_keys());
+        found.extend(others.map(|epoch| format!("deletion {epoch} is in the ledger and not among the requests")));
+        found
     }
 }
 

@@ -3,30 +3,38 @@
 //! # Proof note
 //!
 //! *Before*: a request names records and subjects. *After* [`Store::accept`] returns: the deletion survives any crash, and no
-//! [`Snapshot`] holds a stage that saw one of its records. *After* [`Store::erase`] returns: the records, their ids' digests, the
-//! stages that saw them and the keys that open any copy of these are gone. *Why*: accepting is one transaction that
+//! [`Snapshot`] holds a stage that saw one of its records. *After* the ledger says that it was erased: the records, their ids'
+//! digests, the stages that saw them and the keys that open any copy of these are gone. *Why*: accepting is one transaction that
 //! marks the records and removes the stages from the catalogue. Erasing writes the other records of each slice anew under a
 //! new key, makes the catalogue point there in one transaction, and only then destroys the old key and removes what the
-//! catalogue does not name. Every step can be done twice, and opening a store does again what was not finished.
+//! catalogue does not name; then SQLite's log is truncated, and only then does the ledger say so. Every step can be done twice, and
+//! opening a store does again what was not finished. Whoever removes a file holds the [`ErasingLock`], so that nobody takes the new
+//! file of an erasure that has not committed for a left-over.
+//!
+//! The opening of a request's commitments is a function of the store's signing key, the request's id and the names in it. So
+//! whoever asks for the same again gets the same receipt, before and after the erasure, and another request under the same id is told
+//! from it, although the store keeps nothing that names anybody.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::{OptionalExtension, params};
+use s3t_core::digest::DigestBuilder;
 use s3t_core::record::slice_digest;
 use s3t_core::{Digest, RecordId, ShardId, SliceAddress, StageKey, SubjectId};
-use s3t_ledger::{Effect, Event, Named, Proven, Receipt, commit_request, inclusion_proof};
+use s3t_ledger::{Effect, Event, Named, Proven, Receipt, Timestamp, commit_request, inclusion_proof};
+use serde::Serialize;
 
 use crate::catalogue::{
-    Change, EXPORTS, REQUESTS, ShortId, now, record_id, request_id, slice_address, slice_number, subject_id, to_digest,
+    REQUESTS, ShortId, now, record_id, request_id, slice_address, slice_number, subject_id, to_digest,
 };
-use crate::disk::{TEMPORARY, files_under, names, remove, sync_folder};
+use crate::disk::{TEMPORARY, names, remove, sync_folder};
+use crate::exports::RemainingExport;
 use crate::keys::Generation;
 use crate::snapshot::digest_of_stages;
-use crate::store::{ERASING, RECORDS, STAGES, parse_stage_name, slice_name};
+use crate::store::{ErasingLock, parse_slice_file_name, parse_stage_name, slice_name};
 use crate::{Snapshot, Store, StoreError, random};
 
 /// What is to be deleted.
@@ -49,8 +57,8 @@ pub struct Accepted {
     pub effect: Effect,
     /// Whether the same request was accepted before; then nothing was done now.
     pub repeated: bool,
-    /// The key of its commitments; `None` for a request that was erased before.
-    pub opening: Option<Digest>,
+    /// The key of its commitments.
+    pub opening: Digest,
 }
 
 /// What an erasure removed from disk.
@@ -62,8 +70,10 @@ pub struct Erasure {
     pub stages: Vec<StageKey>,
     /// The records that were removed, with their digests.
     pub records: Vec<(Digest, RecordId)>,
-    /// The exported adapters that were removed.
+    /// The exported adapters whose files were removed.
     pub exports: Vec<PathBuf>,
+    /// Exported adapters of dead stages that could not be removed, or not whole.
+    pub remaining_exports: Vec<RemainingExport>,
 }
 
 impl Store {
@@ -85,23 +95,15 @@ impl Store {
             return Err(StoreError::NothingNamed);
         }
         let short = request_id(&self.secret, &id);
-        let opening = Digest::from_bytes(random::bytes()?);
+        let opening = self.opening(&id, request);
         let accepted = self.change_to(|change, snapshot| {
             let earlier = change.run(|connection| read_request(connection, &short))?;
             if let Some(earlier) = earlier {
-                let same = match earlier.opening {
-                    Some(opening) => commitments(request, &opening) == earlier.named,
-                    // Its names cannot be compared any more, but what it named is gone.
-                    None => {
-                        earlier.named.len() == request.records.len() + request.subjects.len()
-                            && !self.is_any_there(change, request)?
-                    }
-                };
-                if !same {
-                    return Err(StoreError::OtherRequest(id.clone()));
-                }
-                let again =
-                    Accepted { request: id.clone(), effect: earlier.effect, repeated: true, opening: earlier.opening };
+                // Stores of format 3 drew openings, and kept them until the erasure.
+                let openings = earlier.opening.into_iter().chain([opening]);
+                let same = |opening: &Digest| same_names(commitments(request, opening), earlier.named.clone());
+                let opening = openings.into_iter().find(same).ok_or_else(|| StoreError::OtherRequest(id.clone()))?;
+                let again = Accepted { request: id.clone(), effect: earlier.effect, repeated: true, opening };
                 return Ok((again, None));
             }
             let epoch = snapshot.epoch() + 1;
@@ -132,6 +134,7 @@ impl Store {
             let mut after = snapshot.clone();
             after.epoch = epoch;
             after.hit.extend(&slices);
+            after.unerased.push(epoch);
             for (number, records) in &hits {
                 let address = slice_address(self.settings().shape.slices, *number);
                 let size = &mut after.sizes[address.shard.index()][address.slice.index()];
@@ -161,16 +164,18 @@ impl Store {
             let index = change.append(now(), entry)?;
             change.set("epoch", &epoch.to_le_bytes())?;
             let named: Vec<u8> = named.iter().flat_map(|named| *named.as_bytes()).collect();
-            let text = serde_json::to_string(&effect).unwrap_or_default();
+            let failed = |error: serde_json::Error| StoreError::damaged(&self.path, error.to_string());
+            let text = serde_json::to_string(&effect).map_err(failed)?;
             change.touch(REQUESTS, &(epoch as i64), |connection| {
-                let statement =
-                    "INSERT INTO requests (epoch, id, opening, named, effect, accepted) VALUES (?, ?, ?, ?, ?, ?)";
+                let statement = "INSERT INTO requests (epoch, id, opening, named, effect, accepted, waiting)
+                                 VALUES (?, ?, ?, ?, ?, ?, ?)";
                 let opening = opening.as_bytes().as_slice();
-                let values = params![epoch as i64, short.as_slice(), opening, named, text, index as i64];
+                let waiting = effect.records as i64;
+                let values = params![epoch as i64, short.as_slice(), opening, named, text, index as i64, waiting];
                 connection.prepare_cached(statement)?.execute(values).map(drop)
             })?;
             // Every snapshot from here on is of after the deletion.
-            Ok((Accepted { request: id.clone(), effect, repeated: false, opening: Some(opening) }, Some(after)))
+            Ok((Accepted { request: id.clone(), effect, repeated: false, opening }, Some(after)))
         })?;
         if !accepted.repeated {
             let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,38 +184,55 @@ impl Store {
         Ok(accepted)
     }
 
-    /// Whether anything that a request names is there.
-    fn is_any_there(&self, change: &Change<'_>, request: &DeletionRequest) -> Result<bool, StoreError> {
-        for record in &request.records {
-            if change.has_record(&record_id(&self.secret, record))? {
-                return Ok(true);
+    /// The key of a request's commitments: the same for the same names under the same id, in whatever order, and to nobody but
+    /// whoever knows both and has the store's signing key.
+    fn opening(&self, id: &str, request: &DeletionRequest) -> Digest {
+        let mut builder = DigestBuilder::keyed(&self.openings, "opening");
+        builder.bytes(id.as_bytes());
+        let records: BTreeSet<&str> = request.records.iter().map(RecordId::as_str).collect();
+        let subjects: BTreeSet<&str> = request.subjects.iter().map(SubjectId::as_str).collect();
+        for names in [records, subjects] {
+            builder.number(names.len() as u64);
+            for name in names {
+                builder.bytes(name.as_bytes());
             }
         }
-        for subject in &request.subjects {
-            if change.has_subject(&subject_id(&self.secret, subject))? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        builder.finish()
     }
 
     /// Erases what was accepted, by whatever process: the records, the stages that saw them, their keys, and what the catalogue
-    /// held of them. Waits for another process that erases.
+    /// held of them. Waits for another process that erases, as long as the store's patience lasts.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`]; then the deletion stays accepted and is erased when the store is opened again.
+    /// [`StoreError::Erasing`] while another process has the files in hand, [`StoreError::Reading`] while one reads the catalogue
+    /// as it was before, [`StoreError::Io`]; then the deletion stays accepted, and whatever command comes next finishes it.
     pub fn erase(&self) -> Result<Erasure, StoreError> {
-        let _lock = self.lock_erasing()?;
-        let mut erasure = Erasure::default();
-        let pending: Vec<SliceAddress> = self.snapshot()?.hit.iter().copied().collect();
-        let failed = self.erase_slices(&pending, &mut erasure)?;
-        self.remove_unnamed(&mut erasure)?;
-        self.finish_erasure(&mut erasure)?;
-        // Every time: a crash may have left the log of an erasure that was finished.
-        self.inner().catalogue.truncate_log()?;
-        // What could be erased is erased.
+        let (erasure, failed) = self.erase_pending();
         failed.map_or(Ok(erasure), Err)
+    }
+
+    /// The same, with what was erased before something failed.
+    pub fn erase_pending(&self) -> (Erasure, Option<StoreError>) {
+        let mut erasure = Erasure::default();
+        let erased = self.lock_erasing().and_then(|lock| self.erase_with(&lock, &mut erasure));
+        (erasure, erased.err())
+    }
+
+    pub(crate) fn erase_with(&self, lock: &ErasingLock, erasure: &mut Erasure) -> Result<(), StoreError> {
+        let pending: Vec<SliceAddress> = self.snapshot()?.hit.iter().copied().collect();
+        let failed = self.erase_slices(&pending, lock, erasure)?;
+        self.remove_unnamed(lock, erasure)?;
+        if self.snapshot()?.unerased.is_empty() {
+            // A crash may have left the log of an erasure that was finished; nothing that is promised is in it.
+            self.inner().catalogue.try_to_truncate_log()?;
+        } else {
+            // Before anything is called erased: the log has pages as they were before.
+            self.inner().catalogue.truncate_log()?;
+            self.finish_erasure()?;
+        }
+        // What could be erased is erased.
+        failed.map_or(Ok(()), Err)
     }
 
     /// Writes the remaining records of slices anew, under new keys, and makes the catalogue point there in one transaction. Slices
@@ -218,8 +240,12 @@ impl Store {
     fn erase_slices(
         &self,
         addresses: &[SliceAddress],
+        _held: &ErasingLock,
         erasure: &mut Erasure,
     ) -> Result<Option<StoreError>, StoreError> {
+        if addresses.is_empty() {
+            return Ok(None);
+        }
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(addresses.len());
         let next = AtomicUsize::new(0);
         let work = || {
@@ -230,11 +256,14 @@ impl Store {
             done
         };
         let results: Vec<Result<Option<Rewritten>, StoreError>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            workers.into_iter().flat_map(join).collect()
+            // Where no more threads can be started, those that were do the work; this one always does.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..threads).map_while(start).collect();
+            let mut results = work();
+            for other in others {
+                results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            results
         });
         let (mut rewritten, mut failed) = (Vec::new(), None);
         for result in results {
@@ -243,20 +272,31 @@ impl Store {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        if rewritten.is_empty() {
-            return Ok(failed);
-        }
         rewritten.sort_by_key(|slice| slice.new);
         // The new files and keys are there for good before anything points to them.
-        sync_folder(&*self.disk, &self.path.join(RECORDS))?;
+        sync_folder(&*self.disk, &self.records)?;
         self.keys.sync()?;
         self.change(|change, _| {
+            change.check_marks()?;
             for slice in &rewritten {
                 let mut row = change.slice(slice_number(self.settings().shape.slices, slice.new.0))?;
                 row.generation = slice.new.1;
                 row.digest = slice.digest;
                 change.set_slice(&row)?;
                 change.remove_records(&slice.dead)?;
+            }
+            for address in addresses {
+                let number = slice_number(self.settings().shape.slices, *address);
+                // Those that were accepted since the slice was written anew, or that cannot be erased yet.
+                let left = change.run(|connection| {
+                    let statement = "SELECT 1 FROM records WHERE slice = ? AND dead IS NOT NULL";
+                    connection.prepare_cached(statement)?.exists([number as i64])
+                })?;
+                if !left {
+                    let mut row = change.slice(number)?;
+                    row.hit = 0;
+                    change.set_slice(&row)?;
+                }
             }
             Ok(())
         })?;
@@ -294,7 +334,7 @@ impl Store {
         let digest = slice_digest(&self.secret, left.iter().map(|entry| entry.digest));
         if left.is_empty() {
             // An attempt that was interrupted may have written records that have gone since.
-            remove(&*self.disk, &self.slice_path(new))?;
+            remove(&*self.disk, &self.records, slice_name(new))?;
         } else {
             self.write_slice(new, &left)?;
         }
@@ -302,76 +342,52 @@ impl Store {
         Ok(Some(Rewritten { new, digest: (!left.is_empty()).then_some(digest), dead, gone }))
     }
 
-    /// The right to change files other than stages; waits for another process that has it.
-    pub(crate) fn lock_erasing(&self) -> Result<fs::File, StoreError> {
-        let path = self.path.join(ERASING);
-        let lock = fs::File::create(&path).map_err(StoreError::io("open", &path))?;
-        lock.lock().map_err(StoreError::io("lock", &path))?;
-        Ok(lock)
-    }
-
-    /// Removes every file and key that the catalogue does not name, and exports of stages that are gone.
-    pub(crate) fn remove_unnamed(&self, erasure: &mut Erasure) -> Result<(), StoreError> {
+    /// Removes every file and key that the catalogue does not name, and the files of exports of stages that are gone.
+    pub(crate) fn remove_unnamed(&self, held: &ErasingLock, erasure: &mut Erasure) -> Result<(), StoreError> {
         let snapshot = self.snapshot()?;
-        let exports = self.inner().catalogue.read(|connection| dead_exports(connection, &snapshot))?;
-        if exports.is_empty() && self.unnamed(&snapshot)?.is_empty() {
-            return Ok(());
-        }
-        // While the catalogue is held nobody adds a stage.
-        let exports = self.change(|change, snapshot| {
-            let Unnamed { stages, slices, keys, .. } = self.unnamed(snapshot)?;
-            erasure.stages.extend(stages.iter().filter_map(|name| parse_stage_name(name)));
-            for (folder, names) in [(STAGES, stages), (RECORDS, slices)] {
-                let folder = self.path.join(folder);
-                names.iter().try_for_each(|name| remove(&*self.disk, &folder.join(name)))?;
-                if !names.is_empty() {
-                    sync_folder(&*self.disk, &folder)?;
+        if !self.unnamed(&snapshot)?.is_empty() {
+            // While the catalogue is held nobody adds a stage.
+            self.change(|_, snapshot| {
+                let Unnamed { stages, slices, keys, .. } = self.unnamed(snapshot)?;
+                erasure.stages.extend(stages.iter().filter_map(|name| parse_stage_name(name)));
+                for (folder, names) in [(&self.stages, stages), (&self.records, slices)] {
+                    names.iter().try_for_each(|name| remove(&*self.disk, folder, name))?;
+                    if !names.is_empty() {
+                        sync_folder(&*self.disk, folder)?;
+                    }
                 }
-            }
-            self.keys.remove_unfinished()?;
-            keys.iter().try_for_each(|generation| self.keys.destroy_slice(*generation))?;
-            if !keys.is_empty() {
-                self.keys.sync()?;
-            }
-            change.run(|connection| dead_exports(connection, snapshot))
-        })?;
-        for (folder, listed) in exports {
-            let folder = PathBuf::from(folder);
-            if folder.join("adapter_config.json").is_file() {
-                let emptied = files_under(&folder)
-                    .and_then(|files| files.iter().try_for_each(|path| remove(&*self.disk, path)))
-                    .and_then(|()| fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder)));
-                if emptied.is_err() {
-                    // Tried again with every erasure; `check` tells of it.
-                    continue;
+                self.keys.remove_unfinished()?;
+                keys.iter().try_for_each(|generation| self.keys.destroy_slice(*generation))?;
+                if !keys.is_empty() {
+                    self.keys.sync()?;
                 }
-                erasure.exports.push(folder);
-            }
-            self.change(|change, _| {
-                change.touch(EXPORTS, &listed, |connection| {
-                    connection.execute("DELETE FROM exports WHERE folder = ?", [&listed]).map(drop)
-                })
+                Ok(())
             })?;
+            erasure.stages.sort_unstable();
         }
-        Ok(())
+        self.remove_dead_exports(held, erasure)
     }
 
-    /// What the catalogue does not name. Names that are not the store's are not among it: `check` reports them.
+    /// Files and keys that the catalogue does not name. Names that are not the store's are not among them: `check` reports them.
     fn unnamed(&self, snapshot: &Snapshot) -> Result<Unnamed, StoreError> {
         let named = self.slice_files(snapshot);
         let current: HashSet<Generation> =
             self.settings().shape.addresses().map(|address| snapshot.generation(address)).collect();
-        let (keys, others) = self.keys.slices()?;
         let mut unnamed = Unnamed {
-            stages: names(&self.path.join(STAGES))?,
-            slices: names(&self.path.join(RECORDS))?,
-            keys,
-            unfinished_keys: others.iter().any(|name| name.starts_with(TEMPORARY)),
+            stages: names(&self.stages)?,
+            slices: names(&self.records)?,
+            keys: self.keys.slices()?,
+            unfinished_keys: self.keys.has_unfinished()?,
         };
-        unnamed.stages.retain(|name| {
-            name.starts_with(TEMPORARY) || parse_stage_name(name).is_some_and(|key| !snapshot.has_stage(&key))
+        let finished = |name: &str| name.strip_prefix(TEMPORARY).map(str::to_owned);
+        unnamed.stages.retain(|name| match finished(name) {
+            Some(finished) => parse_stage_name(&finished).is_some(),
+            None => parse_stage_name(name).is_some_and(|key| !snapshot.has_stage(&key)),
         });
-        unnamed.slices.retain(|name| !named.contains(name) && (is_slice_name(name) || name.starts_with(TEMPORARY)));
+        unnamed.slices.retain(|name| {
+            let own = |name: &str| parse_slice_file_name(name).is_some();
+            !named.contains(name) && finished(name).map_or_else(|| own(name), |finished| own(&finished))
+        });
         unnamed.keys.retain(|generation| !current.contains(generation));
         Ok(unnamed)
     }
@@ -384,48 +400,30 @@ impl Store {
         addresses.map(|address| slice_name(snapshot.generation(address))).collect()
     }
 
-    /// Writes into the ledger what is erased, and forgets the openings of its requests.
-    fn finish_erasure(&self, erasure: &mut Erasure) -> Result<(), StoreError> {
-        if !self.snapshot()?.is_erasing() {
-            return Ok(());
-        }
+    /// Writes into the ledger what is erased. Before it, the log must have been truncated.
+    fn finish_erasure(&self) -> Result<(), StoreError> {
         let effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let finished = self.change(|change, snapshot| {
-            let mut still = BTreeSet::new();
-            for address in &snapshot.hit {
-                let number = slice_number(self.settings().shape.slices, *address);
-                // Those that were accepted since the slice was written anew, or that cannot be erased yet.
-                let left: Vec<i64> = change.run(|connection| {
-                    let statement = "SELECT DISTINCT dead FROM records WHERE slice = ? AND dead IS NOT NULL";
-                    connection.prepare_cached(statement)?.query_map([number as i64], |row| row.get(0))?.collect()
-                })?;
-                if left.is_empty() {
-                    let mut row = change.slice(number)?;
-                    row.hit = 0;
-                    change.set_slice(&row)?;
+            change.check_marks()?;
+            let mut done = Vec::new();
+            for epoch in &snapshot.unerased {
+                if change.waiting(*epoch as i64)? > 0 {
+                    continue;
                 }
-                still.extend(left.into_iter().map(|epoch| epoch as u64));
-            }
-            let open: Vec<u64> = change.run(|connection| {
-                let mut query =
-                    connection.prepare_cached("SELECT epoch FROM requests WHERE erased IS NULL ORDER BY epoch")?;
-                let epochs = query.query_map([], |row| row.get::<_, i64>(0).map(|epoch| epoch as u64))?;
-                epochs.collect()
-            })?;
-            let done: Vec<u64> = open.into_iter().filter(|epoch| !still.contains(epoch)).collect();
-            for epoch in &done {
                 let since = effective.get(epoch).copied().unwrap_or_else(now);
                 let index = change.append(now(), Event::Effective { epoch: *epoch, since })?;
                 let erased = change.append(now(), Event::Erased { epoch: *epoch })?;
                 change.touch(REQUESTS, &(*epoch as i64), |connection| {
-                    let statement = "UPDATE requests SET opening = NULL, effective = ?2, erased = ?3 WHERE epoch = ?1";
+                    let statement = "UPDATE requests SET effective = ?2, erased = ?3 WHERE epoch = ?1";
                     let values = params![*epoch as i64, index as i64, erased as i64];
                     connection.prepare_cached(statement)?.execute(values).map(drop)
                 })?;
+                done.push(*epoch);
             }
             let keys = snapshot.plan().stages().map(|stage| &stage.key);
             let (stages, plan) = (keys.len() as u64, digest_of_stages(keys));
-            if still.is_empty() && change.get("plan")?.as_deref() != Some(plan.as_bytes()) {
+            let all = done.len() == snapshot.unerased.len();
+            if all && change.get("plan")?.as_deref() != Some(plan.as_bytes()) {
                 change.append(now(), Event::Planned { epoch: snapshot.epoch(), stages, plan })?;
                 change.set("plan", plan.as_bytes())?;
             }
@@ -433,8 +431,50 @@ impl Store {
         })?;
         let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
         effective.retain(|epoch, _| !finished.contains(epoch));
-        erasure.stages.sort_unstable();
         Ok(())
+    }
+
+    /// Forgets the opening of a request whose receipt was handed out: from then on only receipts have it, and whoever asks for
+    /// the same again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownRequest`], [`StoreError::Busy`] or [`StoreError::Database`].
+    pub fn forget_opening(&self, request: &str) -> Result<(), StoreError> {
+        let row = self.request(request)?;
+        if row.opening.is_none() {
+            return Ok(());
+        }
+        let epoch = row.effect.epoch as i64;
+        self.change(|change, _| {
+            change.touch(REQUESTS, &epoch, |connection| {
+                connection
+                    .prepare_cached("UPDATE requests SET opening = NULL WHERE epoch = ?")?
+                    .execute([epoch])
+                    .map(drop)
+            })
+        })?;
+        // Zeros are written over it where it was; the log is cut when nobody reads it.
+        self.inner().catalogue.try_to_truncate_log()
+    }
+
+    /// The deletions that were accepted and are not erased yet, with the moment they were accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Ledger`] or [`StoreError::Database`].
+    pub fn pending(&self) -> Result<Vec<PendingDeletion>, StoreError> {
+        let unerased: HashSet<u64> = self.snapshot()?.unerased.iter().copied().collect();
+        if unerased.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.inner().catalogue.read(all_requests)?;
+        let mut pending = Vec::new();
+        for row in rows.into_iter().filter(|row| unerased.contains(&row.effect.epoch)) {
+            let accepted = self.entry(row.accepted)?.at;
+            pending.push(PendingDeletion { epoch: row.effect.epoch, records: row.effect.records, accepted });
+        }
+        Ok(pending)
     }
 
     /// The receipt for a request. `opening` is what [`accept`](Self::accept) gave; `None` takes what the store still has.
@@ -492,6 +532,17 @@ impl Store {
     }
 }
 
+/// A deletion that is accepted and in effect, and not erased yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PendingDeletion {
+    /// The deletion.
+    pub epoch: u64,
+    /// The records that it takes.
+    pub records: u64,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+}
+
 /// Files and keys that the catalogue does not name.
 struct Unnamed {
     stages: Vec<String>,
@@ -517,11 +568,11 @@ struct Rewritten {
 /// A request as the catalogue has it.
 pub(crate) struct RequestRow {
     opening: Option<Digest>,
-    named: Vec<Digest>,
-    effect: Effect,
-    accepted: u64,
-    effective: Option<u64>,
-    erased: Option<u64>,
+    pub(crate) named: Vec<Digest>,
+    pub(crate) effect: Effect,
+    pub(crate) accepted: u64,
+    pub(crate) effective: Option<u64>,
+    pub(crate) erased: Option<u64>,
 }
 
 fn read_request(connection: &rusqlite::Connection, id: &ShortId) -> rusqlite::Result<Option<RequestRow>> {
@@ -553,6 +604,15 @@ impl RequestRow {
     }
 }
 
+/// Whether two lists of commitments are of the same names, in whatever order and however often.
+fn same_names(mut one: Vec<Digest>, mut other: Vec<Digest>) -> bool {
+    for list in [&mut one, &mut other] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    one == other
+}
+
 fn commitments(request: &DeletionRequest, opening: &Digest) -> Vec<Digest> {
     let records = request.records.iter().map(|record| Named::Record(record).commit(opening));
     let subjects = request.subjects.iter().map(|subject| Named::Subject(subject).commit(opening));
@@ -561,31 +621,4 @@ fn commitments(request: &DeletionRequest, opening: &Digest) -> Vec<Digest> {
 
 fn saw(stage: &s3t_core::PlannedStage, slices: &BTreeSet<SliceAddress>) -> bool {
     stage.slices.iter().any(|slice| slices.contains(&SliceAddress { shard: stage.shard, slice: *slice }))
-}
-
-/// The exports that hold a stage which is gone.
-pub(crate) fn dead_exports(
-    connection: &rusqlite::Connection,
-    snapshot: &Snapshot,
-) -> rusqlite::Result<Vec<(String, String)>> {
-    let mut query = connection.prepare_cached("SELECT folder, stages FROM exports")?;
-    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let mut dead = Vec::new();
-    for row in rows {
-        let (folder, stages) = row?;
-        let stages: Vec<StageKey> = serde_json::from_str(&stages).unwrap_or_default();
-        if stages.iter().any(|key| !snapshot.has_stage(key)) {
-            dead.push((folder.clone(), folder));
-        }
-    }
-    Ok(dead)
-}
-
-/// Whether a file's name is that of a slice's records.
-pub(crate) fn is_slice_name(name: &str) -> bool {
-    let parts = name.strip_suffix(".records").and_then(|rest| rest.split_once('.'));
-    parts.is_some_and(|(address, generation)| {
-        let numbers = address.split_once('-').map(|(shard, slice)| [shard, slice, generation]);
-        numbers.is_some_and(|numbers| numbers.iter().all(|number| number.parse::<u64>().is_ok()))
-    })
 }

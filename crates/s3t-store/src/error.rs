@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 use s3t_core::{CoreError, RecordId, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::LedgerError;
 
+use crate::lock::{CatalogueLock, Holder};
+
 /// Everything that can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,11 +37,80 @@ pub enum StoreError {
         store: PathBuf,
     },
     /// A store in which another process builds stages.
-    #[error("another process is building stages in the store `{0}`; wait for it to finish")]
-    Building(PathBuf),
+    #[error("another process is building stages in the store `{store}`: {holder}; wait for it to finish")]
+    Building {
+        /// The store.
+        store: PathBuf,
+        /// The process.
+        holder: Holder,
+    },
+    /// A store that another process is making.
+    #[error("the store `{store}` is being made by {holder}; wait for it to finish, then run the command again")]
+    Making {
+        /// The store.
+        store: PathBuf,
+        /// The process.
+        holder: Holder,
+    },
+    /// A store whose files another process is changing.
+    #[error("the files of the store `{store}` are being changed by {holder}; try again when it is done")]
+    Erasing {
+        /// The store.
+        store: PathBuf,
+        /// The process.
+        holder: Holder,
+    },
     /// A catalogue that another process keeps locked.
-    #[error("the store `{0}` is locked by another process; try again")]
-    Busy(PathBuf),
+    #[error("the catalogue `{path}` is locked by {holder}; nothing was done, try again")]
+    Busy {
+        /// The catalogue.
+        path: PathBuf,
+        /// The process.
+        holder: Holder,
+    },
+    /// A catalogue whose past another process still reads, so that it cannot be cut off.
+    #[error(
+        "{holder} reads the catalogue of the store `{store}` as it was before the erasure (a backup, perhaps), so that its log \
+         cannot be truncated yet; any later command finishes the erasure"
+    )]
+    Reading {
+        /// The store.
+        store: PathBuf,
+        /// The process.
+        holder: Holder,
+    },
+    /// A store that changed again and again while it was looked at.
+    #[error("the store `{0}` kept changing while it was looked at, so that nothing can be said about it; try again")]
+    Changed(PathBuf),
+    /// A store that another process has deleted, or was deleting when it stopped.
+    #[error(
+        "the store `{0}` is being deleted, or its deletion was interrupted; run the command again, with `--fresh` if that was asked for"
+    )]
+    Removed(PathBuf),
+    /// A link in the place of something of the store.
+    #[error("`{path}` is a link to `{target}`; the store follows no links: put the file or folder itself there")]
+    Link {
+        /// The link.
+        path: PathBuf,
+        /// Its target.
+        target: PathBuf,
+    },
+    /// Something in the store's folders that is not the store's.
+    #[error(
+        "`{0}` is in a folder of the store, but not the store's; move it away, then run the command again. Nothing was deleted"
+    )]
+    Foreign(PathBuf),
+    /// A store on a disk that cannot be written, in a state that cannot be read there.
+    #[error(
+        "`{path}` cannot be read where nothing can be written: SQLite has to finish its log `{log}` first; run any command on \
+         the store where it can be written, for example `s3t status` before the disk is mounted read-only"
+    )]
+    ReadOnlyLog {
+        /// The catalogue.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
     /// A store of another version of this program.
     #[error(
         "the store `{path}` has format {found}, but this program reads format {known}; use the version that made it, or \
@@ -158,15 +229,20 @@ impl StoreError {
     pub(crate) fn database(path: &Path, source: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path.into()),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Self::Busy { path: path.into(), holder: Holder::of_catalogue_at(path, CatalogueLock::Write) }
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, source.to_string()),
             Some(ErrorCode::DiskFull) => Self::Io {
                 action: "write",
                 path: path.into(),
                 source: std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full; nothing was changed"),
             },
+            Some(ErrorCode::CannotOpen) if path.is_symlink() => {
+                Self::Link { path: path.into(), target: path.read_link().unwrap_or_default() }
+            }
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::Io {
-                action: "open for writing",
+                action: "use the catalogue",
                 path: path.into(),
                 source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, source.to_string()),
             },

@@ -20,6 +20,13 @@ impl Store {
         (0..inner.catalogue.entries()?).map(read).collect()
     }
 
+    /// One entry of the ledger.
+    pub(crate) fn entry(&self, index: u64) -> Result<Entry, StoreError> {
+        let missing = || LedgerError::Entry { index, problem: "is missing".into() };
+        let bytes = self.inner().catalogue.entry(index)?.ok_or_else(missing)?;
+        Ok(Entry::from_bytes(index, &bytes)?)
+    }
+
     /// Checks that a checkpoint that was seen before, wherever it was kept, is of the beginning of this ledger.
     ///
     /// # Errors

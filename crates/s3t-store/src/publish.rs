@@ -1,24 +1,42 @@
 //! The ledger's files, for other tools: written from the catalogue, which is what counts.
 
-use std::fs;
-use std::path::PathBuf;
-
 use s3t_ledger::{LedgerError, tile_files};
 
 use crate::disk::{remove, sync_folder, write_atomically};
-use crate::store::LEDGER;
+use crate::folder::Folder;
+use crate::store::ErasingLock;
 use crate::{Store, StoreError};
 
+/// How long to wait for another process where it is as good if that one, or the next, publishes.
+const A_MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
+
 impl Store {
-    /// Brings the ledger's files and the keys' newest checkpoint up to date.
+    /// Brings the ledger's files and the keys' newest checkpoint up to date. Waits for another process that changes files, as
+    /// long as the store's patience lasts.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Erasing`], [`StoreError::Io`] or [`StoreError::Database`].
+    pub fn publish(&self) -> Result<(), StoreError> {
+        let lock = self.lock_erasing()?;
+        self.publish_with(&lock)
+    }
+
+    /// The same, unless another process changes files: then that one, or whoever comes next, publishes.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`] or [`StoreError::Database`].
-    pub fn publish(&self) -> Result<(), StoreError> {
-        // One at a time, and not beside an erasure, which removes unfinished files.
-        let _lock = self.lock_erasing()?;
-        let folder = self.path.join(LEDGER);
+    pub fn publish_unless_held(&self) -> Result<(), StoreError> {
+        match self.lock_erasing_for(A_MOMENT) {
+            Err(StoreError::Erasing { .. }) => Ok(()),
+            lock => self.publish_with(&lock?),
+        }
+    }
+
+    /// One at a time, and not beside an erasure, which removes unfinished files.
+    pub(crate) fn publish_with(&self, _held: &ErasingLock) -> Result<(), StoreError> {
+        let folder = &self.ledger;
         let inner = self.inner();
         let catalogue = &inner.catalogue;
         let Some(checkpoint) = catalogue.get("checkpoint")?.and_then(|text| String::from_utf8(text).ok()) else {
@@ -28,10 +46,10 @@ impl Store {
         // Outside every change, so that none waits for it.
         catalogue.checkpoint()?;
         let public = format!("{}\n", self.verifying_key());
-        if fs::read_to_string(folder.join("key.pub")).ok().as_ref() != Some(&public) {
-            write_atomically(&*self.disk, &folder.join("key.pub"), public.as_bytes())?;
+        if folder.read_text("key.pub").ok().as_ref() != Some(&public) {
+            write_atomically(&*self.disk, folder, "key.pub", public.as_bytes())?;
         }
-        let published = fs::read_to_string(folder.join("checkpoint")).ok();
+        let published = folder.read_text("checkpoint").ok();
         let known = self.keys.checkpoint()?;
         if published.as_ref() == Some(&checkpoint) && known.as_ref() == Some(&checkpoint) {
             return Ok(());
@@ -43,28 +61,38 @@ impl Store {
             let entry = catalogue.entry(index).map_err(|error| missing(error.to_string()))?;
             entry.ok_or_else(|| missing("is missing".into()))
         };
-        let mut folders: Vec<PathBuf> = Vec::new();
         for file in tile_files(old, head.size, &|numbers: &[u64]| catalogue.hashes(numbers), &entry)? {
-            let path = folder.join(&file.path);
-            let parent = crate::disk::parent(&path).to_path_buf();
-            fs::create_dir_all(&parent).map_err(StoreError::io("make", &parent))?;
-            write_atomically(&*self.disk, &path, &file.bytes)?;
+            let mut parts: Vec<&str> = file.path.split('/').collect();
+            let name = parts.pop().unwrap_or_default();
+            let parent = descend(folder, &parts)?;
+            let parent = parent.as_ref().unwrap_or(folder);
+            write_atomically(&*self.disk, parent, name, &file.bytes)?;
             // A full tile, or a wider part of one, takes the place of narrower parts.
-            let narrower = if file.path.contains(".p/") { parent } else { path.with_extension("p") };
-            if narrower.is_dir() {
-                for name in crate::disk::names(&narrower)? {
-                    let other = narrower.join(name);
-                    if other != path {
-                        remove(&*self.disk, &other)?;
-                    }
-                }
-                folders.push(narrower);
+            if parts.last().is_some_and(|part| part.ends_with(".p")) {
+                remove_others(&*self.disk, parent, name)?;
+            } else if let Ok(narrower) = parent.enter(format!("{name}.p")) {
+                remove_others(&*self.disk, &narrower, "")?;
             }
         }
-        for folder in folders {
-            sync_folder(&*self.disk, &folder)?;
-        }
-        write_atomically(&*self.disk, &folder.join("checkpoint"), checkpoint.as_bytes())?;
+        write_atomically(&*self.disk, folder, "checkpoint", checkpoint.as_bytes())?;
         self.keys.write_checkpoint(&checkpoint)
     }
+}
+
+/// The folder some steps down, made where it is not there; `None` for no steps.
+fn descend(folder: &Folder, steps: &[&str]) -> Result<Option<Folder>, StoreError> {
+    let mut found: Option<Folder> = None;
+    for step in steps {
+        let at = found.as_ref().unwrap_or(folder);
+        let next = at.enter_or_make(step).map_err(StoreError::io("make", at.path_of(step)))?;
+        found = Some(next);
+    }
+    Ok(found)
+}
+
+/// Removes the other files of a folder of tiles.
+fn remove_others(disk: &dyn crate::Disk, folder: &Folder, name: &str) -> Result<(), StoreError> {
+    let others = crate::disk::names(folder)?;
+    others.iter().filter(|other| *other != name).try_for_each(|other| remove(disk, folder, other))?;
+    sync_folder(disk, folder)
 }

@@ -26,6 +26,8 @@ pub struct Snapshot {
     /// `[shard][slice]`: how often the slice's records were written anew.
     pub(crate) generations: Vec<Vec<u64>>,
     pub(crate) hit: BTreeSet<SliceAddress>,
+    /// The deletions that were accepted and are not erased, ascending.
+    pub(crate) unerased: Vec<u64>,
     pub(crate) built: BTreeSet<StageKey>,
 }
 
@@ -55,9 +57,14 @@ impl Snapshot {
         self.hit.contains(&address)
     }
 
-    /// Whether any deletion was accepted whose bytes may still be on disk.
+    /// Whether any slice holds records of an accepted deletion that are not erased yet.
     pub fn is_erasing(&self) -> bool {
         !self.hit.is_empty()
+    }
+
+    /// The deletions that were accepted and are not called erased yet, ascending.
+    pub fn unerased(&self) -> &[u64] {
+        &self.unerased
     }
 
     /// The stages that are there and may serve, sorted.

@@ -1,29 +1,27 @@
 //! Making, opening and reading a store, and adding stages.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use s3t_core::digest::DigestBuilder;
-use s3t_core::placement::place_records;
 use s3t_core::record::slice_digest;
-use s3t_core::{Digest, Lineage, Partitioner, Record, RecordId, SliceAddress, StageKey, StoreSecret, SubjectId};
+use s3t_core::{Digest, Lineage, Record, RecordId, SliceAddress, StageKey, StoreSecret, SubjectId};
 use s3t_ledger::{Event, SigningKey, Timestamp, VerifyingKey};
 use s3t_peft::NamedTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{
-    Catalogue, Change, EXPORTS, RecordRow, ShortId, SliceRow, data_version, now, record_id, slice_address,
-    slice_number, subject_id,
+    Catalogue, Change, FORMAT, ShortId, SliceRow, data_version, now, of_one_moment, record_id, slice_address,
+    subject_id,
 };
-use crate::disk::{
-    Disk, SystemDisk, TEMPORARY, make_private_folder, parent, remove, sync_folder, write_atomically, write_new_name,
-};
+use crate::disk::{Disk, enter, open_folder, write_atomically, write_new_name};
+use crate::folder::Folder;
 use crate::keys::{Generation, Keys};
+use crate::lock::{self, Lock};
 use crate::seal::Seal;
-use crate::snapshot::digest_of_stages;
-use crate::{Snapshot, StoreError, StoreSettings, stage_file};
+use crate::{Place, Snapshot, StoreError, StoreSettings, making, stage_file};
 
 pub(crate) const CATALOGUE: &str = "catalogue.db";
 pub(crate) const RECORDS: &str = "records";
@@ -37,68 +35,22 @@ const STAGE_ENDING: &str = ".stage";
 /// The records of a slice with their digests, by ascending digest.
 pub type SliceRecords = Vec<(Digest, Record)>;
 
-/// Where a store is and how it is to be opened.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The store's folder.
-    pub path: PathBuf,
-    /// The folder of its keys; `None` for `PATH.keys` beside it.
-    pub keys: Option<PathBuf>,
-    /// What its files are written with.
-    pub disk: Arc<dyn Disk>,
-}
-
-impl Place {
-    /// A store with its keys beside it, on the real disk.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), keys: None, disk: Arc::new(SystemDisk) }
-    }
-
-    /// The folder of the keys.
-    pub fn keys_folder(&self) -> PathBuf {
-        self.keys.clone().unwrap_or_else(|| Keys::beside(&self.path))
-    }
-
-    fn keys(&self) -> Keys {
-        Keys::in_folder(&self.keys_folder(), Arc::clone(&self.disk))
-    }
-
-    /// The keys of a store that is being made: beside their final place.
-    fn unfinished_keys(&self) -> Keys {
-        Keys::in_folder(&unfinished(&self.keys_folder()), Arc::clone(&self.disk))
-    }
-
-    /// Whether there is a store.
-    pub fn is_store(&self) -> bool {
-        self.path.join(CATALOGUE).is_file()
-    }
-}
-
-/// What a new store is made from.
-pub struct NewStore<'a> {
-    /// What the store is for.
-    pub settings: StoreSettings,
-    /// Places the records.
-    pub partitioner: &'a dyn Partitioner,
-    /// The records.
-    pub records: &'a [Record],
-    /// The group of near-duplicates that each record is in; empty if none are known. A deletion takes whole groups.
-    pub copies: &'a [Option<u32>],
-    /// The secret, for example a [`random_secret`](crate::random_secret).
-    pub secret: StoreSecret,
-    /// Whether records and stages are encrypted. Without it an erasure is as good as the disk's.
-    pub encrypt: bool,
-}
-
 /// An open store. Any number of processes may have it open, and any number of threads may use it: changes follow each other, and
 /// reading never waits for them.
 #[derive(Debug)]
 pub struct Store {
+    place: Place,
     pub(crate) path: PathBuf,
+    pub(crate) folder: Folder,
+    pub(crate) records: Folder,
+    pub(crate) stages: Folder,
+    pub(crate) ledger: Folder,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) keys: Keys,
     pub(crate) secret: StoreSecret,
     pub(crate) signing: SigningKey,
+    /// Makes the openings of requests.
+    pub(crate) openings: StoreSecret,
     settings: StoreSettings,
     encrypt: bool,
     inner: Mutex<Inner>,
@@ -119,105 +71,59 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub struct BuildLock {
     /// Held, not read: the lock lasts as long as the file is open.
-    _file: File,
+    _lock: Lock,
+}
+
+/// The right to change and remove files other than stages, held by one process at a time. Whatever removes files that the
+/// catalogue does not name takes it as an argument: what is unnamed while somebody else holds it may be about to be named.
+#[derive(Debug)]
+pub(crate) struct ErasingLock {
+    _lock: Lock,
 }
 
 impl Store {
-    /// Makes a store: places the records and writes them. On any error nothing is left behind.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Exists`] or [`StoreError::KeysWithoutStore`] if there is something at the path; [`StoreError::Core`] for
-    /// duplicate ids or impossible settings; [`StoreError::Io`].
-    pub fn create(place: &Place, new: &NewStore<'_>) -> Result<Self, StoreError> {
-        let (path, keys) = (&place.path, place.keys());
-        let filling = place.unfinished_keys();
-        if path.exists() {
-            return Err(StoreError::Exists(path.clone()));
-        }
-        for folder in [parent(path), parent(keys.folder())] {
-            fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
-        }
-        let unfinished = unfinished(path);
-        // What a crash left of making this store holds records.
-        if unfinished.exists() {
-            let ours = fs::read(unfinished.join(LEDGER).join("key.pub"));
-            let known = keys.folder().exists() && ours.is_ok_and(|key| signs(&keys, &key));
-            remove_folder(&*place.disk, &unfinished)?;
-            if known {
-                keys.destroy_all()?;
-            }
-        }
-        filling.destroy_all()?;
-        if keys.folder().exists() {
-            return Err(StoreError::KeysWithoutStore { keys: keys.folder().into(), store: path.clone() });
-        }
-        let made = (|| {
-            filling.create(&new.secret)?;
-            make_private_folder(&unfinished)?;
-            fill(place, &unfinished, &filling, new)?;
-            place.disk.rename(filling.folder(), keys.folder()).map_err(StoreError::io("make", keys.folder()))?;
-            sync_folder(&*place.disk, parent(keys.folder()))?;
-            place.disk.rename(&unfinished, path).map_err(StoreError::io("make", path))?;
-            sync_folder(&*place.disk, parent(path))
-        })();
-        if let Err(error) = made {
-            // The folder goes last: as long as it is there, its keys are known to be those of an unfinished store. What fails now
-            // is done when the store is made or opened.
-            let clean_up = || {
-                filling.destroy_all()?;
-                if !path.exists() {
-                    keys.destroy_all()?;
-                }
-                remove_folder(&*place.disk, &unfinished)
-            };
-            let _: Result<(), StoreError> = clean_up();
-            return Err(error);
-        }
-        Self::open(place)
-    }
-
-    /// Removes a store and destroys its keys for good, for example to make it anew.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NotAStore`] for a folder that is none, [`StoreError::Building`] while another process builds stages in it;
-    /// then nothing is removed.
-    pub fn remove(place: &Place) -> Result<(), StoreError> {
-        if !place.is_store() {
-            // Of a format from before catalogues: it had no keys outside.
-            if format_before_catalogues(&place.path).is_some() {
-                return remove_folder(&*place.disk, &place.path);
-            }
-            return Err(StoreError::NotAStore(place.path.clone()));
-        }
-        let _lock = lock(&place.path.join(BUILDING))?.ok_or_else(|| StoreError::Building(place.path.clone()))?;
-        place.keys().destroy_all()?;
-        remove_folder(&*place.disk, &place.path)
-    }
-
-    /// Opens a store and finishes what a crash left unfinished.
+    /// Opens a store and finishes what a crash left unfinished, unless another process has its files in hand: then that one, or
+    /// whoever comes next, finishes it.
     ///
     /// # Errors
     ///
     /// [`StoreError::NotAStore`], [`StoreError::OtherFormat`], [`StoreError::Key`], [`StoreError::RolledBack`],
     /// [`StoreError::Damaged`] or [`StoreError::Io`].
     pub fn open(place: &Place) -> Result<Self, StoreError> {
-        let store = Self::open_as(place, false)?;
-        // What a crash left of making this store holds records too.
-        let leftover = unfinished(&place.path);
-        if leftover.exists() {
-            remove_folder(&*place.disk, &leftover)?;
-        }
-        place.unfinished_keys().destroy_all()?;
-        match store.erase() {
-            // What cannot be read cannot be written anew; the deletion stays in effect, and `check` tells of it.
-            // A log that others are reading is truncated next time.
-            Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Key { .. } | StoreError::Busy(_)) => {}
+        let store = Self::open_to_accept(place)?;
+        match store.finish(std::time::Duration::ZERO) {
+            // What cannot be read cannot be written anew; the deletion stays in effect, and `check` tells of it. What others have
+            // in hand is finished when they are done.
+            Ok(())
+            | Err(
+                StoreError::Damaged { .. }
+                | StoreError::Key { .. }
+                | StoreError::Busy { .. }
+                | StoreError::Reading { .. }
+                | StoreError::Erasing { .. },
+            ) => {}
             Err(error) => return Err(error),
         }
-        store.publish()?;
         Ok(store)
+    }
+
+    /// Opens a store to change it, and leaves unfinished erasures as they are: for accepting a deletion before anything else.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_to_accept(place: &Place) -> Result<Self, StoreError> {
+        let store = Self::open_as(place, false)?;
+        making::clear_left_overs(place, &place.resolve()?)?;
+        Ok(store)
+    }
+
+    /// Finishes erasures and publishes the ledger, waiting for so long at most.
+    fn finish(&self, patience: std::time::Duration) -> Result<(), StoreError> {
+        let lock = self.lock_erasing_for(patience)?;
+        let erased = self.erase_with(&lock, &mut crate::Erasure::default());
+        let published = self.publish_with(&lock);
+        erased.and(published)
     }
 
     /// Opens a store to read it only: for serving beside a process that changes it. Nothing is written or finished.
@@ -230,33 +136,56 @@ impl Store {
     }
 
     pub(crate) fn open_as(place: &Place, read_only: bool) -> Result<Self, StoreError> {
-        let path = &place.path;
-        if !place.is_store() {
-            if let Some(found) = format_before_catalogues(path) {
-                return Err(StoreError::OtherFormat { path: path.clone(), found, known: crate::catalogue::FORMAT });
-            }
-            return Err(StoreError::NotAStore(path.clone()));
+        if !place.path.exists() && !place.path.is_symlink() {
+            return Err(StoreError::NotAStore(place.path.clone()));
         }
-        let keys = place.keys();
+        let at = place.resolve()?;
+        let path = at.store.path();
+        let folder = open_folder(&path)?;
+        if folder.entry(CATALOGUE).map_err(StoreError::io("look at", &path))?.is_none() {
+            if let Some(found) = format_before_catalogues(&path) {
+                return Err(StoreError::OtherFormat { path, found, known: FORMAT });
+            }
+            return Err(StoreError::NotAStore(path));
+        }
+        let keys = Keys::open(&at.keys.path(), Arc::clone(&place.disk))?;
         let secret = keys.secret()?;
-        let file = path.join(CATALOGUE);
-        let catalogue = Catalogue::open(&file, Arc::clone(&place.disk), read_only)?;
+        let file = folder.path_of(CATALOGUE);
+        let open = || Catalogue::open(&file, Arc::clone(&place.disk), read_only, place.patience);
+        let mut catalogue = open()?;
+        if catalogue.format() < FORMAT && !read_only {
+            // Once, and not beside another process that does the same.
+            let _lock = take_erasing(&folder, place.patience)?;
+            catalogue = open()?;
+            catalogue.upgrade(&secret)?;
+        }
         let damaged = |problem: &str| StoreError::damaged(&file, problem);
+        if catalogue.is_removed()? {
+            return Err(StoreError::Removed(path));
+        }
         let settings = catalogue.get("settings")?.ok_or_else(|| damaged("it has no settings"))?;
         let settings: StoreSettings =
             serde_json::from_slice(&settings).map_err(|error| damaged(&format!("its settings: {error}")))?;
         let encrypt =
             catalogue.get("encrypt")?.ok_or_else(|| damaged("it does not say whether files are sealed"))? == [1];
-        let signing = SigningKey::new(&origin(&secret), &*keys.signing()?)?;
+        let signing_key = keys.signing()?;
+        let signing = SigningKey::new(&origin(&secret), &signing_key)?;
         if catalogue.get("store")?.as_deref() != Some(store_id(&secret).as_bytes()) {
-            return Err(StoreError::OtherKeys { keys: keys.folder().into(), store: path.clone() });
+            return Err(StoreError::OtherKeys { keys: keys.path().into(), store: path });
         }
+        let opening = DigestBuilder::keyed(&StoreSecret::from_bytes(*signing_key), "openings").finish();
         let store = Self {
-            path: path.clone(),
+            place: place.clone(),
+            records: enter(&folder, RECORDS)?,
+            stages: enter(&folder, STAGES)?,
+            ledger: enter(&folder, LEDGER)?,
+            folder,
+            path,
             disk: Arc::clone(&place.disk),
             keys,
             secret,
             signing,
+            openings: StoreSecret::from_bytes(*opening.as_bytes()),
             settings,
             encrypt,
             inner: Mutex::new(Inner { catalogue, seen: None, changed: false }),
@@ -274,6 +203,18 @@ impl Store {
         Ok(store)
     }
 
+    /// The same store as it is at this moment: whatever others change, everything that is read is of now. While this is kept, no
+    /// erasure can be finished.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn at_one_moment(&self) -> Result<Self, StoreError> {
+        let store = Self::open_as(&self.place, true)?;
+        store.inner().catalogue.stay()?;
+        Ok(store)
+    }
+
     /// The store must be as new as the newest checkpoint that its keys know.
     fn check_newest(&self) -> Result<(), StoreError> {
         let Some(text) = self.keys.checkpoint()? else { return Ok(()) };
@@ -286,8 +227,44 @@ impl Store {
     ///
     /// [`StoreError::Building`] while another process has it.
     pub fn lock_building(&self) -> Result<BuildLock, StoreError> {
-        let file = lock(&self.path.join(BUILDING))?.ok_or_else(|| StoreError::Building(self.path.clone()))?;
-        Ok(BuildLock { _file: file })
+        let lock = lock::take(&self.folder, BUILDING, std::time::Duration::ZERO)?;
+        let lock = lock.map_err(|holder| StoreError::Building { store: self.path.clone(), holder })?;
+        Ok(BuildLock { _lock: lock })
+    }
+
+    /// The right to change and remove files; waits for another process that has it, as long as the store's patience lasts.
+    pub(crate) fn lock_erasing(&self) -> Result<ErasingLock, StoreError> {
+        self.lock_erasing_for(self.place.patience)
+    }
+
+    pub(crate) fn lock_erasing_for(&self, patience: std::time::Duration) -> Result<ErasingLock, StoreError> {
+        take_erasing(&self.folder, patience)
+    }
+
+    /// How long to wait for another process that has the store in hand.
+    pub(crate) fn patience(&self) -> std::time::Duration {
+        self.place.patience
+    }
+
+    /// Looks at the store while nobody else can change its catalogue. Where it cannot be written, nobody can.
+    pub(crate) fn while_nobody_writes<T>(
+        &self,
+        look: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let file = self.folder.path_of(CATALOGUE);
+        let catalogue = match Catalogue::open(&file, Arc::clone(&self.disk), false, self.place.patience) {
+            Err(StoreError::Io { .. }) => return look(&*self.snapshot()?),
+            opened => opened?,
+        };
+        catalogue.hold(|connection| {
+            let snapshot = self.load_from(connection, None).map_err(|error| catalogue.failed(error))??;
+            look(&snapshot)
+        })
+    }
+
+    /// The process that has the store's files in hand; `None` if there is no such process.
+    pub fn holder(&self) -> Option<lock::Holder> {
+        lock::holder(&self.folder, ERASING)
     }
 
     /// A public name of this store, derived from its secret: it tells stores apart and tells nothing else.
@@ -461,7 +438,7 @@ impl Store {
             if !snapshot.is_live(&key) || snapshot.generations_of(&key).as_ref() != Some(&slices) {
                 return Ok(false);
             }
-            write_atomically(&*self.disk, &path, &sealed)?;
+            write_atomically(&*self.disk, &self.stages, &stage_name(&key), &sealed)?;
             if change.add_stage(&key)? {
                 change.append(now(), Event::Built { stage: key })?;
             }
@@ -476,41 +453,7 @@ impl Store {
     /// [`StoreError::Io`] or [`StoreError::Database`].
     pub fn note(&self, event: Event) -> Result<(), StoreError> {
         self.change(|change, _| change.append(now(), event).map(drop))?;
-        self.publish()
-    }
-
-    /// Remembers that stages were written to a folder outside the store: an erasure of one of them removes the folder.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Database`].
-    pub fn note_export(&self, folder: &Path, stages: &[StageKey]) -> Result<(), StoreError> {
-        let stages = serde_json::to_string(stages).unwrap_or_default();
-        let folder = folder.display().to_string();
-        self.change(|change, _| {
-            change.touch(EXPORTS, &folder, |connection| {
-                connection
-                    .prepare_cached("INSERT OR REPLACE INTO exports (folder, stages) VALUES (?, ?)")?
-                    .execute([&folder, &stages])
-                    .map(drop)
-            })
-        })
-    }
-
-    /// Renames what was written outside the store to where it can be found, if all of these stages may serve, and while no
-    /// deletion can be accepted. `false` if one has hit them: then nothing is renamed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Io`] or [`StoreError::Database`].
-    pub fn rename_if_live(&self, stages: &[StageKey], from: &Path, to: &Path) -> Result<bool, StoreError> {
-        self.change(|_, snapshot| {
-            if !stages.iter().all(|key| snapshot.has_stage(key)) {
-                return Ok(false);
-            }
-            self.disk.rename(from, to).map_err(StoreError::io("make", to))?;
-            Ok(true)
-        })
+        self.publish_unless_held()
     }
 
     pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -556,9 +499,8 @@ impl Store {
 
     fn load(&self, catalogue: &Catalogue, old: Option<&Snapshot>) -> Result<Snapshot, StoreError> {
         catalogue.read(|connection| {
-            // One transaction, so that all queries see one moment.
-            let open = connection.unchecked_transaction()?;
-            self.load_from(&open, old)
+            // So that all queries see one moment.
+            of_one_moment(connection, |open| self.load_from(open, old))
         })?
     }
 
@@ -568,6 +510,9 @@ impl Store {
         old: Option<&Snapshot>,
     ) -> rusqlite::Result<Result<Snapshot, StoreError>> {
         let shape = self.settings.shape;
+        if crate::catalogue::is_removed(connection)? {
+            return Ok(Err(StoreError::Removed(self.path.clone())));
+        }
         let epoch = connection
             .prepare_cached("SELECT value FROM store WHERE key = 'epoch'")?
             .query_row([], |row| row.get::<_, Vec<u8>>(0))?;
@@ -578,6 +523,10 @@ impl Store {
         let stages = connection
             .prepare_cached("SELECT key FROM stages")?
             .query_map([], |row| crate::catalogue::to_digest(&row.get::<_, Vec<u8>>(0)?).map(StageKey))?
+            .collect::<rusqlite::Result<_>>()?;
+        let unerased = connection
+            .prepare_cached("SELECT epoch FROM requests WHERE erased IS NULL ORDER BY epoch")?
+            .query_map([], |row| row.get::<_, i64>(0).map(|epoch| epoch as u64))?
             .collect::<rusqlite::Result<_>>()?;
         if rows.len() as u64 != u64::from(shape.shards) * u64::from(shape.slices) {
             return Ok(Err(StoreError::damaged(&self.path.join(CATALOGUE), "slices are missing")));
@@ -601,17 +550,18 @@ impl Store {
             sizes: by_shard(|row| row.records),
             generations: by_shard(|row| row.generation),
             hit: hit.map(|row| slice_address(shape.slices, row.number)).collect(),
+            unerased,
             built: stages,
         }))
     }
 
     pub(crate) fn read_slice(&self, generation: Generation) -> Result<Vec<SliceEntry>, StoreError> {
         let path = self.slice_path(generation);
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let bytes = match self.records.read(slice_name(generation)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::damaged(&path, "it is not there"));
             }
-            read => read.map_err(StoreError::io("read", &path))?,
+            read => read.map_err(|error| not_followed(&path, "read", error))?,
         };
         let content = self.slice_seal(generation)?.open(&slice_name(generation), &bytes);
         let content = content.map_err(|problem| StoreError::damaged(&path, problem))?;
@@ -620,15 +570,15 @@ impl Store {
 
     /// Writes a slice. The caller syncs the folder.
     pub(crate) fn write_slice(&self, generation: Generation, records: &[SliceEntry]) -> Result<(), StoreError> {
-        write_slice(&*self.disk, &self.path, &self.slice_seal(generation)?, generation, records)
+        write_slice(&*self.disk, &self.records, &self.slice_seal(generation)?, generation, records)
     }
 
     fn read_stage(&self, snapshot: &Snapshot, key: &StageKey) -> Result<(Lineage, NamedTensors), StoreError> {
         let path = self.stage_path(key);
         let slices = snapshot.generations_of(key).ok_or(StoreError::MissingStage(*key))?;
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::MissingStage(*key)),
-            read => read.map_err(StoreError::io("read", &path))?,
+        let bytes = match self.stages.read(stage_name(key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::MissingStage(*key)),
+            read => read.map_err(|error| not_followed(&path, "read", error))?,
         };
         let content = self.stage_seal(&slices)?.open(&key.to_string(), &bytes);
         let read = content.and_then(|content| stage_file::from_bytes(&content));
@@ -648,37 +598,61 @@ impl Store {
     }
 
     pub(crate) fn slice_path(&self, generation: Generation) -> PathBuf {
-        slice_path(&self.path, generation)
+        self.records.path_of(slice_name(generation))
     }
 
     pub(crate) fn stage_path(&self, key: &StageKey) -> PathBuf {
-        self.path.join(STAGES).join(format!("{key}{STAGE_ENDING}"))
+        self.stages.path_of(stage_name(key))
     }
+}
+
+/// The error of a file that could not be opened: a link is named as one.
+fn not_followed(path: &Path, action: &'static str, error: io::Error) -> StoreError {
+    match path.read_link() {
+        Ok(target) => StoreError::Link { path: path.into(), target },
+        Err(_) => StoreError::io(action, path)(error),
+    }
+}
+
+fn take_erasing(folder: &Folder, patience: std::time::Duration) -> Result<ErasingLock, StoreError> {
+    let lock = lock::take(folder, ERASING, patience)?;
+    let lock = lock.map_err(|holder| StoreError::Erasing { store: folder.path().into(), holder })?;
+    Ok(ErasingLock { _lock: lock })
+}
+
+fn stage_name(key: &StageKey) -> String {
+    format!("{key}{STAGE_ENDING}")
 }
 
 /// The key of the stage in a file of this name; `None` for other files.
 pub(crate) fn parse_stage_name(name: &str) -> Option<StageKey> {
-    name.strip_suffix(STAGE_ENDING)?.parse().ok()
+    let key = name.strip_suffix(STAGE_ENDING)?.parse().ok()?;
+    (stage_name(&key) == name).then_some(key)
 }
 
 pub(crate) fn slice_name((address, generation): Generation) -> String {
     format!("{}-{}.{generation}{RECORDS_ENDING}", address.shard, address.slice)
 }
 
-fn slice_path(store: &Path, generation: Generation) -> PathBuf {
-    store.join(RECORDS).join(slice_name(generation))
+/// The slice whose records are in a file of this name; `None` for other files.
+pub(crate) fn parse_slice_file_name(name: &str) -> Option<Generation> {
+    let (address, generation) = name.strip_suffix(RECORDS_ENDING)?.split_once('.')?;
+    let (shard, slice) = address.split_once('-')?;
+    let parsed = (SliceAddress::new(shard.parse().ok()?, slice.parse().ok()?), generation.parse().ok()?);
+    (slice_name(parsed) == name).then_some(parsed)
 }
 
-fn write_slice(
+pub(crate) fn write_slice(
     disk: &dyn Disk,
-    store: &Path,
+    folder: &Folder,
     seal: &Seal,
     generation: Generation,
     records: &[SliceEntry],
 ) -> Result<(), StoreError> {
-    let path = slice_path(store, generation);
-    let content = postcard::to_stdvec(records).map_err(|error| StoreError::damaged(&path, error.to_string()))?;
-    write_new_name(disk, &path, &seal.close(&slice_name(generation), &content)?)
+    let name = slice_name(generation);
+    let damaged = |error: postcard::Error| StoreError::damaged(&folder.path_of(&name), error.to_string());
+    let content = postcard::to_stdvec(records).map_err(damaged)?;
+    write_new_name(disk, folder, &name, &seal.close(&name, &content)?)
 }
 
 /// A record as its slice's file has it: what follows from it is written beside it, under the same seal, so that it need not be
@@ -706,7 +680,7 @@ mod bytes_of_digest {
 }
 
 impl SliceEntry {
-    fn new(record: &Record, secret: &StoreSecret) -> Self {
+    pub(crate) fn new(record: &Record, secret: &StoreSecret) -> Self {
         Self { digest: record.digest(secret), id: record_id(secret, &record.id), record: record.clone() }
     }
 
@@ -716,135 +690,18 @@ impl SliceEntry {
     }
 }
 
-/// Writes all files of a new store into an empty folder.
-fn fill(place: &Place, folder: &Path, keys: &Keys, new: &NewStore<'_>) -> Result<(), StoreError> {
-    let NewStore { settings, partitioner, records, copies, secret, encrypt } = new;
-    let disk = &*place.disk;
-    let shape = settings.shape;
-    let places = place_records(records, *partitioner, shape, secret)?;
-    for name in [RECORDS, STAGES, LEDGER] {
-        let path = folder.join(name);
-        fs::create_dir(&path).map_err(StoreError::io("make", &path))?;
-    }
-    let mut by_slice: BTreeMap<SliceAddress, Vec<&Record>> = shape.addresses().map(|at| (at, Vec::new())).collect();
-    for (record, place) in records.iter().zip(&places) {
-        by_slice.entry(*place).or_default().push(record);
-    }
-    let mut rows = Vec::new();
-    for (address, records) in by_slice {
-        let number = slice_number(shape.slices, address);
-        let generation = (address, 0);
-        if *encrypt {
-            keys.make_slice(generation)?;
-        }
-        let count = records.len() as u64;
-        let mut digest = None;
-        if !records.is_empty() {
-            let mut records: Vec<SliceEntry> = records.iter().map(|record| SliceEntry::new(record, secret)).collect();
-            records.sort_by_key(|entry| entry.digest);
-            digest = Some(slice_digest(secret, records.iter().map(|entry| entry.digest)));
-            let seal = if *encrypt { keys.slice(generation)? } else { Seal::Plain(secret.clone()) };
-            write_slice(disk, folder, &seal, generation, &records)?;
-        }
-        rows.push(SliceRow { number, records: count, digest, generation: 0, hit: 0 });
-    }
-    sync_folder(disk, &folder.join(RECORDS))?;
-    keys.sync()?;
-    let signing = SigningKey::new(&origin(secret), &*keys.signing()?)?;
-    let public = format!("{}\n", signing.verifying_key());
-    write_atomically(disk, &folder.join(LEDGER).join("key.pub"), public.as_bytes())?;
-    let digests: Vec<Vec<Option<Digest>>> =
-        rows.chunks(shape.slices as usize).map(|shard| shard.iter().map(|row| row.digest).collect()).collect();
-    let plan = settings.plan(digests)?;
-
-    let mut subjects: Vec<_> = records.iter().filter_map(|record| record.subject.as_ref()).collect();
-    subjects.sort_unstable();
-    subjects.dedup();
-    let numbers: BTreeMap<&SubjectId, i64> = subjects.into_iter().zip(1..).collect();
-    // In the order of the table, which is then written from end to end.
-    let row = |(index, (record, place)): (usize, (&Record, &SliceAddress))| {
-        let row = RecordRow {
-            slice: slice_number(shape.slices, *place) as i64,
-            subject: record.subject.as_ref().map(|subject| numbers[subject]),
-            copies: copies.get(index).copied().flatten().map(i64::from),
-        };
-        (record_id(secret, &record.id), row)
-    };
-    let mut ids: Vec<_> = records.iter().zip(&places).enumerate().map(row).collect();
-    ids.sort_unstable_by_key(|(id, _)| *id);
-    let mut catalogue = Catalogue::create(&folder.join(CATALOGUE), Arc::clone(&place.disk))?;
-    catalogue.change(secret, &signing, |change| {
-        change.set("settings", &serde_json::to_vec(settings).unwrap_or_default())?;
-        change.set("store", store_id(secret).as_bytes())?;
-        change.set("encrypt", &[u8::from(*encrypt)])?;
-        change.set("epoch", &0_u64.to_le_bytes())?;
-        for (subject, number) in &numbers {
-            change.add_subject(*number, &subject_id(secret, subject))?;
-        }
-        for (id, row) in &ids {
-            change.add_record(id, *row)?;
-        }
-        for row in &rows {
-            change.set_slice(row)?;
-        }
-        let at = now();
-        let (store, records) = (store_id(secret), records.len() as u64);
-        change.append(at, Event::Created { store, settings: settings.digest(), records })?;
-        let keys = plan.stages().map(|stage| &stage.key);
-        let planned = Event::Planned { epoch: 0, stages: keys.len() as u64, plan: digest_of_stages(keys) };
-        change.set("plan", digest_of_stages(plan.stages().map(|stage| &stage.key)).as_bytes())?;
-        change.append(at, planned).map(drop)
-    })?;
-    catalogue.truncate_log()?;
-    drop(catalogue);
-    for ending in ["-wal", "-shm"] {
-        remove(disk, &folder.join(format!("{CATALOGUE}{ending}")))?;
-    }
-    sync_folder(disk, folder)
-}
-
-fn store_id(secret: &StoreSecret) -> Digest {
+pub(crate) fn store_id(secret: &StoreSecret) -> Digest {
     DigestBuilder::keyed(secret, "store id").finish()
 }
 
 /// The ledger's name in its checkpoints.
-fn origin(secret: &StoreSecret) -> String {
+pub(crate) fn origin(secret: &StoreSecret) -> String {
     format!("s3t/{}", store_id(secret).short())
 }
 
-/// Whether a public key's line is that of these keys.
-fn signs(keys: &Keys, line: &[u8]) -> bool {
-    let key =
-        keys.secret().and_then(|secret| Ok(SigningKey::new(&origin(&secret), &*keys.signing()?)?.verifying_key()));
-    key.is_ok_and(|key| format!("{key}\n").as_bytes() == line)
-}
-
 /// The format of a store from before there were catalogues; `None` if there is none.
-fn format_before_catalogues(path: &Path) -> Option<u32> {
-    let text = fs::read_to_string(path.join("manifest.json")).ok()?;
+pub(crate) fn format_before_catalogues(path: &Path) -> Option<u32> {
+    let text = Folder::open(path).and_then(|folder| folder.read_text("manifest.json")).ok()?;
     let json: serde_json::Value = serde_json::from_str(&text).ok()?;
     json["manifest"]["format"].as_u64().and_then(|format| u32::try_from(format).ok())
-}
-
-/// Where a store stands while it is being made: beside its final place, so that it can be renamed there at once.
-fn unfinished(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{TEMPORARY}{name}"))
-}
-
-fn remove_folder(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
-        _ => sync_folder(disk, parent(path)),
-    }
-}
-
-/// Takes the lock of a file; `None` if another process has it.
-pub(crate) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
-    let file = File::create(path).map_err(StoreError::io("open", path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(StoreError::io("lock", path)(error)),
-    }
 }

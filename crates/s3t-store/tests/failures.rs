@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{contents, create, record, train};
 use s3t_core::RecordId;
-use s3t_store::{DeletionRequest, Disk, Place, Store, StoreError, SystemDisk};
+use s3t_store::{DeletionRequest, Disk, Folder, Place, Store, StoreError, SystemDisk};
 
 fn request(number: u64) -> DeletionRequest {
     DeletionRequest { id: Some(format!("request {number}")), records: vec![record(number).id], subjects: vec![] }
@@ -51,29 +52,29 @@ impl FailingDisk {
 }
 
 impl Disk for FailingDisk {
-    fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_new(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
         self.check()?;
-        SystemDisk.write_new(path, bytes)
+        SystemDisk.write_new(folder, name, bytes)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &Folder, name: &OsStr, to: &Folder, new: &OsStr) -> io::Result<()> {
         self.check()?;
-        SystemDisk.rename(from, to)
+        SystemDisk.rename(from, name, to, new)
     }
 
-    fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn overwrite(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
         self.check()?;
-        SystemDisk.overwrite(path, bytes)
+        SystemDisk.overwrite(folder, name, bytes)
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
         self.check()?;
-        SystemDisk.remove(path)
+        SystemDisk.remove(folder, name)
     }
 
-    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
         self.check()?;
-        SystemDisk.sync_folder(path)
+        SystemDisk.sync_folder(folder)
     }
 }
 
@@ -226,7 +227,7 @@ fn two_writers_take_turns() {
     // Building is for one at a time.
     let lock = store.lock_building().unwrap();
     let other = Store::open(&place).unwrap();
-    assert!(matches!(other.lock_building(), Err(StoreError::Building(_))));
+    assert!(matches!(other.lock_building(), Err(StoreError::Building { .. })));
     drop(lock);
     other.lock_building().unwrap();
 }

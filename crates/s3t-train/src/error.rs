@@ -72,7 +72,7 @@ pub enum TrainError {
     /// A model or device that failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The machine would not start a thread.
-    #[error("cannot start a thread: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The machine starts no thread, and the caller's cannot be used.
+    #[error("no thread can be started for tensor operations; raise the limit of processes (`ulimit -u`)")]
+    NoThread,
 }

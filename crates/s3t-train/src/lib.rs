@@ -23,5 +23,5 @@ pub use error::TrainError;
 pub use job::{Silent, StageBuilder, StageJob, StageProgress, StageRecord, Step};
 pub use model::{StageModel, check_isolation, learnt_tokens, rows};
 pub use stacked::stacked_outputs;
-pub use threads::on_threads;
+pub use threads::{on_threads, start_shared_threads};
 pub use trainer::StageTrainer;

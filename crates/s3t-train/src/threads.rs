@@ -4,6 +4,7 @@
 //! gap and has to be woken again costs as much as many of these parts take, and starting threads for every answer costs more:
 //! so threads are kept from one piece of work to the next, and stay awake while one lasts.
 
+use std::cell::OnceCell;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -11,6 +12,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
 
 use crate::TrainError;
+
+thread_local! {
+    /// A pool of this thread alone, where the machine starts no other.
+    static ALONE: OnceCell<Option<ThreadPool>> = const { OnceCell::new() };
+}
 
 /// Pools that wait for the next piece of work, the one that waits longest first: at most [`MOST_KEPT`] threads for each core.
 static KEPT: Mutex<Vec<ThreadPool>> = Mutex::new(Vec::new());
@@ -27,17 +33,16 @@ const LOOKS: u32 = 256;
 /// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
 /// a test compares them.
 ///
-/// While there are cores for them the threads are awake as long as `work` lasts, so it should compute and not wait.
+/// While there are cores for them the threads are awake as long as `work` lasts, so it should compute and not wait. Where the
+/// machine does not start so many, `work` has fewer, down to the caller's own.
 ///
 /// # Errors
 ///
-/// [`TrainError::Threads`] if the machine would not start a thread.
+/// [`TrainError::Threads`] if not even the caller's thread can be used.
 pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, TrainError> {
     let threads = threads.max(1);
-    let pool = match kept(threads) {
-        Some(pool) => pool,
-        None => ThreadPoolBuilder::new().num_threads(threads).build()?,
-    };
+    let Some(pool) = kept(threads).or_else(|| start(threads)) else { return alone(work) };
+    let threads = pool.current_num_threads();
     let run = || {
         let awake = Awake::new(threads);
         let all_fit = awake.total <= cores();
@@ -46,12 +51,66 @@ pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R
     let result = if rayon::current_thread_index().is_some() {
         // A worker that waits for another pool takes up other parts of its own in the meantime, on top of this one, which may wait
         // for it. A thread of its own waits for nothing else.
-        std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let run = Mutex::new(Some(run));
+        let take = || run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let started = std::thread::scope(|scope| {
+            let started = std::thread::Builder::new().spawn_scoped(scope, || take().map(|run| run())).ok()?;
+            started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        match started {
+            Some(result) => result,
+            // No thread was started, so the work is still to be done.
+            None => take().ok_or(TrainError::NoThread)?(),
+        }
     } else {
         run()
     };
     keep(pool);
     Ok(result)
+}
+
+/// A pool of so many threads, or of as many as the machine starts; `None` if it starts none.
+fn start(threads: usize) -> Option<ThreadPool> {
+    let halves = std::iter::successors(Some(threads), |threads| Some(threads / 2).filter(|half| *half > 0));
+    halves.into_iter().find_map(|threads| ThreadPoolBuilder::new().num_threads(threads).build().ok())
+}
+
+/// Runs `work` on the caller's thread, which counts as a pool from then on.
+fn alone<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, TrainError> {
+    if rayon::current_thread_index().is_some() {
+        return Ok(work());
+    }
+    ALONE.with(|pool| {
+        let build = || ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().ok();
+        match pool.get_or_init(build) {
+            Some(pool) => Ok(pool.install(work)),
+            None => Err(TrainError::NoThread),
+        }
+    })
+}
+
+/// Starts the threads that work is spread over outside of [`on_threads`]: as many as the machine lets, down to the caller's own.
+pub fn start_shared_threads() {
+    // It can be tried once only, so the number is found first.
+    let builder = match startable(cores()) {
+        0 => ThreadPoolBuilder::new().num_threads(1).use_current_thread(),
+        threads => ThreadPoolBuilder::new().num_threads(threads),
+    };
+    // The threads of a program that has started its own are as good.
+    drop(builder.build_global());
+}
+
+/// How many threads the machine starts, of so many at most.
+fn startable(most: usize) -> usize {
+    let gate = Mutex::new(());
+    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        let wait = || drop(gate.lock());
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, wait).ok();
+        let started = (0..most).map_while(start).count();
+        drop(closed);
+        started
+    })
 }
 
 fn cores() -> usize {

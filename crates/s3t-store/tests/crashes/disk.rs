@@ -1,10 +1,10 @@
 //! A disk that stops at any step, as when the power fails.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use s3t_store::{Disk, SystemDisk};
+use s3t_store::{Disk, Folder, SystemDisk};
 
 /// Does so many steps, then one in part, then none.
 #[derive(Debug)]
@@ -41,26 +41,26 @@ impl StoppingDisk {
 }
 
 impl Disk for StoppingDisk {
-    fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_new(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
         let half = &bytes[..bytes.len() / 2];
-        self.step(|| SystemDisk.write_new(path, bytes), || SystemDisk.write_new(path, half))
+        self.step(|| SystemDisk.write_new(folder, name, bytes), || SystemDisk.write_new(folder, name, half))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step(|| SystemDisk.rename(from, to), || Ok(()))
+    fn rename(&self, from: &Folder, name: &OsStr, to: &Folder, new: &OsStr) -> io::Result<()> {
+        self.step(|| SystemDisk.rename(from, name, to, new), || Ok(()))
     }
 
-    fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn overwrite(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
         let half = &bytes[..bytes.len() / 2];
-        self.step(|| SystemDisk.overwrite(path, bytes), || SystemDisk.overwrite(path, half))
+        self.step(|| SystemDisk.overwrite(folder, name, bytes), || SystemDisk.overwrite(folder, name, half))
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step(|| SystemDisk.remove(path), || Ok(()))
+    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
+        self.step(|| SystemDisk.remove(folder, name), || Ok(()))
     }
 
-    fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.step(|| SystemDisk.sync_folder(path), || Ok(()))
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        self.step(|| SystemDisk.sync_folder(folder), || Ok(()))
     }
 
     fn before_commit(&self) -> io::Result<()> {

@@ -1,0 +1,483 @@
+//! Stages that were written outside the store.
+//!
+//! # Proof note
+//!
+//! *Before*: stages were exported to a folder, and a deletion cut one of them. *After* an erasure: the files that this store wrote
+//! there are gone, or the export is named by the deletion's result, by `status` and by `check`; no other file was touched. *Why*:
+//! the catalogue holds a keyed digest of each file from before the folder got its name, a file is removed only if its bytes have
+//! one of these digests, no link is followed, and the row stays until the folder was opened and none of the files is in it.
+//!
+//! An export is written in a folder with a random name beside its place, which is renamed when it is whole and while no deletion
+//! can be accepted. So everything in a folder of such a name is the store's.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+use s3t_core::digest::DigestBuilder;
+use s3t_core::{Digest, StageKey};
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::{Change, EXPORTS};
+use crate::disk::{TEMPORARY, enter, names, open_folder, parent, sync_folder};
+use crate::folder::{Folder, Kind};
+use crate::lock::{self, Lock};
+use crate::store::ErasingLock;
+use crate::{Erasure, Snapshot, Store, StoreError, random};
+
+/// The lock of an export that is being written.
+const WRITING: &str = "export.lock";
+
+/// An exported adapter of a dead stage that is still there, or may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemainingExport {
+    /// The adapter's folder.
+    #[serde(serialize_with = "as_text")]
+    pub folder: PathBuf,
+    /// Why it was not removed, and what to do.
+    pub reason: String,
+    /// Whether the store tries again with the next erasure; otherwise its own files are gone, and others are left.
+    pub pending: bool,
+}
+
+/// A file of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ExportedFile {
+    name: String,
+    length: u64,
+    digest: Digest,
+}
+
+/// A row of the exports: one adapter.
+#[derive(Debug, Clone)]
+struct Row {
+    number: i64,
+    folder: PathBuf,
+    stages: Vec<StageKey>,
+    /// `None` while they are being written, and for exports of format 3.
+    files: Option<Vec<ExportedFile>>,
+    unfinished: Option<PathBuf>,
+}
+
+/// What became of an adapter's files.
+enum Found {
+    /// None of them is there any more; whether some were removed just now, and the names of others that are left.
+    Gone { removed: bool, others: usize },
+    /// They are there, and may be removed.
+    Present,
+    /// It cannot be told, or they cannot be removed.
+    Unknown(String),
+}
+
+/// An export while it is written.
+#[derive(Debug)]
+pub struct NewExport<'a> {
+    store: &'a Store,
+    parent: Folder,
+    name: OsString,
+    unfinished: OsString,
+    stages: Vec<StageKey>,
+    /// Number and folder name of each adapter's row.
+    rows: Vec<(i64, String)>,
+    /// Held, not read.
+    _lock: Lock,
+}
+
+impl Store {
+    /// Starts an export: a new folder that becomes `directory` when it is [finished](NewExport::finish). `adapters` are the names
+    /// of its subfolders with the stages that each will hold. What an interrupted export left is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] if there is something at `directory`; [`StoreError::Io`] or [`StoreError::Database`].
+    pub fn begin_export(
+        &self,
+        directory: &Path,
+        adapters: &[(String, Vec<StageKey>)],
+    ) -> Result<NewExport<'_>, StoreError> {
+        self.clear_interrupted_exports()?;
+        let around = parent(directory);
+        std::fs::create_dir_all(around).map_err(StoreError::io("make", around))?;
+        let around = around.canonicalize().map_err(StoreError::io("find", around))?;
+        let parent = open_folder(&around)?;
+        let name = directory.file_name().ok_or_else(|| StoreError::Exists(directory.into()))?.to_owned();
+        if parent.entry(&name).map_err(StoreError::io("look at", directory))?.is_some() {
+            return Err(StoreError::Exists(directory.into()));
+        }
+        let mut unfinished = OsString::from(TEMPORARY);
+        unfinished.push(&name);
+        unfinished.push(format!("-{}", Digest::from_bytes(random::bytes()?).short()));
+        let place = parent.path_of(&unfinished);
+        // The catalogue knows of the folder before it is there, so that an erasure finds it after any crash.
+        let rows = self.change(|change, _| {
+            let mut rows = Vec::new();
+            for (adapter, stages) in adapters {
+                let number = next_number(change)?;
+                let stages = to_json(self, stages)?;
+                let folder = to_bytes(&parent.path_of(&name).join(adapter));
+                change.touch(EXPORTS, &number, |connection| {
+                    let statement = "INSERT INTO exports (number, folder, stages, unfinished) VALUES (?, ?, ?, ?)";
+                    let values = params![number, folder, stages, to_bytes(&place.join(adapter))];
+                    connection.prepare_cached(statement)?.execute(values).map(drop)
+                })?;
+                rows.push((number, adapter.clone()));
+            }
+            Ok(rows)
+        })?;
+        let folder = parent.make(&unfinished).map_err(StoreError::io("make", &place))?;
+        let lock = lock::take(&folder, WRITING, std::time::Duration::ZERO)?;
+        let lock = lock.map_err(|holder| StoreError::Erasing { store: place, holder })?;
+        let stages = adapters.iter().flat_map(|(_, stages)| stages.clone()).collect();
+        Ok(NewExport { store: self, parent, name, unfinished, stages, rows, _lock: lock })
+    }
+
+    /// Removes the folders of exports whose process has ended before they were finished.
+    fn clear_interrupted_exports(&self) -> Result<(), StoreError> {
+        for row in self.inner().catalogue.read(all_rows)? {
+            let Some(unfinished) = &row.unfinished else { continue };
+            let whole = parent(unfinished);
+            let is_written =
+                Folder::open_without_links(whole).is_ok_and(|folder| lock::holder(&folder, WRITING).is_some());
+            // A folder that is not there was renamed or never made: its row is that of a finished export or of nothing.
+            if !is_written && (whole.exists() || !row.folder.exists()) {
+                remove_unfinished(unfinished)?;
+                self.forget_row(row.number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of exports of stages that are gone, as far as they can be found.
+    pub(crate) fn remove_dead_exports(&self, _held: &ErasingLock, erasure: &mut Erasure) -> Result<(), StoreError> {
+        let snapshot = self.snapshot()?;
+        let rows = self.inner().catalogue.read(all_rows)?;
+        for row in rows.into_iter().filter(|row| row.is_dead(&snapshot)) {
+            let (folder, remaining) = (row.folder.clone(), &mut erasure.remaining_exports);
+            match self.look_at(&row, true) {
+                Found::Gone { removed, others } => {
+                    self.forget_row(row.number)?;
+                    if others > 0 && removed {
+                        let reason =
+                            format!("its files were removed; {others} others in the folder are not the store's");
+                        remaining.push(RemainingExport { folder: folder.clone(), reason, pending: false });
+                    }
+                    erasure.exports.extend(removed.then_some(folder));
+                }
+                Found::Present => {}
+                Found::Unknown(reason) => remaining.push(RemainingExport { folder, reason, pending: true }),
+            }
+        }
+        Ok(())
+    }
+
+    /// The exports of stages that are gone whose files are still there, or of which that cannot be told.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn remaining_exports(&self) -> Result<Vec<RemainingExport>, StoreError> {
+        let snapshot = self.snapshot()?;
+        let rows = self.inner().catalogue.read(all_rows)?;
+        let mut remaining = Vec::new();
+        for row in rows.into_iter().filter(|row| row.is_dead(&snapshot)) {
+            let reason = match self.look_at(&row, false) {
+                Found::Gone { .. } => continue,
+                Found::Present => "it holds stages that were deleted; the next erasure removes it".to_owned(),
+                Found::Unknown(reason) => reason,
+            };
+            remaining.push(RemainingExport { folder: row.folder, reason, pending: true });
+        }
+        Ok(remaining)
+    }
+
+    /// Forgets the exports at a place, which somebody else has removed: the folder of one adapter, or of a whole export. Gives the
+    /// number of adapters.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] or [`StoreError::Database`].
+    pub fn forget_exports(&self, folder: &Path) -> Result<usize, StoreError> {
+        let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
+        // The folder may be gone, but the one it was in need not be; links were resolved when it was written.
+        let around = parent(&absolute).canonicalize().unwrap_or_else(|_| parent(&absolute).into());
+        let resolved = around.join(absolute.file_name().unwrap_or_default());
+        let rows = self.inner().catalogue.read(all_rows)?;
+        let here = |row: &&Row| row.folder.starts_with(&absolute) || row.folder.starts_with(&resolved);
+        let found: Vec<i64> = rows.iter().filter(here).map(|row| row.number).collect();
+        found.iter().try_for_each(|number| self.forget_row(*number))?;
+        Ok(found.len())
+    }
+
+    fn forget_row(&self, number: i64) -> Result<(), StoreError> {
+        self.change(|change, _| {
+            change.touch(EXPORTS, &number, |connection| {
+                connection.prepare_cached("DELETE FROM exports WHERE number = ?")?.execute([number]).map(drop)
+            })
+        })
+    }
+
+    /// Looks for an adapter's files, and removes them if `remove`.
+    fn look_at(&self, row: &Row, remove: bool) -> Found {
+        if let Some(unfinished) = &row.unfinished {
+            // Not renamed yet: everything in a folder of that name is the store's.
+            if parent(unfinished).exists() {
+                return match remove.then(|| remove_unfinished(unfinished)) {
+                    None => Found::Present,
+                    Some(Ok(())) => Found::Gone { removed: true, others: 0 },
+                    Some(Err(error)) => Found::Unknown(error.to_string()),
+                };
+            }
+            if !row.folder.exists() {
+                // It was never made, or it was renamed in the moment before a crash and moved away since.
+                return Found::Gone { removed: false, others: 0 };
+            }
+        }
+        let forget = "when it is gone, `s3t store forget-export` takes it off the list";
+        let Some(files) = &row.files else {
+            return Found::Unknown(format!(
+                "it was written by an earlier version, which kept no digests of files; {forget}"
+            ));
+        };
+        let (around, name) = (parent(&row.folder), row.folder.file_name().unwrap_or_default());
+        let opened = Folder::open_without_links(around).and_then(|around| Ok((around.enter(name)?, around)));
+        let (folder, around) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Found::Unknown(format!("it is not there: its disk may be away, or it was moved; {forget}"));
+            }
+            Err(error) => return Found::Unknown(format!("it cannot be looked at: {error}; {forget}")),
+        };
+        match self.look_in(&folder, files, remove) {
+            Ok(Found::Gone { removed, others: 0 }) if removed && remove => {
+                // An empty folder is the store's; if it cannot be removed, nothing is in it.
+                drop(around.remove_folder(name));
+                Found::Gone { removed, others: 0 }
+            }
+            Ok(found) => found,
+            Err(error) => Found::Unknown(error.to_string()),
+        }
+    }
+
+    /// Looks for files by their content, whatever their names are.
+    fn look_in(&self, folder: &Folder, files: &[ExportedFile], remove: bool) -> Result<Found, StoreError> {
+        let (mut own, mut others) = (Vec::new(), 0);
+        let look = |name: &OsStr| StoreError::io("look at", folder.path_of(name));
+        for name in folder.names().map_err(StoreError::io("list", folder.path()))? {
+            let Some(entry) = folder.entry(&name).map_err(look(&name))? else { continue };
+            let may_be = entry.kind == Kind::File && files.iter().any(|file| file.length == entry.length);
+            let is_own = may_be && {
+                let digest = self.digest_of_file(&folder.read(&name).map_err(look(&name))?);
+                files.iter().any(|file| file.digest == digest)
+            };
+            if is_own { own.push((name, entry)) } else { others += 1 }
+        }
+        if !remove {
+            return Ok(if own.is_empty() { Found::Gone { removed: false, others } } else { Found::Present });
+        }
+        for (name, looked_at) in &own {
+            // The file that was read, not one that has come in its place.
+            if folder.entry(name).map_err(look(name))?.is_some_and(|entry| entry.identity == looked_at.identity) {
+                crate::disk::remove(&*self.disk, folder, name)?;
+            }
+        }
+        if !own.is_empty() {
+            sync_folder(&*self.disk, folder)?;
+        }
+        Ok(Found::Gone { removed: !own.is_empty(), others })
+    }
+
+    fn digest_of_file(&self, bytes: &[u8]) -> Digest {
+        DigestBuilder::keyed(&self.secret, "exported file").bytes(bytes).finish()
+    }
+}
+
+impl NewExport<'_> {
+    /// The folder to write into. Only its owner can enter it.
+    pub fn path(&self) -> PathBuf {
+        self.parent.path_of(&self.unfinished)
+    }
+
+    /// Gives the export its name, if all of its stages may serve, and while no deletion can be accepted. `false` if a deletion has
+    /// hit them: then nothing is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] if something has the name by now; [`StoreError::Io`] or [`StoreError::Database`]. Nothing is left of
+    /// the export then.
+    pub fn finish(self) -> Result<bool, StoreError> {
+        let finished = self.rename_if_live();
+        if !matches!(finished, Ok(true)) {
+            self.abandon();
+        }
+        finished
+    }
+
+    fn rename_if_live(&self) -> Result<bool, StoreError> {
+        let store = self.store;
+        let folder = enter(&self.parent, &self.unfinished)?;
+        let mut written = Vec::new();
+        for (number, adapter) in &self.rows {
+            let adapter = enter(&folder, adapter)?;
+            let mut files = Vec::new();
+            restrict(&adapter)?;
+            for name in names(&adapter)? {
+                let bytes = adapter.read(&name).map_err(StoreError::io("read", adapter.path_of(&name)))?;
+                files.push(ExportedFile { length: bytes.len() as u64, digest: store.digest_of_file(&bytes), name });
+            }
+            sync_folder(&*store.disk, &adapter)?;
+            written.push((*number, to_json(store, &files)?));
+        }
+        store.change(|change, _| {
+            written.iter().try_for_each(|(number, files)| {
+                change.touch(EXPORTS, number, |connection| {
+                    let mut update = connection.prepare_cached("UPDATE exports SET files = ?2 WHERE number = ?1")?;
+                    update.execute(params![number, files]).map(drop)
+                })
+            })
+        })?;
+        crate::disk::remove(&*store.disk, &folder, WRITING)?;
+        sync_folder(&*store.disk, &folder)?;
+        restrict(&folder)?;
+        let renamed = store.change(|change, snapshot| {
+            if !self.stages.iter().all(|key| snapshot.has_stage(key)) {
+                return Ok(false);
+            }
+            self.parent.rename_new(&self.unfinished, &self.name).map_err(|error| {
+                let place = self.parent.path_of(&self.name);
+                if error.kind() == std::io::ErrorKind::AlreadyExists {
+                    return StoreError::Exists(place);
+                }
+                StoreError::io("make", place)(error)
+            })?;
+            self.rows.iter().try_for_each(|(number, _)| {
+                change.touch(EXPORTS, number, |connection| {
+                    let mut update =
+                        connection.prepare_cached("UPDATE exports SET unfinished = NULL WHERE number = ?")?;
+                    update.execute([number]).map(drop)
+                })
+            })?;
+            Ok(true)
+        })?;
+        if renamed {
+            sync_folder(&*store.disk, &self.parent)?;
+        }
+        Ok(renamed)
+    }
+
+    /// Removes what was written.
+    pub fn abandon(&self) {
+        for (number, adapter) in &self.rows {
+            // What stays is removed by the next export or erasure: its row stays too.
+            if remove_unfinished(&self.path().join(adapter)).is_ok() {
+                drop(self.store.forget_row(*number));
+            }
+        }
+    }
+}
+
+/// Lets only their owner use a folder and the files in it.
+fn restrict(folder: &Folder) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io("restrict", folder.path())(error);
+    folder.restrict().map_err(failed)?;
+    for name in names(folder)? {
+        if folder.entry(&name).map_err(failed)?.is_some_and(|entry| entry.kind == Kind::File) {
+            folder.restrict_file(&name).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+impl Row {
+    fn is_dead(&self, snapshot: &Snapshot) -> bool {
+        self.stages.iter().any(|key| !snapshot.has_stage(key))
+    }
+}
+
+/// Removes one adapter of an unfinished export, and the export's folder with its last adapter.
+fn remove_unfinished(adapter: &Path) -> Result<(), StoreError> {
+    let whole = parent(adapter);
+    let failed = |error| StoreError::io("remove", adapter)(error);
+    let folder = match Folder::open_without_links(whole) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(failed)?,
+    };
+    let name = adapter.file_name().unwrap_or_default();
+    if folder.entry(name).map_err(failed)?.is_some() {
+        let inside = folder.enter(name).map_err(failed)?;
+        for file in inside.names().map_err(failed)? {
+            inside.remove(&file).map_err(failed)?;
+        }
+        folder.remove_folder(name).map_err(failed)?;
+    }
+    let left = folder.names().map_err(failed)?;
+    let is_folder =
+        |name: &OsString| folder.entry(name).is_ok_and(|entry| entry.is_some_and(|entry| entry.kind == Kind::Folder));
+    if !left.iter().any(is_folder) {
+        left.iter().try_for_each(|file| folder.remove(file)).map_err(failed)?;
+        let around = Folder::open_without_links(parent(whole)).map_err(failed)?;
+        around.remove_folder(whole.file_name().unwrap_or_default()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A path as text for people; what is not UTF-8 in it is replaced.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn next_number(change: &Change<'_>) -> Result<i64, StoreError> {
+    change.run(|connection| {
+        connection.query_row("SELECT coalesce(max(number), 0) + 1 FROM exports", [], |row| row.get(0))
+    })
+}
+
+fn all_rows(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
+    // A catalogue of format 3 that is only read has neither numbers nor digests.
+    let is_old = connection.prepare("SELECT number FROM exports").is_err();
+    let statement = if is_old {
+        "SELECT rowid, folder, stages, NULL, NULL FROM (SELECT 0 AS rowid, folder, stages FROM exports)"
+    } else {
+        "SELECT number, folder, stages, files, unfinished FROM exports ORDER BY number"
+    };
+    let invalid = |column: usize| {
+        move |error: serde_json::Error| {
+            rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+        }
+    };
+    let row = |row: &rusqlite::Row<'_>| {
+        let folder = row.get_ref(1)?.as_bytes()?.to_vec();
+        let files: Option<String> = row.get(3)?;
+        Ok(Row {
+            number: row.get(0)?,
+            folder: from_bytes(folder),
+            stages: serde_json::from_str(&row.get::<_, String>(2)?).map_err(invalid(2))?,
+            files: files.map(|files| serde_json::from_str(&files)).transpose().map_err(invalid(3))?,
+            unfinished: row.get::<_, Option<Vec<u8>>>(4)?.map(from_bytes),
+        })
+    };
+    connection.prepare(statement)?.query_map([], row)?.collect()
+}
+
+fn to_json(store: &Store, value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::damaged(store.path(), error.to_string()))
+}
+
+#[cfg(unix)]
+fn to_bytes(path: &Path) -> Vec<u8> {
+    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()
+}
+
+#[cfg(unix)]
+fn from_bytes(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
+}
+
+#[cfg(not(unix))]
+fn to_bytes(path: &Path) -> Vec<u8> {
+    path.to_string_lossy().into_owned().into_bytes()
+}
+
+#[cfg(not(unix))]
+fn from_bytes(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,126 @@
+//! Where a store and its keys are.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::StoreError;
+use crate::disk::{Disk, SystemDisk, TEMPORARY, open_folder, parent};
+use crate::folder::Folder;
+use crate::keys::Keys;
+use crate::store::CATALOGUE;
+
+/// Where a store is and how it is to be opened.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The store's folder.
+    pub path: PathBuf,
+    /// The folder of its keys; `None` for `PATH.keys` beside it.
+    pub keys: Option<PathBuf>,
+    /// What its files are written with.
+    pub disk: Arc<dyn Disk>,
+    /// How long to wait for another process that has the store in hand.
+    pub patience: Duration,
+}
+
+impl Place {
+    /// The patience of [`new`](Self::new): 2 seconds.
+    pub const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// A store with its keys beside it, on the real disk.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), keys: None, disk: Arc::new(SystemDisk), patience: Self::PATIENCE }
+    }
+
+    /// The folder of the keys.
+    pub fn keys_folder(&self) -> PathBuf {
+        self.keys.clone().unwrap_or_else(|| Keys::beside(&self.path))
+    }
+
+    /// Whether there is a store.
+    pub fn is_store(&self) -> bool {
+        self.path.join(CATALOGUE).is_file()
+    }
+
+    /// The folders that the store and its keys are in. Paths are resolved here, once: from then on no link is followed.
+    pub(crate) fn resolve(&self) -> Result<Resolved, StoreError> {
+        Ok(Resolved { store: Location::of(&self.path)?, keys: Location::of(&self.keys_folder())? })
+    }
+}
+
+/// A place with its links resolved.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) store: Location,
+    pub(crate) keys: Location,
+}
+
+/// A name in an open folder.
+#[derive(Debug)]
+pub(crate) struct Location {
+    pub(crate) parent: Folder,
+    pub(crate) name: OsString,
+    /// The link that led here, and its target.
+    pub(crate) link: Option<(PathBuf, PathBuf)>,
+}
+
+impl Location {
+    /// Resolves a path, whose last component need not be there.
+    fn of(path: &Path) -> Result<Self, StoreError> {
+        let target = path.read_link().ok();
+        let resolved = match path.canonicalize() {
+            Ok(resolved) => resolved,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(target) = target {
+                    return Err(StoreError::Link { path: path.into(), target });
+                }
+                let folder = parent(path).canonicalize().map_err(StoreError::io("find the folder", parent(path)))?;
+                folder.join(path.file_name().unwrap_or_default())
+            }
+            Err(error) => return Err(StoreError::io("find", path)(error)),
+        };
+        let name = resolved.file_name().ok_or_else(|| StoreError::NotAStore(path.into()))?.to_owned();
+        let link = target.map(|target| (path.to_path_buf(), target));
+        Ok(Self { parent: open_folder(parent(&resolved))?, name, link })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.parent.path_of(&self.name)
+    }
+
+    /// Whether anything has the name.
+    pub(crate) fn exists(&self) -> Result<bool, StoreError> {
+        self.has(&self.name)
+    }
+
+    pub(crate) fn has(&self, name: &OsStr) -> Result<bool, StoreError> {
+        let found = self.parent.entry(name).map_err(StoreError::io("look at", self.parent.path_of(name)))?;
+        Ok(found.is_some())
+    }
+
+    /// The name while the thing is being made.
+    pub(crate) fn unfinished(&self) -> OsString {
+        with(TEMPORARY, &self.name, "")
+    }
+
+    /// The name of the lock that is held while the thing is being made.
+    pub(crate) fn making_lock(&self) -> OsString {
+        with(".making-", &self.name, ".lock")
+    }
+
+    /// Refuses a place that a link leads to.
+    pub(crate) fn refuse_link(&self) -> Result<(), StoreError> {
+        match &self.link {
+            Some((path, target)) => Err(StoreError::Link { path: path.clone(), target: target.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn with(before: &str, name: &OsStr, after: &str) -> OsString {
+    let mut whole = OsString::from(before);
+    whole.push(name);
+    whole.push(after);
+    whole
+}
