@@ -267,11 +267,10 @@ fn delete(path: &Path, request: &DeletionRequest, receipt: Option<&Path>, output
         ));
     }
     system.receipt_delivered(&deletion)?;
-    Ok(match &deletion.pending {
-        None => 0,
-        Some(pending) if pending.disk_failed => exit::FAILED,
-        Some(_) => exit::STORE,
-    })
+    let Some(pending) = &deletion.pending else { return Ok(0) };
+    let code = if pending.disk_failed { exit::FAILED } else { exit::STORE };
+    let message = format!("deletion {} stands, but its erasure is not finished: {}", deletion.epoch, pending.reason);
+    Err(Failure::new(code, message))
 }
 
 fn verify(path: &Path, scope: VerifyScope, output: &mut Output) -> Outcome {
@@ -572,9 +571,6 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
 
 /// What of a deletion is still to be done.
 fn show_unfinished(deletion: &Deletion) {
-    if let Some(pending) = &deletion.pending {
-        say!("deletion {} stands, but its erasure is not finished: {}", deletion.epoch, pending.reason);
-    }
     for export in &deletion.remaining_exports {
         say!("export `{}`: {}", export.folder.display(), export.reason);
     }

@@ -71,6 +71,7 @@ activation_disk_mb = 4096      # disk for those that do not fit, while a process
 
 [store]                        # records, stages and the secret; keep it where only the service can read it
 path = "store"
+# wait_seconds = 2             # how long a command waits for another process that has the store in hand
 secret = "random"              # random, or from-seed: the same partition and figures for everybody, for public data only
 
 [run]                          # what `s3t run` does after training

@@ -59,7 +59,7 @@ Exit codes:
   3    unknown record or subject; nothing was deleted
   4    the request id was used for another request; nothing was done
   5    verification, audit, check or receipt: something does not hold
-  6    the store is damaged, in use, or made for something else
+  6    the store is damaged, in use, or made for something else; a deletion that was accepted stands, as the message says
   7    no shard can answer
   130  interrupted; finished stages are kept, run the same command to go on";
 

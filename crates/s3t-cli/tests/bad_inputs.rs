@@ -57,6 +57,18 @@ fn folder(w: &Workspace, manifest: &str) {
     w.write("list.csv", manifest);
 }
 
+#[cfg(unix)]
+fn link(target: &std::path::Path, link: &std::path::Path) {
+    std::os::unix::fs::symlink(target, link).unwrap();
+}
+
+/// A lock's file, locked.
+fn held(path: &std::path::Path) -> std::fs::File {
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+    file.lock().unwrap();
+    file
+}
+
 fn line(w: &Workspace, number: usize, text: &str) {
     let whole = std::fs::read_to_string(w.path("train.jsonl")).unwrap();
     let mut lines: Vec<&str> = whole.lines().collect();
@@ -218,12 +230,30 @@ fn cases() -> Vec<Case> {
         Case { part: "Store", situation: "of a later program", spoil: |w| { trained(w); let path = w.path("store/catalogue.db"); let mut f = std::fs::read(&path).unwrap();
             // The version is a number in the header of an SQLite file.
             f[60..64].copy_from_slice(&9_u32.to_be_bytes()); std::fs::write(path, f).unwrap(); }, args: TRAIN, code: 6,
-            message: "the store `store/catalogue.db` has format 11, but this program reads format 3; use the version that made it, or --fresh to delete the store and start again" },
+            message: "the store `store/catalogue.db` has format 11, but this program reads format 4; use the version that made it, or --fresh to delete the store and start again" },
         Case { part: "Store", situation: "of an earlier program, without a catalogue", spoil: |w| { std::fs::create_dir(w.path("store")).unwrap(); w.write("store/manifest.json", "{\"manifest\": {\"format\": 2}}"); }, args: TRAIN, code: 6,
-            message: "the store `store` has format 2, but this program reads format 3" },
+            message: "the store `store` has format 2, but this program reads format 4" },
         Case { part: "Store", situation: "damaged records that a deletion should erase", spoil: |w| { trained(w); for entry in std::fs::read_dir(w.path("store/records")).unwrap() {
             let path = entry.unwrap().path(); let mut f = std::fs::read(&path).unwrap(); f[40] ^= 1; std::fs::write(path, f).unwrap(); } }, args: &["delete", "pipeline.toml", "--record", "record-0"], code: 6,
-            message: "deletion 1 is accepted and in effect, but not all is erased yet: `store/records/" },
+            message: "deletion 1 stands, but its erasure is not finished: `store/records/" },
+        Case { part: "Store", situation: "a link in the place of one of its files", spoil: |w| { trained(w); let key = w.path("store.keys/store.secret"); std::fs::rename(&key, w.path("aside")).unwrap(); link(&w.path("aside"), &key); }, args: TRAIN, code: 6,
+            message: "cannot read the key `store.keys/store.secret`: " },
+        Case { part: "Store", situation: "--fresh through a link", spoil: |w| { trained(w); std::fs::rename(w.path("store"), w.path("real")).unwrap(); link(std::path::Path::new("real"), &w.path("store")); }, args: &["train", "pipeline.toml", "--fresh"], code: 6,
+            message: "`store` is a link to `real`; the store follows no links" },
+        Case { part: "Store", situation: "--fresh where a deletion was accepted", spoil: |w| { trained(w); w.json(&["delete", "pipeline.toml", "--record", "record-1"]); }, args: &["train", "pipeline.toml", "--fresh"], code: 2,
+            message: "the store `store` has accepted 1 deletion, and --fresh would train again on what the source of the data holds: if the deleted records are still in it, they come back; take them out, then say --yes" },
+        Case { part: "Store", situation: "--fresh with somebody's file in the store", spoil: |w| { trained(w); w.write("store/notes.txt", "mine"); }, args: &["train", "pipeline.toml", "--fresh"], code: 2,
+            message: "`store/notes.txt` is in a folder of the store, but not the store's; move it away, then run the command again. Nothing was deleted" },
+        Case { part: "Store", situation: "somebody's file where a new store's keys are made", spoil: |w| { std::fs::create_dir(w.path(".unfinished-store.keys")).unwrap(); w.write(".unfinished-store.keys/mine", ""); }, args: TRAIN, code: 2,
+            message: "`.unfinished-store.keys/mine` is in a folder of the store, but not the store's" },
+        Case { part: "Store", situation: "files that another process has in hand", spoil: |w| { trained(w); w.edit("pipeline.toml", "[store]", "[store]\nwait_seconds = 0"); std::mem::forget(held(&w.path("store/erasing.lock"))); }, args: &["delete", "pipeline.toml", "--record", "record-1"], code: 6,
+            message: "deletion 1 stands, but its erasure is not finished: the files of the store `store` are being changed by process " },
+        Case { part: "Store", situation: "a mark of a deletion that was changed", spoil: |w| { trained(w); rusqlite::Connection::open(w.path("store/catalogue.db")).unwrap().execute("UPDATE records SET dead = 7", []).unwrap(); }, args: &["delete", "pipeline.toml", "--record", "record-1"], code: 6,
+            message: "`store/catalogue.db` is damaged: a record is marked by deletion 7, which is not waiting to be erased" },
+        Case { part: "Store", situation: "an export that nobody knows", spoil: trained, args: &["store", "forget-export", "pipeline.toml", "nowhere"], code: 3,
+            message: "the store knows of no export at `nowhere`; `s3t status` names those it waits for" },
+        Case { part: "Store", situation: "an impossible wait", spoil: |w| { trained(w); w.edit("pipeline.toml", "[store]", "[store]\nwait_seconds = -1"); }, args: TRAIN, code: 2,
+            message: "`store.wait_seconds` is -1; it takes 0 to 86400" },
         Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store.keys/store.secret", "secret"); }, args: TRAIN, code: 6,
             message: "`store.keys/store.secret` is damaged: it is not 64 hexadecimal digits with their checksum" },
         Case { part: "Store", situation: "keys that are not there", spoil: |w| { trained(w); std::fs::rename(w.path("store.keys"), w.path("elsewhere")).unwrap(); }, args: TRAIN, code: 6,
@@ -367,11 +397,7 @@ fn a_second_process_that_builds_is_refused() {
     lock.lock().unwrap();
     let ran = workspace.run(TRAIN);
     assert_eq!(ran.code, 6);
-    assert!(
-        ran.stderr.contains("another process is building stages in the store `store`; wait for it to finish"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("another process is building stages in the store `store`: process "), "{}", ran.stderr);
     // Answers and deletions go on beside it.
     assert_eq!(workspace.run(&["predict", "pipeline.toml"]).code, 0);
     assert_eq!(workspace.run(&["delete", "pipeline.toml", "--record", "record-0"]).code, 0);

@@ -19,7 +19,8 @@ fn run_tells_the_whole_story_and_can_be_run_again() {
     let again = workspace.json(&["run", "pipeline.toml"]);
     assert_eq!(again["verification"]["passed"], true);
     assert!(again.get("deletion").is_none(), "the subject was deleted in the first run");
-    let fresh = workspace.json(&["run", "pipeline.toml", "--fresh"]);
+    assert_eq!(workspace.run(&["run", "pipeline.toml", "--fresh"]).code, 2, "deleted records would come back");
+    let fresh = workspace.json(&["run", "pipeline.toml", "--fresh", "--yes"]);
     assert_eq!(fresh["deletion"]["records"].as_array().unwrap().len(), 2);
 }
 
@@ -63,7 +64,13 @@ fn a_receipt_is_checked_with_the_public_key_alone_and_a_request_is_done_once() {
         ["delete", "pipeline.toml", "--record", "record-3", "--request-id", "ticket-1", "--receipt", "receipt.json"];
     let deletion = workspace.json(&delete);
     assert_eq!((&deletion["deletion"]["epoch"], &deletion["deletion"]["repeated"]), (&1.into(), &false.into()));
-    assert_eq!(workspace.run(&delete).code, 2, "a receipt is not written over");
+    // The same request renews its receipt; no other file is written over.
+    assert_eq!(workspace.run(&delete).code, 0);
+    let over = |file: &str| {
+        let other = ["delete", "pipeline.toml", "--record", "record-5", "--request-id", "ticket-2", "--receipt", file];
+        workspace.run(&other).code
+    };
+    assert_eq!([over("receipt.json"), over("train.jsonl"), over("pipeline.toml")], [2; 3]);
     // The same request again: done once. Another under its id: refused.
     let again = workspace.json(&["delete", "pipeline.toml", "--record", "record-3", "--request-id", "ticket-1"]);
     assert_eq!((&again["deletion"]["epoch"], &again["deletion"]["repeated"]), (&1.into(), &true.into()));

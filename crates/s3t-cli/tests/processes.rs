@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
@@ -251,26 +252,6 @@ impl World {
         Ok(())
     }
 
-    /// The mistake of old: what the catalogue does not name is removed without the lock.
-    fn remove_without_lock(&self) {
-        let database = self.workspace.path("store/catalogue.db");
-        let Ok(connection) = Connection::open_with_flags(&database, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return };
-        let named = || -> rusqlite::Result<BTreeSet<String>> {
-            let mut query =
-                connection.prepare("SELECT number / 2 || '-' || number % 2 || '.' || generation FROM slices")?;
-            query.query_map([], |row| row.get(0))?.collect()
-        };
-        let Ok(named) = named() else { return };
-        for (folder, ending) in [("store/records", ".records"), ("store.keys/slices", ".key")] {
-            for entry in fs::read_dir(self.workspace.path(folder)).unwrap().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name.strip_suffix(ending).is_some_and(|name| !named.contains(name)) {
-                    drop(fs::remove_file(entry.path()));
-                }
-            }
-        }
-    }
-
     fn hold_reader(&mut self) {
         let now = Instant::now();
         match &self.reader {
@@ -363,6 +344,25 @@ impl World {
     }
 }
 
+/// The mistake of old: what the catalogue does not name is removed without the lock.
+fn remove_without_lock(folder: &Path) {
+    let database = folder.join("store/catalogue.db");
+    let Ok(connection) = Connection::open_with_flags(&database, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return };
+    let named = || -> rusqlite::Result<BTreeSet<String>> {
+        let statement = "SELECT (number / 2) || '-' || (number % 2) || '.' || generation FROM slices";
+        connection.prepare(statement)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let Ok(named) = named() else { return };
+    for (part, ending) in [("store/records", ".records"), ("store.keys/slices", ".key")] {
+        for entry in fs::read_dir(folder.join(part)).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.strip_suffix(ending).is_some_and(|name| !named.contains(name)) {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+}
+
 fn has_no_row(database: &Path, id: &[u8]) -> bool {
     let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY);
     connection.is_ok_and(|connection| {
@@ -374,6 +374,23 @@ fn has_no_row(database: &Path, id: &[u8]) -> bool {
 /// Runs the law for some time: what was seen, or what does not hold.
 fn play(seed: u64, time: Duration, plant: Option<Plant>) -> Result<Seen, String> {
     let mut world = World::new(seed, plant);
+    let over = AtomicBool::new(plant != Some(Plant::RemoverWithoutLock));
+    let folder = world.workspace.path("");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                remove_without_lock(&folder);
+            }
+        });
+        let held = run(&mut world, time);
+        over.store(true, Ordering::Relaxed);
+        held
+    })?;
+    world.finish()
+}
+
+/// Lets processes run beside each other for some time.
+fn run(world: &mut World, time: Duration) -> Result<(), String> {
     let end = Instant::now() + time;
     let mut look = Instant::now();
     while Instant::now() < end {
@@ -383,16 +400,13 @@ fn play(seed: u64, time: Duration, plant: Option<Plant>) -> Result<Seen, String>
         }
         world.tick()?;
         world.hold_reader();
-        if plant == Some(Plant::RemoverWithoutLock) {
-            world.remove_without_lock();
-        }
         if Instant::now() >= look {
             world.check_traces()?;
             look = Instant::now() + Duration::from_millis(100);
         }
-        std::thread::sleep(Duration::from_millis(if plant.is_some() { 0 } else { 3 }));
+        std::thread::sleep(Duration::from_millis(3));
     }
-    world.finish()
+    Ok(())
 }
 
 #[test]

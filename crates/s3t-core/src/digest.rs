@@ -144,6 +144,13 @@ impl StoreSecret {
     }
 }
 
+impl Drop for StoreSecret {
+    fn drop(&mut self) {
+        // What was copied on the way is out of reach; what stays in freed memory is not the secret.
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
 impl fmt::Debug for StoreSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StoreSecret(..)")

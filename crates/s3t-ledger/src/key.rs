@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use signed_note::{Note, StandardSigner, StandardVerifier, Verifier, VerifierList};
+use zeroize::Zeroizing;
 
 use crate::tree::{of_tlog, to_tlog};
 use crate::{Hash, LedgerError};
@@ -59,9 +60,10 @@ impl SigningKey {
 
     fn signer(&self) -> Result<StandardSigner, LedgerError> {
         let public = [&[ED25519], self.key.verifying_key().as_bytes().as_slice()].concat();
-        let private = [&[ED25519], self.key.as_bytes().as_slice()].concat();
+        let private = Zeroizing::new([&[ED25519], self.key.as_bytes().as_slice()].concat());
         let (id, origin) = (signed_note::key_id(&self.origin, &public), &self.origin);
-        let line = format!("PRIVATE+KEY+{origin}+{id:08x}+{}", STANDARD.encode(private));
+        let encoded = Zeroizing::new(STANDARD.encode(&*private));
+        let line = Zeroizing::new(format!("PRIVATE+KEY+{origin}+{id:08x}+{}", *encoded));
         StandardSigner::new(&line).map_err(|error| LedgerError::Key(error.to_string()))
     }
 }

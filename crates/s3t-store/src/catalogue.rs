@@ -55,10 +55,20 @@ fn short(builder: &DigestBuilder) -> ShortId {
     std::array::from_fn(|byte| builder.finish().as_bytes()[byte])
 }
 
+/// The file of a catalogue.
+#[derive(Debug, Clone)]
+pub(crate) struct CatalogueFile {
+    /// Its path, without links.
+    pub(crate) path: PathBuf,
+    /// The path that messages show.
+    pub(crate) shown: PathBuf,
+}
+
 /// An open catalogue.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     path: PathBuf,
+    file: PathBuf,
     connection: Connection,
     disk: Arc<dyn Disk>,
     /// How long a change waits for another process to finish its own.
@@ -68,10 +78,10 @@ pub(crate) struct Catalogue {
 
 impl Catalogue {
     /// Makes an empty catalogue.
-    pub(crate) fn create(path: &Path, disk: Arc<dyn Disk>, patience: Duration) -> Result<Self, StoreError> {
+    pub(crate) fn create(file: &CatalogueFile, disk: Arc<dyn Disk>, patience: Duration) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut catalogue = Self::connect(path, disk, flags, patience)?;
-        let refuse = |error: rusqlite_migration::Error| StoreError::damaged(path, error.to_string());
+        let mut catalogue = Self::connect(file, disk, flags, patience)?;
+        let refuse = |error: rusqlite_migration::Error| StoreError::damaged(&file.shown, error.to_string());
         let migrations = Migrations::new(vec![M::up(FORMAT_3), M::up(FORMAT_4)]);
         migrations.to_latest(&mut catalogue.connection).map_err(refuse)?;
         Ok(catalogue)
@@ -79,18 +89,18 @@ impl Catalogue {
 
     /// Opens a catalogue. One of an older format is brought to the present one by [`upgrade`](Self::upgrade).
     pub(crate) fn open(
-        path: &Path,
+        file: &CatalogueFile,
         disk: Arc<dyn Disk>,
         read_only: bool,
         patience: Duration,
     ) -> Result<Self, StoreError> {
         let flags = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
-        let mut catalogue = Self::connect(path, disk, flags, patience)?;
+        let mut catalogue = Self::connect(file, disk, flags, patience)?;
         let version = catalogue.connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
         let found = version.map_err(|error| catalogue.failed(error))?;
         catalogue.format = if found == 0 { 0 } else { FIRST_WITH_CATALOGUE - 1 + found };
         if found == 0 || catalogue.format > FORMAT {
-            return Err(StoreError::OtherFormat { path: path.into(), found: catalogue.format, known: FORMAT });
+            return Err(StoreError::OtherFormat { path: file.shown.clone(), found: catalogue.format, known: FORMAT });
         }
         Ok(catalogue)
     }
@@ -127,8 +137,14 @@ impl Catalogue {
         Ok(())
     }
 
-    fn connect(path: &Path, disk: Arc<dyn Disk>, flags: OpenFlags, patience: Duration) -> Result<Self, StoreError> {
-        let failed = |error| StoreError::database(path, error);
+    fn connect(
+        file: &CatalogueFile,
+        disk: Arc<dyn Disk>,
+        flags: OpenFlags,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
+        let CatalogueFile { path, shown } = file;
+        let failed = |error| StoreError::database(shown, path, error);
         let read_only = flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY);
         // SQLite opens the log and the shared memory beside it without following links by itself.
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -148,7 +164,7 @@ impl Catalogue {
                    PRAGMA wal_autocheckpoint = 10000;";
         let set = if read_only { "PRAGMA query_only = ON;" } else { set };
         connection.execute_batch(set).map_err(failed)?;
-        Ok(Self { path: path.into(), connection, disk, patience, format: FORMAT })
+        Ok(Self { path: shown.clone(), file: path.clone(), connection, disk, patience, format: FORMAT })
     }
 
     /// Says that the store is being removed, to whoever has it open.
@@ -174,7 +190,7 @@ impl Catalogue {
     }
 
     pub(crate) fn failed(&self, error: rusqlite::Error) -> StoreError {
-        StoreError::database(&self.path, error)
+        StoreError::database(&self.path, &self.file, error)
     }
 
     /// Runs a query that reads.
@@ -194,12 +210,12 @@ impl Catalogue {
         signing: &SigningKey,
         change: impl FnOnce(&mut Change<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let (path, disk) = (self.path.clone(), Arc::clone(&self.disk));
-        let failed = |error| StoreError::database(&path, error);
+        let (path, file, disk) = (self.path.clone(), self.file.clone(), Arc::clone(&self.disk));
+        let failed = |error| StoreError::database(&path, &file, error);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let sums = Sums::read(&transaction).map_err(failed)?;
         let entries = count_entries(&transaction).map_err(failed)?;
-        let mut open = Change { transaction, path: &path, secret, sums, entries, old_entries: entries };
+        let mut open = Change { transaction, path: &path, file: &file, secret, sums, entries, old_entries: entries };
         let result = change(&mut open)?;
         let Change { transaction, sums, entries, old_entries, .. } = open;
         sums.write(&transaction).map_err(failed)?;
@@ -244,7 +260,7 @@ impl Catalogue {
                 break Ok(());
             }
             if Instant::now() > until {
-                let holder = Holder::of_catalogue_at(&self.path, CatalogueLock::Read);
+                let holder = Holder::of_catalogue_at(&self.file, CatalogueLock::Read);
                 break Err(StoreError::Reading { store: crate::disk::parent(&self.path).into(), holder });
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -397,6 +413,7 @@ pub(crate) struct Marked {
 pub(crate) struct Change<'a> {
     transaction: Transaction<'a>,
     path: &'a Path,
+    file: &'a Path,
     secret: &'a StoreSecret,
     sums: Sums,
     entries: u64,
@@ -405,7 +422,7 @@ pub(crate) struct Change<'a> {
 
 impl Change<'_> {
     pub(crate) fn failed(&self, error: rusqlite::Error) -> StoreError {
-        StoreError::database(self.path, error)
+        StoreError::database(self.path, self.file, error)
     }
 
     /// Runs a statement that is none of those below.

@@ -128,11 +128,11 @@ pub(crate) fn sync_folder(disk: &dyn Disk, folder: &Folder) -> Result<(), StoreE
     disk.sync_folder(folder).map_err(StoreError::io("sync", folder.path()))
 }
 
-/// Opens a folder by its path.
-pub(crate) fn open_folder(path: &Path) -> Result<Folder, StoreError> {
-    Folder::open(path).map_err(|error| match path.read_link() {
-        Ok(target) => StoreError::Link { path: path.into(), target },
-        Err(_) => StoreError::io("open the folder", path)(error),
+/// Opens a folder by its path; messages show another.
+pub(crate) fn open_folder(path: &Path, shown: &Path) -> Result<Folder, StoreError> {
+    Folder::open_as(path, shown).map_err(|error| match path.read_link() {
+        Ok(target) => StoreError::Link { path: shown.into(), target },
+        Err(_) => StoreError::io("open the folder", shown)(error),
     })
 }
 

@@ -226,11 +226,12 @@ impl StoreError {
     }
 
     /// What a failure of the database means for a store.
-    pub(crate) fn database(path: &Path, source: rusqlite::Error) -> Self {
+    /// `path` is shown, `file` is the same without links.
+    pub(crate) fn database(path: &Path, file: &Path, source: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Self::Busy { path: path.into(), holder: Holder::of_catalogue_at(path, CatalogueLock::Write) }
+                Self::Busy { path: path.into(), holder: Holder::of_catalogue_at(file, CatalogueLock::Write) }
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, source.to_string()),
             Some(ErrorCode::DiskFull) => Self::Io {
@@ -238,8 +239,8 @@ impl StoreError {
                 path: path.into(),
                 source: std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full; nothing was changed"),
             },
-            Some(ErrorCode::CannotOpen) if path.is_symlink() => {
-                Self::Link { path: path.into(), target: path.read_link().unwrap_or_default() }
+            Some(ErrorCode::CannotOpen) if file.is_symlink() => {
+                Self::Link { path: path.into(), target: file.read_link().unwrap_or_default() }
             }
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::Io {
                 action: "use the catalogue",

@@ -99,7 +99,7 @@ impl Store {
         let around = parent(directory);
         std::fs::create_dir_all(around).map_err(StoreError::io("make", around))?;
         let around = around.canonicalize().map_err(StoreError::io("find", around))?;
-        let parent = open_folder(&around)?;
+        let parent = open_folder(&around, &around)?;
         let name = directory.file_name().ok_or_else(|| StoreError::Exists(directory.into()))?.to_owned();
         if parent.entry(&name).map_err(StoreError::io("look at", directory))?.is_some() {
             return Err(StoreError::Exists(directory.into()));
@@ -133,7 +133,9 @@ impl Store {
 
     /// Removes the folders of exports whose process has ended before they were finished.
     fn clear_interrupted_exports(&self) -> Result<(), StoreError> {
-        for row in self.inner().catalogue.read(all_rows)? {
+        // The catalogue is let go of before a row is changed.
+        let rows = self.inner().catalogue.read(all_rows)?;
+        for row in rows {
             let Some(unfinished) = &row.unfinished else { continue };
             let whole = parent(unfinished);
             let is_written =

@@ -59,7 +59,12 @@ impl Folder {
     ///
     /// The system's; `NotADirectory` or `ELOOP` for a link.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.into(), handle: system::open_folder(path)? })
+        Self::open_as(path, path)
+    }
+
+    /// The same, with another path for messages: the one that a person gave.
+    pub(crate) fn open_as(path: &Path, shown: &Path) -> io::Result<Self> {
+        Ok(Self { path: shown.into(), handle: system::open_folder(path)? })
     }
 
     /// Opens a folder by its absolute path, of which no component may be a link.
@@ -101,7 +106,7 @@ impl Folder {
         }
     }
 
-    /// The path that the folder had when it was opened, for messages.
+    /// The path of the folder, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }

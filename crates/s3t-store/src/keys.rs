@@ -23,10 +23,9 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, SliceAddress, StoreSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::disk::{
-    Disk, TEMPORARY, enter, make, names, open_folder, remove, sync_folder, write_atomically, write_new_name,
-};
+use crate::disk::{Disk, TEMPORARY, enter, make, names, remove, sync_folder, write_atomically, write_new_name};
 use crate::folder::{Folder, Kind};
+use crate::place::Location;
 use crate::seal::Seal;
 use crate::{StoreError, random};
 
@@ -55,9 +54,9 @@ impl Keys {
     }
 
     /// Opens the key ring in a folder.
-    pub(crate) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
-        let folder = open_folder(path).map_err(|error| match error {
-            StoreError::Io { source, .. } => StoreError::Key { path: path.join(SECRET), source },
+    pub(crate) fn open(at: &Location, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let folder = at.open().map_err(|error| match error {
+            StoreError::Io { source, .. } => StoreError::Key { path: at.path().join(SECRET), source },
             other => other,
         })?;
         let slices = enter(&folder, SLICES)?;

@@ -16,8 +16,8 @@ use s3t_core::record::slice_digest;
 use s3t_core::{Digest, Partitioner, Record, SliceAddress, StoreSecret, SubjectId};
 use s3t_ledger::{Event, SigningKey};
 
-use crate::catalogue::{Catalogue, RecordRow, SliceRow, now, record_id, slice_number, subject_id};
-use crate::disk::{enter, make, open_folder, parent, remove, sync_folder, write_atomically};
+use crate::catalogue::{Catalogue, CatalogueFile, RecordRow, SliceRow, now, record_id, slice_number, subject_id};
+use crate::disk::{enter, make, parent, remove, sync_folder, write_atomically};
 use crate::folder::Folder;
 use crate::keys::{self, Keys};
 use crate::lock::{self, Lock};
@@ -80,7 +80,7 @@ impl Store {
         at.store.refuse_link()?;
         at.keys.refuse_link()?;
         let path = at.store.path();
-        if !place.is_store() && format_before_catalogues(&path).is_none() {
+        if !place.is_store() && format_before_catalogues(&at.store.real()).is_none() {
             return Err(StoreError::NotAStore(path));
         }
         let making = Making::begin(place, &at)?;
@@ -91,7 +91,7 @@ impl Store {
 }
 
 fn remove_store(place: &Place, at: &Resolved) -> Result<(), StoreError> {
-    let folder = open_folder(&at.store.path())?;
+    let folder = at.store.open()?;
     let holds = |name| lock::take(&folder, name, place.patience);
     let store = || at.store.path();
     let _building = holds(BUILDING)?.map_err(|holder| StoreError::Building { store: store(), holder })?;
@@ -101,7 +101,7 @@ fn remove_store(place: &Place, at: &Resolved) -> Result<(), StoreError> {
     }
     keys::check_own(&at.keys.parent, &at.keys.name)?;
     // Whoever has it open would go on with files that are gone. A catalogue that cannot be opened is in nobody's hands.
-    let catalogue = folder.path_of(CATALOGUE);
+    let catalogue = at.store.file(CATALOGUE);
     if let Ok(catalogue) = Catalogue::open(&catalogue, Arc::clone(&place.disk), false, place.patience) {
         catalogue.mark_removed()?;
     }
@@ -137,7 +137,7 @@ impl Making {
 /// The places whose locks are taken, in an order that is the same for all who want both.
 fn in_order(at: &Resolved) -> [&Location; 2] {
     let mut both = [&at.store, &at.keys];
-    both.sort_by_key(|location| location.path());
+    both.sort_by_key(|location| location.real());
     both
 }
 
@@ -189,7 +189,7 @@ fn make_store(place: &Place, at: &Resolved, _held: &Making, new: &NewStore<'_>) 
     let made = (|| {
         let ring = Keys::create(&at.keys.parent, &unfinished_keys, &new.secret, Arc::clone(&place.disk))?;
         let folder = make(&at.store.parent, &unfinished)?;
-        fill(place, &folder, &ring, new)?;
+        fill(place, at, &folder, &ring, new)?;
         let (store, keys) = (&at.store, &at.keys);
         disk.rename(&keys.parent, &unfinished_keys, &keys.parent, &keys.name)
             .map_err(StoreError::io("make", keys.path()))?;
@@ -220,7 +220,7 @@ fn is_of(place: &Place, at: &Resolved) -> bool {
         ledger.read_text("key.pub").map_err(StoreError::io("read", ledger.path_of("key.pub")))
     };
     let key = || {
-        let keys = Keys::open(&at.keys.path(), Arc::clone(&place.disk))?;
+        let keys = Keys::open(&at.keys, Arc::clone(&place.disk))?;
         let secret = keys.secret()?;
         Ok::<_, StoreError>(SigningKey::new(&origin(&secret), &*keys.signing()?)?.verifying_key())
     };
@@ -228,7 +228,7 @@ fn is_of(place: &Place, at: &Resolved) -> bool {
 }
 
 /// Writes all files of a new store into an empty folder.
-fn fill(place: &Place, folder: &Folder, keys: &Keys, new: &NewStore<'_>) -> Result<(), StoreError> {
+fn fill(place: &Place, at: &Resolved, folder: &Folder, keys: &Keys, new: &NewStore<'_>) -> Result<(), StoreError> {
     let NewStore { settings, partitioner, records, copies, secret, encrypt } = new;
     let disk = &*place.disk;
     let shape = settings.shape;
@@ -282,7 +282,11 @@ fn fill(place: &Place, folder: &Folder, keys: &Keys, new: &NewStore<'_>) -> Resu
     };
     let mut ids: Vec<_> = records.iter().zip(&places).enumerate().map(row).collect();
     ids.sort_unstable_by_key(|(id, _)| *id);
-    let mut catalogue = Catalogue::create(&folder.path_of(CATALOGUE), Arc::clone(&place.disk), place.patience)?;
+    let catalogue = CatalogueFile {
+        path: at.store.real().with_file_name(at.store.unfinished()).join(CATALOGUE),
+        shown: folder.path_of(CATALOGUE),
+    };
+    let mut catalogue = Catalogue::create(&catalogue, Arc::clone(&place.disk), place.patience)?;
     let settings_text = |error: serde_json::Error| StoreError::damaged(folder.path(), error.to_string());
     let (digest, settings) = (settings.digest(), serde_json::to_vec(settings).map_err(settings_text)?);
     catalogue.change(secret, &signing, |change| {

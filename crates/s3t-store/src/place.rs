@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::StoreError;
+use crate::catalogue::CatalogueFile;
 use crate::disk::{Disk, SystemDisk, TEMPORARY, open_folder, parent};
 use crate::folder::Folder;
 use crate::keys::Keys;
@@ -61,6 +62,10 @@ pub(crate) struct Resolved {
 pub(crate) struct Location {
     pub(crate) parent: Folder,
     pub(crate) name: OsString,
+    /// The path as it was given, for messages.
+    shown: PathBuf,
+    /// The path without links.
+    real: PathBuf,
     /// The link that led here, and its target.
     pub(crate) link: Option<(PathBuf, PathBuf)>,
 }
@@ -82,11 +87,30 @@ impl Location {
         };
         let name = resolved.file_name().ok_or_else(|| StoreError::NotAStore(path.into()))?.to_owned();
         let link = target.map(|target| (path.to_path_buf(), target));
-        Ok(Self { parent: open_folder(parent(&resolved))?, name, link })
+        let around = parent(&resolved);
+        // As the person wrote it, so that messages say `store` and not `./store`.
+        let shown = if link.is_some() { around } else { path.parent().unwrap_or(Path::new("")) };
+        Ok(Self { parent: open_folder(around, shown)?, name, shown: path.into(), real: resolved.clone(), link })
     }
 
+    /// The path, for messages.
     pub(crate) fn path(&self) -> PathBuf {
-        self.parent.path_of(&self.name)
+        self.shown.clone()
+    }
+
+    /// The path without links.
+    pub(crate) fn real(&self) -> PathBuf {
+        self.real.clone()
+    }
+
+    /// Opens the folder that is there.
+    pub(crate) fn open(&self) -> Result<Folder, StoreError> {
+        open_folder(&self.real, &self.shown)
+    }
+
+    /// A catalogue in the folder.
+    pub(crate) fn file(&self, name: &str) -> CatalogueFile {
+        CatalogueFile { path: self.real.join(name), shown: self.shown.join(name) }
     }
 
     /// Whether anything has the name.

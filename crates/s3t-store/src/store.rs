@@ -16,7 +16,7 @@ use crate::catalogue::{
     Catalogue, Change, FORMAT, ShortId, SliceRow, data_version, now, of_one_moment, record_id, slice_address,
     subject_id,
 };
-use crate::disk::{Disk, enter, open_folder, write_atomically, write_new_name};
+use crate::disk::{Disk, enter, write_atomically, write_new_name};
 use crate::folder::Folder;
 use crate::keys::{Generation, Keys};
 use crate::lock::{self, Lock};
@@ -141,16 +141,16 @@ impl Store {
         }
         let at = place.resolve()?;
         let path = at.store.path();
-        let folder = open_folder(&path)?;
+        let folder = at.store.open()?;
         if folder.entry(CATALOGUE).map_err(StoreError::io("look at", &path))?.is_none() {
-            if let Some(found) = format_before_catalogues(&path) {
+            if let Some(found) = format_before_catalogues(&at.store.real()) {
                 return Err(StoreError::OtherFormat { path, found, known: FORMAT });
             }
             return Err(StoreError::NotAStore(path));
         }
-        let keys = Keys::open(&at.keys.path(), Arc::clone(&place.disk))?;
+        let keys = Keys::open(&at.keys, Arc::clone(&place.disk))?;
         let secret = keys.secret()?;
-        let file = folder.path_of(CATALOGUE);
+        let file = at.store.file(CATALOGUE);
         let open = || Catalogue::open(&file, Arc::clone(&place.disk), read_only, place.patience);
         let mut catalogue = open()?;
         if catalogue.format() < FORMAT && !read_only {
@@ -159,7 +159,7 @@ impl Store {
             catalogue = open()?;
             catalogue.upgrade(&secret)?;
         }
-        let damaged = |problem: &str| StoreError::damaged(&file, problem);
+        let damaged = |problem: &str| StoreError::damaged(&file.shown, problem);
         if catalogue.is_removed()? {
             return Err(StoreError::Removed(path));
         }
@@ -251,7 +251,7 @@ impl Store {
         &self,
         look: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let file = self.folder.path_of(CATALOGUE);
+        let file = self.place.resolve()?.store.file(CATALOGUE);
         let catalogue = match Catalogue::open(&file, Arc::clone(&self.disk), false, self.place.patience) {
             Err(StoreError::Io { .. }) => return look(&*self.snapshot()?),
             opened => opened?,
