@@ -128,7 +128,19 @@ fn check_arrows(crates: &BTreeMap<String, Member>, problems: &mut Problems) {
 
 /// s3t-core knows no tensors, files, clock, threads or global randomness: none of its dependencies brings them in.
 fn check_core_is_pure(metadata: &Metadata, problems: &mut Problems) {
-    let known = ["blake3", "inventory", "schemars", "serde", "serde_json", "statrs", "strsim", "thiserror", "typetag"];
+    let known = [
+        "blake3",
+        "icu_normalizer",
+        "icu_properties",
+        "inventory",
+        "schemars",
+        "serde",
+        "serde_json",
+        "statrs",
+        "strsim",
+        "thiserror",
+        "typetag",
+    ];
     let Some(core) = metadata.workspace_packages().into_iter().find(|package| package.name == "s3t-core") else {
         return;
     };

@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
 use s3t::core::registry::plugins;
+use s3t::core::spelling::{DIFFERENCES, Visible, beside};
 use s3t::core::{PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
+use s3t::data::{parse_id_list, read_id_list};
 use s3t::engine::{
-    BuildReport, Deletion, EngineError, Pipeline, RepairPolicy, Status, System, VerifyReport, VerifyScope,
+    BuildReport, Deletion, EngineError, Pipeline, RepairPolicy, SpellingsLeft, Status, System, VerifyReport,
+    VerifyScope,
 };
 use s3t::eval::{Baseline, Evaluation, Metric, evaluate};
+use s3t::ledger::{Event, Named};
 use s3t::prelude::ShardId;
-use s3t::store::{DeletionRequest, StoreError};
+use s3t::store::DeletionRequest;
 
 use crate::exit::{self, Failure};
 use crate::output::{Output, count, duration, plural, say, table, time};
@@ -437,12 +441,12 @@ fn request_of_run(system: &System, settings: &s3t::engine::RunSettings) -> Resul
     if !store.knows_request(&id).map_err(EngineError::from)? {
         for record in &records {
             if store.address(record).map_err(EngineError::from)?.is_none() {
-                return Err(EngineError::from(StoreError::UnknownRecord(record.clone())).into());
+                return Err(EngineError::from(store.unknown(Named::Record(record))).into());
             }
         }
         for subject in &subjects {
             if store.records_of(subject).map_err(EngineError::from)? == 0 {
-                return Err(EngineError::from(StoreError::UnknownSubject(subject.clone())).into());
+                return Err(EngineError::from(store.unknown(Named::Subject(subject))).into());
             }
         }
     }
@@ -455,18 +459,19 @@ fn ids<T>(
     file: Option<&Path>,
     check: impl Fn(String) -> Result<T, s3t::core::CoreError>,
 ) -> Result<Vec<T>, Failure> {
-    let mut lines = given;
-    if let Some(file) = file {
-        let mut text = String::new();
-        let read = if file == Path::new("-") {
-            std::io::stdin().read_to_string(&mut text).map(drop)
-        } else {
-            std::fs::read_to_string(file).map(|read| text = read)
-        };
-        read.map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))?;
-        lines.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
-    }
-    Ok(lines.into_iter().map(check).collect::<Result<_, _>>().map_err(EngineError::from)?)
+    let mut ids: Vec<T> = given.into_iter().map(&check).collect::<Result<_, _>>().map_err(EngineError::from)?;
+    let listed = match file {
+        Some(file) if file == Path::new("-") => {
+            let mut text = String::new();
+            let refuse = |error| Failure::new(exit::REFUSED, format!("cannot read standard input: {error}"));
+            std::io::stdin().read_to_string(&mut text).map_err(refuse)?;
+            parse_id_list(&text, Path::new("standard input"), check)?
+        }
+        Some(file) => read_id_list(file, check)?,
+        None => Vec::new(),
+    };
+    ids.extend(listed);
+    Ok(ids)
 }
 
 fn show_build(report: &BuildReport, seconds: f64, output: &mut Output) {
@@ -538,8 +543,10 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
             show_unfinished(deletion);
             return;
         }
-        let who: Vec<String> = subjects.iter().map(|subject| format!("subject {subject}")).collect();
-        let ids: Vec<&str> = deletion.records.iter().take(8).map(RecordId::as_str).collect();
+        let who: Vec<String> =
+            subjects.iter().map(|subject| format!("subject {}", Visible(subject.as_str()))).collect();
+        let ids: Vec<String> =
+            deletion.records.iter().take(8).map(|record| Visible(record.as_str()).to_string()).collect();
         let more = if deletion.records.len() > ids.len() { ", ..." } else { "" };
         let of = if who.is_empty() { String::new() } else { format!(" of {}", who.join(", ")) };
         say!("{}{of}: {}{more}", plural(deletion.records.len(), "record"), ids.join(", "));
@@ -565,6 +572,12 @@ fn show_deletion(deletion: &Deletion, subjects: &[SubjectId], output: &mut Outpu
             plural(deletion.erased_stages.len(), "stage"),
             plural(deletion.rewritten_slices.len(), "slice")
         );
+        for SpellingsLeft { kind, named, left } in &deletion.other_spellings {
+            let (named, left) = beside(named, left);
+            say!(
+                "still there: {kind} {left}, which differs from `{named}` only in {DIFFERENCES}; delete it too if it is the same"
+            );
+        }
         show_unfinished(deletion);
     });
 }

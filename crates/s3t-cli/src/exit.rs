@@ -81,7 +81,10 @@ fn code(error: &EngineError) -> u8 {
         EngineError::Unfinished { source: StoreError::Io { .. }, .. } => FAILED,
         EngineError::Unfinished { .. } => STORE,
         EngineError::Store(error) => match error {
-            StoreError::UnknownRecord(_) | StoreError::UnknownSubject(_) | StoreError::UnknownRequest(_) => UNKNOWN,
+            StoreError::UnknownRecord(_)
+            | StoreError::UnknownSubject(_)
+            | StoreError::OtherSpelling { .. }
+            | StoreError::UnknownRequest(_) => UNKNOWN,
             StoreError::OtherRequest(_) => OTHER_REQUEST,
             StoreError::Io { .. } => FAILED,
             StoreError::Core(_) | StoreError::RequestId(_) | StoreError::NothingNamed | StoreError::Foreign(_) => {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use s3t::core::spelling::{DIFFERENCES, beside};
 use s3t::core::{CoreError, RecordId, SubjectId};
 use s3t::ledger::{LedgerError, Named, Receipt, VerifyingKey};
 
@@ -151,11 +152,16 @@ fn verify(receipt: &Receipt, key: &str, records: &[String], subjects: &[String],
     let named = records.iter().map(Named::Record).chain(subjects.iter().map(Named::Subject));
     for name in named {
         if !receipt.names(name).map_err(|error| Failure::new(exit::DIFFERENT, error.to_string()))? {
-            let (what, name) = match name {
-                Named::Record(record) => ("record", record.as_str()),
-                Named::Subject(subject) => ("subject", subject.as_str()),
+            let other: Vec<String> =
+                receipt.opening.and_then(|opening| name.spelling_among(&receipt.named, &opening)).into_iter().collect();
+            let (shown, list) = beside(name.as_str(), &other);
+            let but = if other.is_empty() {
+                String::new()
+            } else {
+                format!(", but {list}, which differs from it only in {DIFFERENCES}")
             };
-            return Err(Failure::new(exit::DIFFERENT, format!("the request does not name the {what} `{name}`")));
+            let problem = format!("the request does not name the {} `{shown}`{but}", name.kind());
+            return Err(Failure::new(exit::DIFFERENT, problem));
         }
     }
     output.result("verified", &verified, || {

@@ -2,6 +2,8 @@
 //!
 //! The table in docs/bad-inputs.md is made from these cases: `UPDATE_DOCS=1 cargo test -p s3t-cli --test bad_inputs`.
 
+#[path = "bad_inputs/ids.rs"]
+mod ids;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -81,6 +83,10 @@ fn trained(w: &Workspace) {
 }
 
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+
+fn all_cases() -> impl Iterator<Item = Case> {
+    cases().into_iter().chain(ids::cases())
+}
 
 #[rustfmt::skip]
 #[expect(clippy::too_many_lines, reason = "one table, one row a line")]
@@ -341,7 +347,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn every_bad_input_is_refused_with_its_message() {
     let mut wrong = Vec::new();
-    for case in cases() {
+    for case in all_cases() {
         let workspace = Workspace::new();
         (case.spoil)(&workspace);
         let had_store = workspace.path("store").exists();
@@ -366,7 +372,7 @@ fn the_documented_table_is_this_one() {
          This page is made from the tests in `crates/s3t-cli/tests/bad_inputs.rs`, which run every line of it.\n",
     );
     let mut part = "";
-    for case in cases() {
+    for case in all_cases() {
         if case.part != part {
             part = case.part;
             text.push_str(&format!("\n## {part}\n\n| situation | exit | message |\n|---|---|---|\n"));

@@ -23,6 +23,16 @@ pub enum CoreError {
     /// Two records with one id.
     #[error("record id `{0}` occurs twice; ids must be unique")]
     DuplicateRecord(RecordId),
+    /// Two different ids that a person cannot tell apart, or an id that shows nothing; see [`spelling`](crate::spelling).
+    #[error("{}", crate::spelling::problem(kind, id, earlier.as_deref().map(|earlier| (earlier, String::new()))))]
+    ConfusableIds {
+        /// `record` or `subject`.
+        kind: &'static str,
+        /// The id.
+        id: String,
+        /// The earlier id that it looks like; `None` for an id that shows nothing.
+        earlier: Option<String>,
+    },
     /// A field whose value cannot be used.
     #[error("`{field}` {problem}")]
     InvalidField {

@@ -1,4 +1,9 @@
 //! Names of records, subjects, shards and slices.
+//!
+//! One rule holds for the ids of records and subjects wherever they are read, in data, in lists, in options and in pipeline files:
+//! what ends a line and a byte order mark at the start of a file are taken off, and nothing else is. So `a` and `a ` are two ids
+//! everywhere; that they are not in one data set is seen to by [`spelling`](crate::spelling). [`text_of_file`] and
+//! [`lines_of_list`] are the rule.
 
 use std::fmt;
 
@@ -77,6 +82,24 @@ text_id! {
     SubjectId, "subject"
 }
 
+/// The text of a file without the byte order mark at its start.
+pub fn text_of_file(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// The ids of a list with one a line, each with its line from 1, without what ends the lines. Lines with nothing in them are passed
+/// over; blanks are not nothing. A byte order mark at the start is taken off.
+pub fn lines_of_list(text: &str) -> impl Iterator<Item = (u64, &str)> {
+    // No id holds a control character, so either character ends a line wherever it stands.
+    let mut line = 1;
+    text_of_file(text).split_inclusive(['\n', '\r']).filter_map(move |part| {
+        let at = line;
+        let id = part.trim_end_matches(['\n', '\r']);
+        line += u64::from(part.ends_with('\n'));
+        (!id.is_empty()).then_some((at, id))
+    })
+}
+
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -142,5 +165,16 @@ mod tests {
             assert!(message.contains(reason), "{message}");
         }
         assert_eq!(SubjectId::new("zoë").unwrap().as_str(), "zoë");
+    }
+
+    #[test]
+    fn only_line_ends_and_the_mark_of_the_file_are_taken_off() {
+        let lines = |text| lines_of_list(text).collect::<Vec<_>>();
+        assert_eq!(lines("\u{feff}a\r\nb \r\n\r\n c\n"), [(1, "a"), (2, "b "), (4, " c")]);
+        assert_eq!(lines("a\n \n\u{feff}b\n\u{a0}c"), [(1, "a"), (2, " "), (3, "\u{feff}b"), (4, "\u{a0}c")]);
+        assert_eq!(lines("a\rb\r"), [(1, "a"), (1, "b")]);
+        assert_eq!(lines("\u{feff}\u{feff}a"), [(1, "\u{feff}a")]);
+        assert_eq!(lines("").len() + lines("\u{feff}\n").len(), 0);
+        assert_eq!(text_of_file("\u{feff}a\u{feff}"), "a\u{feff}");
     }
 }

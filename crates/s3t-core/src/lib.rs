@@ -28,6 +28,7 @@ pub mod prior;
 pub mod record;
 pub mod registry;
 pub mod sequence;
+pub mod spelling;
 pub mod task;
 pub mod upkeep;
 

@@ -1,15 +1,18 @@
 //! Where records go: a subject's records together, and nobody's place by anybody else's records.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::partition::Group;
+use crate::spelling::Spellings;
 use crate::{CoreError, PartitionShape, Partitioner, Record, SliceAddress, StoreSecret, SubjectId};
 
 /// Places every record: the slice of its subject, or its own if it has none.
 ///
 /// # Errors
 ///
-/// [`CoreError::DuplicateRecord`], or the partitioner's refusal of its fields.
+/// [`CoreError::DuplicateRecord`]; [`CoreError::ConfusableIds`] for two records, or two subjects, whose ids a person cannot tell
+/// apart; or the partitioner's refusal of its fields.
 pub fn place_records(
     records: &[Record],
     partitioner: &dyn Partitioner,
@@ -18,14 +21,19 @@ pub fn place_records(
 ) -> Result<Vec<SliceAddress>, CoreError> {
     partitioner.check(shape)?;
     let mut first_ordinals: HashMap<&SubjectId, u64> = HashMap::new();
-    let mut seen = HashSet::with_capacity(records.len());
+    let (mut ids, mut subjects) = (Spellings::new("record"), Spellings::new("subject"));
     for record in records {
-        if !seen.insert(&record.id) {
+        if ids.add(record.id.as_str(), ())?.is_some() {
             return Err(CoreError::DuplicateRecord(record.id.clone()));
         }
         if let Some(subject) = &record.subject {
-            let first = first_ordinals.entry(subject).or_insert(record.ordinal);
-            *first = record.ordinal.min(*first);
+            match first_ordinals.entry(subject) {
+                Entry::Occupied(mut first) => *first.get_mut() = record.ordinal.min(*first.get()),
+                Entry::Vacant(first) => {
+                    subjects.add(subject.as_str(), ())?;
+                    first.insert(record.ordinal);
+                }
+            }
         }
     }
     let place = |record: &Record| match &record.subject {
@@ -43,6 +51,29 @@ mod tests {
 
     fn id(text: &str) -> RecordId {
         RecordId::new(text).unwrap()
+    }
+
+    #[test]
+    fn ids_that_cannot_be_told_apart_are_refused() {
+        let shape = PartitionShape { shards: 1, slices: 1 };
+        let record = |record: &str, subject: &str| Record {
+            id: id(record),
+            subject: Some(SubjectId::new(subject).unwrap()),
+            target: Target::Class(0),
+            ordinal: 0,
+            payload: Payload::Text(String::new()),
+        };
+        let place = |records: &[Record]| {
+            place_records(records, &KeyedHash {}, shape, &StoreSecret::from_bytes([5; 32])).map_err(|e| e.to_string())
+        };
+        // A record and a subject may have one id.
+        assert!(place(&[record("a", "a"), record("b", "a")]).is_ok());
+        let message = place(&[record("a", "x"), record("a ", "x")]).unwrap_err();
+        assert!(message.contains("record id `a\\u{20}` cannot be told apart from `a`:"), "{message}");
+        let message = place(&[record("a", "x"), record("b", "x\u{200b}")]).unwrap_err();
+        assert!(message.contains("subject id `") && message.contains("`x\\u{200b}`"), "{message}");
+        let message = place(&[record("a", "\u{a0}")]).unwrap_err();
+        assert!(message.contains("subject id `\\u{a0}` shows nothing"), "{message}");
     }
 
     #[test]

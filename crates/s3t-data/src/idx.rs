@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use s3t_core::spelling::{Spellings, Visible};
 use s3t_core::{Payload, Record, RecordId, SubjectId, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rows::read_csv;
+use crate::rows::{at_line, read_csv};
 use crate::{DataError, Targets, input};
 
 /// Image records from a pair of IDX files, the format of MNIST.
@@ -62,6 +63,7 @@ impl IdxSource {
                     format!("label {class} of image {row} is not a class; the classes are 0 to {}", labels.len() - 1);
                 return Err(DataError::file(labels_path, problem));
             }
+            labels.check_index(*class).map_err(|problem| DataError::file(&labels_path, problem))?;
             records.push(Record {
                 id: id(row).map_err(|error| DataError::file(&images_path, error.to_string()))?,
                 subject: None,
@@ -111,19 +113,22 @@ fn read_idx(path: &Path, ranks: &[usize]) -> Result<Idx, DataError> {
 fn add_subjects(path: &Path, records: &mut [Record]) -> Result<(), DataError> {
     let rows: HashMap<String, usize> =
         records.iter().enumerate().map(|(row, record)| (record.id.to_string(), row)).collect();
-    for row in read_csv(path)? {
+    let mut subjects = Spellings::new("subject");
+    let list = read_csv(path)?;
+    for row in &list {
         let refuse = |problem: String| DataError::line(path, row.line, problem);
         let id = row.text("id").map_err(refuse)?;
         let subject = row.text("subject").map_err(refuse)?;
-        let index = rows
-            .get(id)
-            .ok_or_else(|| refuse(format!("there is no record `{id}`; ids are like `{}`", records[0].id)))?;
+        let index = rows.get(id).ok_or_else(|| {
+            refuse(format!("there is no record `{}`; ids are like `{}`", Visible(id), Visible(records[0].id.as_str())))
+        })?;
         let record = &mut records[*index];
         if record.subject.is_some() {
             return Err(refuse(format!("record `{id}` has a subject already")));
         }
         if !subject.is_empty() {
             record.subject = Some(SubjectId::new(subject).map_err(|error| refuse(error.to_string()))?);
+            subjects.add(subject, row.line).map_err(|clash| refuse(at_line(clash)))?;
         }
     }
     Ok(())

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Component, Path, PathBuf};
 
 use image::imageops::FilterType;
@@ -18,7 +20,7 @@ const LARGEST_SIDE: u32 = 8192;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFolderSource {
-    /// The folder that the manifest's file names start from.
+    /// The folder that the manifest's file names start from; they and what links lead to must be below it, each file once.
     pub root: PathBuf,
     /// The manifest: `.csv`, `.jsonl` or `.ndjson`.
     pub manifest: PathBuf,
@@ -61,15 +63,12 @@ impl ImageFolderSource {
             Columns { label: "label", id: has("id").then_some("id"), subject: has("subject").then_some("subject") };
         let root = base_dir.join(&self.root);
         let name = |_: usize, row: &Row| Ok(row.text("file")?.to_owned());
-        records(&manifest, &rows, &columns, targets, name, |row| self.image(&root, row.text("file")?))
-    }
-
-    fn image(&self, root: &Path, file: &str) -> Result<Payload, String> {
-        let inside = Path::new(file).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if file.is_empty() || !inside {
-            return Err(format!("`{file}` is not a file below the image folder"));
-        }
-        Self::read_image(&root.join(file), self.channels, self.resize)
+        let mut files = Files::new(root)?;
+        let image = |row: &Row| {
+            let path = files.add(row.text("file")?, row.line)?;
+            Self::read_image(&path, self.channels, self.resize)
+        };
+        records(&manifest, &rows, &columns, targets, name, image)
     }
 
     /// Reads one image file.
@@ -99,4 +98,58 @@ impl ImageFolderSource {
         };
         Ok(Payload::Image { width, height, channels, pixels })
     }
+}
+
+/// The files that a manifest has named, resolved: without `.`, `..` and symbolic links.
+struct Files {
+    root: PathBuf,
+    resolved_root: PathBuf,
+    /// The name and line at which each file was read first.
+    seen: HashMap<PathBuf, (String, u64)>,
+}
+
+impl Files {
+    fn new(root: PathBuf) -> Result<Self, DataError> {
+        let resolved = root.canonicalize().map_err(|source| DataError::Read { path: root.clone(), source })?;
+        Ok(Self { root, resolved_root: resolved, seen: HashMap::new() })
+    }
+
+    /// The path of a file that is named in a line. It must be below the folder, and named for the first time.
+    fn add(&mut self, file: &str, line: u64) -> Result<PathBuf, String> {
+        if file.is_empty() || leaves(Path::new(file)) {
+            return Err(format!("`{file}` is not a file below the image folder"));
+        }
+        let path = self.root.join(file);
+        // What cannot be resolved cannot be read either: the reader says why.
+        let Ok(resolved) = path.canonicalize() else { return Ok(path) };
+        if !resolved.starts_with(&self.resolved_root) {
+            return Err(format!(
+                "`{file}` is not a file below the image folder: it leads to `{}`; put the file there, or let `root` be a \
+                 folder that holds both",
+                resolved.display()
+            ));
+        }
+        match self.seen.entry(resolved) {
+            Entry::Vacant(entry) => drop(entry.insert((file.to_owned(), line))),
+            Entry::Occupied(entry) => {
+                let (first, at) = entry.get();
+                return Err(format!("`{file}` is the file `{first}` of line {at}; one file is one record"));
+            }
+        }
+        Ok(path)
+    }
+}
+
+/// Whether a relative path leads out of the folder that it starts from, or is not relative.
+fn leaves(path: &Path) -> bool {
+    let mut depth = 0_i64;
+    path.components().any(|part| {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir => depth -= 1,
+            Component::RootDir | Component::Prefix(_) => return true,
+        }
+        depth < 0
+    })
 }

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use s3t_core::ids::text_of_file;
 
 use crate::DataError;
 
@@ -22,13 +23,14 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, DataError> {
 
 /// The text of a file without its byte order mark.
 pub(crate) fn text(path: &Path) -> Result<String, DataError> {
-    String::from_utf8(bytes(path)?)
-        .map(|text| text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
-        .map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = valid.split(|byte| *byte == b'\n').count() as u64;
-            DataError::line(path, line, "is not valid UTF-8; save the file as UTF-8")
-        })
+    let mut text = String::from_utf8(bytes(path)?).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count() as u64;
+        DataError::line(path, line, "is not valid UTF-8; save the file as UTF-8")
+    })?;
+    let mark = text.len() - text_of_file(&text).len();
+    drop(text.drain(..mark));
+    Ok(text)
 }
 
 /// Whether the name, without `.gz`, ends so.

@@ -15,8 +15,8 @@ use crate::{DataError, Targets};
 pub struct JsonlSource {
     /// The file; a name ending in `.gz` is decompressed.
     pub file: PathBuf,
-    /// The key of what is learnt: a class name or index; for `multi-label` a list of them; for `regression` a number; for
-    /// `causal-lm` the text that follows.
+    /// The key of what is learnt: a class name, or its index where no class name is a number; for `multi-label` a list of them; for
+    /// `regression` a number; for `causal-lm` the text that follows.
     #[serde(default = "label")]
     pub label: String,
     /// The key of the record id; without it ids are `row-0`, `row-1`, ...

@@ -7,6 +7,7 @@
 mod csv_file;
 mod duplicates;
 mod error;
+mod id_list;
 mod idx;
 mod image_folder;
 mod input;
@@ -20,6 +21,7 @@ mod source;
 pub use csv_file::CsvSource;
 pub use duplicates::Duplicates;
 pub use error::DataError;
+pub use id_list::{parse_id_list, read_id_list};
 pub use idx::IdxSource;
 pub use image_folder::ImageFolderSource;
 pub use jsonl::JsonlSource;

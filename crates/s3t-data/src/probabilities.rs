@@ -1,21 +1,22 @@
-use std::collections::HashMap;
 use std::path::Path;
 
 use s3t_core::SubjectId;
+use s3t_core::spelling::{Spellings, Visible};
 
 use crate::DataError;
-use crate::rows::read_csv;
+use crate::rows::{at_line, read_csv};
 
 /// How likely each subject is to ask for deletion: a CSV file with the columns `subject` and `probability` (0 to 1).
 ///
 /// # Errors
 ///
-/// [`DataError`] naming the file and line: for a missing column, a subject that occurs twice, a value that is no
+/// [`DataError`] naming the file and line: for a missing column, a subject that occurs twice or in two spellings, a value that is no
 /// probability.
 pub fn read_probabilities(path: &Path) -> Result<Vec<(SubjectId, f64)>, DataError> {
-    let mut lines: HashMap<SubjectId, u64> = HashMap::new();
+    let mut lines = Spellings::new("subject");
     let mut found = Vec::new();
-    for row in read_csv(path)? {
+    let rows = read_csv(path)?;
+    for row in &rows {
         let read = || -> Result<(SubjectId, f64), String> {
             let subject = SubjectId::new(row.text("subject")?).map_err(|error| error.to_string())?;
             let text = row.text("probability")?.trim();
@@ -24,9 +25,11 @@ pub fn read_probabilities(path: &Path) -> Result<Vec<(SubjectId, f64)>, DataErro
             Ok((subject, probability))
         };
         let (subject, probability) = read().map_err(|problem| DataError::line(path, row.line, problem))?;
-        if let Some(first) = lines.insert(subject.clone(), row.line) {
-            let problem = format!("subject `{subject}` has a probability in line {first} already");
-            return Err(DataError::line(path, row.line, problem));
+        let refuse = |problem| DataError::line(path, row.line, problem);
+        let name = row.text("subject").map_err(refuse)?;
+        if let Some(first) = lines.add(name, row.line).map_err(|clash| refuse(at_line(clash)))? {
+            let name = Visible(name);
+            return Err(refuse(format!("subject `{name}` has a probability in line {first} already")));
         }
         found.push((subject, probability));
     }

@@ -28,7 +28,7 @@ pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec
     };
     let record = |(ordinal, row): (usize, &Row)| {
         let make = || -> Result<Record, String> {
-            let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}") };
+            let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}").into() };
             let id = RecordId::new(id).map_err(|error| error.to_string())?;
             Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload: payload(row)? })
         };

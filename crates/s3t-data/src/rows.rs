@@ -1,9 +1,10 @@
 //! Rows of a table or of JSON lines, and the records made of them.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::path::Path;
 
 use s3t_core::registry::unknown;
+use s3t_core::spelling::{Clash, Spellings, Visible};
 use s3t_core::{Payload, Record, RecordId, SubjectId, Target, Task};
 use serde_json::{Map, Value};
 
@@ -136,10 +137,10 @@ impl Row {
     }
 
     /// An id: a text, or in JSON a whole number.
-    pub(crate) fn id(&self, column: &str) -> Result<String, String> {
+    pub(crate) fn id(&self, column: &str) -> Result<Cow<'_, str>, String> {
         match self.required(column)? {
-            Value::String(text) => Ok(text.clone()),
-            Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string()),
+            Value::String(text) => Ok(text.into()),
+            Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string().into()),
             other => Err(format!("`{column}` is {other}, not an id")),
         }
     }
@@ -218,7 +219,11 @@ impl Template {
 /// The class indices of a list, or of a text with names separated by `|`; empty for none.
 fn classes(column: &str, value: &Value, labels: &Labels) -> Result<Vec<u32>, String> {
     let mut classes = match value {
-        Value::Array(items) => items.iter().map(|item| class(column, item, labels)).collect::<Result<Vec<_>, _>>()?,
+        Value::Array(items) => {
+            let found = items.iter().map(|item| class(column, item, labels)).collect::<Result<Vec<_>, _>>()?;
+            check_no_switches(column, items, &found, labels)?;
+            found
+        }
         Value::String(text) => {
             let names = text.split('|').map(str::trim).filter(|name| !name.is_empty());
             names.map(|name| labels.index_of(name)).collect::<Result<_, _>>()?
@@ -230,15 +235,27 @@ fn classes(column: &str, value: &Value, labels: &Labels) -> Result<Vec<u32>, Str
     Ok(classes)
 }
 
-/// A class index: a name, or in JSON an index too.
+/// Refuses a list that may say for each class whether it is there, by 0 and 1: as a list of labels it would name others.
+fn check_no_switches(column: &str, items: &[Value], found: &[u32], labels: &Labels) -> Result<(), String> {
+    let switch = |item: &Value| item.as_u64().is_some_and(|number| number < 2);
+    let twice = items.iter().all(Value::is_number) && (1..found.len()).any(|at| found[..at].contains(&found[at]));
+    if twice || (items.len() == labels.len() && items.iter().all(switch)) {
+        let list = Value::from(items.to_vec());
+        return Err(format!(
+            "`{column}` is {list}, which may be 0 or 1 for each class or a list of labels; write the names of the record's \
+             classes as texts"
+        ));
+    }
+    Ok(())
+}
+
+/// A class index: a name, or in JSON a number too.
 fn class(column: &str, value: &Value, labels: &Labels) -> Result<u32, String> {
     match value {
-        Value::Number(number) => match number.as_u64().filter(|index| *index < labels.len() as u64) {
-            Some(index) => Ok(index as u32),
-            None => Err(format!("label {number} is not a class index; the indices are 0 to {}", labels.len() - 1)),
-        },
+        Value::Number(number) => labels.of_number(column, number),
+        Value::Bool(value) => labels.of_truth(column, *value),
         Value::String(name) => labels.index_of(name),
-        other => Err(format!("`{column}` is {other}, not a label")),
+        other => Err(format!("`{column}` is {other}, not a label; write the name of a class as a text")),
     }
 }
 
@@ -256,34 +273,55 @@ pub(crate) fn records(
     columns: &Columns<'_>,
     targets: &Targets<'_>,
     default_id: impl Fn(usize, &Row) -> Result<String, String>,
-    payload: impl Fn(&Row) -> Result<Payload, String>,
+    mut payload: impl FnMut(&Row) -> Result<Payload, String>,
 ) -> Result<Vec<Record>, DataError> {
-    let mut lines: HashMap<RecordId, u64> = HashMap::with_capacity(rows.len());
+    let mut seen = Seen { ids: Spellings::new("record"), subjects: Spellings::new("subject") };
     let mut records = Vec::with_capacity(rows.len());
     for (ordinal, row) in rows.iter().enumerate() {
-        let make = || -> Result<Record, String> {
-            let id = columns.id.map_or_else(|| default_id(ordinal, row), |column| row.id(column))?;
+        let mut make = || -> Result<Record, String> {
+            let id = match columns.id {
+                Some(column) => row.id(column)?,
+                None => default_id(ordinal, row)?.into(),
+            };
             let subject = match columns.subject {
                 Some(column) if row.required(column)?.is_null() => None,
                 Some(column) => Some(row.id(column)?).filter(|subject| !subject.is_empty()),
                 None => None,
             };
-            Ok(Record {
-                id: RecordId::new(id).map_err(|error| error.to_string())?,
-                subject: subject.map(SubjectId::new).transpose().map_err(|error| error.to_string())?,
+            let record = Record {
+                id: RecordId::new(&*id).map_err(|error| error.to_string())?,
+                subject: subject.as_deref().map(SubjectId::new).transpose().map_err(|error| error.to_string())?,
                 target: row.target(columns.label, targets)?,
                 ordinal: ordinal as u64,
                 payload: payload(row)?,
-            })
+            };
+            seen.add(id, subject, row.line)?;
+            Ok(record)
         };
-        let record = make().map_err(|problem| DataError::line(path, row.line, problem))?;
-        if let Some(first) = lines.insert(record.id.clone(), row.line) {
-            let problem = format!("record id `{}` is used in line {first} already; ids must be unique", record.id);
-            return Err(DataError::line(path, row.line, problem));
-        }
-        records.push(record);
+        records.push(make().map_err(|problem| DataError::line(path, row.line, problem))?);
     }
     Ok(records)
+}
+
+/// The ids of a file, by the lines where they were read first.
+struct Seen<'a> {
+    ids: Spellings<'a, u64>,
+    subjects: Spellings<'a, u64>,
+}
+
+impl<'a> Seen<'a> {
+    fn add(&mut self, id: Cow<'a, str>, subject: Option<Cow<'a, str>>, line: u64) -> Result<(), String> {
+        let shown = Visible(&id).to_string();
+        if let Some(first) = self.ids.add(id, line).map_err(at_line)? {
+            return Err(format!("record id `{shown}` is used in line {first} already; ids must be unique"));
+        }
+        subject.map_or(Ok(()), |subject| self.subjects.add(subject, line).map(drop).map_err(at_line))
+    }
+}
+
+/// The problem with an id that was read before in another spelling, at a line.
+pub(crate) fn at_line(clash: Clash<u64>) -> String {
+    clash.problem(|line| format!(" in line {line}"))
 }
 
 /// What the content of a row is read from.

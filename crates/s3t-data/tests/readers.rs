@@ -249,3 +249,46 @@ fn windows_line_ends_and_open_quotes_are_told_by_their_line() {
     assert_eq!(fine.len(), 2);
     assert!(matches!(&fine[0].payload, Payload::Text(text) if text == "two \"quotes\", a\nbreak"));
 }
+
+#[test]
+fn ids_are_read_as_they_are_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for end in ["\n", "\r\n"] {
+        let text = [" id,who,label,t".to_owned(), "x,a ,bag,1".into(), "y, b,bag,2".into(), "z,\u{feff}c,bag,3".into()];
+        fs::write(folder.path().join("data.csv"), format!("\u{feff}{}{end}", text.join(end))).unwrap();
+        let records = csv(Some("t"), None).read(folder.path(), &Targets::classes(&labels())).unwrap();
+        assert_eq!(subjects(&records), [Some("a "), Some(" b"), Some("\u{feff}c")]);
+        let row =
+            |id: &str, who: &str| format!("{{\"id\": \"{id}\", \"who\": \"{who}\", \"label\": \"bag\", \"x\": [1]}}");
+        let text = [row("a ", "a "), row("\\ufeffb", " b"), row("c\u{a0}", "")].join(end);
+        fs::write(folder.path().join("data.jsonl"), format!("\u{feff}{text}{end}")).unwrap();
+        let records = jsonl().read(folder.path(), &Targets::classes(&labels())).unwrap();
+        assert_eq!(ids(&records), ["a ", "\u{feff}b", "c\u{a0}"]);
+        assert_eq!(subjects(&records), [Some("a "), Some(" b"), None]);
+        fs::write(folder.path().join("list"), format!("\u{feff}a {end}{end} b{end}\u{feff}c")).unwrap();
+        let list = s3t_data::read_id_list(&folder.path().join("list"), s3t_core::RecordId::new).unwrap();
+        assert_eq!(list.iter().map(s3t_core::RecordId::as_str).collect::<Vec<_>>(), ["a ", " b", "\u{feff}c"]);
+        fs::write(folder.path().join("prior.csv"), format!("subject,probability{end}a ,0.5{end} b,0{end}")).unwrap();
+        let prior = s3t_data::read_probabilities(&folder.path().join("prior.csv")).unwrap();
+        assert_eq!(prior.iter().map(|(subject, _)| subject.as_str()).collect::<Vec<_>>(), ["a ", " b"]);
+    }
+}
+
+#[test]
+fn a_table_and_json_lines_of_one_data_set_have_the_same_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: [&[&str]; 5] = [&["1", "0"], &["1", "2", "3"], &["10", "-1", "0"], &["true", "false"], &["0", "1", "2"]];
+    for names in names {
+        let labels = Labels::new(names.iter().map(|name| (*name).to_owned()).collect()).unwrap();
+        let rows = |row: &dyn Fn(&str) -> String| names.iter().map(|name| row(name)).collect::<Vec<_>>().join("\n");
+        fs::write(folder.path().join("data.csv"), format!("who,label,t\n{}", rows(&|name| format!(",{name},x"))))
+            .unwrap();
+        let json = rows(&|name| format!("{{\"id\": \"{name}\", \"who\": null, \"label\": {name}, \"x\": [1]}}"));
+        fs::write(folder.path().join("data.jsonl"), json).unwrap();
+        let classes = |source: Source| -> Vec<Target> {
+            let records = source.read(folder.path(), &Targets::classes(&labels)).unwrap();
+            records.into_iter().map(|record| record.target).collect()
+        };
+        assert_eq!(classes(csv(Some("t"), None)), classes(jsonl()), "{names:?}");
+    }
+}

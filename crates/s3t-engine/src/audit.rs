@@ -8,9 +8,10 @@
 //! again from them it has the same bits. *Why*: each check recomputes what it compares with. What no audit of a store can
 //! show is said in [`LIMITS`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use s3t_core::{Digest, RecordId, StageKey, SubjectId};
+use s3t_core::spelling::{DIFFERENCES, Visible, beside, comparison_form, side_by_side};
+use s3t_core::{Digest, Record, RecordId, StageKey, SubjectId};
 use s3t_ledger::{Entry, Event, Named, Receipt, Timestamp, VerifyingKey};
 use s3t_store::{Snapshot, digest_of_stages};
 use serde::Serialize;
@@ -194,6 +195,7 @@ impl System {
             );
         }
         let stages = self.audit_bits(&snapshot, request.scope, observer, &mut checks)?;
+        checks.push(self.look_for_spellings());
         Ok(AuditReport {
             store: store_id,
             key: key.to_string(),
@@ -214,32 +216,44 @@ impl System {
         let mut problems = Vec::new();
         for record in &request.absent_records {
             if self.store().address(record)?.is_some() {
-                problems.push(format!("record `{record}` is in the catalogue"));
+                problems.push(format!("record `{}` is in the catalogue", Visible(record.as_str())));
             }
         }
         for subject in &request.absent_subjects {
             if self.store().records_of(subject)? > 0 {
-                problems.push(format!("subject `{subject}` has records in the catalogue"));
+                problems.push(format!("subject `{}` has records in the catalogue", Visible(subject.as_str())));
             }
         }
         if names + opened.len() > 0 {
+            let absent = Absent::new(request, &opened);
             for address in self.store().settings().shape.addresses() {
                 // A slice that cannot be read is told by another check.
                 for (_, record) in self.store().records(address).unwrap_or_default() {
-                    let named = request.absent_records.contains(&record.id)
-                        || record.subject.as_ref().is_some_and(|subject| request.absent_subjects.contains(subject));
-                    let committed = opened.iter().any(|(opening, receipt)| {
-                        let subject = record.subject.as_ref().map(|subject| Named::Subject(subject).commit(opening));
-                        receipt.named.contains(&Named::Record(&record.id).commit(opening))
-                            || subject.is_some_and(|subject| receipt.named.contains(&subject))
-                    });
-                    if named || committed {
-                        problems.push(format!("record `{}` is in {address}", record.id));
-                    }
+                    let id = Visible(record.id.as_str());
+                    problems.extend(absent.problem(&record).map(|why| format!("record `{id}` is in {address}{why}")));
                 }
             }
         }
         Ok((names + opened.len(), problems))
+    }
+
+    /// Checks that no two ids can be taken for each other: a request for one would leave the other.
+    fn look_for_spellings(&self) -> AuditCheck {
+        let what = "No two records and no two subjects have ids that a person cannot tell apart".to_owned();
+        let problem = |(kind, ids): (&str, Vec<String>)| {
+            let (first, others) = beside(&ids[0], &ids[1..]);
+            format!(
+                "{kind} ids `{first}`, {others} differ only in {DIFFERENCES}: a request for one leaves the others; name all of them"
+            )
+        };
+        match self.store().confusable_ids() {
+            Ok(groups) => {
+                let detail = "every id in every slice, by the form in which ids are compared".to_owned();
+                let problems: Vec<String> = groups.into_iter().map(problem).collect();
+                AuditCheck { what, passed: Some(problems.is_empty()), detail, problems }
+            }
+            Err(error) => AuditCheck { what, passed: None, detail: error.to_string(), problems: Vec::new() },
+        }
     }
 
     fn audit_bits(
@@ -267,6 +281,53 @@ impl System {
         let detail = format!("{} stages trained again{overtaken}", report.stages.len());
         checks.push(AuditCheck { what, passed: Some(problems.is_empty()), detail, problems });
         Ok(report.stages)
+    }
+}
+
+/// What must not be there, to compare records with.
+struct Absent<'a> {
+    /// The ids that must be gone, by kind and comparison form.
+    forms: HashMap<(&'static str, String), Vec<&'a str>>,
+    opened: &'a [(Digest, &'a Receipt)],
+}
+
+impl<'a> Absent<'a> {
+    fn new(request: &'a AuditRequest, opened: &'a [(Digest, &'a Receipt)]) -> Self {
+        let mut forms: HashMap<_, Vec<&str>> = HashMap::new();
+        let records = request.absent_records.iter().map(Named::Record);
+        for name in records.chain(request.absent_subjects.iter().map(Named::Subject)) {
+            forms.entry((name.kind(), comparison_form(name.as_str()).into_owned())).or_default().push(name.as_str());
+        }
+        Self { forms, opened }
+    }
+
+    /// What is wrong with a record's being there, beyond that it is; `None` if nothing is.
+    fn problem(&self, record: &Record) -> Option<String> {
+        let names = [Some(Named::Record(&record.id)), record.subject.as_ref().map(Named::Subject)];
+        let (mut is_named, mut spelling) = (false, None);
+        for name in names.into_iter().flatten() {
+            for absent in
+                self.forms.get(&(name.kind(), comparison_form(name.as_str()).into_owned())).into_iter().flatten()
+            {
+                is_named |= *absent == name.as_str();
+                spelling = spelling
+                    .or_else(|| Some((name, (*absent).to_owned())).filter(|(_, absent)| absent != name.as_str()));
+            }
+            for (opening, receipt) in self.opened {
+                is_named |= receipt.named.contains(&name.commit(opening));
+                spelling = spelling.or_else(|| Some((name, name.spelling_among(&receipt.named, opening)?)));
+            }
+        }
+        if is_named {
+            return Some(String::new());
+        }
+        spelling.map(|(name, absent)| {
+            let (there, absent) = side_by_side(name.as_str(), &absent);
+            format!(
+                ": its {} `{there}` differs from `{absent}`, which must be gone, only in {DIFFERENCES}",
+                name.kind()
+            )
+        })
     }
 }
 

@@ -25,5 +25,7 @@ pub use language::{Completion, Response, right_tokens};
 pub use pipeline::Pipeline;
 pub use repair::{RepairPolicy, RepairReport};
 pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
-pub use system::{BuildReport, Deletion, PendingErasure, Preview, ShardStatus, Status, System, serving_chains};
+pub use system::{
+    BuildReport, Deletion, PendingErasure, Preview, ShardStatus, SpellingsLeft, Status, System, serving_chains,
+};
 pub use verify::{VerifiedStage, VerifyReport};

@@ -10,11 +10,12 @@ use s3t_core::cost::ModelShape;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::placement::place_records;
 use s3t_core::sequence::plan_sequences;
+use s3t_core::spelling::{Spellings, beside, comparison_form};
 use s3t_core::{
     Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Prior, Recipe, Record, RecordId, Sequence,
     SequenceRequest, Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, Task, lineage,
 };
-use s3t_ledger::{Event, Receipt};
+use s3t_ledger::{Event, Named, Receipt};
 use s3t_peft::{NamedTensors, PeftError};
 use s3t_store::{
     DeletionRequest, Erasure, NewStore, PendingDeletion, RemainingExport, Snapshot, Store, StoreError, StoreSettings,
@@ -86,6 +87,17 @@ pub struct BuildReport {
     pub trained: usize,
 }
 
+/// A name whose records were deleted, and other spellings of it whose records were not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SpellingsLeft {
+    /// `record` or `subject`.
+    pub kind: &'static str,
+    /// The name, as the request has it.
+    pub named: String,
+    /// The other spellings.
+    pub left: Vec<String>,
+}
+
 /// What a deletion did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Deletion {
@@ -101,6 +113,8 @@ pub struct Deletion {
     pub erased_stages: Vec<StageKey>,
     /// Slices whose files were written anew.
     pub rewritten_slices: Vec<SliceAddress>,
+    /// Names whose other spellings are still there, in a store from before such ids were refused.
+    pub other_spellings: Vec<SpellingsLeft>,
     /// Exported adapters of dead stages whose files were removed.
     #[serde(serialize_with = "as_texts")]
     pub removed_exports: Vec<PathBuf>,
@@ -289,6 +303,7 @@ impl System {
                 let secret = secret.map_or_else(random_secret, Ok)?;
                 let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
                 check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
+                check_prior(&pipeline, records)?;
                 let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
                 let copies = pipeline.duplicates.groups(records);
                 let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt };
@@ -511,7 +526,11 @@ impl System {
     pub fn fulfil(&self, request: &DeletionRequest) -> Result<Deletion, EngineError> {
         let start = std::time::Instant::now();
         let mut availability = self.store.snapshot()?.availability();
-        let accepted = self.store.accept(request)?;
+        let accepted = self.store.accept(request).map_err(|error| match error {
+            StoreError::UnknownRecord(record) => self.store.unknown(Named::Record(&record)),
+            StoreError::UnknownSubject(subject) => self.store.unknown(Named::Subject(&subject)),
+            error => error,
+        })?;
         let durable_seconds = start.elapsed().as_secs_f64();
         let epoch = accepted.effect.epoch;
         let stands = |source| EngineError::Unfinished { epoch, source };
@@ -555,7 +574,27 @@ impl System {
             effective_seconds,
             erased_seconds: pending.is_none().then_some(erased_seconds),
             pending,
+            other_spellings: if accepted.repeated { Vec::new() } else { self.spellings_left(request) },
         })
+    }
+
+    /// The other spellings of a request's names that are still there. Only a store from before such ids were refused can have any, and
+    /// is looked through until it has none.
+    fn spellings_left(&self, request: &DeletionRequest) -> Vec<SpellingsLeft> {
+        // What cannot be read is told by `check` and `audit`; the deletion was done all the same.
+        if !matches!(self.store.ids_are_distinct(), Ok(false)) {
+            return Vec::new();
+        }
+        let records = request.records.iter().map(Named::Record);
+        let names: Vec<Named<'_>> = records.chain(request.subjects.iter().map(Named::Subject)).collect();
+        let left = self.store.other_spellings(&names).unwrap_or_default();
+        if self.store.confusable_ids().is_ok_and(|groups| groups.is_empty()) {
+            let _ = self.store.note_distinct_ids();
+        }
+        let named = names.iter().zip(left).filter(|(_, left)| !left.is_empty());
+        let named =
+            named.map(|(name, left)| SpellingsLeft { kind: name.kind(), named: name.as_str().to_owned(), left });
+        named.collect()
     }
 
     /// Says that the receipt of a deletion is in somebody's hands: the store forgets the key to the names in it. Asking for the
@@ -714,6 +753,7 @@ impl Preview {
             check_records(pipeline, &*backbone, &source.read(&pipeline.base_dir, &pipeline.targets())?)?;
         }
         check_named(pipeline, &records)?;
+        check_prior(pipeline, &records)?;
         let mut slice_sizes = vec![vec![0; pipeline.shape.slices as usize]; pipeline.shape.shards as usize];
         for place in place_records(&records, &*pipeline.partitioner, pipeline.shape, &secret)? {
             slice_sizes[place.shard.index()][place.slice.index()] += 1;
@@ -793,6 +833,20 @@ fn check_records<'a>(
     Ok(())
 }
 
+/// Checks that the subjects whose probabilities are given are spelt as those of the records are.
+fn check_prior(pipeline: &Pipeline, records: &[Record]) -> Result<(), EngineError> {
+    let PriorSource::Subjects(subjects) = &pipeline.prior else { return Ok(()) };
+    let mut seen = Spellings::new("subject");
+    let of_records = records.iter().filter_map(|record| record.subject.as_ref());
+    for subject in of_records.chain(subjects.iter().map(|(subject, _)| subject)) {
+        seen.add(subject.as_str(), ()).map_err(|clash| {
+            let problem = format!("`sequences.prior`: {}", clash.problem(|()| " of the records".to_owned()));
+            pipeline.refuse("sequences.prior", problem)
+        })?;
+    }
+    Ok(())
+}
+
 /// Checks that what `s3t run` is to delete is among the training records.
 fn check_named(pipeline: &Pipeline, records: &[Record]) -> Result<(), EngineError> {
     let ids: BTreeSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
@@ -804,7 +858,12 @@ fn check_named(pipeline: &Pipeline, records: &[Record]) -> Result<(), EngineErro
     ];
     for (key, what, names, known) in named {
         if let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) {
-            let problem = format!("`run.{key}` names the {what} `{name}`, which is not in the training data");
+            let form = comparison_form(name);
+            let others = known.iter().filter(|other| comparison_form(other) == form).map(|other| (*other).to_owned());
+            let others: Vec<String> = others.collect();
+            let (name, list) = beside(name, &others);
+            let hint = if others.is_empty() { String::new() } else { format!("; {list} is, which looks the same") };
+            let problem = format!("`run.{key}` names the {what} `{name}`, which is not in the training data{hint}");
             return Err(pipeline.refuse(&format!("run.{key}"), problem));
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use s3t_core::SliceAddress;
+use s3t_core::spelling::Spellings;
 
 use crate::EvalError;
 
@@ -36,15 +37,16 @@ impl Trace {
             return Err(refuse(1, problem));
         };
         let (mut numbers, mut ids, mut addresses) = (HashMap::new(), Vec::new(), Vec::new());
+        let mut seen = Spellings::new(if column("subject").is_some() { "subject" } else { "record" });
         for row in reader.records() {
             let row = row.map_err(|error| {
                 refuse(error.position().map_or(1, csv::Position::line), format!("not CSV: {error}"))
             })?;
             let line = row.position().map_or(1, csv::Position::line);
-            let value = |column: usize| row.get(column).unwrap_or_default().trim();
+            let value = |column: usize| row.get(column).unwrap_or_default();
             if let Some((shard, slice)) = address {
                 let number = |column: usize| {
-                    let text = value(column);
+                    let text = value(column).trim();
                     text.parse::<u32>()
                         .map_err(|_| refuse(line, format!("`{text}` is not the number of a shard or slice")))
                 };
@@ -53,7 +55,12 @@ impl Trace {
                 return Err(refuse(line, "the id is empty".into()));
             } else {
                 let next = numbers.len() as u32;
-                ids.push(*numbers.entry(value(id).to_owned()).or_insert(next));
+                let number = *numbers.entry(value(id).to_owned()).or_insert(next);
+                if number == next {
+                    let clash = seen.add(value(id).to_owned(), line);
+                    clash.map_err(|clash| refuse(line, clash.problem(|line| format!(" in line {line}"))))?;
+                }
+                ids.push(number);
             }
         }
         if ids.is_empty() && addresses.is_empty() {

@@ -1,6 +1,7 @@
 //! Receipts: what a deletion did, provable to somebody who has the public key only.
 
 use s3t_core::digest::{DigestBuilder, StoreSecret};
+use s3t_core::spelling::likely_spellings;
 use s3t_core::{Digest, RecordId, ShardId, SliceAddress, StageKey, SubjectId};
 use serde::{Deserialize, Serialize};
 
@@ -18,14 +19,39 @@ pub enum Named<'a> {
     Subject(&'a SubjectId),
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    /// `record` or `subject`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Record(_) => "record",
+            Self::Subject(_) => "subject",
+        }
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &'a str {
+        match self {
+            Self::Record(record) => record.as_str(),
+            Self::Subject(subject) => subject.as_str(),
+        }
+    }
+
     /// The commitment to this name under a request's opening: without the opening it identifies nobody.
     pub fn commit(&self, opening: &Digest) -> Digest {
-        let (context, name) = match self {
-            Self::Record(record) => ("named record", record.as_str()),
-            Self::Subject(subject) => ("named subject", subject.as_str()),
-        };
-        commit(opening, context, name)
+        commit(opening, self.context(), self.as_str())
+    }
+
+    /// The first of the other spellings that this name is likely to have whose commitment is among these.
+    pub fn spelling_among(&self, commitments: &[Digest], opening: &Digest) -> Option<String> {
+        let named = |id: &String| commitments.contains(&commit(opening, self.context(), id));
+        likely_spellings(self.as_str()).into_iter().find(named)
+    }
+
+    fn context(&self) -> &'static str {
+        match self {
+            Self::Record(_) => "named record",
+            Self::Subject(_) => "named subject",
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use crate::OtherSpellings;
+use s3t_core::spelling::{DIFFERENCES, Visible, beside};
 use s3t_core::{CoreError, RecordId, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::LedgerError;
 
@@ -179,11 +181,21 @@ pub enum StoreError {
     #[error("stage {0} is not in the store; run `s3t train` or `s3t repair`")]
     MissingStage(StageKey),
     /// A record that is not there.
-    #[error("unknown record `{0}`; nothing was deleted. What was deleted before leaves no trace to tell it by")]
+    #[error("unknown record `{}`; nothing was deleted. What was deleted before leaves no trace to tell it by", Visible(.0.as_str()))]
     UnknownRecord(RecordId),
     /// A subject that is not there.
-    #[error("unknown subject `{0}`; nothing was deleted. What was deleted before leaves no trace to tell it by")]
+    #[error("unknown subject `{}`; nothing was deleted. What was deleted before leaves no trace to tell it by", Visible(.0.as_str()))]
     UnknownSubject(SubjectId),
+    /// A record or subject that is not there in this spelling, and may be in another.
+    #[error("{}", other_spelling(kind, id, spellings))]
+    OtherSpelling {
+        /// `record` or `subject`.
+        kind: &'static str,
+        /// The id that was asked for.
+        id: String,
+        /// The other spellings that are there.
+        spellings: OtherSpellings,
+    },
     /// A request without a name in it.
     #[error("the request names no record and no subject; nothing was deleted")]
     NothingNamed,
@@ -250,4 +262,23 @@ impl StoreError {
             _ => Self::Database { path: path.into(), source },
         }
     }
+}
+
+/// An id that is not there in the spelling that was asked for.
+fn other_spelling(kind: &str, id: &str, spellings: &OtherSpellings) -> String {
+    let OtherSpellings { found, looked_through, slices } = spellings;
+    let (id, others) = beside(id, found);
+    let there = match &found[..] {
+        [] => "No other spelling of it was found".to_owned(),
+        [_] => format!("There is {others}, which differs from it only in {DIFFERENCES}: name it so if it is meant"),
+        _ => format!("There are {others}, which differ from it only in {DIFFERENCES}: name each that is meant"),
+    };
+    let part = if looked_through < slices {
+        format!(
+            " ({looked_through} of {slices} slices were looked through; `s3t audit --absent-{kind}` looks through all)"
+        )
+    } else {
+        String::new()
+    };
+    format!("unknown {kind} `{id}`; nothing was deleted. {there}{part}")
 }

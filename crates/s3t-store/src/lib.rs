@@ -34,6 +34,7 @@ mod read_only;
 mod seal;
 mod settings;
 mod snapshot;
+mod spelling;
 mod stage_file;
 mod store;
 
@@ -49,4 +50,5 @@ pub use place::Place;
 pub use random::random_secret;
 pub use settings::StoreSettings;
 pub use snapshot::{Snapshot, digest_of_stages};
+pub use spelling::OtherSpellings;
 pub use store::{BuildLock, SliceRecords, Store};

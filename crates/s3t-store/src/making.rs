@@ -24,6 +24,7 @@ use crate::lock::{self, Lock};
 use crate::place::{Location, Place, Resolved};
 use crate::seal::Seal;
 use crate::snapshot::digest_of_stages;
+use crate::spelling::DISTINCT;
 use crate::store::{
     BUILDING, CATALOGUE, ERASING, LEDGER, RECORDS, STAGES, SliceEntry, format_before_catalogues, origin, store_id,
     write_slice,
@@ -53,7 +54,8 @@ impl Store {
     ///
     /// [`StoreError::Exists`], [`StoreError::Link`] or [`StoreError::KeysWithoutStore`] if there is something at the path;
     /// [`StoreError::Making`] while another process makes it; [`StoreError::Foreign`] if something that is not a store's is in the
-    /// place of an unfinished one; [`StoreError::Core`] for duplicate ids or impossible settings; [`StoreError::Io`].
+    /// place of an unfinished one; [`StoreError::Core`] for ids that occur twice or that a person cannot tell
+    /// apart, or impossible settings; [`StoreError::Io`].
     pub fn create(place: &Place, new: &NewStore<'_>) -> Result<Self, StoreError> {
         for folder in [parent(&place.path), parent(&place.keys_folder())] {
             fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
@@ -293,6 +295,8 @@ fn fill(place: &Place, at: &Resolved, folder: &Folder, keys: &Keys, new: &NewSto
         change.set("settings", &settings)?;
         change.set("store", store_id(secret).as_bytes())?;
         change.set("encrypt", &[u8::from(*encrypt)])?;
+        // The records were placed, so that no two ids can be taken for each other.
+        change.set(DISTINCT, &[1])?;
         change.set("epoch", &0_u64.to_le_bytes())?;
         for (subject, number) in &numbers {
             change.add_subject(*number, &subject_id(secret, subject))?;

@@ -1,0 +1,31 @@
+use std::path::Path;
+
+use s3t_core::CoreError;
+use s3t_core::ids::lines_of_list;
+
+use crate::{DataError, input};
+
+/// Reads a file with one id a line; `check` makes an id of each, for example `RecordId::new`. Line ends and a byte order mark at the
+/// start are taken off, and nothing else: blanks belong to the id. A name ending in `.gz` is decompressed.
+///
+/// # Errors
+///
+/// [`DataError`] naming the file and the first line that is no id.
+pub fn read_id_list<T>(path: &Path, check: impl Fn(String) -> Result<T, CoreError>) -> Result<Vec<T>, DataError> {
+    parse_id_list(&input::text(path)?, path, check)
+}
+
+/// The same for a text that was read already; `path` is what messages call it.
+///
+/// # Errors
+///
+/// [`DataError`] naming the first line that is no id.
+pub fn parse_id_list<T>(
+    text: &str,
+    path: &Path,
+    check: impl Fn(String) -> Result<T, CoreError>,
+) -> Result<Vec<T>, DataError> {
+    let id =
+        |(line, id): (u64, &str)| check(id.to_owned()).map_err(|error| DataError::line(path, line, error.to_string()));
+    lines_of_list(text).map(id).collect()
+}
