@@ -137,10 +137,10 @@ fn records(trial: &Trial) -> Vec<Record> {
     trial.rows.iter().enumerate().map(record).collect()
 }
 
-fn pipeline(trial: &Trial, folder: &Path) -> Pipeline {
+fn pipeline(folder: &Path, encrypt: bool) -> Pipeline {
     let mut pipeline = tiny_pipeline(&folder.join("model"), &folder.join("store"));
-    pipeline.shape = s3t_core::PartitionShape { shards: 2, slices: 2 };
-    pipeline.encrypt = trial.encrypt;
+    (pipeline.shape, pipeline.budget) = (s3t_core::PartitionShape { shards: 2, slices: 2 }, 2);
+    pipeline.encrypt = encrypt;
     pipeline
 }
 
@@ -158,7 +158,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         write_tiny_model(&folder.path().join("model"), 2).unwrap();
         let source = write_data(&trial, folder.path());
-        let make = || pipeline(&trial, folder.path());
+        let make = || pipeline(folder.path(), trial.encrypt);
         let records = records(&trial);
 
         // A set with two spellings is refused, by the reader and by the library, and nothing is written.
@@ -348,7 +348,7 @@ fn an_audit_finds_another_spelling_by_a_receipt() {
 fn a_store_of_today_is_distinct_from_the_start() {
     let folder = tempfile::tempdir().unwrap();
     write_tiny_model(&folder.path().join("model"), 2).unwrap();
-    let pipeline = || tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
+    let pipeline = || pipeline(folder.path(), true);
     let error = System::create(pipeline(), &old_records(), None).map(drop).unwrap_err().to_string();
     assert!(error.contains("subject id `user-17\\u{20}` cannot be told apart from `user-17`"), "{error}");
     assert!(!folder.path().join("store").exists() && !folder.path().join("store.keys").exists());
