@@ -140,7 +140,8 @@ fn words(text: &str) -> Vec<String> {
         // Joiners and selectors are no part of a word, and do not end one; a zero-width space does.
         if is_invisible(letter) && letter != '\u{200b}' {
             continue;
-        } else if of_word {
+        }
+        if of_word {
             word.push(letter);
             continue;
         }

@@ -128,7 +128,7 @@ fn add_subjects(path: &Path, records: &mut [Record]) -> Result<(), DataError> {
         }
         if !subject.is_empty() {
             record.subject = Some(SubjectId::new(subject).map_err(|error| refuse(error.to_string()))?);
-            subjects.add(subject, row.line).map_err(|clash| refuse(at_line(clash)))?;
+            subjects.add(subject, row.line).map_err(|clash| refuse(at_line(&clash)))?;
         }
     }
     Ok(())

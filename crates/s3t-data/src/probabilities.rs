@@ -27,7 +27,7 @@ pub fn read_probabilities(path: &Path) -> Result<Vec<(SubjectId, f64)>, DataErro
         let (subject, probability) = read().map_err(|problem| DataError::line(path, row.line, problem))?;
         let refuse = |problem| DataError::line(path, row.line, problem);
         let name = row.text("subject").map_err(refuse)?;
-        if let Some(first) = lines.add(name, row.line).map_err(|clash| refuse(at_line(clash)))? {
+        if let Some(first) = lines.add(name, row.line).map_err(|clash| refuse(at_line(&clash)))? {
             let name = Visible(name);
             return Err(refuse(format!("subject `{name}` has a probability in line {first} already")));
         }

@@ -312,15 +312,15 @@ struct Seen<'a> {
 impl<'a> Seen<'a> {
     fn add(&mut self, id: Cow<'a, str>, subject: Option<Cow<'a, str>>, line: u64) -> Result<(), String> {
         let shown = Visible(&id).to_string();
-        if let Some(first) = self.ids.add(id, line).map_err(at_line)? {
+        if let Some(first) = self.ids.add(id, line).map_err(|clash| at_line(&clash))? {
             return Err(format!("record id `{shown}` is used in line {first} already; ids must be unique"));
         }
-        subject.map_or(Ok(()), |subject| self.subjects.add(subject, line).map(drop).map_err(at_line))
+        subject.map_or(Ok(()), |subject| self.subjects.add(subject, line).map(drop).map_err(|clash| at_line(&clash)))
     }
 }
 
 /// The problem with an id that was read before in another spelling, at a line.
-pub(crate) fn at_line(clash: Clash<u64>) -> String {
+pub(crate) fn at_line(clash: &Clash<u64>) -> String {
     clash.problem(|line| format!(" in line {line}"))
 }
 

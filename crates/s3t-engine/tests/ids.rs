@@ -65,6 +65,7 @@ struct Row {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 struct Trial {
     rows: Vec<Row>,
     table: bool,
