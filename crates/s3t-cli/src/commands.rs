@@ -15,9 +15,9 @@ use s3t::engine::{
     VerifyScope,
 };
 use s3t::eval::{Baseline, Evaluation, Metric, evaluate};
-use s3t::ledger::{Event, Named};
+use s3t::ledger::Named;
 use s3t::prelude::ShardId;
-use s3t::store::DeletionRequest;
+use s3t::store::{DeletionRequest, StoreError};
 
 use crate::exit::{self, Failure};
 use crate::output::{Output, count, duration, plural, say, table, time};
