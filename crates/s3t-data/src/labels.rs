@@ -1,5 +1,8 @@
-use s3t_core::Task;
+use std::collections::HashMap;
+
+use s3t_core::limits::shown;
 use s3t_core::registry::unknown;
+use s3t_core::{Limits, Task};
 
 use crate::DataError;
 
@@ -10,12 +13,14 @@ pub struct Targets<'a> {
     pub task: Task,
     /// The class names, for tasks with classes.
     pub labels: &'a Labels,
+    /// The most that is read.
+    pub limits: Limits,
 }
 
 impl<'a> Targets<'a> {
     /// One class a record.
     pub fn classes(labels: &'a Labels) -> Self {
-        Self { task: Task::Classification { classes: labels.len() }, labels }
+        Self { task: Task::Classification { classes: labels.len() }, labels, limits: Limits::default() }
     }
 }
 
@@ -36,7 +41,11 @@ impl Targets<'_> {
 ///
 /// They are never collected from the records: a deleted record could be the only one of its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels(Vec<String>);
+pub struct Labels {
+    names: Vec<String>,
+    /// The class of each name.
+    classes: HashMap<String, u32>,
+}
 
 impl Labels {
     /// Checks and wraps class names.
@@ -48,15 +57,16 @@ impl Labels {
         if names.len() < 2 {
             return Err(DataError::Labels(format!("has {} entries; give at least two class names", names.len())));
         }
+        let mut classes = HashMap::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
             if name.trim().is_empty() {
                 return Err(DataError::Labels(format!("has an empty name at position {index}")));
             }
-            if names[..index].contains(name) {
-                return Err(DataError::Labels(format!("names `{name}` twice")));
+            if classes.insert(name.clone(), index as u32).is_some() {
+                return Err(DataError::Labels(format!("names `{}` twice", shown(name))));
             }
         }
-        Ok(Self(names))
+        Ok(Self { names, classes })
     }
 
     /// Checks that the names can be told apart in a list with `|` between them, as records with several classes have.
@@ -65,7 +75,7 @@ impl Labels {
     ///
     /// [`DataError::Labels`] naming the first that cannot.
     pub fn check_separable(&self) -> Result<(), DataError> {
-        match self.0.iter().find(|name| name.contains('|') || name.trim() != name.as_str()) {
+        match self.names.iter().find(|name| name.contains('|') || name.trim() != name.as_str()) {
             Some(name) => Err(DataError::Labels(format!(
                 "has the name `{name}`; records of several classes have a list with | between names, so that a name holds \
                  no | and no spaces around it"
@@ -76,22 +86,22 @@ impl Labels {
 
     /// No classes: for tasks that learn something else.
     pub fn none() -> Self {
-        Self(Vec::new())
+        Self { names: Vec::new(), classes: HashMap::new() }
     }
 
     /// The names, by class index.
     pub fn names(&self) -> &[String] {
-        &self.0
+        &self.names
     }
 
     /// The number of classes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     /// Whether there are no classes.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
     /// The class index of a name; the error says which names there are.
@@ -99,9 +109,9 @@ impl Labels {
         if name.is_empty() {
             return Err("the label is empty".into());
         }
-        self.0.iter().position(|other| other == name).map(|index| index as u32).ok_or_else(|| {
-            let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
-            unknown(&format!("label `{name}`"), name, &known)
+        self.classes.get(name).copied().ok_or_else(|| {
+            let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+            unknown(&format!("label `{}`", shown(name)), name, &known)
         })
     }
 }

@@ -141,7 +141,7 @@ fn each_task_reads_its_own_target() {
         let (labels, none) = (labels(), Labels::none());
         let task = Task::from_name(task, 2).unwrap();
         let labels = if task.outputs() == 2 { &labels } else { &none };
-        let read = source.read(folder.path(), &Targets { task, labels });
+        let read = source.read(folder.path(), &Targets { task, labels, limits: Limits::default() });
         read.map(|records| (records[0].target.clone(), records[0].payload.clone())).map_err(|error| error.to_string())
     };
     let (plain, template) = ((Some("x"), None), (None, Some("{{{x}}} and {y}")));

@@ -151,14 +151,23 @@ impl Receipt {
     /// [`LedgerError::Receipt`] for anything that is none, or of a later format.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
         let refuse = |problem: String| LedgerError::Receipt(problem);
-        let json: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| refuse(format!("not JSON: {error}")))?;
-        match json["format"].as_u64() {
+        /// The field that says how to read the others; these are passed over.
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(default)]
+            format: Option<u64>,
+        }
+        let head = match serde_json::from_str::<Head>(text) {
+            Ok(head) => head.format,
+            Err(error) if error.is_data() => None,
+            Err(error) => return Err(refuse(format!("not JSON: {error}"))),
+        };
+        match head {
             Some(format) if format == u64::from(FORMAT) => {}
             Some(format) => return Err(refuse(format!("has format {format}, but this program reads format {FORMAT}"))),
             None => return Err(refuse("has no `format`, so it is no receipt".into())),
         }
-        serde_json::from_value(json).map_err(|error| refuse(error.to_string()))
+        serde_json::from_str(text).map_err(|error| refuse(error.to_string()))
     }
 
     /// Checks everything in the receipt against the public key: the checkpoint's signature, the audit paths, and that the
