@@ -127,8 +127,7 @@ impl Bert {
         config.check().map_err(refuse)?;
         let BertConfig { hidden_size: hidden, intermediate_size: inner, max_position_embeddings: positions, .. } =
             config;
-        let text =
-            TextEncoder::load(directory, config.vocab_size, positions - config.first_position(), options, &[])?;
+        let text = TextEncoder::load(directory, config.vocab_size, positions - config.first_position(), options, &[])?;
         let prefix = if config.is_roberta() { "roberta." } else { "bert." };
         let mut loader = Loader::open(directory, prefix, "bert", &options.limits, device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());

@@ -6,9 +6,9 @@ use std::path::Path;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::limits::{caught, read_at_most, shown};
 use s3t_core::{Digest, Limits, Payload, Record, Target};
-use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationParams};
 
+use crate::tokenizer_file::TokenizerFile;
 use crate::{BackendError, Input, LoadOptions};
 
 /// Texts are padded to a multiple of this many tokens where a record's bits must not depend on its neighbours.
@@ -19,41 +19,6 @@ const DEFAULT_TOKENS: usize = 512;
 
 /// The version of the library that cuts texts: another one may cut them otherwise.
 pub(crate) const LIBRARY: &str = "tokenizers 0.23.2";
-
-/// The fields of a `tokenizer.json` that decide whether it can be used.
-#[derive(Deserialize)]
-struct Fields {
-    #[serde(default)]
-    model: Option<Model>,
-}
-
-/// The fields of its model.
-#[derive(Deserialize)]
-struct Model {
-    #[serde(default)]
-    dropout: Option<f64>,
-    #[serde(default)]
-    max_input_chars_per_word: Option<u64>,
-}
-
-/// The longest word that is cut into pieces: cutting takes the square of its length.
-const MOST_WORD: u64 = 10_000;
-
-impl Fields {
-    fn check(&self) -> Result<(), String> {
-        let Some(model) = &self.model else { return Ok(()) };
-        // Dropout of merges draws from a generator that no lineage seeds: the same text would have other tokens each time.
-        if model.dropout.is_some_and(|share| share > 0.0) {
-            return Err("its `model.dropout` makes tokens random; set it to null".into());
-        }
-        match model.max_input_chars_per_word {
-            Some(longest) if longest > MOST_WORD => {
-                Err(format!("its `model.max_input_chars_per_word` is {longest}; it takes up to {MOST_WORD}"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// What a panic of the library that reads and uses the file means.
 fn broken(panic: &str) -> String {
@@ -92,9 +57,7 @@ impl TextEncoder {
         let read = File::open(&path).and_then(|file| read_at_most(file, Limits::megabytes(limits.tokenizer_mb)));
         let bytes = read.map_err(|source| BackendError::Tokenizer { path: path.clone(), source })?;
         limits.check_json(&bytes).map_err(refuse)?;
-        let fields: Fields =
-            serde_json::from_slice(&bytes).map_err(|error| refuse(format!("not a tokenizer: {error}")))?;
-        fields.check().map_err(refuse)?;
+        TokenizerFile::check(&bytes).map_err(refuse)?;
         let parsed = caught(|| Tokenizer::from_bytes(&bytes)).map_err(|panic| refuse(broken(&panic)))?;
         let mut parts = parsed.map_err(|error| refuse(format!("not a tokenizer: {}", shown(&error.to_string()))))?;
         let largest = parts.get_vocab(true).into_values().max().unwrap_or(0) as usize;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use half::{bf16, f16};
+use s3t_core::digest::DigestBuilder;
 use s3t_core::limits::{shown, too_large};
 use s3t_core::{Digest, Limits};
-use s3t_core::digest::DigestBuilder;
 use s3t_peft::{HostTensor, Linear, NamedTensors};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;

@@ -1,11 +1,11 @@
 //! What each command does.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
+use s3t::core::limits::read_text_at_most;
 use s3t::core::registry::plugins;
 use s3t::core::{PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
 use s3t::engine::{
@@ -457,13 +457,15 @@ fn ids<T>(
 ) -> Result<Vec<T>, Failure> {
     let mut lines = given;
     if let Some(file) = file {
-        let mut text = String::new();
+        // A million ids of the greatest length.
+        const MOST_BYTES: u64 = 256 << 20;
         let read = if file == Path::new("-") {
-            std::io::stdin().read_to_string(&mut text).map(drop)
+            read_text_at_most(std::io::stdin(), MOST_BYTES)
         } else {
-            std::fs::read_to_string(file).map(|read| text = read)
+            std::fs::File::open(file).and_then(|opened| read_text_at_most(opened, MOST_BYTES))
         };
-        read.map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))?;
+        let text =
+            read.map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))?;
         lines.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
     Ok(lines.into_iter().map(check).collect::<Result<_, _>>().map_err(EngineError::from)?)

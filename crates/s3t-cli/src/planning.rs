@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use s3t::core::cost::Cost;
-use s3t::core::depth::MAX_EXACT_SLICES;
 use s3t::core::deletion::{Lifetime, Requests, ShardHeads};
+use s3t::core::depth::MAX_EXACT_SLICES;
 use s3t::core::planner::{Advice, Candidate, Goal, Limits, Task};
 use s3t::core::registry::plugins;
 use s3t::core::sequence::{Cyclic, factorial, plan_sequences};

@@ -101,11 +101,7 @@ fn private(path: &Path) -> std::io::Result<std::fs::File> {
 
 /// A public key, from its line or a file that holds it.
 pub(crate) fn parse_key(key: &str) -> Result<VerifyingKey, Failure> {
-    let line = if Path::new(key).is_file() {
-        read_text(Path::new(key), MOST_LINE_BYTES)?
-    } else {
-        key.to_owned()
-    };
+    let line = if Path::new(key).is_file() { read_text(Path::new(key), MOST_LINE_BYTES)? } else { key.to_owned() };
     line.parse().map_err(|error: LedgerError| Failure::new(exit::REFUSED, error.to_string()))
 }
 

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use s3t::core::cost::ModelShape;
+use s3t::core::limits::shown;
 use s3t::core::planner::Fixed;
 use s3t::core::prior::rates_of_prior;
 use s3t::core::registry::plugin_from_json;
-use s3t::core::limits::shown;
 use s3t::core::sequence::{Cyclic, MOST_PLACES, check_steps, plan_sequences};
 use s3t::core::{
     LayerGroups, PartitionShape, Plan, PluginKind, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId,
@@ -43,8 +43,8 @@ pub(crate) struct SystemArgs {
     /// Independent request streams, where figures are estimated.
     #[arg(long)]
     pub(crate) trials: Option<usize>,
-    /// Refuse what takes more than about so many elementary steps: a billion take some seconds.
-    #[arg(long, default_value_t = 3e9)]
+    /// Refuse what takes more than about so many elementary steps: a billion take some ten seconds.
+    #[arg(long, default_value_t = 1e9)]
     pub(crate) max_work: f64,
     #[command(flatten)]
     model: ModelArgs,
@@ -396,7 +396,10 @@ fn parse_prior(text: &str) -> Result<Prior, Failure> {
 pub(crate) fn numbers(text: &str, flag: &str) -> Result<Vec<f64>, Failure> {
     let number = |part: &str| {
         part.trim().parse::<f64>().ok().filter(|number| number.is_finite()).ok_or_else(|| {
-            Failure::new(exit::REFUSED, format!("--{flag}: `{}` is not a number; write numbers as in 0.4,0.3,0.2", shown(part)))
+            Failure::new(
+                exit::REFUSED,
+                format!("--{flag}: `{}` is not a number; write numbers as in 0.4,0.3,0.2", shown(part)),
+            )
         })
     };
     text.split(',').map(number).collect()

@@ -2,6 +2,8 @@
 //!
 //! The table in docs/bad-inputs.md is made from these cases: `UPDATE_DOCS=1 cargo test -p s3t-cli --test bad_inputs`.
 
+#[path = "bad_inputs/limits.rs"]
+mod limits;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -321,8 +323,6 @@ fn cases() -> Vec<Case> {
             message: "`slices` is 1000000; it takes 1 to 4096" },
         Case { part: "Command line", situation: "fewer records than slices", spoil: |_| {}, args: &["plan", "--shards", "5", "--slices", "6", "--records", "20"], code: 2,
             message: "--records is 20; use at least one for each of 30 slices" },
-        Case { part: "Command line", situation: "trials that would take hours", spoil: |_| {}, args: &["simulate", "--shards", "2", "--slices", "2", "--prior", "0.999999,0.000001", "--budget", "2", "--trials", "10000000"], code: 2,
-            message: "10000000 trials of about 3,000,000 requests take hours; give fewer --trials, or --max-requests" },
         Case { part: "Command line", situation: "model flags beside a pipeline file", spoil: |_| {}, args: &["plan", "pipeline.toml", "--blocks", "24"], code: 2,
             message: "the argument '[PIPELINE]' cannot be used with '--blocks <BLOCKS>'" },
         Case { part: "Command line", situation: "upkeep over too many requests", spoil: |_| {}, args: &["plan", "--shards", "2", "--slices", "2", "--requests", "1000000"], code: 2,
@@ -336,6 +336,9 @@ fn cases() -> Vec<Case> {
         Case { part: "Command line", situation: "unknown command", spoil: |_| {}, args: &["forget"], code: 2,
             message: "unrecognized subcommand 'forget'" },
     ]
+    .into_iter()
+    .chain(limits::cases())
+    .collect()
 }
 
 #[test]

@@ -37,7 +37,8 @@ impl ModelShape {
         Self {
             blocks,
             tokens,
-            block_weights: hidden.saturating_mul(hidden.saturating_mul(4).saturating_add(intermediate.saturating_mul(2))),
+            block_weights: hidden
+                .saturating_mul(hidden.saturating_mul(4).saturating_add(intermediate.saturating_mul(2))),
             attention_width: hidden,
             peft_parameters: rank.saturating_mul(4).saturating_mul(hidden),
             head_parameters: hidden.saturating_add(1).saturating_mul(classes),

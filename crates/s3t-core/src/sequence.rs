@@ -234,7 +234,9 @@ pub fn check_steps(
     }
     let steps = strategy.steps(request) * f64::from(shards);
     if steps > MOST_STEPS {
-        let reason = format!("it would take about {steps:.0e} steps, and {MOST_STEPS:.0e} are made; use fewer {lower}, or `cyclic`");
+        let reason = format!(
+            "it would take about {steps:.0e} steps, and {MOST_STEPS:.0e} are made; use fewer {lower}, or `cyclic`"
+        );
         return Err(out_of_range(name, request, reason));
     }
     Ok(())

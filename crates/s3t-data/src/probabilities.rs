@@ -21,7 +21,8 @@ pub fn read_probabilities(path: &Path, limits: &Limits) -> Result<Vec<(SubjectId
             let subject = SubjectId::new(row.text("subject")?).map_err(|error| error.to_string())?;
             let text = row.text("probability")?.trim();
             let probability = text.parse::<f64>().ok().filter(|value| (0.0..=1.0).contains(value));
-            let probability = probability.ok_or_else(|| format!("`{}` is not a probability; give 0 to 1", shown(text)))?;
+            let probability =
+                probability.ok_or_else(|| format!("`{}` is not a probability; give 0 to 1", shown(text)))?;
             Ok((subject, probability))
         };
         let (subject, probability) = read().map_err(|problem| DataError::line(path, row.line, problem))?;

@@ -19,11 +19,7 @@ const KINDS: [&str; 3] = ["text", "features", "image"];
 /// # Errors
 ///
 /// [`DataError`] naming the first line that cannot be used, as one whose image is outside the folder.
-pub fn read_questions(
-    path: &Path,
-    image_input: Option<(u8, u32)>,
-    limits: &Limits,
-) -> Result<Vec<Record>, DataError> {
+pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>, limits: &Limits) -> Result<Vec<Record>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let payload = |row: &Row| match KINDS.iter().filter(|kind| row.required(kind).is_ok()).collect::<Vec<_>>()[..] {
         [&"text"] => Ok(Payload::Text(row.short_text("text", limits)?.to_owned())),
@@ -47,7 +43,9 @@ pub fn read_questions(
 
 /// The file that a question names. Questions come from other people: a file elsewhere is not theirs to ask about.
 fn inside(folder: &Path, file: &str) -> Result<PathBuf, String> {
-    let refuse = |why: &str| Err(format!("`image` is `{}`, which {why}; give a file below the folder of this file", shown(file)));
+    let refuse = |why: &str| {
+        Err(format!("`image` is `{}`, which {why}; give a file below the folder of this file", shown(file)))
+    };
     let mut depth = 0u32;
     for part in Path::new(file).components() {
         depth = match part {

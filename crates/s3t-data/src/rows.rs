@@ -167,7 +167,9 @@ impl Row {
                     other => other.as_f64(),
                 };
                 let number = number.map(|number: f64| number as f32).filter(|number| number.is_finite());
-                Ok(Target::Value(number.ok_or_else(|| format!("`{column}` is {}, not a finite number", quoted(value)))?))
+                Ok(Target::Value(
+                    number.ok_or_else(|| format!("`{column}` is {}, not a finite number", quoted(value)))?,
+                ))
             }
             Task::CausalLm => match self.short_text(column, &targets.limits)? {
                 "" => Err(format!("`{column}` is empty; a model of texts learns nothing from it")),

@@ -7,7 +7,9 @@ use s3t_core::limits::{read_text_at_most, shown, too_large};
 use s3t_core::partition::KeyedHash;
 use s3t_core::registry::{plugin_from_json, unknown};
 use s3t_core::sequence::Cyclic;
-use s3t_core::{Aggregator, CoreError, Limits, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy, Task};
+use s3t_core::{
+    Aggregator, CoreError, Limits, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy, Task,
+};
 use s3t_data::{Duplicates, Labels, Source, Targets};
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
@@ -479,7 +481,8 @@ impl PipelineText {
         }
         let labels: Vec<String> = self.take(data, "data", "labels", None)?;
         if labels.len() as u64 > limits.labels {
-            let problem = too_large(&format!("`data.labels` has {} names", labels.len()), &limits.labels.to_string(), "labels");
+            let problem =
+                too_large(&format!("`data.labels` has {} names", labels.len()), &limits.labels.to_string(), "labels");
             return Err(self.refuse("data.labels", problem));
         }
         let labels = Labels::new(labels).map_err(|error| self.refuse("data.labels", error.to_string()))?;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use s3t_core::cost::{CostModel, ModelShape, PlanCost};
 use s3t_core::deletion::{Lifetime, Requests, ShardHeads, expected_requests_until_all_dead, probability_all_dead};
 use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES, retention_lemma_2};
-use s3t_core::upkeep::{cost_with_repairs, cost_with_retraining, repair_cost};
 use s3t_core::sequence::PrefixTree;
+use s3t_core::upkeep::{cost_with_repairs, cost_with_retraining, repair_cost};
 use s3t_core::{CoreError, LayerGroups, PartitionShape, Sequence, SliceId};
 use serde::Serialize;
 

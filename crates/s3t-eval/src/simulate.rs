@@ -178,7 +178,8 @@ impl Simulation {
             return Err(EvalError::InvalidField { field: "requests".into(), problem });
         }
         if at.len().saturating_mul(self.trials) > MOST_COUNTS {
-            let problem = format!("is {} over {} numbers of requests; together at most {MOST_COUNTS}", self.trials, at.len());
+            let problem =
+                format!("is {} over {} numbers of requests; together at most {MOST_COUNTS}", self.trials, at.len());
             return Err(EvalError::InvalidField { field: "trials".into(), problem });
         }
         // Of each trial only the mean depths are kept: all counts of all trials would be gigabytes.
@@ -190,7 +191,8 @@ impl Simulation {
             for (sums, counts) in sums.iter_mut().zip(&counts) {
                 sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(*count));
             }
-            let depth = |counts: &Vec<u32>| (0..).zip(counts).map(|(depth, count)| depth * u64::from(*count)).sum::<u64>();
+            let depth =
+                |counts: &Vec<u32>| (0..).zip(counts).map(|(depth, count)| depth * u64::from(*count)).sum::<u64>();
             counts.iter().map(depth).collect::<Vec<u64>>()
         })?;
         let sums = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

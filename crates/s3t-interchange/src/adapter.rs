@@ -147,7 +147,10 @@ fn read_tensors(
         } else if let Some((ours, _)) = head.iter().find(|(_, theirs)| theirs == short) {
             tensors.insert((*ours).to_owned(), tensor);
         } else {
-            return Err(refuse(format!("holds `{}`, which is neither in a block nor in the head of this model", shown(&name))));
+            return Err(refuse(format!(
+                "holds `{}`, which is neither in a block nor in the head of this model",
+                shown(&name)
+            )));
         }
     }
     let layout = method.interchange(&shape_with(&backbone.block_shape(), names))?;

@@ -44,7 +44,12 @@ pub const CASES: &[Case] = &[
     Case { folder: "pictures", files: &["images/a.png", "images/b.jpg"], read: pictures, commands: PICTURE },
     Case { folder: "pictures", files: &["list.csv", "images/a.png", "images/b.jpg"], read: plan, commands: PLAN },
     Case { folder: "pictures-jsonl", files: &["list.jsonl", "pipeline.toml"], read: plan, commands: PLAN },
-    Case { folder: "texts", files: &["train.jsonl", "pipeline.toml", "model/tokenizer.json"], read: plan, commands: PLAN },
+    Case {
+        folder: "texts",
+        files: &["train.jsonl", "pipeline.toml", "model/tokenizer.json"],
+        read: plan,
+        commands: PLAN,
+    },
     Case { folder: "instructions", files: &["train.csv", "model/config.json"], read: plan, commands: PLAN },
     Case { folder: "vit-classifier", files: MODEL, read: model, commands: ASK },
     Case { folder: "vit-classifier", files: &["model/preprocessor_config.json"], read: model, commands: ASK },
@@ -89,7 +94,19 @@ pub const CASES: &[Case] = &[
         files: &["subjects.csv", "slices.csv"],
         read: traces,
         commands: &[
-            &["simulate", "--shards", "2", "--slices", "3", "--stream", "trace", "--trace", "subjects.csv", "--trials", "50"],
+            &[
+                "simulate",
+                "--shards",
+                "2",
+                "--slices",
+                "3",
+                "--stream",
+                "trace",
+                "--trace",
+                "subjects.csv",
+                "--trials",
+                "50",
+            ],
             &["simulate", "--shards", "2", "--slices", "3", "--stream", "trace", "--trace", "slices.csv"],
         ],
     },
@@ -117,7 +134,8 @@ fn pictures(folder: &Path) {
 
 fn texts() -> Vec<Record> {
     let long = "a good film ".repeat(300);
-    let texts = ["", " ", "a good film", "the end \u{1f469}\u{200d}\u{1f469} é\u{301}\u{0}\t", "[PAD][CLS]<s></s>", &long];
+    let texts =
+        ["", " ", "a good film", "the end \u{1f469}\u{200d}\u{1f469} é\u{301}\u{0}\t", "[PAD][CLS]<s></s>", &long];
     let of = |(row, text): (usize, &&str)| Record {
         id: RecordId::new(format!("r{row}")).expect("a sound id"),
         subject: None,
@@ -230,13 +248,20 @@ pub fn write_template(root: &Path) {
     let names = columns.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
     for (name, file) in [("csv", "train.csv"), ("csv-gz", "train.csv.gz")] {
         let folder = make(name);
-        with(&folder, &format!("type = \"csv\"\nfile = \"{file}\"\nid = \"name\"\nsubject = \"who\"\nfeatures = [{names}]"));
+        with(
+            &folder,
+            &format!("type = \"csv\"\nfile = \"{file}\"\nid = \"name\"\nsubject = \"who\"\nfeatures = [{names}]"),
+        );
         write(&folder, file, if name == "csv" { table.clone().into_bytes() } else { packed(table.as_bytes()) });
         write(&folder, "prior.csv", "subject,probability\n\"p, 0\",0.5\n\"p, 1\",0.25\n");
         if name == "csv" {
             let text = fs::read_to_string(folder.join("pipeline.toml")).expect("it is there");
             let text = text.replace("budget = 2", "budget = 2\nprior = \"prior.csv\"");
-            write(&folder, "pipeline.toml", format!("{text}\n[limits]\nfile_mb = 100\n[data.duplicates]\nexact = true\n"));
+            write(
+                &folder,
+                "pipeline.toml",
+                format!("{text}\n[limits]\nfile_mb = 100\n[data.duplicates]\nexact = true\n"),
+            );
         }
     }
 
@@ -246,7 +271,12 @@ pub fn write_template(root: &Path) {
     for (name, ending) in [("idx", ""), ("idx-gz", ".gz")] {
         let folder = make(name);
         let bytes = |plain: &[u8]| if ending.is_empty() { plain.to_vec() } else { packed(plain) };
-        with(&folder, &format!("type = \"idx\"\nimages = \"images.idx{ending}\"\nlabels = \"labels.idx{ending}\"\nsubjects = \"subjects.csv\""));
+        with(
+            &folder,
+            &format!(
+                "type = \"idx\"\nimages = \"images.idx{ending}\"\nlabels = \"labels.idx{ending}\"\nsubjects = \"subjects.csv\""
+            ),
+        );
         write(&folder, &format!("images.idx{ending}"), bytes(&images));
         write(&folder, &format!("labels.idx{ending}"), bytes(&labels));
         write(&folder, "subjects.csv", "id,subject\nrow-1,ann\nrow-2,ann\nrow-5,bob\n");
@@ -254,7 +284,12 @@ pub fn write_template(root: &Path) {
 
     for (name, list) in [("pictures", "list.csv"), ("pictures-jsonl", "list.jsonl")] {
         let folder = make(name);
-        with(&folder, &format!("type = \"image-folder\"\nroot = \"images\"\nmanifest = \"{list}\"\nchannels = 1\nresize = [4, 4]"));
+        with(
+            &folder,
+            &format!(
+                "type = \"image-folder\"\nroot = \"images\"\nmanifest = \"{list}\"\nchannels = 1\nresize = [4, 4]"
+            ),
+        );
         fs::create_dir(folder.join("images")).expect("a new folder");
         write(&folder, "images/a.png", s3t_testkit::grey_png(6, 5, &[9; 30]));
         write(&folder, "images/b.jpg", jpeg());
@@ -292,9 +327,14 @@ pub fn write_template(root: &Path) {
         write(&folder, "train.csv", format!("a,b,answer\n{}", (0..9).map(line).collect::<String>()));
     }
 
-    for name in
-        ["vit-classifier", "bert-classifier", "roberta-classifier", "llama-causal", "llama-classifier", "bert-sharded-bf16"]
-    {
+    for name in [
+        "vit-classifier",
+        "bert-classifier",
+        "roberta-classifier",
+        "llama-causal",
+        "llama-classifier",
+        "bert-sharded-bf16",
+    ] {
         with_questions(name, &make(name));
     }
     for (name, tokenizer) in [("unigram", unigram()), ("wordlevel", wordlevel())] {
@@ -399,7 +439,8 @@ fn jpeg() -> Vec<u8> {
 
 /// The kinds of tokenizers that no golden model has.
 fn unigram() -> serde_json::Value {
-    let pieces = ["<unk>", "a", "\u{2581}a", "\u{2581}good", "\u{2581}film", "\u{2581}the", "\u{2581}end", "d", "<0x41>"];
+    let pieces =
+        ["<unk>", "a", "\u{2581}a", "\u{2581}good", "\u{2581}film", "\u{2581}the", "\u{2581}end", "d", "<0x41>"];
     let scores: Vec<(&str, f64)> = pieces.iter().enumerate().map(|(id, piece)| (*piece, -(id as f64))).collect();
     serde_json::json!({
         "version": "1.0",

@@ -7,12 +7,16 @@ pub fn planning(draw: &mut Draw) -> Vec<String> {
     let command = draw.of(&["plan", "advise", "simulate", "compare-sequences"]);
     let mut arguments = vec![command.to_owned()];
     let mut add = |flag: &str, value: String| arguments.extend([format!("--{flag}"), value]);
-    let size = |draw: &mut Draw| draw.of(&["1", "2", "3", "5", "12", "19", "20", "21", "64", "300", "1000", "4096"]).to_owned();
+    let size = |draw: &mut Draw| {
+        draw.of(&["1", "2", "3", "5", "12", "19", "20", "21", "64", "300", "1000", "4096"]).to_owned()
+    };
     if command != "advise" {
         add("shards", size(draw));
         add("slices", size(draw));
     }
-    for flag in ["budget", "shards", "slices", "seed", "records", "epochs", "blocks", "hidden", "tokens", "rank", "classes"] {
+    for flag in
+        ["budget", "shards", "slices", "seed", "records", "epochs", "blocks", "hidden", "tokens", "rank", "classes"]
+    {
         if draw.below(if flag == "budget" { 2 } else { 8 }) == 0 && !arguments.iter().any(|known| known[2..] == *flag) {
             let value = if draw.below(2) == 0 { size(draw) } else { draw.of(&NUMBERS).to_owned() };
             arguments.extend([format!("--{flag}"), value]);
@@ -32,7 +36,15 @@ pub fn planning(draw: &mut Draw) -> Vec<String> {
             }
         }
         "advise" => {
-            for flag in ["max-shards", "max-budget", "min-slice-records", "min-slice-blocks", "max-megabytes", "after", "max-flops"] {
+            for flag in [
+                "max-shards",
+                "max-budget",
+                "min-slice-records",
+                "min-slice-blocks",
+                "max-megabytes",
+                "after",
+                "max-flops",
+            ] {
                 if draw.below(3) == 0 {
                     add(flag, draw.of(&NUMBERS).to_owned());
                 }

@@ -222,7 +222,8 @@ impl Harness {
             let orders = format!("{}|{}|{from}|{workers}|{inputs}", self.template.display(), own.display());
             let program = std::env::current_exe().expect("this program");
             let mut command = limited(&program, None);
-            let mut child = command.env(CHILD, orders).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+            let mut child =
+                command.env(CHILD, orders).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
             let stdout = child.stdout.take().expect("it is piped");
             let (send, lines) = channel();
             std::thread::spawn(move || {

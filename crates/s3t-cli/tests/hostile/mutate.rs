@@ -78,8 +78,22 @@ pub fn mutated(seed: &[u8], draw: &mut Draw) -> Vec<u8> {
 /// One change of bytes that knows nothing of the format.
 fn change(bytes: &mut Vec<u8>, draw: &mut Draw) {
     const WORDS: [&[u8]; 16] = [
-        b"-1", b"1e999", b"18446744073709551616", b"\"\"", b"[]", b"{}", b"null", b"\xff\xfe", b"\n", b"\r", b",", b"[[",
-        b"{\"a\":", b"\"", b"\0", b"nan",
+        b"-1",
+        b"1e999",
+        b"18446744073709551616",
+        b"\"\"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff\xfe",
+        b"\n",
+        b"\r",
+        b",",
+        b"[[",
+        b"{\"a\":",
+        b"\"",
+        b"\0",
+        b"nan",
     ];
     let (one, other) = (draw.below(bytes.len() + 1), draw.below(bytes.len() + 1));
     let (from, to) = (one.min(other), one.max(other));
