@@ -45,7 +45,7 @@ struct Merges {
 #[serde(untagged)]
 enum Merge {
     Text(String),
-    Pair(String, String),
+    Pair([String; 2]),
 }
 
 /// The longest word that is cut into pieces: cutting takes the square of its length.
@@ -80,7 +80,7 @@ fn check_merges(merges: &[Merge], prefix: &str) -> Result<(), String> {
     for merge in merges {
         let second = match merge {
             Merge::Text(text) => text.split_once(' ').map_or("", |(_, second)| second),
-            Merge::Pair(_, second) => second,
+            Merge::Pair([_, second]) => second,
         };
         if !second.starts_with(prefix) {
             return Err(format!(

@@ -230,7 +230,10 @@ fn restructure(value: &mut Value, draw: &mut Draw) {
             deep
         }
         11 => match node.take() {
-            Value::Array(items) if !items.is_empty() => json!(items.repeat(1 + 200 / items.len())),
+            Value::Array(items) if !items.is_empty() => {
+                let count = items.len().max(200);
+                Value::Array(items.into_iter().cycle().take(count).collect())
+            }
             Value::String(text) => json!(text.chars().rev().collect::<String>()),
             Value::Number(number) => json!(number.as_f64().unwrap_or_default() * -1e6),
             whole => whole,
