@@ -9,7 +9,7 @@ use s3t::core::deletion::{Lifetime, Requests, ShardHeads};
 use s3t::core::depth::MAX_EXACT_SLICES;
 use s3t::core::planner::{Advice, Candidate, Goal, Limits, Task};
 use s3t::core::registry::plugins;
-use s3t::core::sequence::{Cyclic, factorial, plan_sequences};
+use s3t::core::sequence::{Cyclic, MOST_STEPS, factorial, plan_sequences};
 use s3t::core::{PartitionShape, PluginKind, Prior, SequenceRequest, SequenceStrategy, ShardId};
 use s3t::eval::Trace;
 use s3t::eval::compare::{Comparison, StrategyFigures};
@@ -706,7 +706,6 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
         let hits = if described.prior == Prior::Uniform { last.min(30.0 * slices) } else { last };
         comparison.trials as f64 * (hits + slices + last.min(slices) * described.budget as f64 / 8.0)
     };
-    args.system.check_work(5.0 * steps, "--slices, --budget, --trials or --requests")?;
     let all = args.strategies.is_none();
     let names: Vec<String> = match &args.strategies {
         Some(text) => split_outside_braces(text),
@@ -715,9 +714,21 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
             strategies.map(|plugin| plugin.name().to_owned()).collect()
         }
     };
+    let strategies = names.iter().map(|name| parse_strategy(name)).collect::<Result<Vec<_>, _>>()?;
+    let request = SequenceRequest {
+        shard: ShardId(0),
+        slices: shape.slices,
+        budget: described.budget,
+        prior: &described.prior,
+        seed: system.seed,
+    };
+    // A strategy that would be refused takes no time.
+    let choosing = strategies.iter().map(|strategy| strategy.steps(&request)).filter(|steps| *steps <= MOST_STEPS);
+    let work = choosing.sum::<f64>() + 2.0 * steps * names.len() as f64;
+    args.system.check_work(work, "--strategies, --slices, --budget, --trials or --requests")?;
     let (mut found, mut refused) = (Vec::new(), Vec::new());
-    for name in &names {
-        match comparison.of(&*parse_strategy(name)?) {
+    for (name, strategy) in names.iter().zip(&strategies) {
+        match comparison.of(&**strategy) {
             // Strategies of one name with different fields are told apart by what was written.
             Ok(figures) => found.push(StrategyFigures { strategy: name.clone(), ..figures }),
             // Not every strategy can make every budget; only those that were asked for must.

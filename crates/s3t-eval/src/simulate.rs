@@ -501,7 +501,7 @@ impl<'a> Source<'a> {
             Stream::Trace(Trace::Addresses(addresses)) => {
                 let place = |address: &s3t_core::SliceAddress| {
                     let inside = address.shard.0 < shards && address.slice.0 < slices;
-                    inside.then_some(address.shard.0 * slices + address.slice.0).ok_or_else(|| {
+                    inside.then(|| address.shard.0 * slices + address.slice.0).ok_or_else(|| {
                         invalid("trace", format!("names {address}, outside {shards} shards of {slices} slices"))
                     })
                 };

@@ -17,7 +17,9 @@ pub fn planning(draw: &mut Draw) -> Vec<String> {
     for flag in
         ["budget", "shards", "slices", "seed", "records", "epochs", "blocks", "hidden", "tokens", "rank", "classes"]
     {
-        if draw.below(if flag == "budget" { 2 } else { 8 }) == 0 && !arguments.iter().any(|known| *known == format!("--{flag}")) {
+        if draw.below(if flag == "budget" { 2 } else { 8 }) == 0
+            && !arguments.iter().any(|known| *known == format!("--{flag}"))
+        {
             let value = if draw.below(2) == 0 { size(draw) } else { draw.of(&NUMBERS).to_owned() };
             arguments.extend([format!("--{flag}"), value]);
         }
