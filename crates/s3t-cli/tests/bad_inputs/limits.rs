@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
     const PART: &str = "Limits";
     let refused = |situation, args, message| Case { part: PART, situation, spoil: |_| {}, args, code: 2, message };
     vec![
-        planned(PART, "unknown limit", |w| limit(w, "file_gb = 1"), "pipeline.toml line 43: `limits.file_gb`: unknown field `file_gb`"),
+        planned(PART, "unknown limit", |w| limit(w, "file_gb = 1"), "pipeline.toml line 45: `limits.file_gb`: unknown field `file_gb`"),
         planned(PART, "a packed file that unpacks to very much", packed_idx, "bytes unpack to more than 1048576, but at most 100 times as many are read; if that is right, raise `limits.unpacked_ratio` in the pipeline"),
         planned(PART, "a data file with too many bytes", |w| limit(w, "file_mb = 0"), "it has more bytes than that, but at most 0 MB are read; if that is right, raise `limits.file_mb` in the pipeline"),
         planned(PART, "too many records in JSONL", |w| limit(w, "records = 50"), "`train.jsonl` line 51: it has more records than that, but at most 50 are read; if that is right, raise `limits.records` in the pipeline"),
