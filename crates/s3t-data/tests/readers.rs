@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use s3t_core::{Payload, Record, Target, Task};
+use s3t_core::{Limits, Payload, Record, Target, Task};
 use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source, Targets};
 
 fn labels() -> Labels {
