@@ -1,6 +1,7 @@
 //! Tasks of the repository, run as `cargo xtask NAME`.
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
+mod dependencies;
 mod fashion;
 mod fetch;
 mod golden;
@@ -28,6 +29,8 @@ enum Task {
     ReproduceTraining(training::ReproduceTraining),
     /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
     Tidy,
+    /// Moves all dependencies to their newest compatible versions and checks them: once a month.
+    UpdateDependencies(dependencies::UpdateDependencies),
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,5 +42,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Task::Reproduce(task) => task.run(),
         Task::ReproduceTraining(task) => task.run(),
         Task::Tidy => tidy::run(),
+        Task::UpdateDependencies(task) => task.run(),
     }
 }

@@ -13,7 +13,7 @@ use crate::block::{BlockDesign, Norm, activation_from_name};
 use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
 use crate::text::{TextEncoder, padded_ids};
 use crate::weights::Loader;
-use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, TransformerBlock};
+use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, LoadOptions, ModuleNames, TransformerBlock};
 
 /// The part of a `config.json` that decides what the model computes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -119,7 +119,7 @@ impl Bert {
     pub(crate) fn load(
         directory: &Path,
         config: serde_json::Value,
-        max_tokens: Option<usize>,
+        options: LoadOptions,
         device: &Device,
     ) -> Result<Self, BackendError> {
         let refuse = |problem: String| BackendError::Config { path: directory.join("config.json"), problem };
@@ -127,10 +127,9 @@ impl Bert {
         config.check().map_err(refuse)?;
         let BertConfig { hidden_size: hidden, intermediate_size: inner, max_position_embeddings: positions, .. } =
             config;
-        let text =
-            TextEncoder::load(directory, config.vocab_size, positions - config.first_position(), max_tokens, &[])?;
+        let text = TextEncoder::load(directory, config.vocab_size, positions - config.first_position(), options, &[])?;
         let prefix = if config.is_roberta() { "roberta." } else { "bert." };
-        let mut loader = Loader::open(directory, prefix, "bert", device)?;
+        let mut loader = Loader::open(directory, prefix, "bert", &options.limits, device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
         loader.digest_json(&serde_json::json!(text.digest()));
         let words = loader.matrix("embeddings.word_embeddings.weight", config.vocab_size, hidden)?;

@@ -1,9 +1,12 @@
 //! Reading a base model from a Hugging Face directory.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use s3t_core::Limits;
+use s3t_core::limits::{read_text_at_most, shown};
 use serde::{Deserialize, Serialize};
 
 use crate::bert::Bert;
@@ -58,6 +61,8 @@ impl Default for Preprocessing {
 pub struct LoadOptions {
     /// The most tokens of a text; what is longer is cut, prompts that leave no room for a response are refused. `None` takes what the model can, up to 512.
     pub max_tokens: Option<usize>,
+    /// The most that is read.
+    pub limits: Limits,
 }
 
 /// Loads the base model in `directory`: `config.json`, `model.safetensors` or shards with `model.safetensors.index.json`,
@@ -69,7 +74,7 @@ pub struct LoadOptions {
 /// missing, extra or misshapen tensor, a tokenizer of another model.
 pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<Arc<dyn Backbone>, BackendError> {
     let path = directory.join("config.json");
-    let config: serde_json::Value = read_json(&path)?;
+    let config: serde_json::Value = read_json(&path, &options.limits)?;
     let refuse = |problem: String| BackendError::Config { path: path.clone(), problem };
     match config.get("model_type").and_then(serde_json::Value::as_str) {
         Some("vit") if options.max_tokens.is_some() => {
@@ -78,12 +83,15 @@ pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<A
         Some("vit") => {
             let config: VitConfig = serde_json::from_value(config).map_err(|error| refuse(error.to_string()))?;
             config.check().map_err(refuse)?;
-            let preprocessing = read_preprocessing(directory, &config)?;
-            Ok(Arc::new(Vit::load(directory, config, preprocessing, device)?))
+            let preprocessing = read_preprocessing(directory, &config, &options.limits)?;
+            Ok(Arc::new(Vit::load(directory, config, preprocessing, &options.limits, device)?))
         }
-        Some("bert" | "roberta") => Ok(Arc::new(Bert::load(directory, config, options.max_tokens, device)?)),
-        Some("llama") => Ok(Arc::new(Llama::load(directory, config, options.max_tokens, device)?)),
-        Some(other) => Err(refuse(s3t_core::registry::unknown(&format!("model type `{other}`"), other, &MODEL_TYPES))),
+        Some("bert" | "roberta") => Ok(Arc::new(Bert::load(directory, config, options, device)?)),
+        Some("llama") => Ok(Arc::new(Llama::load(directory, config, options, device)?)),
+        Some(other) => {
+            let what = format!("model type `{}`", shown(other));
+            Err(refuse(s3t_core::registry::unknown(&what, other, &MODEL_TYPES)))
+        }
         None => Err(refuse(format!("`model_type` is missing; supported: {}", MODEL_TYPES.join(", ")))),
     }
 }
@@ -118,13 +126,13 @@ pub(crate) fn check_vocabulary(size: usize, tokens: &[(&str, Option<u32>)]) -> R
     }
 }
 
-fn read_preprocessing(directory: &Path, config: &VitConfig) -> Result<Preprocessing, BackendError> {
+fn read_preprocessing(directory: &Path, config: &VitConfig, limits: &Limits) -> Result<Preprocessing, BackendError> {
     let path = directory.join("preprocessor_config.json");
     let channels = config.num_channels;
     let mut preprocessing = Preprocessing::default();
     if path.exists() {
-        preprocessing = read_json(&path)?;
-        let switches: Switches = read_json(&path)?;
+        preprocessing = read_json(&path, limits)?;
+        let switches: Switches = read_json(&path, limits)?;
         if switches.do_rescale == Some(false) {
             preprocessing.rescale_factor = 1.0;
         }
@@ -143,15 +151,23 @@ fn read_preprocessing(directory: &Path, config: &VitConfig) -> Result<Preprocess
         }
         let usable = |value: &f64| value.is_finite() && (name == "image_mean" || *value > 0.0);
         if values.len() != channels || !values.iter().all(usable) {
-            let problem = format!("`{name}` is {values:?}; it takes {channels} usable numbers, one for each channel");
+            let values = shown(&format!("{values:?}"));
+            let problem = format!("`{name}` is {values}; it takes {channels} usable numbers, one for each channel");
             return Err(BackendError::Config { path, problem });
         }
     }
     Ok(preprocessing)
 }
 
-pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, BackendError> {
-    let text = std::fs::read_to_string(path).map_err(|source| BackendError::Read { path: path.into(), source })?;
-    serde_json::from_str(&text)
-        .map_err(|error| BackendError::Config { path: path.into(), problem: format!("not the expected JSON: {error}") })
+/// Reads a JSON file of a model or adapter, within the limits.
+///
+/// # Errors
+///
+/// [`BackendError::Read`], [`BackendError::Config`].
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, limits: &Limits) -> Result<T, BackendError> {
+    let read = File::open(path).and_then(|file| read_text_at_most(file, Limits::megabytes(limits.json_mb)));
+    let text = read.map_err(|source| BackendError::Read { path: path.into(), source })?;
+    let refuse = |problem: String| BackendError::Config { path: path.into(), problem };
+    limits.check_json(text.as_bytes()).map_err(refuse)?;
+    serde_json::from_str(&text).map_err(|error| refuse(format!("not the expected JSON: {error}")))
 }

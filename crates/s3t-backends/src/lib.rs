@@ -16,6 +16,7 @@ mod llama;
 mod probe;
 mod rotary;
 mod text;
+mod tokenizer_file;
 mod vit;
 mod weights;
 

@@ -14,7 +14,7 @@ use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
 use crate::rotary::Rotary;
 use crate::text::{TextEncoder, padded_ids};
 use crate::weights::Loader;
-use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, TransformerBlock};
+use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, LoadOptions, ModuleNames, TransformerBlock};
 
 /// The part of a `config.json` that decides what the model computes, beside the rotary positions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ impl Llama {
     pub(crate) fn load(
         directory: &Path,
         config: serde_json::Value,
-        max_tokens: Option<usize>,
+        options: LoadOptions,
         device: &Device,
     ) -> Result<Self, BackendError> {
         let refuse = |problem: String| BackendError::Config { path: directory.join("config.json"), problem };
@@ -142,8 +142,8 @@ impl Llama {
         let rotary = Rotary::from_config(&fields, head_dim).map_err(refuse)?;
         let positions = config.max_position_embeddings;
         let ends = config.ends().map_err(refuse)?;
-        let text = TextEncoder::load(directory, config.vocab_size, positions, max_tokens, &ends)?;
-        let mut loader = Loader::open(directory, "model.", "llama", device)?;
+        let text = TextEncoder::load(directory, config.vocab_size, positions, options, &ends)?;
+        let mut loader = Loader::open(directory, "model.", "llama", &options.limits, device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
         loader.digest_json(&serde_json::json!(
             ["rope_theta", "rope_scaling", "rope_parameters"].map(|key| fields.get(key))

@@ -1,12 +1,15 @@
 //! Texts as tokens, by the model's own `tokenizer.json`.
 
+use std::fs::File;
 use std::path::Path;
 
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Digest, Payload, Record, Target};
+use s3t_core::limits::{caught, read_at_most, shown};
+use s3t_core::{Digest, Limits, Payload, Record, Target};
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::{BackendError, Input};
+use crate::tokenizer_file::TokenizerFile;
+use crate::{BackendError, Input, LoadOptions};
 
 /// Texts are padded to a multiple of this many tokens where a record's bits must not depend on its neighbours.
 const PADDING: usize = 8;
@@ -17,6 +20,11 @@ const DEFAULT_TOKENS: usize = 512;
 /// The version of the library that cuts texts: another one may cut them otherwise.
 pub(crate) const LIBRARY: &str = "tokenizers 0.23.2";
 
+/// What a panic of the library that reads and uses the file means.
+fn broken(panic: &str) -> String {
+    format!("`tokenizer.json` is not one that can be used: the library that reads it failed with \"{panic}\"")
+}
+
 /// Cuts records into tokens.
 pub(crate) struct TextEncoder {
     /// Whole texts: with special tokens, cut to `max_tokens`.
@@ -24,6 +32,7 @@ pub(crate) struct TextEncoder {
     /// The same without truncation, for the parts of an instruction.
     parts: Tokenizer,
     max_tokens: usize,
+    limits: Limits,
     ends: Vec<u32>,
     digest: Digest,
 }
@@ -35,22 +44,22 @@ impl TextEncoder {
         directory: &Path,
         vocabulary: usize,
         positions: usize,
-        max_tokens: Option<usize>,
+        options: LoadOptions,
         ends: &[u32],
     ) -> Result<Self, BackendError> {
+        let LoadOptions { max_tokens, limits } = options;
         let path = directory.join("tokenizer.json");
         let refuse = |problem: String| BackendError::Config { path: path.clone(), problem };
         let max_tokens = max_tokens.unwrap_or(positions.min(DEFAULT_TOKENS));
         if !(4..=positions).contains(&max_tokens) {
             return Err(BackendError::MaxTokens { asked: max_tokens, positions });
         }
-        let bytes = std::fs::read(&path).map_err(|source| BackendError::Tokenizer { path: path.clone(), source })?;
-        // Dropout of merges draws from a generator that no lineage seeds: the same text would have other tokens each time.
-        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if json["model"]["dropout"].as_f64().is_some_and(|share| share > 0.0) {
-            return Err(refuse("its `model.dropout` makes tokens random; set it to null".into()));
-        }
-        let mut parts = Tokenizer::from_bytes(&bytes).map_err(|error| refuse(format!("not a tokenizer: {error}")))?;
+        let read = File::open(&path).and_then(|file| read_at_most(file, Limits::megabytes(limits.tokenizer_mb)));
+        let bytes = read.map_err(|source| BackendError::Tokenizer { path: path.clone(), source })?;
+        limits.check_json(&bytes).map_err(refuse)?;
+        TokenizerFile::check(&bytes).map_err(refuse)?;
+        let parsed = caught(|| Tokenizer::from_bytes(&bytes)).map_err(|panic| refuse(broken(&panic)))?;
+        let mut parts = parsed.map_err(|error| refuse(format!("not a tokenizer: {}", shown(&error.to_string()))))?;
         let largest = parts.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if largest >= vocabulary {
             return Err(refuse(format!(
@@ -59,14 +68,17 @@ impl TextEncoder {
             )));
         }
         parts.with_padding(None);
-        let none = parts.with_truncation(None).map(drop);
-        none.map_err(|error| refuse(error.to_string()))?;
-        let mut whole = parts.clone();
         let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
-        whole.with_truncation(Some(truncation)).map_err(|error| refuse(error.to_string()))?;
+        let whole = caught(|| {
+            parts.with_truncation(None)?;
+            let mut whole = parts.clone();
+            whole.with_truncation(Some(truncation))?;
+            Ok::<_, tokenizers::Error>(whole)
+        });
+        let whole = whole.map_err(|panic| refuse(broken(&panic)))?.map_err(|error| refuse(error.to_string()))?;
         let mut digest = DigestBuilder::new("tokenizer");
         let digest = digest.bytes(LIBRARY.as_bytes()).bytes(&bytes).number(max_tokens as u64).finish();
-        Ok(Self { whole, parts, max_tokens, ends: ends.to_vec(), digest })
+        Ok(Self { whole, parts, max_tokens, limits, ends: ends.to_vec(), digest })
     }
 
     /// The digest of the tokenizer and the most tokens of a record.
@@ -86,16 +98,22 @@ impl TextEncoder {
         let Payload::Text(text) = &record.payload else {
             return refuse(record.payload.describe(), "texts".into());
         };
-        let failed = |error: tokenizers::Error| BackendError::WrongInput {
-            record: record.id.to_string(),
-            found: format!("text that cannot be cut into tokens ({error})"),
-            expected: "texts".into(),
+        let encode = |tokenizer: &Tokenizer, text: &str, special: bool| {
+            let refuse = |found: String, expected: &str| BackendError::WrongInput {
+                record: record.id.to_string(),
+                found,
+                expected: expected.into(),
+            };
+            self.limits.check_text(text.len()).map_err(|problem| refuse("text that is too long".into(), &problem))?;
+            let cannot = |why: &str| refuse(format!("text that cannot be cut into tokens ({why})"), "texts");
+            let encoding = caught(|| tokenizer.encode(text, special)).map_err(|panic| cannot(&broken(&panic)))?;
+            Ok(encoding.map_err(|error| cannot(&shown(&error.to_string())))?.get_ids().to_vec())
         };
         let (mut ids, prompt) = match &record.target {
             Target::Text(response) => {
-                let mut ids = self.parts.encode(text.as_str(), true).map_err(failed)?.get_ids().to_vec();
+                let mut ids = encode(&self.parts, text, true)?;
                 let prompt = ids.len();
-                ids.extend(self.parts.encode(response.as_str(), false).map_err(failed)?.get_ids());
+                ids.extend(encode(&self.parts, response, false)?);
                 ids.extend(self.ends.first());
                 if ids.len() == prompt {
                     let expected = "responses of at least one token: the model has no token that ends a text".into();
@@ -109,7 +127,7 @@ impl TextEncoder {
                 (ids, prompt)
             }
             _ => {
-                let ids = self.whole.encode(text.as_str(), true).map_err(failed)?.get_ids().to_vec();
+                let ids = encode(&self.whole, text, true)?;
                 let length = ids.len();
                 (ids, length)
             }
@@ -123,7 +141,7 @@ impl TextEncoder {
     }
 
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
-        self.parts.decode(ids, true).unwrap_or_default()
+        caught(|| self.parts.decode(ids, true)).ok().and_then(Result::ok).unwrap_or_default()
     }
 
     pub(crate) fn ends(&self) -> &[u32] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Digest, Payload, Record};
+use s3t_core::{Digest, Limits, Payload, Record};
 use s3t_kernels::Activation;
 use s3t_peft::{HostTensor, Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
@@ -144,10 +144,11 @@ impl Vit {
         directory: &Path,
         config: VitConfig,
         preprocessing: Preprocessing,
+        limits: &Limits,
         device: &Device,
     ) -> Result<Self, BackendError> {
         // `ViTForImageClassification` puts everything but the classifier under `vit.`; `ViTModel` does not.
-        let mut loader = Loader::open(directory, "vit.", "vit", device)?;
+        let mut loader = Loader::open(directory, "vit.", "vit", limits, device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
         loader.digest_json(&serde_json::to_value(&preprocessing).unwrap_or_default());
         let mut vit = Self::assemble(config, preprocessing, &mut loader, device)?;

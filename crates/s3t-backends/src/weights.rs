@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use half::{bf16, f16};
-use s3t_core::Digest;
 use s3t_core::digest::DigestBuilder;
+use s3t_core::limits::{shown, too_large};
+use s3t_core::{Digest, Limits};
 use s3t_peft::{HostTensor, Linear, NamedTensors};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -20,14 +21,11 @@ use crate::BackendError;
 use crate::block::Norm;
 use crate::huggingface::read_json;
 
-/// The largest header that is read; that of the largest published models is below a tenth of it.
-const MOST_HEADER_BYTES: u64 = 100 << 20;
-
 /// The most missing tensors that are collected before they are reported.
 const MOST_MISSING: usize = 16;
 
 /// The most values that stand in for a missing tensor while more are looked for.
-const MOST_PLACEHOLDER: usize = 1 << 24;
+const MOST_PLACEHOLDER: usize = 1 << 20;
 
 /// The tensors of a model's folder: one `model.safetensors`, or the shards that `model.safetensors.index.json` names.
 pub(crate) struct Weights {
@@ -49,13 +47,13 @@ struct Entry {
 
 impl Weights {
     /// Opens the weights in a folder and reads their headers.
-    pub(crate) fn open(directory: &Path) -> Result<Self, BackendError> {
+    pub(crate) fn open(directory: &Path, limits: &Limits) -> Result<Self, BackendError> {
         let index = directory.join("model.safetensors.index.json");
         let single = directory.join("model.safetensors");
         if single.exists() || !index.exists() {
-            return Self::open_file(&single);
+            return Self::open_file(&single, limits);
         }
-        let map: serde_json::Value = read_json(&index)?;
+        let map: serde_json::Value = read_json(&index, limits)?;
         let refuse = |problem: String| BackendError::Config { path: index.clone(), problem };
         let Some(map) = map.get("weight_map").and_then(serde_json::Value::as_object) else {
             return Err(refuse("has no `weight_map`, which says what shard each tensor is in".into()));
@@ -65,12 +63,12 @@ impl Weights {
         names.dedup();
         // A shard is a file of the folder: a path to elsewhere is not followed.
         if let Some(name) = names.iter().find(|name| Path::new(name).components().count() != 1 || name.contains("..")) {
-            return Err(refuse(format!("names the shard `{name}`, which is not a file name")));
+            return Err(refuse(format!("names the shard `{}`, which is not a file name", shown(name))));
         }
         let mut weights =
             Self { path: index.clone(), files: Vec::new(), tensors: BTreeMap::new(), missing: Vec::new() };
         for name in names {
-            weights.add_file(&directory.join(name))?;
+            weights.add_file(&directory.join(name), limits)?;
         }
         let named = map.keys().filter_map(|name| current_name(name));
         let absent: Vec<String> = named.filter(|name| !weights.tensors.contains_key(name)).collect();
@@ -78,13 +76,13 @@ impl Weights {
     }
 
     /// Opens one safetensors file and reads its header.
-    pub(crate) fn open_file(path: &Path) -> Result<Self, BackendError> {
+    pub(crate) fn open_file(path: &Path, limits: &Limits) -> Result<Self, BackendError> {
         let mut weights = Self { path: path.into(), files: Vec::new(), tensors: BTreeMap::new(), missing: Vec::new() };
-        weights.add_file(path)?;
+        weights.add_file(path, limits)?;
         Ok(weights)
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<(), BackendError> {
+    fn add_file(&mut self, path: &Path, limits: &Limits) -> Result<(), BackendError> {
         let read = |source| BackendError::Read { path: path.into(), source };
         let invalid = |problem: String| BackendError::Safetensors { path: path.into(), problem };
         let mut file = File::open(path).map_err(read)?;
@@ -95,15 +93,20 @@ impl Weights {
         }
         file.read_exact(&mut size).map_err(read)?;
         let header_bytes = u64::from_le_bytes(size);
-        if header_bytes > MOST_HEADER_BYTES || header_bytes + 8 > length {
+        if header_bytes > length - 8 {
             return Err(invalid(format!("its header has {header_bytes} bytes, but the file has {length}")));
+        }
+        if header_bytes > Limits::megabytes(limits.header_mb) {
+            let found = format!("its header has {header_bytes} bytes");
+            return Err(invalid(too_large(&found, &format!("{} MB", limits.header_mb), "header_mb")));
         }
         let mut header = vec![0; header_bytes as usize];
         file.read_exact(&mut header).map_err(read)?;
+        limits.check_json(&header).map_err(invalid)?;
         let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| invalid(error.to_string()))?;
         let data = metadata.data_len() as u64;
-        if 8 + header_bytes + data != length {
-            let there = length - 8 - header_bytes;
+        let there = length - 8 - header_bytes;
+        if data != there {
             return Err(invalid(format!("its header asks for {data} bytes of tensors, but {there} follow")));
         }
         for (name, info) in metadata.tensors() {
@@ -164,7 +167,10 @@ impl Weights {
         };
         let (path, file) = &mut self.files[file];
         let read = |source| BackendError::Read { path: path.clone(), source };
-        let mut data = vec![0; bytes];
+        // A sparse file may claim more than there is memory for: that is an error, not the end of the program.
+        let mut data = Vec::new();
+        data.try_reserve_exact(bytes).map_err(|error| read(std::io::Error::other(error)))?;
+        data.resize(bytes, 0);
         file.seek(SeekFrom::Start(start)).map_err(read)?;
         file.read_exact(&mut data).map_err(read)?;
         let values = match dtype {
@@ -238,9 +244,10 @@ impl<'a> Loader<'a> {
         directory: &Path,
         prefix: &str,
         context: &str,
+        limits: &Limits,
         device: &'a Device,
     ) -> Result<Self, BackendError> {
-        let weights = Weights::open(directory)?;
+        let weights = Weights::open(directory, limits)?;
         let prefix = if weights.has_prefix(prefix) { prefix.to_owned() } else { String::new() };
         Ok(Self { source: Source::Disk(weights), prefix, digest: DigestBuilder::new(context), device })
     }
@@ -341,13 +348,13 @@ pub(crate) fn transposed(flat: Tensor<1>, shape: [usize; 2]) -> Tensor<2> {
     if view.is_autodiff() { view } else { Tensor::from_data(view.to_data(), &view.device()) }
 }
 
-/// Reads all tensors of a safetensors file.
+/// Reads all tensors of a safetensors file, within the usual limits.
 ///
 /// # Errors
 ///
 /// [`BackendError`] naming the file and what is wrong with it.
 pub fn read_safetensors(path: &Path) -> Result<NamedTensors, BackendError> {
-    let mut weights = Weights::open_file(path)?;
+    let mut weights = Weights::open_file(path, &Limits::default())?;
     weights.names().into_iter().map(|name| Ok((name.clone(), weights.take_any(&name)?))).collect()
 }
 

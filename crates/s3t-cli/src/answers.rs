@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use s3t::backends::{Backbone, DeviceSpec, Input, LoadOptions, head_outputs};
-use s3t::core::{Record, RecordId, Target, Task};
+use s3t::core::{Limits, Record, RecordId, Target, Task};
 use s3t::data::{read_image_question, read_questions};
 use s3t::engine::{EngineError, Prediction, System, in_batches};
 use s3t::interchange::read_adapter;
@@ -25,7 +25,7 @@ pub(crate) fn predict(args: &PredictArgs, output: &mut Output) -> Outcome {
 }
 
 fn of_system(system: &System, args: &PredictArgs, output: &mut Output) -> Outcome {
-    let mut records = match questions(&**system.backbone(), args)? {
+    let mut records = match questions(&**system.backbone(), args, &system.pipeline().limits)? {
         Some(records) => records,
         None => test_records(system)?,
     };
@@ -74,9 +74,9 @@ struct Logits {
 
 fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
     let device = args.device.parse::<DeviceSpec>().and_then(DeviceSpec::open).map_err(EngineError::from)?;
-    let options = LoadOptions { max_tokens: args.max_tokens };
+    let options = LoadOptions { max_tokens: args.max_tokens, ..LoadOptions::default() };
     let backbone = s3t::backends::load(model, options, &device).map_err(EngineError::from)?;
-    let Some(mut records) = questions(&*backbone, args)? else {
+    let Some(mut records) = questions(&*backbone, args, &options.limits)? else {
         return Err(Failure::new(exit::REFUSED, "nothing to answer for; give --input FILE.jsonl or --image FILE"));
     };
     records.truncate(args.limit.unwrap_or(usize::MAX));
@@ -129,12 +129,12 @@ fn logits(backbone: &dyn Backbone, model: &StageModel, task: Task, batch: &[&Inp
 }
 
 /// The records of `--input` and `--image`; what they show is unknown, so they have no target. `None` if neither is given.
-fn questions(backbone: &dyn Backbone, args: &PredictArgs) -> Result<Option<Vec<Record>>, Failure> {
+fn questions(backbone: &dyn Backbone, args: &PredictArgs, limits: &Limits) -> Result<Option<Vec<Record>>, Failure> {
     if args.input.is_none() && args.image.is_empty() {
         return Ok(None);
     }
     let mut records = match &args.input {
-        Some(input) => read_questions(input, backbone.image_input())?,
+        Some(input) => read_questions(input, backbone.image_input(), limits)?,
         None => Vec::new(),
     };
     for image in &args.image {

@@ -13,10 +13,7 @@ use crate::progress::Bars;
 use crate::receipts;
 
 pub(crate) fn audit(args: &AuditArgs, output: &mut Output) -> Outcome {
-    let read = |path: &std::path::PathBuf| {
-        std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", path.display())))
-    };
+    let read = |path: &std::path::PathBuf| receipts::read_text(path, receipts::MOST_LINE_BYTES);
     let request = AuditRequest {
         key: args.key.as_deref().map(receipts::parse_key).transpose()?,
         checkpoints: args.checkpoint.iter().map(read).collect::<Result<_, _>>()?,

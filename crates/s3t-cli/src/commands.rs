@@ -1,11 +1,11 @@
 //! What each command does.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
+use s3t::core::limits::read_text_at_most;
 use s3t::core::registry::plugins;
 use s3t::core::spelling::{DIFFERENCES, Visible, beside};
 use s3t::core::{PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
@@ -460,11 +460,12 @@ fn ids<T>(
     check: impl Fn(String) -> Result<T, s3t::core::CoreError>,
 ) -> Result<Vec<T>, Failure> {
     let mut ids: Vec<T> = given.into_iter().map(&check).collect::<Result<_, _>>().map_err(EngineError::from)?;
+    // A million ids of the greatest length.
+    const MOST_BYTES: u64 = 256 << 20;
     let listed = match file {
         Some(file) if file == Path::new("-") => {
-            let mut text = String::new();
             let refuse = |error| Failure::new(exit::REFUSED, format!("cannot read standard input: {error}"));
-            std::io::stdin().read_to_string(&mut text).map_err(refuse)?;
+            let text = read_text_at_most(std::io::stdin(), MOST_BYTES).map_err(refuse)?;
             parse_id_list(&text, Path::new("standard input"), check)?
         }
         Some(file) => read_id_list(file, check)?,

@@ -6,9 +6,10 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use s3t::core::cost::Cost;
 use s3t::core::deletion::{Lifetime, Requests, ShardHeads};
+use s3t::core::depth::MAX_EXACT_SLICES;
 use s3t::core::planner::{Advice, Candidate, Goal, Limits, Task};
 use s3t::core::registry::plugins;
-use s3t::core::sequence::{Cyclic, factorial, plan_sequences};
+use s3t::core::sequence::{Cyclic, MOST_STEPS, factorial, plan_sequences};
 use s3t::core::{PartitionShape, PluginKind, Prior, SequenceRequest, SequenceStrategy, ShardId};
 use s3t::eval::Trace;
 use s3t::eval::compare::{Comparison, StrategyFigures};
@@ -177,6 +178,8 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Outcome {
     let picture = picture(args.plot.as_deref())?;
     let described = args.system.describe()?;
     let system = &described.system;
+    let points = if picture.is_some() { 208 } else { 6 };
+    args.system.check_work(system.steps(points, args.requests), "--shards, --slices, --budget or --requests")?;
     let lifetime = system.lifetime();
     let utility = args.utility.as_deref().map(|text| numbers(text, "utility")).transpose()?;
     let depths = system.depths(&milestones(lifetime.independent.all_dead), utility.as_deref())?;
@@ -431,6 +434,8 @@ pub(crate) fn advise(args: &AdviseArgs, output: &mut Output) -> Outcome {
 fn limit_flag(error: s3t::core::CoreError) -> Failure {
     let s3t::core::CoreError::InvalidField { field, problem } = &error else { return error.into() };
     let flag = match field.as_str() {
+        "search" => "--blocks, --max-shards and --max-budget",
+        "blocks" => "--blocks",
         "slice_records" => "--min-slice-records",
         "slice_blocks" => "--min-slice-blocks",
         "limits" => "--max-flops and --max-megabytes",
@@ -531,6 +536,16 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
         seed: system.seed,
         max_requests: max_requests(args, system, trials)?,
     };
+    // Each trial starts from the first slices of all sequences, from all records or from all ids; some follow all sequences.
+    let (shards, slices) = (f64::from(system.shape.shards), f64::from(system.shape.slices));
+    let own = match &simulation.stream {
+        Stream::Trace(trace) => 2.0 * trace.len() as f64,
+        _ if args.finite => system.records() as f64 / 64.0,
+        _ => 0.0,
+    };
+    let follow = trials.min(2000) as f64 * shards * slices * (2.0 + described.budget as f64 / 8.0);
+    let starts = trials as f64 * (shards * (1.0 + slices / 64.0) + own) + follow;
+    args.system.check_work(starts, "--trials, --shards, --slices or --budget")?;
     let start = Instant::now();
     let lifetimes = simulation.lifetimes()?;
     let seconds = start.elapsed().as_secs_f64();
@@ -570,11 +585,8 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
 }
 
 /// Requests after which a trial is given up: what was asked for, or far more than a system lasts; refused if the trials would
-/// take hours.
+/// take minutes or hours.
 fn max_requests(args: &SimulateArgs, system: &PlannedSystem, trials: usize) -> Result<u64, Failure> {
-    if let Some(given) = args.max_requests {
-        return Ok(given);
-    }
     let expected = system.lifetime().independent;
     let slices = f64::from(system.shape.shards) * f64::from(system.shape.slices);
     let burst = if args.stream == StreamName::Bursty { args.burst.max(1.0) } else { 1.0 };
@@ -585,14 +597,22 @@ fn max_requests(args: &SimulateArgs, system: &PlannedSystem, trials: usize) -> R
         (_, first) if first.is_finite() => (20.0 * first, 20.0 * first),
         _ => (100.0 * slices, 100.0 * slices),
     };
-    if usual * burst * trials as f64 > 1e11 {
+    // A system that lives for ever is followed up to the number that was asked for, all others until they die.
+    let given = args.max_requests.map(|given| given as f64);
+    let usual = match given {
+        Some(given) if expected.all_dead.is_finite() => given.min(usual * burst),
+        Some(given) => given,
+        None => usual * burst,
+    };
+    if usual * trials as f64 > args.system.max_work {
         let message = format!(
-            "{trials} trials of about {} requests take hours; give fewer --trials, or --max-requests",
-            decimal(usual * burst)
+            "{trials} trials of about {} requests are more than --max-work {:.0e}; give fewer --trials or --max-requests, or raise --max-work",
+            decimal(usual),
+            args.system.max_work
         );
         return Err(Failure::new(exit::REFUSED, message));
     }
-    Ok((limit * burst).min(1e18) as u64)
+    Ok(args.max_requests.unwrap_or((limit * burst).min(1e18) as u64))
 }
 
 /// The exact expectation, for streams that have one.
@@ -677,6 +697,15 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
         trials: args.system.trials.unwrap_or(2000),
     };
     let place = at.iter().position(|one| *one == requests).unwrap_or(0);
+    let last = at.last().copied().unwrap_or(requests) as f64;
+    let slices = f64::from(shape.shards) * f64::from(shape.slices);
+    let steps = if shape.slices <= MAX_EXACT_SLICES {
+        f64::from(shape.slices) * f64::from(shape.slices).exp2() * at.len() as f64
+    } else {
+        // A slice is hit for the first time once; after all are hit nothing is followed.
+        let hits = if described.prior == Prior::Uniform { last.min(30.0 * slices) } else { last };
+        comparison.trials as f64 * (hits + slices + last.min(slices) * described.budget as f64 / 8.0)
+    };
     let all = args.strategies.is_none();
     let names: Vec<String> = match &args.strategies {
         Some(text) => split_outside_braces(text),
@@ -685,9 +714,21 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
             strategies.map(|plugin| plugin.name().to_owned()).collect()
         }
     };
+    let strategies = names.iter().map(|name| parse_strategy(name)).collect::<Result<Vec<_>, _>>()?;
+    let request = SequenceRequest {
+        shard: ShardId(0),
+        slices: shape.slices,
+        budget: described.budget,
+        prior: &described.prior,
+        seed: system.seed,
+    };
+    // A strategy that would be refused takes no time.
+    let choosing = strategies.iter().map(|strategy| strategy.steps(&request)).filter(|steps| *steps <= MOST_STEPS);
+    let work = choosing.sum::<f64>() + 2.0 * steps * names.len() as f64;
+    args.system.check_work(work, "--strategies, --slices, --budget, --trials or --requests")?;
     let (mut found, mut refused) = (Vec::new(), Vec::new());
-    for name in &names {
-        match comparison.of(&*parse_strategy(name)?) {
+    for (name, strategy) in names.iter().zip(&strategies) {
+        match comparison.of(&**strategy) {
             // Strategies of one name with different fields are told apart by what was written.
             Ok(figures) => found.push(StrategyFigures { strategy: name.clone(), ..figures }),
             // Not every strategy can make every budget; only those that were asked for must.

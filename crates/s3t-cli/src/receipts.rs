@@ -1,7 +1,9 @@
 //! `s3t receipt`: reading and checking receipts.
 
+use std::fs::File;
 use std::path::Path;
 
+use s3t::core::limits::read_text_at_most;
 use s3t::core::spelling::{DIFFERENCES, beside};
 use s3t::core::{CoreError, RecordId, SubjectId};
 use s3t::ledger::{LedgerError, Named, Receipt, VerifyingKey};
@@ -100,19 +102,23 @@ fn private(path: &Path) -> std::io::Result<std::fs::File> {
 
 /// A public key, from its line or a file that holds it.
 pub(crate) fn parse_key(key: &str) -> Result<VerifyingKey, Failure> {
-    let line = if Path::new(key).is_file() {
-        std::fs::read_to_string(key)
-            .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{key}`: {error}")))?
-    } else {
-        key.to_owned()
-    };
+    let line = if Path::new(key).is_file() { read_text(Path::new(key), MOST_LINE_BYTES)? } else { key.to_owned() };
     line.parse().map_err(|error: LedgerError| Failure::new(exit::REFUSED, error.to_string()))
+}
+
+/// The most bytes of a receipt, which names some hundred thousand records, and of a checkpoint or key.
+const MOST_RECEIPT_BYTES: u64 = 16 << 20;
+pub(crate) const MOST_LINE_BYTES: u64 = 64 << 10;
+
+/// Reads a text file of at most so many bytes.
+pub(crate) fn read_text(file: &Path, most: u64) -> Result<String, Failure> {
+    let read = File::open(file).and_then(|opened| read_text_at_most(opened, most));
+    read.map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))
 }
 
 /// Reads a receipt.
 pub(crate) fn read(file: &Path) -> Result<Receipt, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::new(exit::REFUSED, format!("cannot read `{}`: {error}", file.display())))?;
+    let text = read_text(file, MOST_RECEIPT_BYTES)?;
     Receipt::parse(&text).map_err(|error| Failure::new(exit::REFUSED, format!("`{}`: {error}", file.display())))
 }
 
@@ -152,8 +158,11 @@ fn verify(receipt: &Receipt, key: &str, records: &[String], subjects: &[String],
     let named = records.iter().map(Named::Record).chain(subjects.iter().map(Named::Subject));
     for name in named {
         if !receipt.names(name).map_err(|error| Failure::new(exit::DIFFERENT, error.to_string()))? {
-            let other: Vec<String> =
-                receipt.opening.and_then(|opening| name.spelling_among(&receipt.named, &opening)).into_iter().collect();
+            let other: Vec<String> = receipt
+                .opening
+                .and_then(|opening| name.spelling_among(|named| receipt.named.contains(named), &opening))
+                .into_iter()
+                .collect();
             let (shown, list) = beside(name.as_str(), &other);
             let but = if other.is_empty() {
                 String::new()

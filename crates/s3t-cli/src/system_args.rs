@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use s3t::core::cost::ModelShape;
+use s3t::core::limits::shown;
 use s3t::core::planner::Fixed;
 use s3t::core::prior::rates_of_prior;
 use s3t::core::registry::plugin_from_json;
-use s3t::core::sequence::{Cyclic, plan_sequences};
+use s3t::core::sequence::{Cyclic, MOST_PLACES, check_steps, plan_sequences};
 use s3t::core::{
     LayerGroups, PartitionShape, Plan, PluginKind, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId,
 };
@@ -42,6 +43,9 @@ pub(crate) struct SystemArgs {
     /// Independent request streams, where figures are estimated.
     #[arg(long)]
     pub(crate) trials: Option<usize>,
+    /// Refuse what takes more than about so many elementary steps: a billion take some ten seconds.
+    #[arg(long, default_value_t = 1e9)]
+    pub(crate) max_work: f64,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -107,6 +111,18 @@ pub(crate) struct Workload {
 }
 
 impl SystemArgs {
+    /// Refuses work that would take minutes or hours, before it starts; `lower` says which flags make it less.
+    pub(crate) fn check_work(&self, steps: f64, lower: &str) -> Result<(), Failure> {
+        if steps <= self.max_work {
+            return Ok(());
+        }
+        let message = format!(
+            "this takes about {steps:.0e} steps, more than --max-work {:.0e}; give fewer {lower}, or raise --max-work",
+            self.max_work
+        );
+        Err(Failure::new(exit::REFUSED, message))
+    }
+
     /// The system.
     pub(crate) fn describe(&self) -> Result<Described, Failure> {
         match &self.pipeline {
@@ -127,6 +143,7 @@ impl SystemArgs {
             return Ok(Workload { records, epochs, model, prior, strategy, fixed: self.fixed(), seed });
         }
         let prior = self.prior.as_deref().map_or(Ok(Prior::Uniform), parse_prior)?;
+        self.model.check()?;
         let model = self.model.shape();
         let (records, epochs) = (self.model.records, self.model.epochs);
         let seed = self.seed.unwrap_or(0);
@@ -165,6 +182,7 @@ impl SystemArgs {
         let prior = self.prior.as_deref().map_or(Ok(Prior::Uniform), parse_prior)?;
         let (budget, seed) = (self.budget.unwrap_or(1), self.seed.unwrap_or(0));
         check_sizes(shape, budget)?;
+        self.model.check()?;
         let (records, slices_in_all) = (self.model.records, u64::from(shards) * u64::from(slices));
         if records < slices_in_all {
             let message = format!("--records is {records}; use at least one for each of {slices_in_all} slices");
@@ -179,6 +197,7 @@ impl SystemArgs {
         };
         let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &prior, seed };
         let own = if strategy.depends_on_shard(&request) { shards } else { 1 };
+        check_steps(&*strategy, &request, own)?;
         let sequences = (0..own).map(sequences_of).collect::<Result<_, _>>()?;
         // Figures of deletions need no model: a model that is too small for the slices is not refused for them.
         let blocks = self.model.blocks.max(slices as usize);
@@ -218,6 +237,7 @@ impl SystemArgs {
             pipeline.prior = PriorSource::Given(parse_prior(prior)?);
         }
         check_sizes(pipeline.shape, pipeline.budget)?;
+        pipeline.check_extent()?;
         Ok(shards.is_some()
             || slices.is_some()
             || budget.is_some()
@@ -291,6 +311,25 @@ impl Described {
 }
 
 impl ModelArgs {
+    /// Numbers whose products still have a meaning.
+    fn check(&self) -> Result<(), Failure> {
+        for (flag, value, most) in [
+            ("records", self.records, 1 << 40),
+            ("epochs", self.epochs, 1 << 20),
+            ("blocks", self.blocks as u64, 1 << 17),
+            ("hidden", self.hidden, 1 << 20),
+            ("intermediate", self.intermediate, 1 << 22),
+            ("tokens", self.tokens, 1 << 24),
+            ("rank", self.rank, 1 << 20),
+            ("classes", self.classes, 1 << 24),
+        ] {
+            if value > most {
+                return Err(Failure::new(exit::REFUSED, format!("--{flag} is {value}; it takes up to {most}")));
+            }
+        }
+        Ok(())
+    }
+
     fn shape(&self) -> ModelShape {
         ModelShape::transformer(self.blocks, self.hidden, self.intermediate, self.tokens, self.rank, self.classes)
     }
@@ -303,8 +342,9 @@ fn check_sizes(shape: PartitionShape, budget: usize) -> Result<(), Failure> {
         ("shards", shards, 1_000_000),
         ("slices", slices, 4096),
         ("budget", budget, 1_000_000),
-        ("shards x slices", shards.saturating_mul(slices), 100_000_000),
-        ("budget x slices", budget.saturating_mul(slices), 10_000_000),
+        ("shards x slices", shards.saturating_mul(slices), MOST_PLACES),
+        ("budget x slices", budget.saturating_mul(slices), MOST_PLACES),
+        ("shards x budget", budget.saturating_mul(shards), MOST_PLACES),
     ] {
         if !(1..=most).contains(&value) {
             return Err(Failure::new(exit::REFUSED, format!("`{what}` is {value}; it takes 1 to {most}")));
@@ -333,7 +373,10 @@ pub(crate) fn parse_strategy(text: &str) -> Result<Box<dyn SequenceStrategy>, Fa
         let table = parsed.map_err(|error| {
             Failure::new(exit::REFUSED, format!("--strategy is not a TOML table: {}", error.message()))
         })?;
-        serde_json::to_value(&table["strategy"]).unwrap_or_default()
+        // The text may hold more lines than one: then the first key need not be the only one.
+        let strategy = table.get("strategy").filter(|_| table.len() == 1);
+        let strategy = strategy.ok_or_else(|| Failure::new(exit::REFUSED, "--strategy is not one TOML table"))?;
+        serde_json::to_value(strategy).unwrap_or_default()
     } else {
         serde_json::json!({ "type": text })
     };
@@ -353,7 +396,10 @@ fn parse_prior(text: &str) -> Result<Prior, Failure> {
 pub(crate) fn numbers(text: &str, flag: &str) -> Result<Vec<f64>, Failure> {
     let number = |part: &str| {
         part.trim().parse::<f64>().ok().filter(|number| number.is_finite()).ok_or_else(|| {
-            Failure::new(exit::REFUSED, format!("--{flag}: `{part}` is not a number; write numbers as in 0.4,0.3,0.2"))
+            Failure::new(
+                exit::REFUSED,
+                format!("--{flag}: `{}` is not a number; write numbers as in 0.4,0.3,0.2", shown(part)),
+            )
         })
     };
     text.split(',').map(number).collect()

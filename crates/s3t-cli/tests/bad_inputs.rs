@@ -4,6 +4,8 @@
 
 #[path = "bad_inputs/ids.rs"]
 mod ids;
+#[path = "bad_inputs/limits.rs"]
+mod limits;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -96,7 +98,7 @@ fn cases() -> Vec<Case> {
             message: "cannot read the pipeline file `nothing.toml`: No such file or directory (os error 2); `s3t init` writes one to start from" },
         planned("Pipeline file", "not TOML", |w| w.edit("pipeline.toml", "[model]", "[model"), "pipeline.toml line 4: not valid TOML: "),
         planned("Pipeline file", "unknown section", |w| w.edit("pipeline.toml", "[training]", "[trainning]"),
-            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, resources, run; did you mean `training`?"),
+            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, resources, limits, run; did you mean `training`?"),
         planned("Pipeline file", "unknown key", |w| w.edit("pipeline.toml", "epochs = 2", "epoch = 2"),
             "pipeline.toml line 37: `training.epoch`: unknown field `epoch`, expected one of `epochs`, `batch_size`, "),
         planned("Pipeline file", "wrong type", |w| w.edit("pipeline.toml", "epochs = 2", "epochs = \"many\""),
@@ -171,13 +173,13 @@ fn cases() -> Vec<Case> {
         planned("Data", "a target of another task", |w| w.edit("pipeline.toml", "labels = [\"class-0\", \"class-1\", \"class-2\"]", "task = \"regression\""),
             "`train.jsonl` line 1: `label` is \"class-0\", not a finite number"),
         planned("Data", "not JSON", |w| line(w, 3, "{\"id\": "), "`train.jsonl` line 3: is not valid JSON at column 7: "),
-        planned("Data", "not UTF-8", |w| w.write("train.jsonl", b"{\"id\": \"a\"}\n{\"id\": \"\xff\"}\n"),
+        planned("Data", "not UTF-8", |w| w.write("train.jsonl", b"\n{\"id\": \"\xff\"}\n"),
             "`train.jsonl` line 2: is not valid UTF-8; save the file as UTF-8"),
         planned("Data", "unknown label", |w| line(w, 2, r#"{"id": "a", "subject": null, "label": "clas-1", "x": [1]}"#),
             "`train.jsonl` line 2: unknown label `clas-1`; known: class-0, class-1, class-2; did you mean `class-1`?"),
         planned("Data", "no label", |w| line(w, 2, r#"{"id": "a", "subject": null, "x": [1]}"#),
             "`train.jsonl` line 2: unknown column `label`; known: id, subject, x"),
-        planned("Data", "duplicate id", |w| line(w, 5, r#"{"id": "record-0", "subject": null, "label": 0, "x": [1]}"#),
+        planned("Data", "duplicate id", |w| line(w, 5, r#"{"id": "record-0", "subject": null, "label": 0, "x": [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}"#),
             "`train.jsonl` line 5: record id `record-0` is used in line 1 already; ids must be unique"),
         planned("Data", "not a number", |w| line(w, 2, r#"{"id": "a", "subject": null, "label": 0, "x": ["1"]}"#),
             "`train.jsonl` line 2: `x` holds \"1\", not a finite number"),
@@ -194,7 +196,7 @@ fn cases() -> Vec<Case> {
             "`train.csv` line 3: `a` is `three`, not a finite number"),
         planned("Data", "not an IDX file", |w| idx(w, b"hello world", b""),
             "`images.idx`: starts with 68656c6c, but this IDX file must start with 00000803 or 00000804"),
-        planned("Data", "truncated IDX file", |w| idx(w, &[IMAGES, &[1, 2, 3]].concat(), b""),
+        planned("Data", "truncated IDX file", |w| idx(w, &[IMAGES, &[1, 2, 3]].concat(), &[0, 0, 8, 1, 0, 0, 0, 2, 0, 1]),
             "`images.idx`: is truncated: its header [2, 1, 2] asks for 4 bytes, but 3 follow"),
         planned("Data", "IDX files of different lengths", |w| idx(w, &[IMAGES, &[1, 2, 3, 4]].concat(), &[0, 0, 8, 1, 0, 0, 0, 1, 0]),
             "`images.idx`: has 2 images, but `labels.idx` has 1 labels"),
@@ -327,12 +329,10 @@ fn cases() -> Vec<Case> {
             message: "`slices` is 1000000; it takes 1 to 4096" },
         Case { part: "Command line", situation: "fewer records than slices", spoil: |_| {}, args: &["plan", "--shards", "5", "--slices", "6", "--records", "20"], code: 2,
             message: "--records is 20; use at least one for each of 30 slices" },
-        Case { part: "Command line", situation: "trials that would take hours", spoil: |_| {}, args: &["simulate", "--shards", "2", "--slices", "2", "--prior", "0.999999,0.000001", "--budget", "2", "--trials", "10000000"], code: 2,
-            message: "10000000 trials of about 3,000,000 requests take hours; give fewer --trials, or --max-requests" },
         Case { part: "Command line", situation: "model flags beside a pipeline file", spoil: |_| {}, args: &["plan", "pipeline.toml", "--blocks", "24"], code: 2,
             message: "the argument '[PIPELINE]' cannot be used with '--blocks <BLOCKS>'" },
-        Case { part: "Command line", situation: "upkeep over too many requests", spoil: |_| {}, args: &["plan", "--shards", "2", "--slices", "2", "--requests", "1000000"], code: 2,
-            message: "`requests` is 1000000; it takes up to 20000" },
+        Case { part: "Command line", situation: "upkeep over too many requests", spoil: |_| {}, args: &["plan", "--shards", "2", "--slices", "2", "--requests", "20001"], code: 2,
+            message: "`requests` is 20001; it takes up to 20000" },
         Case { part: "Command line", situation: "limits that nothing meets", spoil: |_| {}, args: &["advise", "--max-flops", "1"], code: 2,
             message: "--max-flops and --max-megabytes are too tight: none of" },
         Case { part: "Command line", situation: "slices with more records than there are", spoil: |_| {}, args: &["advise", "--records", "50"], code: 2,
@@ -342,6 +342,9 @@ fn cases() -> Vec<Case> {
         Case { part: "Command line", situation: "unknown command", spoil: |_| {}, args: &["forget"], code: 2,
             message: "unrecognized subcommand 'forget'" },
     ]
+    .into_iter()
+    .chain(limits::cases())
+    .collect()
 }
 
 #[test]

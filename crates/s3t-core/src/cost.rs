@@ -7,11 +7,11 @@
 //! alike share the stages of their common prefix; two prefixes are one stage exactly if they hold the same slices in the
 //! same order.
 
-use std::collections::BTreeSet;
 use std::ops::{Add, Mul};
 
 use serde::{Deserialize, Serialize};
 
+use crate::sequence::PrefixTree;
 use crate::{LayerGroups, Plan, SliceId};
 
 /// What of a model decides about costs. All blocks are alike.
@@ -37,10 +37,11 @@ impl ModelShape {
         Self {
             blocks,
             tokens,
-            block_weights: 4 * hidden * hidden + 2 * hidden * intermediate,
+            block_weights: hidden
+                .saturating_mul(hidden.saturating_mul(4).saturating_add(intermediate.saturating_mul(2))),
             attention_width: hidden,
-            peft_parameters: 4 * rank * hidden,
-            head_parameters: (hidden + 1) * classes,
+            peft_parameters: rank.saturating_mul(4).saturating_mul(hidden),
+            head_parameters: hidden.saturating_add(1).saturating_mul(classes),
         }
     }
 
@@ -93,14 +94,14 @@ impl Add for Cost {
 
     fn add(self, other: Self) -> Self {
         Self {
-            stages: self.stages + other.stages,
-            record_passes: self.record_passes + other.record_passes,
-            block_passes_forward: self.block_passes_forward + other.block_passes_forward,
-            block_passes_backward: self.block_passes_backward + other.block_passes_backward,
-            frozen_passes: self.frozen_passes + other.frozen_passes,
+            stages: self.stages.saturating_add(other.stages),
+            record_passes: self.record_passes.saturating_add(other.record_passes),
+            block_passes_forward: self.block_passes_forward.saturating_add(other.block_passes_forward),
+            block_passes_backward: self.block_passes_backward.saturating_add(other.block_passes_backward),
+            frozen_passes: self.frozen_passes.saturating_add(other.frozen_passes),
             flops: self.flops + other.flops,
-            parameters: self.parameters + other.parameters,
-            bytes: self.bytes + other.bytes,
+            parameters: self.parameters.saturating_add(other.parameters),
+            bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 }
@@ -111,14 +112,14 @@ impl Mul<u64> for Cost {
 
     fn mul(self, times: u64) -> Self {
         Self {
-            stages: self.stages * times,
-            record_passes: self.record_passes * times,
-            block_passes_forward: self.block_passes_forward * times,
-            block_passes_backward: self.block_passes_backward * times,
-            frozen_passes: self.frozen_passes * times,
+            stages: self.stages.saturating_mul(times),
+            record_passes: self.record_passes.saturating_mul(times),
+            block_passes_forward: self.block_passes_forward.saturating_mul(times),
+            block_passes_backward: self.block_passes_backward.saturating_mul(times),
+            frozen_passes: self.frozen_passes.saturating_mul(times),
             flops: self.flops * times as f64,
-            parameters: self.parameters * times,
-            bytes: self.bytes * times,
+            parameters: self.parameters.saturating_mul(times),
+            bytes: self.bytes.saturating_mul(times),
         }
     }
 }
@@ -149,9 +150,10 @@ impl CostModel<'_> {
         let Some(group) = depth.checked_sub(1).and_then(|group| self.groups.groups().get(group)) else {
             return Cost::default();
         };
-        let record_passes = records * self.epochs;
-        let passes = record_passes * (self.groups.blocks() - group.start) as u64;
-        let parameters = group.len() as u64 * self.model.peft_parameters + self.model.head_parameters;
+        let record_passes = records.saturating_mul(self.epochs);
+        let passes = record_passes.saturating_mul((self.groups.blocks() - group.start) as u64);
+        let adapters = (group.len() as u64).saturating_mul(self.model.peft_parameters);
+        let parameters = adapters.saturating_add(self.model.head_parameters);
         Cost {
             stages: 1,
             record_passes,
@@ -160,7 +162,7 @@ impl CostModel<'_> {
             frozen_passes: 0,
             flops: passes as f64 * (self.model.forward_flops() + self.model.backward_flops()),
             parameters,
-            bytes: 4 * parameters,
+            bytes: parameters.saturating_mul(4),
         }
     }
 
@@ -172,14 +174,16 @@ impl CostModel<'_> {
     pub fn shard(&self, orders: &[&[SliceId]], sizes: &[u64]) -> PlanCost {
         let frozen = self.frozen(orders, sizes);
         let mut cost = PlanCost { shared: frozen, unshared: frozen };
-        let mut seen: BTreeSet<&[SliceId]> = BTreeSet::new();
+        let mut tree = PrefixTree::default();
         for order in orders {
-            let mut records = 0;
-            for depth in 1..=order.len() {
-                records += sizes[order[depth - 1].index()];
+            let (mut records, mut prefix) = (0u64, PrefixTree::EMPTY);
+            for (depth, slice) in (1..).zip(*order) {
+                records = records.saturating_add(sizes[slice.index()]);
                 let stage = self.stage(depth, records);
                 cost.unshared = cost.unshared + stage;
-                if seen.insert(&order[..depth]) {
+                let is_new;
+                (prefix, is_new) = tree.extend(prefix, *slice);
+                if is_new {
                     cost.shared = cost.shared + stage;
                 }
             }
@@ -207,10 +211,16 @@ impl CostModel<'_> {
                 earliest[slice.index()] = earliest[slice.index()].min(position);
             }
         }
+        let mut sums: Vec<u64> = self.groups.groups().iter().map(|group| group.start as u64).collect();
+        for group in (1..sums.len()).rev() {
+            sums[group - 1] = sums[group - 1].saturating_add(sums[group]);
+        }
         let below = |earliest: &usize| -> u64 {
-            self.groups.groups().iter().skip(*earliest).map(|group| group.start as u64).sum()
+            // The sum over the groups from `earliest` on, found once for all slices.
+            sums.get(*earliest).copied().unwrap_or(0)
         };
-        let frozen_passes = sizes.iter().zip(&earliest).map(|(size, earliest)| size * below(earliest)).sum();
+        let passes = sizes.iter().zip(&earliest).map(|(size, earliest)| size.saturating_mul(below(earliest)));
+        let frozen_passes = passes.fold(0, u64::saturating_add);
         Cost { frozen_passes, flops: frozen_passes as f64 * self.model.frozen_flops(), ..Cost::default() }
     }
 }

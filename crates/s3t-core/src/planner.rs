@@ -17,6 +17,12 @@ use crate::depth::{DepthTable, MAX_EXACT_SLICES, occupancy, untouched_sets};
 use crate::sequence::{SequenceRequest, factorial, plan_sequences};
 use crate::{CoreError, LayerGroups, PartitionShape, Prior, Sequence, SequenceStrategy, ShardId, SliceId};
 
+/// The most shapes that are valued: they are held in memory.
+const MOST_SHAPES: f64 = 400_000.0;
+
+/// The most elementary steps of a search.
+const MOST_SEARCH_STEPS: f64 = 1e10;
+
 /// What is worth paying for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -133,8 +139,10 @@ impl Advice {
     /// [`CoreError::InvalidField`] for a prior that is none, or if no shape is within the limits, naming the limit that
     /// leaves none. A strategy that cannot make a budget is passed over; [`CoreError::BrokenStrategy`] is not.
     pub fn search(task: &Task<'_>, strategies: &[&dyn SequenceStrategy]) -> Result<Self, CoreError> {
+        let counts = slice_counts(task)?;
+        check_extent(task, &counts, strategies.len())?;
         let mut candidates = Vec::new();
-        for slices in slice_counts(task)? {
+        for slices in counts {
             for budget in budgets(task, slices) {
                 for strategy in strategies {
                     candidates.extend(shapes(task, slices, budget, *strategy)?);
@@ -196,6 +204,10 @@ fn most_slices(task: &Task<'_>) -> usize {
 
 /// Every L that the blocks, the prior and the goal allow.
 fn slice_counts(task: &Task<'_>) -> Result<Vec<u32>, CoreError> {
+    const MOST_BLOCKS: usize = 1 << 17;
+    if task.model.blocks > MOST_BLOCKS {
+        return Err(CoreError::field("blocks", format!("is {}; it takes 1 to {MOST_BLOCKS}", task.model.blocks)));
+    }
     let exact = matches!(task.goal, Goal::Depth { .. });
     let most = if exact { most_slices(task).min(MAX_EXACT_SLICES as usize) } else { most_slices(task) } as u32;
     if let Some(slices) = task.fixed.slices {
@@ -217,6 +229,41 @@ fn slice_counts(task: &Task<'_>) -> Result<Vec<u32>, CoreError> {
             Ok(vec![slices])
         }
     }
+}
+
+/// Refuses a search that would take gigabytes or hours, before it starts.
+fn check_extent(task: &Task<'_>, counts: &[u32], strategies: usize) -> Result<(), CoreError> {
+    let (mut shapes, mut steps) = (0.0, 0.0);
+    for slices in counts {
+        let tried = budgets(task, *slices);
+        let blocks = task.model.blocks / *slices as usize;
+        let blocks = match task.fixed.blocks_per_slice {
+            Some(_) => 1,
+            None => (blocks + 1).saturating_sub(task.limits.slice_blocks.max(1)),
+        } as f64;
+        let most = most_shards(task, *slices);
+        let shards = if task.fixed.shards.is_some() { 1 } else { grid(most).count() } as f64;
+        let per_slices = tried.len() as f64 * strategies as f64;
+        shapes += per_slices * shards * blocks;
+        // A set of sequences costs its slices once for each number of blocks; a lifetime is an integral of some thousand nodes.
+        let places: f64 = tried.iter().map(|budget| *budget as f64 * f64::from(*slices)).sum();
+        let lifetime = if matches!(task.prior, Prior::Uniform) { 1.0 } else { f64::from(*slices) };
+        let depths = match task.goal {
+            Goal::Deletions => 0.0,
+            Goal::Depth { .. } => f64::from(*slices) * f64::from(*slices).exp2(),
+        };
+        steps += strategies as f64 * places * (blocks + 1.0) * 10.0 + per_slices * (shards * lifetime * 1e4 + depths);
+        if shapes > MOST_SHAPES || steps > MOST_SEARCH_STEPS {
+            let problem = "give more shapes than are searched; lower them, or give --shards, --slices or --budget";
+            return Err(CoreError::field("search", problem));
+        }
+    }
+    Ok(())
+}
+
+/// The most shards whose slices have enough records.
+fn most_shards(task: &Task<'_>, slices: u32) -> u64 {
+    (task.records / u64::from(slices) / task.limits.slice_records.max(1)).min(task.limits.shards.into())
 }
 
 /// All numbers to 8, then about eight for each doubling, and the last.
@@ -274,7 +321,7 @@ fn shapes(
             Ok((blocks, costs.shard(&orders, &vec![1; slices as usize]).shared))
         })
         .collect::<Result<_, CoreError>>()?;
-    let most = (task.records / u64::from(slices) / task.limits.slice_records.max(1)).min(task.limits.shards.into());
+    let most = most_shards(task, slices);
     let mut found = Vec::new();
     let counts: Vec<u64> = match task.fixed.shards {
         Some(shards) if u64::from(shards) <= task.records / u64::from(slices) => vec![shards.into()],

@@ -150,14 +150,28 @@ where
     serde_json::from_value(table.clone()).map_err(|error| refuse("type", format!("{kind} `{name}`: {error}")))
 }
 
-/// The message for an unknown name: what it is, the known names, and the closest of them if it is close.
+/// The most names that a message lists, and the longest that are compared with a misspelt one: comparing takes the product of
+/// two lengths.
+const MOST_LISTED: usize = 40;
+const MOST_COMPARED: usize = 64;
+
+/// The message for an unknown name: what it is, the known names, and the closest of them if it is close. Of very many names the
+/// first are listed.
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let close = known.iter().map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
+    let short = |name: &&&str| name.len() <= MOST_COMPARED;
+    let compared = known.iter().take(if short(&&name) { 1000 } else { 0 }).filter(short);
+    let close = compared.map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
     let hint = match close {
         Some((distance, other)) if distance <= 2.max(name.len() / 3) => format!("; did you mean `{other}`?"),
         _ => String::new(),
     };
-    format!("unknown {what}; known: {}{hint}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })
+    let listed: Vec<String> = known.iter().take(MOST_LISTED).map(|name| crate::limits::shown(name)).collect();
+    let more = match known.len() - listed.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let listed = if known.is_empty() { "none".to_owned() } else { listed.join(", ") };
+    format!("unknown {what}; known: {listed}{more}{hint}")
 }
 
 fn check_fields(plugin: &PluginInfo, given: &Map<String, Value>) -> Result<(), PluginError> {

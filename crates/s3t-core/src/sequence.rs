@@ -1,6 +1,6 @@
 //! Sequences: the orders in which a shard's slices are trained.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Debug};
 
 use schemars::JsonSchema;
@@ -103,6 +103,38 @@ impl fmt::Display for Sequence {
     }
 }
 
+/// The prefixes of a set of sequences, each once. Takes steps in proportion to the slices of all sequences.
+#[derive(Debug, Default)]
+pub struct PrefixTree(HashMap<(usize, SliceId), usize>);
+
+impl PrefixTree {
+    /// The prefix without slices.
+    pub const EMPTY: usize = 0;
+
+    /// The number of a prefix (given by its number) with one more slice, and whether it was not there before.
+    pub fn extend(&mut self, prefix: usize, slice: SliceId) -> (usize, bool) {
+        let next = self.0.len() + 1;
+        let number = *self.0.entry((prefix, slice)).or_insert(next);
+        (number, number == next)
+    }
+
+    /// How many prefixes of at least one slice there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no prefix.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The most slices that all sequences of a shard may have together: they are held in memory.
+pub const MOST_PLACES: u64 = 4_000_000;
+
+/// The most elementary steps that choosing sequences may take: some seconds.
+pub const MOST_STEPS: f64 = 2e9;
+
 /// What a strategy may look at: no record, no digest, no count of records.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceRequest<'a> {
@@ -136,6 +168,11 @@ pub trait SequenceStrategy: Debug + Send + Sync {
         true
     }
 
+    /// About how many elementary steps [`sequences`](Self::sequences) takes: more than [`MOST_STEPS`] are refused before it is asked.
+    fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
+        request.budget as f64 * f64::from(request.slices)
+    }
+
     /// Chooses the sequences.
     ///
     /// # Errors
@@ -158,6 +195,7 @@ pub fn plan_sequences(
     if request.budget == 0 {
         return Err(CoreError::field("budget", "is 0; use at least 1 sequence"));
     }
+    check_steps(strategy, request, 1)?;
     request.prior.check(request.slices)?;
     let sequences = strategy.sequences(request)?;
     let broken = |problem: String| CoreError::BrokenStrategy { strategy: name.to_owned(), problem };
@@ -172,6 +210,36 @@ pub fn plan_sequences(
         }
     }
     Ok(sequences)
+}
+
+/// Checks that the sequences of so many shards fit into memory and are found in a time that somebody waits for.
+///
+/// # Errors
+///
+/// [`CoreError::BudgetOutOfRange`] saying what to lower.
+pub fn check_steps(
+    strategy: &dyn SequenceStrategy,
+    request: &SequenceRequest<'_>,
+    shards: u32,
+) -> Result<(), CoreError> {
+    let places = (request.budget as u64).saturating_mul(request.slices.into()).saturating_mul(shards.into());
+    let name = strategy.typetag_name();
+    let lower = if shards > 1 { "shards, slices or a lower budget" } else { "slices or a lower budget" };
+    if places > MOST_PLACES {
+        let reason = format!(
+            "budget x slices{} is {places}, and {MOST_PLACES} are held in memory; use fewer {lower}",
+            if shards > 1 { " x shards" } else { "" }
+        );
+        return Err(out_of_range(name, request, reason));
+    }
+    let steps = strategy.steps(request) * f64::from(shards);
+    if steps > MOST_STEPS {
+        let reason = format!(
+            "it would take about {steps:.0e} steps, and {MOST_STEPS:.0e} are made; use fewer {lower}, or `cyclic`"
+        );
+        return Err(out_of_range(name, request, reason));
+    }
+    Ok(())
 }
 
 /// A [`CoreError::BudgetOutOfRange`] for a strategy.

@@ -1,10 +1,11 @@
 use std::path::{Path, PathBuf};
 
+use s3t_core::limits::shown;
 use s3t_core::{Payload, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{Columns, Content, content, read_csv, records};
+use crate::rows::{Columns, Content, content, each_csv, records};
 use crate::{DataError, Targets};
 
 /// Text or feature records from a CSV file with a header line.
@@ -46,17 +47,17 @@ impl CsvSource {
         let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
         records(
             &path,
-            &read_csv(&path)?,
+            |visit| each_csv(&path, &targets.limits, visit),
             &columns,
             targets,
             |row, _| Ok(format!("row-{row}")),
             |row| match content {
-                Content::Text(column) => Ok(Payload::Text(row.text(column)?.to_owned())),
-                Content::Template(ref template) => Ok(Payload::Text(row.filled(template)?)),
+                Content::Text(column) => Ok(Payload::Text(row.short_text(column, &targets.limits)?.to_owned())),
+                Content::Template(ref template) => Ok(Payload::Text(row.filled(template, &targets.limits)?)),
                 Content::Features(names) => {
                     let value = |name: &String| {
                         let text = row.text(name)?;
-                        number(text).ok_or_else(|| format!("`{name}` is `{text}`, not a finite number"))
+                        number(text).ok_or_else(|| format!("`{name}` is `{}`, not a finite number", shown(text)))
                     };
                     Ok(Payload::Features(names.iter().map(value).collect::<Result<_, String>>()?))
                 }

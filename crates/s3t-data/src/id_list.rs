@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use s3t_core::CoreError;
 use s3t_core::ids::lines_of_list;
+use s3t_core::{CoreError, Limits};
 
 use crate::{DataError, input};
 
@@ -12,7 +12,7 @@ use crate::{DataError, input};
 ///
 /// [`DataError`] naming the file and the first line that is no id.
 pub fn read_id_list<T>(path: &Path, check: impl Fn(String) -> Result<T, CoreError>) -> Result<Vec<T>, DataError> {
-    parse_id_list(&input::text(path)?, path, check)
+    parse_id_list(&input::text(path, &Limits::default())?, path, check)
 }
 
 /// The same for a text that was read already; `path` is what messages call it.

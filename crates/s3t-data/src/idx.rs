@@ -1,13 +1,16 @@
 use std::collections::HashMap;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use s3t_core::limits::shown;
 use s3t_core::spelling::{Spellings, Visible};
-use s3t_core::{Payload, Record, RecordId, SubjectId, Target};
+use s3t_core::{Limits, Payload, Record, RecordId, SubjectId, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{at_line, read_csv};
-use crate::{DataError, Targets, input};
+use crate::input::{Input, check_records};
+use crate::rows::{at_line, each_csv};
+use crate::{DataError, Targets};
 
 /// Image records from a pair of IDX files, the format of MNIST.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,10 +32,13 @@ fn prefix() -> String {
     "row-".into()
 }
 
-/// An IDX file of unsigned bytes.
+/// An IDX file of unsigned bytes, read from its start to its end.
 struct Idx {
+    path: PathBuf,
+    input: BufReader<Input>,
     sizes: Vec<usize>,
-    data: Vec<u8>,
+    total: usize,
+    read: usize,
 }
 
 impl IdxSource {
@@ -40,8 +46,8 @@ impl IdxSource {
         let images_path = base_dir.join(&self.images);
         let labels = targets.only_classes(&images_path)?;
         let labels_path = base_dir.join(&self.labels);
-        let images = read_idx(&images_path, &[3, 4])?;
-        let classes = read_idx(&labels_path, &[1])?;
+        let mut images = Idx::open(&images_path, &[3, 4], &targets.limits)?;
+        let mut classes = Idx::open(&labels_path, &[1], &targets.limits)?;
         let (count, height, width) = (images.sizes[0], images.sizes[1], images.sizes[2]);
         let channels = images.sizes.get(3).copied().unwrap_or(1);
         if count != classes.sizes[0] {
@@ -49,78 +55,112 @@ impl IdxSource {
                 format!("has {count} images, but `{}` has {} labels", labels_path.display(), classes.sizes[0]);
             return Err(DataError::file(images_path, problem));
         }
+        check_records(count as u64, &targets.limits).map_err(|problem| DataError::file(&images_path, problem))?;
         if count == 0 || height == 0 || width == 0 || ![1, 3].contains(&channels) {
             let problem =
                 format!("holds {count} images of {height}x{width}x{channels}; at least one, with 1 or 3 channels");
             return Err(DataError::file(images_path, problem));
         }
         let id = |row: usize| RecordId::new(format!("{}{row}", self.id_prefix));
-        let mut records = Vec::with_capacity(count);
-        for (row, (pixels, class)) in images.data.chunks_exact(height * width * channels).zip(&classes.data).enumerate()
-        {
-            if usize::from(*class) >= labels.len() {
+        // Nothing is reserved for what a header only promises.
+        let mut records = Vec::new();
+        for row in 0..count {
+            let class = classes.next(1)?[0];
+            let pixels = images.next(height * width * channels)?;
+            if usize::from(class) >= labels.len() {
                 let problem =
                     format!("label {class} of image {row} is not a class; the classes are 0 to {}", labels.len() - 1);
                 return Err(DataError::file(labels_path, problem));
             }
-            labels.check_index(*class).map_err(|problem| DataError::file(&labels_path, problem))?;
+            labels.check_index(class).map_err(|problem| DataError::file(&labels_path, problem))?;
             records.push(Record {
                 id: id(row).map_err(|error| DataError::file(&images_path, error.to_string()))?,
                 subject: None,
-                target: Target::Class(u32::from(*class)),
+                target: Target::Class(u32::from(class)),
                 ordinal: row as u64,
                 payload: Payload::Image {
                     width: width as u32,
                     height: height as u32,
                     channels: channels as u8,
-                    pixels: pixels.to_vec(),
+                    pixels,
                 },
             });
         }
+        images.end()?;
+        classes.end()?;
         if let Some(subjects) = &self.subjects {
-            add_subjects(&base_dir.join(subjects), &mut records)?;
+            add_subjects(&base_dir.join(subjects), &mut records, &targets.limits)?;
         }
         Ok(records)
     }
 }
 
-fn read_idx(path: &Path, ranks: &[usize]) -> Result<Idx, DataError> {
-    let bytes = input::bytes(path)?;
-    let refuse = |problem: String| DataError::file(path, problem);
-    let expected = ranks.iter().map(|rank| format!("0000080{rank}")).collect::<Vec<_>>().join(" or ");
-    let Some((magic, rest)) = bytes.split_first_chunk::<4>() else {
-        return Err(refuse(format!("is too short for an IDX file: {} bytes", bytes.len())));
-    };
-    let rank = usize::from(magic[3]);
-    if magic[..3] != [0, 0, 8] || !ranks.contains(&rank) {
-        let found = format!("{:08x}", u32::from_be_bytes(*magic));
-        return Err(refuse(format!("starts with {found}, but this IDX file must start with {expected}")));
-    }
-    let (header, data) = rest.split_at_checked(4 * rank).ok_or_else(|| refuse("ends inside its header".into()))?;
-    let size = |bytes: &[u8]| bytes.iter().fold(0usize, |size, byte| size << 8 | usize::from(*byte));
-    let sizes: Vec<usize> = header.chunks_exact(4).map(size).collect();
-    let total = sizes.iter().try_fold(1usize, |total, size| total.checked_mul(*size));
-    match total {
-        Some(total) if total == data.len() => Ok(Idx { sizes, data: data.to_vec() }),
-        Some(total) => {
-            let word = if data.len() < total { "is truncated" } else { "has bytes left over" };
-            Err(refuse(format!("{word}: its header {sizes:?} asks for {total} bytes, but {} follow", data.len())))
+impl Idx {
+    /// Reads the header.
+    fn open(path: &Path, ranks: &[usize], limits: &Limits) -> Result<Self, DataError> {
+        let refuse = |problem: String| DataError::file(path, problem);
+        let mut input = BufReader::new(Input::open(path, limits)?);
+        let mut take = |most: usize| -> Result<Vec<u8>, DataError> {
+            let mut bytes = Vec::new();
+            let read = input.by_ref().take(most as u64).read_to_end(&mut bytes);
+            read.map_err(|error| input.get_ref().refuse(path, error))?;
+            Ok(bytes)
+        };
+        let expected = ranks.iter().map(|rank| format!("0000080{rank}")).collect::<Vec<_>>().join(" or ");
+        let magic = take(4)?;
+        let Some(magic) = magic.first_chunk::<4>() else {
+            return Err(refuse(format!("is too short for an IDX file: {} bytes", magic.len())));
+        };
+        let rank = usize::from(magic[3]);
+        if magic[..3] != [0, 0, 8] || !ranks.contains(&rank) {
+            let found = format!("{:08x}", u32::from_be_bytes(*magic));
+            return Err(refuse(format!("starts with {found}, but this IDX file must start with {expected}")));
         }
-        None => Err(refuse(format!("has an impossible header {sizes:?}"))),
+        let header = take(4 * rank)?;
+        if header.len() < 4 * rank {
+            return Err(refuse("ends inside its header".into()));
+        }
+        let size = |bytes: &[u8]| bytes.iter().fold(0usize, |size, byte| size << 8 | usize::from(*byte));
+        let sizes: Vec<usize> = header.chunks_exact(4).map(size).collect();
+        let total = sizes.iter().try_fold(1usize, |total, size| total.checked_mul(*size));
+        let total = total.ok_or_else(|| refuse(format!("has an impossible header {sizes:?}")))?;
+        Ok(Self { path: path.into(), input, sizes, total, read: 0 })
+    }
+
+    /// The next bytes.
+    fn next(&mut self, count: usize) -> Result<Vec<u8>, DataError> {
+        let mut bytes = Vec::new();
+        let read = self.input.by_ref().take(count as u64).read_to_end(&mut bytes);
+        read.map_err(|error| self.input.get_ref().refuse(&self.path, error))?;
+        self.read += bytes.len();
+        if bytes.len() < count { Err(self.wrong("is truncated", self.read)) } else { Ok(bytes) }
+    }
+
+    /// Checks that nothing follows.
+    fn end(mut self) -> Result<(), DataError> {
+        let rest = std::io::copy(&mut self.input, &mut std::io::sink());
+        let rest = rest.map_err(|error| self.input.get_ref().refuse(&self.path, error))?;
+        if rest > 0 { Err(self.wrong("has bytes left over", self.read + rest as usize)) } else { Ok(()) }
+    }
+
+    fn wrong(&self, word: &str, found: usize) -> DataError {
+        let Self { sizes, total, .. } = self;
+        DataError::file(&self.path, format!("{word}: its header {sizes:?} asks for {total} bytes, but {found} follow"))
     }
 }
 
-fn add_subjects(path: &Path, records: &mut [Record]) -> Result<(), DataError> {
+fn add_subjects(path: &Path, records: &mut [Record], limits: &Limits) -> Result<(), DataError> {
     let rows: HashMap<String, usize> =
         records.iter().enumerate().map(|(row, record)| (record.id.to_string(), row)).collect();
-    let mut subjects = Spellings::new("subject");
-    let list = read_csv(path)?;
-    for row in &list {
+    let mut subjects: Spellings<'static, u64> = Spellings::new("subject");
+    let first = records[0].id.clone();
+    each_csv(path, limits, &mut |row| {
         let refuse = |problem: String| DataError::line(path, row.line, problem);
         let id = row.text("id").map_err(refuse)?;
         let subject = row.text("subject").map_err(refuse)?;
         let index = rows.get(id).ok_or_else(|| {
-            refuse(format!("there is no record `{}`; ids are like `{}`", Visible(id), Visible(records[0].id.as_str())))
+            let (id, first) = (shown(&Visible(id).to_string()), Visible(first.as_str()));
+            refuse(format!("there is no record `{id}`; ids are like `{first}`"))
         })?;
         let record = &mut records[*index];
         if record.subject.is_some() {
@@ -128,8 +168,8 @@ fn add_subjects(path: &Path, records: &mut [Record]) -> Result<(), DataError> {
         }
         if !subject.is_empty() {
             record.subject = Some(SubjectId::new(subject).map_err(|error| refuse(error.to_string()))?);
-            subjects.add(subject, row.line).map_err(|clash| refuse(at_line(&clash)))?;
+            subjects.add(subject.to_owned(), row.line).map_err(|clash| refuse(at_line(&clash)))?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input::has_ending;
-use crate::rows::{Columns, Row, read_csv, read_jsonl, records};
+use crate::rows::{Columns, Row, Visit, each_csv, each_jsonl, records};
 use crate::{DataError, Targets};
 
 /// The largest side of an image in pixels.
@@ -51,16 +51,23 @@ impl ImageFolderSource {
                 format!("cannot be read with this `resize`; sides are 1 to {LARGEST_SIDE}"),
             ));
         }
-        let rows = if has_ending(&manifest, &["csv"]) {
-            read_csv(&manifest)?
-        } else if has_ending(&manifest, &["jsonl", "ndjson"]) {
-            read_jsonl(&manifest)?
-        } else {
-            return Err(DataError::file(manifest, "is not a manifest; use .csv, .jsonl or .ndjson"));
+        let rows = |visit: Visit<'_>| {
+            if has_ending(&manifest, &["csv"]) {
+                each_csv(&manifest, &targets.limits, visit)
+            } else if has_ending(&manifest, &["jsonl", "ndjson"]) {
+                each_jsonl(&manifest, &targets.limits, visit)
+            } else {
+                Err(DataError::file(&manifest, "is not a manifest; use .csv, .jsonl or .ndjson"))
+            }
         };
-        let has = |column: &str| rows.iter().any(|row| row.required(column).is_ok());
-        let columns =
-            Columns { label: "label", id: has("id").then_some("id"), subject: has("subject").then_some("subject") };
+        // The manifest is read twice: which columns there are is known at its end.
+        let (mut ids, mut subjects) = (false, false);
+        rows(&mut |row| {
+            ids |= row.required("id").is_ok();
+            subjects |= row.required("subject").is_ok();
+            Ok(())
+        })?;
+        let columns = Columns { label: "label", id: ids.then_some("id"), subject: subjects.then_some("subject") };
         let root = base_dir.join(&self.root);
         let name = |_: usize, row: &Row| Ok(row.text("file")?.to_owned());
         let mut files = Files::new(root)?;
@@ -68,7 +75,7 @@ impl ImageFolderSource {
             let path = files.add(row.text("file")?, row.line)?;
             Self::read_image(&path, self.channels, self.resize)
         };
-        records(&manifest, &rows, &columns, targets, name, image)
+        records(&manifest, rows, &columns, targets, name, image)
     }
 
     /// Reads one image file.

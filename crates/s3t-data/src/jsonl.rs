@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 
-use s3t_core::{Payload, Record};
+use s3t_core::{Limits, Payload, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::csv_file::label;
-use crate::rows::{Columns, Content, content, read_jsonl, records};
+use crate::input::check_columns;
+use crate::rows::{Columns, Content, content, each_jsonl, quoted, records};
 use crate::{DataError, Targets};
 
 /// Text or feature records from a file with one JSON object a line.
@@ -43,42 +44,36 @@ impl JsonlSource {
         // The numbers are under one key, in a list of their own.
         let keys = self.features.as_ref().map(std::slice::from_ref);
         let content = content(&path, self.text.as_deref(), self.template.as_deref(), keys)?;
-        let rows = read_jsonl(&path)?;
-        let found = records(
+        let limits = &targets.limits;
+        let mut length = None;
+        records(
             &path,
-            &rows,
+            |visit| each_jsonl(&path, limits, visit),
             &columns,
             targets,
             |row, _| Ok(format!("row-{row}")),
             |row| match content {
-                Content::Text(key) => Ok(Payload::Text(row.text(key)?.to_owned())),
-                Content::Template(ref template) => Ok(Payload::Text(row.filled(template)?)),
-                Content::Features(keys) => Ok(Payload::Features(numbers(&keys[0], row.required(&keys[0])?)?)),
+                Content::Text(key) => Ok(Payload::Text(row.short_text(key, limits)?.to_owned())),
+                Content::Template(ref template) => Ok(Payload::Text(row.filled(template, limits)?)),
+                Content::Features(keys) => {
+                    let values = numbers(&keys[0], row.required(&keys[0])?, limits)?;
+                    let (this, first) = (values.len(), *length.get_or_insert(values.len()));
+                    if this != first {
+                        return Err(format!("has {this} features, but the first record has {first}"));
+                    }
+                    Ok(Payload::Features(values))
+                }
             },
-        )?;
-        let length = |record: &Record| match &record.payload {
-            Payload::Features(values) => values.len(),
-            _ => 0,
-        };
-        for (record, row) in found.iter().zip(&rows) {
-            if length(record) != length(&found[0]) {
-                let (this, first) = (length(record), length(&found[0]));
-                return Err(DataError::line(
-                    path,
-                    row.line,
-                    format!("has {this} features, but the first record has {first}"),
-                ));
-            }
-        }
-        Ok(found)
+        )
     }
 }
 
-pub(crate) fn numbers(key: &str, value: &Value) -> Result<Vec<f32>, String> {
+pub(crate) fn numbers(key: &str, value: &Value, limits: &Limits) -> Result<Vec<f32>, String> {
     let list = value.as_array().ok_or_else(|| format!("`{key}` is not a list of numbers"))?;
+    check_columns(list.len(), limits)?;
     let number = |value: &Value| {
         let number = value.as_f64().map(|value| value as f32).filter(|value| value.is_finite());
-        number.ok_or_else(|| format!("`{key}` holds {value}, not a finite number"))
+        number.ok_or_else(|| format!("`{key}` holds {}, not a finite number", quoted(value)))
     };
     list.iter().map(number).collect()
 }

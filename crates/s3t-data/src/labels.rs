@@ -1,6 +1,9 @@
-use s3t_core::Task;
+use std::collections::HashMap;
+
+use s3t_core::limits::shown;
 use s3t_core::registry::unknown;
 use s3t_core::spelling::comparison_form;
+use s3t_core::{Limits, Task};
 use serde_json::Number;
 
 use crate::DataError;
@@ -12,12 +15,14 @@ pub struct Targets<'a> {
     pub task: Task,
     /// The class names, for tasks with classes.
     pub labels: &'a Labels,
+    /// The most that is read.
+    pub limits: Limits,
 }
 
 impl<'a> Targets<'a> {
     /// One class a record.
     pub fn classes(labels: &'a Labels) -> Self {
-        Self { task: Task::Classification { classes: labels.len() }, labels }
+        Self { task: Task::Classification { classes: labels.len() }, labels, limits: Limits::default() }
     }
 }
 
@@ -38,7 +43,13 @@ impl Targets<'_> {
 ///
 /// They are never collected from the records: a deleted record could be the only one of its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels(Vec<String>);
+pub struct Labels {
+    names: Vec<String>,
+    /// The class of each name.
+    classes: HashMap<String, u32>,
+    /// How many names are numbers.
+    numbers: usize,
+}
 
 impl Labels {
     /// Checks and wraps class names.
@@ -50,15 +61,17 @@ impl Labels {
         if names.len() < 2 {
             return Err(DataError::Labels(format!("has {} entries; give at least two class names", names.len())));
         }
+        let mut classes = HashMap::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
             if name.trim().is_empty() {
                 return Err(DataError::Labels(format!("has an empty name at position {index}")));
             }
-            if names[..index].contains(name) {
-                return Err(DataError::Labels(format!("names `{name}` twice")));
+            if classes.insert(name.clone(), index as u32).is_some() {
+                return Err(DataError::Labels(format!("names `{}` twice", shown(name))));
             }
         }
-        Ok(Self(names))
+        let numbers = names.iter().filter(|name| is_number(name)).count();
+        Ok(Self { names, classes, numbers })
     }
 
     /// Checks that the names can be told apart in a list with `|` between them, as records with several classes have.
@@ -67,7 +80,7 @@ impl Labels {
     ///
     /// [`DataError::Labels`] naming the first that cannot.
     pub fn check_separable(&self) -> Result<(), DataError> {
-        match self.0.iter().find(|name| name.contains('|') || name.trim() != name.as_str()) {
+        match self.names.iter().find(|name| name.contains('|') || name.trim() != name.as_str()) {
             Some(name) => Err(DataError::Labels(format!(
                 "has the name `{name}`; records of several classes have a list with | between names, so that a name holds \
                  no | and no spaces around it"
@@ -78,22 +91,22 @@ impl Labels {
 
     /// No classes: for tasks that learn something else.
     pub fn none() -> Self {
-        Self(Vec::new())
+        Self { names: Vec::new(), classes: HashMap::new(), numbers: 0 }
     }
 
     /// The names, by class index.
     pub fn names(&self) -> &[String] {
-        &self.0
+        &self.names
     }
 
     /// The number of classes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     /// Whether there are no classes.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
     /// The class of a number in JSON. Where no class name is a number it is an index; where all are it is a name, as it is in a
@@ -102,7 +115,7 @@ impl Labels {
         let text = number.to_string();
         let named = self.position(&text);
         let index = number.as_u64().filter(|index| *index < self.len() as u64).map(|index| index as u32);
-        match (self.0.iter().filter(|name| is_number(name)).count(), named, index) {
+        match (self.numbers, named, index) {
             (0, _, Some(index)) => Ok(index),
             (0, _, None) => {
                 Err(format!("label {text} is not a class index; the indices are 0 to {}", self.len().saturating_sub(1)))
@@ -110,13 +123,13 @@ impl Labels {
             (numbers, Some(named), _) if numbers == self.len() => Ok(named),
             (_, Some(named), Some(index)) if named == index => Ok(named),
             (numbers, ..) if numbers == self.len() => {
-                let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
+                let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
                 let problem = unknown(&format!("label {text}"), &text, &known);
                 Err(format!("{problem}; the class names are numbers, so that a number is a name and not an index"))
             }
             (_, named, index) => {
                 let class = |what: &str, class: Option<u32>| {
-                    class.map(|class| format!("{what}: write \"{}\"", self.0[class as usize]))
+                    class.map(|class| format!("{what}: write \"{}\"", self.names[class as usize]))
                 };
                 let named = class("the class of that name", named);
                 let meant: Vec<String> = named.into_iter().chain(class("the class of that index", index)).collect();
@@ -133,7 +146,7 @@ impl Labels {
     pub(crate) fn of_truth(&self, column: &str, value: bool) -> Result<u32, String> {
         let text = value.to_string();
         let named = |(_, name): &(usize, &String)| name.eq_ignore_ascii_case(&text);
-        let mut named = self.0.iter().enumerate().filter(named);
+        let mut named = self.names.iter().enumerate().filter(named);
         match (named.next(), named.next()) {
             (Some((class, _)), None) => Ok(class as u32),
             _ => Err(format!("`{column}` is {text}, not a label; write the name of a class as a text")),
@@ -146,14 +159,14 @@ impl Labels {
             Some(named) => Err(format!(
                 "label {index} is the class `{}` by its index, but another class, of index {named}, is named `{index}`; put \
                  the class names in the order of the indices, or give them names that are not numbers",
-                self.0.get(usize::from(index)).map_or("", String::as_str)
+                self.names.get(usize::from(index)).map_or("", String::as_str)
             )),
             None => Ok(()),
         }
     }
 
     fn position(&self, name: &str) -> Option<u32> {
-        self.0.iter().position(|other| other == name).map(|index| index as u32)
+        self.classes.get(name).copied()
     }
 
     /// The class index of a name; the error says which names there are.
@@ -161,9 +174,9 @@ impl Labels {
         if name.is_empty() {
             return Err("the label is empty".into());
         }
-        self.position(name).ok_or_else(|| {
-            let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
-            unknown(&format!("label `{name}`"), name, &known)
+        self.classes.get(name).copied().ok_or_else(|| {
+            let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+            unknown(&format!("label `{}`", shown(name)), name, &known)
         })
     }
 }

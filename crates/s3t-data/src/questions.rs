@@ -1,40 +1,71 @@
 //! Records that are only asked about.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-use s3t_core::{Payload, Record, RecordId, Target};
+use s3t_core::limits::shown;
+use s3t_core::{Limits, Payload, Record, RecordId, Target};
 
 use crate::jsonl::numbers;
-use crate::rows::{Row, read_jsonl};
+use crate::rows::{Row, each_jsonl};
 use crate::{DataError, ImageFolderSource};
 
 /// Where the content of a question may be.
 const KINDS: [&str; 3] = ["text", "features", "image"];
 
 /// Reads records without targets from a file with one JSON object a line. Each has `text`, `features` (a list of numbers) or
-/// `image` (a file, relative to this one), and may have an `id`; without it ids are `row-0`, `row-1`, ... Images are
+/// `image` (a file below this one's folder), and may have an `id`; without it ids are `row-0`, `row-1`, ... Images are
 /// decoded to `image_input`, channels and the length of a side.
 ///
 /// # Errors
 ///
-/// [`DataError`] naming the first line that cannot be used.
-pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec<Record>, DataError> {
+/// [`DataError`] naming the first line that cannot be used, as one whose image is outside the folder.
+pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>, limits: &Limits) -> Result<Vec<Record>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let payload = |row: &Row| match KINDS.iter().filter(|kind| row.required(kind).is_ok()).collect::<Vec<_>>()[..] {
-        [&"text"] => Ok(Payload::Text(row.text("text")?.to_owned())),
-        [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?)?)),
-        [&"image"] => read_image_question(&folder.join(row.text("image")?), image_input),
+        [&"text"] => Ok(Payload::Text(row.short_text("text", limits)?.to_owned())),
+        [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?, limits)?)),
+        [&"image"] => read_image_question(&inside(folder, row.text("image")?)?, image_input),
         _ => Err(format!("needs exactly one of {}", KINDS.map(|kind| format!("`{kind}`")).join(", "))),
     };
-    let record = |(ordinal, row): (usize, &Row)| {
+    let mut records = Vec::new();
+    each_jsonl(path, limits, &mut |row| {
+        let ordinal = records.len();
         let make = || -> Result<Record, String> {
             let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}").into() };
             let id = RecordId::new(id).map_err(|error| error.to_string())?;
-            Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload: payload(row)? })
+            Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload: payload(&row)? })
         };
-        make().map_err(|problem| DataError::line(path, row.line, problem))
+        records.push(make().map_err(|problem| DataError::line(path, row.line, problem))?);
+        Ok(())
+    })?;
+    Ok(records)
+}
+
+/// The file that a question names. Questions come from other people: a file elsewhere is not theirs to ask about.
+fn inside(folder: &Path, file: &str) -> Result<PathBuf, String> {
+    let refuse = |why: &str| {
+        Err(format!("`image` is `{}`, which {why}; give a file below the folder of this file", shown(file)))
     };
-    read_jsonl(path)?.iter().enumerate().map(record).collect()
+    let mut depth = 0u32;
+    for part in Path::new(file).components() {
+        depth = match part {
+            Component::Normal(_) => depth + 1,
+            Component::CurDir => depth,
+            Component::ParentDir => match depth.checked_sub(1) {
+                Some(depth) => depth,
+                None => return refuse("leads out of it"),
+            },
+            Component::RootDir | Component::Prefix(_) => return refuse("is an absolute path"),
+        };
+    }
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let path = folder.join(file);
+    match (folder.canonicalize(), path.canonicalize()) {
+        (Ok(folder), Ok(path)) if path.starts_with(&folder) => Ok(path),
+        (Ok(_), Ok(_)) => refuse("leads out of it through a link"),
+        // A file that is not there is told where it is read.
+        _ => Ok(path),
+    }
 }
 
 /// Reads an image file as a model takes images: `image_input` is its channels and the length of a side; colour and as it is

@@ -1,11 +1,13 @@
 //! Rows of a table or of JSON lines, and the records made of them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
 
+use s3t_core::limits::shown;
 use s3t_core::registry::unknown;
 use s3t_core::spelling::{Clash, Spellings, Visible};
-use s3t_core::{Payload, Record, RecordId, SubjectId, Target, Task};
+use s3t_core::{Limits, Payload, Record, RecordId, SubjectId, Target, Task};
 use serde_json::{Map, Value};
 
 use crate::{DataError, Labels, Targets, input};
@@ -16,9 +18,12 @@ pub(crate) struct Row {
     values: Map<String, Value>,
 }
 
-/// The rows of a CSV file with a header. All values are text.
-pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
-    let text = input::text(path)?;
+/// Takes one row after the other: only one is in memory.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(Row) -> Result<(), DataError>;
+
+/// Visits the rows of a CSV file with a header. All values are text.
+pub(crate) fn each_csv(path: &Path, limits: &Limits, visit: Visit<'_>) -> Result<(), DataError> {
+    let text = input::text(path, limits)?;
     if let Some(line) = unterminated_quote(&text) {
         return Err(DataError::line(path, line, "opens a quote that is never closed"));
     }
@@ -35,22 +40,26 @@ pub(crate) fn read_csv(path: &Path) -> Result<Vec<Row>, DataError> {
         }
     };
     let header = reader.headers().map_err(|error| refuse(&error, &mut lines))?.clone();
-    if let Some(twice) =
-        header.iter().enumerate().find(|(index, name)| header.iter().take(*index).any(|other| other == *name))
-    {
-        return Err(DataError::line(path, 1, format!("names the column `{}` twice", twice.1)));
+    input::check_columns(header.len(), limits).map_err(|problem| DataError::line(path, 1, problem))?;
+    let mut seen = HashSet::with_capacity(header.len());
+    if let Some(twice) = header.iter().find(|name| !seen.insert(*name)) {
+        return Err(DataError::line(path, 1, format!("names the column `{}` twice", shown(twice))));
     }
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| refuse(&error, &mut lines))?;
+    drop(seen);
+    let (mut record, mut count) = (csv::StringRecord::new(), 0);
+    while reader.read_record(&mut record).map_err(|error| refuse(&error, &mut lines))? {
         let line = record.position().map_or(0, |position| lines.of(position.byte()));
+        count += 1;
+        input::check_line(record.as_slice().len(), limits)
+            .and_then(|()| input::check_records(count, limits))
+            .map_err(|problem| DataError::line(path, line, problem))?;
         let values = header.iter().zip(&record).map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-        rows.push(Row { line, values });
+        visit(Row { line, values })?;
     }
-    if rows.is_empty() {
+    if count == 0 {
         return Err(DataError::file(path, "has no records; a CSV file has a header line and one line a record"));
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// Lines of a text by position, counted as an editor does.
@@ -98,27 +107,30 @@ fn unterminated_quote(text: &str) -> Option<u64> {
     open
 }
 
-/// The objects of a JSON lines file. Blank lines are passed over.
-pub(crate) fn read_jsonl(path: &Path) -> Result<Vec<Row>, DataError> {
-    let text = input::text(path)?;
-    let mut rows = Vec::new();
-    for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+/// Visits the objects of a JSON lines file. Blank lines are passed over.
+pub(crate) fn each_jsonl(path: &Path, limits: &Limits, visit: Visit<'_>) -> Result<(), DataError> {
+    let mut count = 0;
+    input::each_line(path, limits, |line, text| {
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        count += 1;
+        input::check_records(count, limits)
+            .and_then(|()| limits.check_json(text.as_bytes()))
+            .map_err(|problem| DataError::line(path, line, problem))?;
         match serde_json::from_str(text) {
-            Ok(Value::Object(values)) => rows.push(Row { line, values }),
-            Ok(_) => return Err(DataError::line(path, line, "is not a JSON object; give one object a line")),
+            Ok(Value::Object(values)) => visit(Row { line, values }),
+            Ok(_) => Err(DataError::line(path, line, "is not a JSON object; give one object a line")),
             Err(error) => {
-                return Err(DataError::line(
-                    path,
-                    line,
-                    format!("is not valid JSON at column {}: {error}", error.column()),
-                ));
+                let problem = format!("is not valid JSON at column {}: {error}", error.column());
+                Err(DataError::line(path, line, problem))
             }
         }
-    }
-    if rows.is_empty() {
+    })?;
+    if count == 0 {
         return Err(DataError::file(path, "has no records; give one JSON object a line"));
     }
-    Ok(rows)
+    Ok(())
 }
 
 impl Row {
@@ -126,14 +138,14 @@ impl Row {
     pub(crate) fn required(&self, column: &str) -> Result<&Value, String> {
         self.values.get(column).ok_or_else(|| {
             let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
-            unknown(&format!("column `{column}`"), column, &known)
+            unknown(&format!("column `{}`", shown(column)), column, &known)
         })
     }
 
     /// A text that must be there.
     pub(crate) fn text(&self, column: &str) -> Result<&str, String> {
         let value = self.required(column)?;
-        value.as_str().ok_or_else(|| format!("`{column}` is {value}, not a text"))
+        value.as_str().ok_or_else(|| format!("`{column}` is {}, not a text", quoted(value)))
     }
 
     /// An id: a text, or in JSON a whole number.
@@ -141,7 +153,7 @@ impl Row {
         match self.required(column)? {
             Value::String(text) => Ok(text.into()),
             Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string().into()),
-            other => Err(format!("`{column}` is {other}, not an id")),
+            other => Err(format!("`{column}` is {}, not an id", quoted(other))),
         }
     }
 
@@ -157,9 +169,11 @@ impl Row {
                     other => other.as_f64(),
                 };
                 let number = number.map(|number: f64| number as f32).filter(|number| number.is_finite());
-                Ok(Target::Value(number.ok_or_else(|| format!("`{column}` is {value}, not a finite number"))?))
+                Ok(Target::Value(
+                    number.ok_or_else(|| format!("`{column}` is {}, not a finite number", quoted(value)))?,
+                ))
             }
-            Task::CausalLm => match self.text(column)? {
+            Task::CausalLm => match self.short_text(column, &targets.limits)? {
                 "" => Err(format!("`{column}` is empty; a model of texts learns nothing from it")),
                 text => Ok(Target::Text(text.to_owned())),
             },
@@ -167,12 +181,33 @@ impl Row {
     }
 
     /// The text that a template makes of the row: `{column}` stands for the column's text, `{{` and `}}` for braces.
-    pub(crate) fn filled(&self, template: &Template) -> Result<String, String> {
-        let part = |part: &TemplatePart| match part {
-            TemplatePart::Text(text) => Ok(text.clone()),
-            TemplatePart::Column(column) => self.text(column).map(str::to_owned),
-        };
-        template.0.iter().map(part).collect()
+    pub(crate) fn filled(&self, template: &Template, limits: &Limits) -> Result<String, String> {
+        let mut filled = String::new();
+        for part in &template.0 {
+            let text = match part {
+                TemplatePart::Text(text) => text,
+                TemplatePart::Column(column) => self.text(column)?,
+            };
+            limits.check_text(filled.len() + text.len())?;
+            filled.push_str(text);
+        }
+        Ok(filled)
+    }
+
+    /// A text that must be there and is not too long.
+    pub(crate) fn short_text(&self, column: &str, limits: &Limits) -> Result<&str, String> {
+        let text = self.text(column)?;
+        limits.check_text(text.len())?;
+        Ok(text)
+    }
+}
+
+/// A value as a message quotes it.
+pub(crate) fn quoted(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.len() > 8 => format!("a list of {} values", items.len()),
+        Value::Object(fields) if fields.len() > 8 => format!("an object of {} keys", fields.len()),
+        other => shown(&other.to_string()),
     }
 }
 
@@ -228,7 +263,7 @@ fn classes(column: &str, value: &Value, labels: &Labels) -> Result<Vec<u32>, Str
             let names = text.split('|').map(str::trim).filter(|name| !name.is_empty());
             names.map(|name| labels.index_of(name)).collect::<Result<_, _>>()?
         }
-        other => return Err(format!("`{column}` is {other}, not a list of labels")),
+        other => return Err(format!("`{column}` is {}, not a list of labels", quoted(other))),
     };
     classes.sort_unstable();
     classes.dedup();
@@ -255,7 +290,7 @@ fn class(column: &str, value: &Value, labels: &Labels) -> Result<u32, String> {
         Value::Number(number) => labels.of_number(column, number),
         Value::Bool(value) => labels.of_truth(column, *value),
         Value::String(name) => labels.index_of(name),
-        other => Err(format!("`{column}` is {other}, not a label; write the name of a class as a text")),
+        other => Err(format!("`{column}` is {}, not a label; write the name of a class as a text", quoted(other))),
     }
 }
 
@@ -266,56 +301,58 @@ pub(crate) struct Columns<'a> {
     pub(crate) subject: Option<&'a str>,
 }
 
-/// Makes a record of each row; `payload` reads its content, `default_id` names rows without an id column.
+/// Makes a record of each row that `rows` visits; `payload` reads its content, `default_id` names rows without an id column.
 pub(crate) fn records(
     path: &Path,
-    rows: &[Row],
+    rows: impl FnOnce(Visit<'_>) -> Result<(), DataError>,
     columns: &Columns<'_>,
     targets: &Targets<'_>,
     default_id: impl Fn(usize, &Row) -> Result<String, String>,
     mut payload: impl FnMut(&Row) -> Result<Payload, String>,
 ) -> Result<Vec<Record>, DataError> {
     let mut seen = Seen { ids: Spellings::new("record"), subjects: Spellings::new("subject") };
-    let mut records = Vec::with_capacity(rows.len());
-    for (ordinal, row) in rows.iter().enumerate() {
+    let mut records: Vec<Record> = Vec::new();
+    rows(&mut |row| {
+        let ordinal = records.len();
         let mut make = || -> Result<Record, String> {
             let id = match columns.id {
                 Some(column) => row.id(column)?,
-                None => default_id(ordinal, row)?.into(),
+                None => default_id(ordinal, &row)?.into(),
             };
             let subject = match columns.subject {
                 Some(column) if row.required(column)?.is_null() => None,
                 Some(column) => Some(row.id(column)?).filter(|subject| !subject.is_empty()),
                 None => None,
             };
-            let record = Record {
+            seen.add(&id, subject.as_deref(), row.line)?;
+            Ok(Record {
                 id: RecordId::new(&*id).map_err(|error| error.to_string())?,
                 subject: subject.as_deref().map(SubjectId::new).transpose().map_err(|error| error.to_string())?,
                 target: row.target(columns.label, targets)?,
                 ordinal: ordinal as u64,
-                payload: payload(row)?,
-            };
-            seen.add(id, subject, row.line)?;
-            Ok(record)
+                payload: payload(&row)?,
+            })
         };
         records.push(make().map_err(|problem| DataError::line(path, row.line, problem))?);
-    }
+        Ok(())
+    })?;
     Ok(records)
 }
 
 /// The ids of a file, by the lines where they were read first.
-struct Seen<'a> {
-    ids: Spellings<'a, u64>,
-    subjects: Spellings<'a, u64>,
+struct Seen {
+    ids: Spellings<'static, u64>,
+    subjects: Spellings<'static, u64>,
 }
 
-impl<'a> Seen<'a> {
-    fn add(&mut self, id: Cow<'a, str>, subject: Option<Cow<'a, str>>, line: u64) -> Result<(), String> {
-        let shown = Visible(&id).to_string();
-        if let Some(first) = self.ids.add(id, line).map_err(|clash| at_line(&clash))? {
+impl Seen {
+    fn add(&mut self, id: &str, subject: Option<&str>, line: u64) -> Result<(), String> {
+        if let Some(first) = self.ids.add(id.to_owned(), line).map_err(|clash| at_line(&clash))? {
+            let shown = Visible(id);
             return Err(format!("record id `{shown}` is used in line {first} already; ids must be unique"));
         }
-        subject.map_or(Ok(()), |subject| self.subjects.add(subject, line).map(drop).map_err(|clash| at_line(&clash)))
+        let Some(subject) = subject else { return Ok(()) };
+        self.subjects.add(subject.to_owned(), line).map(drop).map_err(|clash| at_line(&clash))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use s3t_core::{Payload, Record, Target, Task};
+use s3t_core::{Limits, Payload, Record, Target, Task};
 use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source, Targets};
 
 fn labels() -> Labels {
@@ -141,7 +141,7 @@ fn each_task_reads_its_own_target() {
         let (labels, none) = (labels(), Labels::none());
         let task = Task::from_name(task, 2).unwrap();
         let labels = if task.outputs() == 2 { &labels } else { &none };
-        let read = source.read(folder.path(), &Targets { task, labels });
+        let read = source.read(folder.path(), &Targets { task, labels, limits: Limits::default() });
         read.map(|records| (records[0].target.clone(), records[0].payload.clone())).map_err(|error| error.to_string())
     };
     let (plain, template) = ((Some("x"), None), (None, Some("{{{x}}} and {y}")));
@@ -269,7 +269,8 @@ fn ids_are_read_as_they_are_everywhere() {
         let list = s3t_data::read_id_list(&folder.path().join("list"), s3t_core::RecordId::new).unwrap();
         assert_eq!(list.iter().map(s3t_core::RecordId::as_str).collect::<Vec<_>>(), ["a ", " b", "\u{feff}c"]);
         fs::write(folder.path().join("prior.csv"), format!("subject,probability{end}a ,0.5{end} b,0{end}")).unwrap();
-        let prior = s3t_data::read_probabilities(&folder.path().join("prior.csv")).unwrap();
+        let prior =
+            s3t_data::read_probabilities(&folder.path().join("prior.csv"), &s3t_core::Limits::default()).unwrap();
         assert_eq!(prior.iter().map(|(subject, _)| subject.as_str()).collect::<Vec<_>>(), ["a ", " b"]);
     }
 }

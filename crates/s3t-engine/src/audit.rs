@@ -8,7 +8,7 @@
 //! again from them it has the same bits. *Why*: each check recomputes what it compares with. What no audit of a store can
 //! show is said in [`LIMITS`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use s3t_core::spelling::{DIFFERENCES, Visible, beside, comparison_form, side_by_side};
 use s3t_core::{Digest, Record, RecordId, StageKey, SubjectId};
@@ -210,8 +210,10 @@ impl System {
 
     /// Looks for what must be gone: how many names and commitments, and what was found.
     fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>), EngineError> {
-        let opened: Vec<(Digest, &Receipt)> =
-            request.receipts.iter().filter_map(|receipt| Some((receipt.opening?, receipt))).collect();
+        // Sets: a receipt may name a hundred thousand.
+        let set = |receipt: &Receipt| receipt.named.iter().copied().collect::<HashSet<Digest>>();
+        let opened: Vec<(Digest, HashSet<Digest>)> =
+            request.receipts.iter().filter_map(|receipt| Some((receipt.opening?, set(receipt)))).collect();
         let names = request.absent_records.len() + request.absent_subjects.len();
         let mut problems = Vec::new();
         for record in &request.absent_records {
@@ -288,11 +290,12 @@ impl System {
 struct Absent<'a> {
     /// The ids that must be gone, by kind and comparison form.
     forms: HashMap<(&'static str, String), Vec<&'a str>>,
-    opened: &'a [(Digest, &'a Receipt)],
+    /// The openings of receipts, with the commitments under each.
+    opened: &'a [(Digest, HashSet<Digest>)],
 }
 
 impl<'a> Absent<'a> {
-    fn new(request: &'a AuditRequest, opened: &'a [(Digest, &'a Receipt)]) -> Self {
+    fn new(request: &'a AuditRequest, opened: &'a [(Digest, HashSet<Digest>)]) -> Self {
         let mut forms: HashMap<_, Vec<&str>> = HashMap::new();
         let records = request.absent_records.iter().map(Named::Record);
         for name in records.chain(request.absent_subjects.iter().map(Named::Subject)) {
@@ -313,9 +316,10 @@ impl<'a> Absent<'a> {
                 spelling = spelling
                     .or_else(|| Some((name, (*absent).to_owned())).filter(|(_, absent)| absent != name.as_str()));
             }
-            for (opening, receipt) in self.opened {
-                is_named |= receipt.named.contains(&name.commit(opening));
-                spelling = spelling.or_else(|| Some((name, name.spelling_among(&receipt.named, opening)?)));
+            for (opening, named) in self.opened {
+                is_named |= named.contains(&name.commit(opening));
+                let is_given = |commitment: &Digest| named.contains(commitment);
+                spelling = spelling.or_else(|| Some((name, name.spelling_among(is_given, opening)?)));
             }
         }
         if is_named {

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use s3t_backends::DeviceSpec;
+use s3t_core::limits::{read_text_at_most, shown, too_large};
 use s3t_core::partition::KeyedHash;
 use s3t_core::registry::{plugin_from_json, unknown};
 use s3t_core::sequence::Cyclic;
-use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy, Task};
+use s3t_core::{
+    Aggregator, CoreError, Limits, PartitionShape, Partitioner, PluginKind, Prior, Record, SequenceStrategy, Task,
+};
 use s3t_data::{Duplicates, Labels, Source, Targets};
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
@@ -70,6 +73,8 @@ pub struct Pipeline {
     pub serving: ServingSettings,
     /// What the machine may use.
     pub resources: Resources,
+    /// The most that is read of data and of the model.
+    pub limits: Limits,
     /// What `s3t run` does after training.
     pub run: RunSettings,
     lines: Lines,
@@ -113,6 +118,7 @@ impl Pipeline {
             training: TrainingConfig::default(),
             serving: ServingSettings::default(),
             resources: Resources::default(),
+            limits: Limits::default(),
             run: RunSettings::default(),
             lines: Lines::default(),
         }
@@ -124,8 +130,8 @@ impl Pipeline {
     ///
     /// [`EngineError::ReadPipeline`], or [`EngineError::Pipeline`] for the first thing in it that cannot be used.
     pub fn read(path: &Path) -> Result<Self, EngineError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| EngineError::ReadPipeline { path: path.into(), source })?;
+        let read = std::fs::File::open(path).and_then(|file| read_text_at_most(file, MOST_BYTES));
+        let text = read.map_err(|source| EngineError::ReadPipeline { path: path.into(), source })?;
         let base_dir = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, &path.display().to_string(), base_dir)
     }
@@ -157,8 +163,9 @@ impl Pipeline {
         }
         file.nothing_left(&section, "store", &["encrypt", "keys", "path", "secret", "wait_seconds"])?;
 
+        let limits: Limits = file.whole_section("limits")?;
         let mut data = file.section("data")?;
-        let (task, labels) = file.task(&mut data)?;
+        let (task, labels) = file.task(&mut data, &limits)?;
         let train_data = file.source(&mut data, "train")?;
         let test_data = file.source(&mut data, "test")?;
         let duplicates: Duplicates = file.take(&mut data, "data", "duplicates", Some(Duplicates::default()))?;
@@ -178,7 +185,9 @@ impl Pipeline {
 
         let mut sequences = file.section("sequences")?;
         let budget = file.take_size(&mut sequences, "sequences", "budget")? as usize;
-        let prior = file.prior(&mut sequences, base_dir, shape)?;
+        check_extent(shape, budget)
+            .map_err(|problem| file.refuse("partition.shards", format!("`partition.shards` {problem}")))?;
+        let prior = file.prior(&mut sequences, base_dir, shape, &limits)?;
         let blocks_per_slice = file.take(&mut sequences, "sequences", "blocks_per_slice", Some(None))?;
         let strategy = file.plugin::<dyn SequenceStrategy>(sequences, "sequences", PluginKind::SequenceStrategy)?;
 
@@ -221,6 +230,7 @@ impl Pipeline {
             training,
             serving,
             resources,
+            limits,
             run,
             lines: file.lines,
         })
@@ -244,7 +254,17 @@ impl Pipeline {
 
     /// What is read of each record to be learnt.
     pub fn targets(&self) -> Targets<'_> {
-        Targets { task: self.task, labels: &self.labels }
+        Targets { task: self.task, labels: &self.labels, limits: self.limits }
+    }
+
+    /// Checks that the stages of a plan fit into memory.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Pipeline`] saying what to lower.
+    pub fn check_extent(&self) -> Result<(), EngineError> {
+        check_extent(self.shape, self.budget)
+            .map_err(|problem| self.refuse("partition.shards", format!("`partition.shards` {problem}")))
     }
 
     /// An error at a key of this pipeline, with its line if it was read from a file.
@@ -261,13 +281,27 @@ impl Pipeline {
 /// The longest wait for another process: a day.
 const MOST_WAIT_SECONDS: f64 = 86_400.0;
 
+fn check_extent(shape: PartitionShape, budget: usize) -> Result<(), String> {
+    let slices = u64::from(shape.shards) * u64::from(shape.slices);
+    let stages = slices.saturating_mul(budget as u64);
+    if stages > MOST_STAGES {
+        return Err(format!("x slices x budget is {stages} stages; a plan has at most {MOST_STAGES}"));
+    }
+    Ok(())
+}
+
 /// Where the keys of a file are.
 #[derive(Debug, Default)]
 struct Lines {
     file: String,
     text: String,
-    document: Option<toml_edit::Document<String>>,
 }
+
+/// The most bytes of a pipeline file.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// The most stages of a plan, each of which has a lineage in memory.
+const MOST_STAGES: u64 = 1_000_000;
 
 impl Lines {
     fn refuse(&self, key: &str, problem: impl Into<String>) -> EngineError {
@@ -287,7 +321,9 @@ impl Lines {
 
     /// The line of a dotted key, or of the innermost table around it that is there.
     fn line(&self, key: &str) -> Option<usize> {
-        let mut table = self.document.as_ref()?.as_table() as &dyn toml_edit::TableLike;
+        // Read when there is something to say: the document takes more memory than the file.
+        let document = toml_edit::Document::parse(self.text.as_str()).ok()?;
+        let mut table = document.as_table() as &dyn toml_edit::TableLike;
         let mut found = None;
         for part in key.split('.') {
             let Some((key, item)) = table.get_key_value(part) else { break };
@@ -307,7 +343,7 @@ struct PipelineText {
     root: Table,
 }
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "seed",
     "device",
     "model",
@@ -319,12 +355,13 @@ const SECTIONS: [&str; 12] = [
     "training",
     "serving",
     "resources",
+    "limits",
     "run",
 ];
 
 impl PipelineText {
     fn new(text: &str, file: &str) -> Result<Self, EngineError> {
-        let mut lines = Lines { file: file.to_owned(), text: text.to_owned(), document: None };
+        let lines = Lines { file: file.to_owned(), text: text.to_owned() };
         let refuse = |line: Option<usize>, message: &str| EngineError::Pipeline {
             file: file.to_owned(),
             line,
@@ -335,7 +372,6 @@ impl PipelineText {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             refuse(line, error.message())
         })?;
-        lines.document = toml_edit::Document::parse(text.to_owned()).ok();
         Ok(Self { lines, root })
     }
 
@@ -432,7 +468,7 @@ impl PipelineText {
     }
 
     /// The task and its class names.
-    fn task(&self, data: &mut Table) -> Result<(Task, Labels), EngineError> {
+    fn task(&self, data: &mut Table, limits: &Limits) -> Result<(Task, Labels), EngineError> {
         let name: String = self.take(data, "data", "task", Some("classification".to_owned()))?;
         let Some(task) = Task::from_name(&name, 0) else {
             return Err(self.refuse("data.task", unknown(&format!("task `{name}`"), &name, &Task::NAMES)));
@@ -444,6 +480,11 @@ impl PipelineText {
             return Ok((task, Labels::none()));
         }
         let labels: Vec<String> = self.take(data, "data", "labels", None)?;
+        if labels.len() as u64 > limits.labels {
+            let problem =
+                too_large(&format!("`data.labels` has {} names", labels.len()), &limits.labels.to_string(), "labels");
+            return Err(self.refuse("data.labels", problem));
+        }
         let labels = Labels::new(labels).map_err(|error| self.refuse("data.labels", error.to_string()))?;
         if matches!(task, Task::MultiLabel { .. }) {
             labels.check_separable().map_err(|error| self.refuse("data.labels", error.to_string()))?;
@@ -465,11 +506,17 @@ impl PipelineText {
     }
 
     /// The prior: numbers, or the name of a file with a probability for each subject.
-    fn prior(&self, sequences: &mut Table, base_dir: &Path, shape: PartitionShape) -> Result<PriorSource, EngineError> {
+    fn prior(
+        &self,
+        sequences: &mut Table,
+        base_dir: &Path,
+        shape: PartitionShape,
+        limits: &Limits,
+    ) -> Result<PriorSource, EngineError> {
         match sequences.remove("prior") {
             None => Ok(PriorSource::Given(Prior::Uniform)),
             Some(Value::String(file)) => {
-                let read = s3t_data::read_probabilities(&base_dir.join(file));
+                let read = s3t_data::read_probabilities(&base_dir.join(file), limits);
                 let subjects = read.map_err(|error| self.refuse("sequences.prior", error.to_string()))?;
                 Ok(PriorSource::Subjects(subjects))
             }
@@ -480,7 +527,8 @@ impl PipelineText {
             }
             Some(other) => {
                 let problem = format!(
-                    "`sequences.prior` is {other}; give one probability for each slice, or the name of a CSV file with the columns `subject` and `probability`"
+                    "`sequences.prior` is {}; give one probability for each slice, or the name of a CSV file with the columns `subject` and `probability`",
+                    shown(&other.to_string())
                 );
                 Err(self.refuse("sequences.prior", problem))
             }

@@ -9,7 +9,7 @@ use s3t_backends::{Backbone, BackendError, Device, Input, LoadOptions};
 use s3t_core::cost::ModelShape;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::placement::place_records;
-use s3t_core::sequence::plan_sequences;
+use s3t_core::sequence::{check_steps, plan_sequences};
 use s3t_core::spelling::{Spellings, beside, comparison_form};
 use s3t_core::{
     Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Prior, Recipe, Record, RecordId, Sequence,
@@ -809,7 +809,7 @@ fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
 
 /// Loads the pipeline's base model.
 fn load(pipeline: &Pipeline, device: &Device) -> Result<Arc<dyn Backbone>, EngineError> {
-    let options = LoadOptions { max_tokens: pipeline.max_tokens };
+    let options = LoadOptions { max_tokens: pipeline.max_tokens, limits: pipeline.limits };
     s3t_backends::load(&pipeline.model, options, device).map_err(|error| match error {
         BackendError::MaxTokens { .. } => pipeline.refuse("model.max_tokens", error.to_string()),
         other => other.into(),
@@ -888,6 +888,16 @@ fn choose_sequences(
 ) -> Result<Vec<Vec<Sequence>>, EngineError> {
     // More slices than blocks are refused before a strategy works on them.
     groups(pipeline, backbone)?;
+    pipeline.check_extent()?;
+    // For all shards together.
+    let (slices, budget, seed) = (pipeline.shape.slices, pipeline.budget, pipeline.seed);
+    let prior = match &pipeline.prior {
+        PriorSource::Given(prior) => prior,
+        PriorSource::Subjects(_) => &Prior::Uniform,
+    };
+    let all = SequenceRequest { shard: ShardId(0), slices, budget, prior, seed };
+    check_steps(&*pipeline.strategy, &all, pipeline.shape.shards)
+        .map_err(|error| pipeline.refuse_core("sequences", &error))?;
     let of_shard = |shard: u32, prior: &Prior| {
         let request = SequenceRequest {
             shard: ShardId(shard),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use s3t_core::deletion::{Lifetime, Requests, ShardHeads};
 use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES};
-use s3t_core::sequence::{SequenceRequest, diversity, plan_sequences};
+use s3t_core::sequence::{PrefixTree, SequenceRequest, diversity, plan_sequences};
 use s3t_core::{PartitionShape, Prior, Sequence, SequenceStrategy, ShardId};
 use serde::Serialize;
 
@@ -92,12 +92,10 @@ impl Comparison {
             let worst = curve.iter().map(|point| 1.96 * point.standard_error).fold(0.0, f64::max);
             (curve.into_iter().map(|point| point.depth).collect(), Some(worst))
         };
-        let mut prefixes: Vec<&[_]> = sequences
-            .iter()
-            .flat_map(|sequence| (1..=sequence.slices().len()).map(|depth| &sequence.slices()[..depth]))
-            .collect();
-        prefixes.sort_unstable();
-        prefixes.dedup();
+        let mut prefixes = PrefixTree::default();
+        for sequence in &sequences {
+            sequence.slices().iter().fold(PrefixTree::EMPTY, |prefix, slice| prefixes.extend(prefix, *slice).0);
+        }
         let lifetime = Lifetime::of(std::slice::from_ref(&heads), Requests::Independent);
         Ok(StrategyFigures {
             strategy: strategy.typetag_name().to_owned(),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use s3t_core::cost::{Cost, CostModel, ModelShape, PlanCost};
+use s3t_core::cost::{CostModel, ModelShape, PlanCost};
 use s3t_core::deletion::{Lifetime, Requests, ShardHeads, expected_requests_until_all_dead, probability_all_dead};
 use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES, retention_lemma_2};
+use s3t_core::sequence::PrefixTree;
 use s3t_core::upkeep::{cost_with_repairs, cost_with_retraining, repair_cost};
 use s3t_core::{CoreError, LayerGroups, PartitionShape, Sequence, SliceId};
 use serde::Serialize;
@@ -14,6 +15,9 @@ use crate::simulate::{CurvePoint, Simulation, Stream};
 
 /// The most requests that upkeep is counted over.
 const MOST_REQUESTS: u64 = 20_000;
+
+/// Simulated lives, where the law of a lifetime has no closed form.
+const LIVES: usize = 20_000;
 
 /// A system as it is planned.
 #[derive(Debug, Clone)]
@@ -102,10 +106,33 @@ impl PlannedSystem {
         }
     }
 
+    /// About how many elementary steps [`depths`](Self::depths) at so many numbers of requests and [`upkeep`](Self::upkeep) over
+    /// `requests` take.
+    pub fn steps(&self, points: usize, requests: u64) -> f64 {
+        let PartitionShape { shards, slices } = self.shape;
+        let (shards, slices, requests) = (f64::from(shards), f64::from(slices), requests as f64);
+        let entries = self.sequences.len().max(self.slice_sizes.len()).max(self.rates.len()) as f64;
+        let places: usize = self.sequences.iter().map(|of_shard| of_shard.len()).sum();
+        let places = places as f64 * slices;
+        let uniform = self.rates.iter().flatten().all(|rate| *rate == self.rates[0][0]);
+        let depths = if self.shape.slices <= MAX_EXACT_SLICES {
+            let laws = if uniform { 1.0 } else { points as f64 };
+            // Shards that are alike share a law; they are at most so many as there are entries.
+            entries * slices * slices.exp2() * (1.0 + laws)
+        } else {
+            let trials = (2000.0 / shards).max(20.0);
+            trials * (shards * slices * 20.0 + places / self.sequences.len() as f64 * shards)
+        };
+        // Of S3T and of SISA: by the chain of heads, or by simulated lives.
+        let lives = if uniform { shards * slices * requests.min(2e9) } else { f64::INFINITY };
+        let upkeep = 2.0 * lives.min(LIVES as f64 * (shards * (1.0 + slices / 64.0) + 10.0 * requests));
+        depths + upkeep + requests * requests + 20.0 * places
+    }
+
     /// All records.
     pub fn records(&self) -> u64 {
-        let each: u64 = self.slice_sizes.iter().flatten().sum();
-        if self.slice_sizes.len() == 1 { each * u64::from(self.shape.shards) } else { each }
+        let each = self.slice_sizes.iter().flatten().fold(0u64, |sum, size| sum.saturating_add(*size));
+        if self.slice_sizes.len() == 1 { each.saturating_mul(u64::from(self.shape.shards)) } else { each }
     }
 
     /// The same system with the first sequence of each shard only: SISA.
@@ -199,7 +226,7 @@ impl PlannedSystem {
             return Err(EvalError::InvalidField { field: "requests".into(), problem });
         }
         // One model over all blocks and all records, with as many passes over a record as a sequence of L stages takes.
-        let passes = (self.epochs * (u64::from(self.shape.slices) + 1)).div_ceil(2);
+        let passes = self.epochs.saturating_mul(u64::from(self.shape.slices) + 1).div_ceil(2);
         let whole = LayerGroups::from_top(self.groups.blocks(), 1, None)?;
         let full = CostModel { groups: &whole, model: self.model, epochs: passes }.stage(1, self.records()).flops;
         let sisa = self.sisa();
@@ -240,17 +267,20 @@ impl PlannedSystem {
         let costs = CostModel { groups: &self.groups, model: self.model, epochs: self.epochs };
         let of_shard = |shard: usize| {
             let (sizes, rates) = (self.sizes_of(shard), self.rates_of(shard));
-            let mut stages: BTreeMap<&[SliceId], (f64, f64)> = BTreeMap::new();
+            let (mut tree, mut stages) = (PrefixTree::default(), Vec::new());
             for sequence in self.sequences_of(shard) {
-                let (mut hit, mut records) = (0.0, 0);
+                let (mut hit, mut records, mut prefix) = (0.0, 0u64, PrefixTree::EMPTY);
                 for (depth, slice) in (1..).zip(sequence.slices()) {
                     hit += rates[slice.index()];
-                    records += sizes[slice.index()];
-                    let Cost { flops, .. } = costs.stage(depth, records);
-                    stages.insert(&sequence.slices()[..depth], (hit, flops));
+                    records = records.saturating_add(sizes[slice.index()]);
+                    let is_new;
+                    (prefix, is_new) = tree.extend(prefix, *slice);
+                    if is_new {
+                        stages.push((hit, costs.stage(depth, records).flops));
+                    }
                 }
             }
-            repair_cost(stages.into_values(), every)
+            repair_cost(stages, every)
         };
         self.kinds().into_iter().map(|(shard, count)| count as f64 * of_shard(shard)).sum()
     }
@@ -265,7 +295,7 @@ impl PlannedSystem {
         if rates.all(|rate| *rate == first) && count.saturating_mul(requests) < 1 << 30 {
             return Ok((probability_all_dead(count, first, requests), false));
         }
-        let trials = 20_000;
+        let trials = LIVES;
         let mut simulation = self.simulation(trials);
         simulation.max_requests = requests;
         let mut law = vec![0.0; requests as usize + 1];

@@ -172,19 +172,35 @@ impl Simulation {
     ///
     /// As [`lifetimes`](Self::lifetimes).
     pub fn curve(&self, at: &[u64]) -> Result<Vec<CurvePoint>, EvalError> {
-        let trials = self.run(|simulation, source, rng| simulation.follow(source, rng, at))?;
+        let depths = self.shape.slices as usize + 1;
+        if at.len().saturating_mul(depths) > MOST_COUNTS {
+            let problem = format!("are {} for {depths} depths; together at most {MOST_COUNTS}", at.len());
+            return Err(EvalError::InvalidField { field: "requests".into(), problem });
+        }
+        if at.len().saturating_mul(self.trials) > MOST_COUNTS {
+            let problem =
+                format!("is {} over {} numbers of requests; together at most {MOST_COUNTS}", self.trials, at.len());
+            return Err(EvalError::InvalidField { field: "trials".into(), problem });
+        }
+        // Of each trial only the mean depths are kept: all counts of all trials would be gigabytes.
+        let sums = std::sync::Mutex::new(vec![vec![0u64; depths]; at.len()]);
+        let positions = self.positions();
+        let trials = self.run(|simulation, source, rng| {
+            let counts = simulation.follow(source, rng, at, &positions);
+            let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for (sums, counts) in sums.iter_mut().zip(&counts) {
+                sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(*count));
+            }
+            let depth =
+                |counts: &Vec<u32>| (0..).zip(counts).map(|(depth, count)| depth * u64::from(*count)).sum::<u64>();
+            counts.iter().map(depth).collect::<Vec<u64>>()
+        })?;
+        let sums = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let shards = f64::from(self.shape.shards);
         let point = |(index, requests): (usize, &u64)| {
-            let mut counts = vec![0u64; self.shape.slices as usize + 1];
-            for trial in &trials {
-                counts.iter_mut().zip(&trial[index]).for_each(|(sum, count)| *sum += u64::from(*count));
-            }
             let all = shards * trials.len() as f64;
-            let depths: Vec<f64> = counts.into_iter().map(|count| count as f64 / all).collect();
-            let of_trial = |trial: &Vec<Vec<u32>>| {
-                let sum: u64 = (0..).zip(&trial[index]).map(|(depth, count)| depth * u64::from(*count)).sum();
-                sum as f64 / shards
-            };
+            let depths: Vec<f64> = sums[index].iter().map(|count| *count as f64 / all).collect();
+            let of_trial = |trial: &Vec<u64>| trial[index] as f64 / shards;
             let Summary { mean, standard_error, quantiles, .. } = Summary::of(trials.iter().map(of_trial).collect());
             CurvePoint {
                 requests: *requests,
@@ -219,6 +235,22 @@ impl Simulation {
 
     fn sequences_of(&self, shard: usize) -> &[Sequence] {
         if self.sequences.len() == 1 { &self.sequences[0] } else { &self.sequences[shard] }
+    }
+
+    /// The position of each slice in each sequence, `[shard or one for all][slice x sequences + sequence]`.
+    fn positions(&self) -> Vec<Vec<u32>> {
+        let of_shard = |sequences: &Vec<Sequence>| {
+            let mut positions = vec![0; sequences.len() * self.shape.slices as usize];
+            for (number, sequence) in sequences.iter().enumerate() {
+                for (position, slice) in (0..).zip(sequence.slices()) {
+                    if let Some(place) = positions.get_mut(slice.index() * sequences.len() + number) {
+                        *place = position;
+                    }
+                }
+            }
+            positions
+        };
+        self.sequences.iter().map(of_shard).collect()
     }
 }
 
@@ -310,8 +342,16 @@ impl<'a> Prepared<'a> {
     }
 
     /// One trial: how many shards have each best depth, after each number of requests in `at`.
-    fn follow(&self, source: &mut Source<'_>, rng: &mut ChaCha8Rng, at: &[u64]) -> Vec<Vec<u32>> {
+    fn follow(
+        &self,
+        source: &mut Source<'_>,
+        rng: &mut ChaCha8Rng,
+        at: &[u64],
+        positions: &[Vec<u32>],
+    ) -> Vec<Vec<u32>> {
         let PartitionShape { shards, slices } = self.simulation.shape;
+        // Where the sequences of each shard stand, and how deep each still is: those of one shard that was hit.
+        let mut prefixes: Vec<Vec<u32>> = vec![Vec::new(); shards as usize];
         let mut hit = vec![false; shards as usize * slices as usize];
         let mut best = vec![slices; shards as usize];
         let mut counts = vec![0u32; slices as usize + 1];
@@ -332,16 +372,16 @@ impl<'a> Prepared<'a> {
                 continue;
             }
             let shard = (slice / slices) as usize;
-            let of_shard = &hit[shard * slices as usize..][..slices as usize];
-            // A hit outside the best prefix of every sequence changes nothing, but which one is best is not kept: with B
-            // sequences of L slices this looks at B L flags, once for each slice that is hit for the first time.
-            let depth = self
-                .simulation
-                .sequences_of(shard)
-                .iter()
-                .map(|one| one.slices().iter().take_while(|slice| !of_shard[slice.index()]).count() as u32)
-                .max()
-                .unwrap_or(0);
+            // A sequence is as deep as the first of its slices that was hit.
+            let of_shard = if positions.len() == 1 { &positions[0] } else { &positions[shard] };
+            let count = of_shard.len() / slices as usize;
+            let depths = &mut prefixes[shard];
+            if depths.is_empty() {
+                depths.resize(count, slices);
+            }
+            let places = &of_shard[(slice % slices) as usize * count..][..count];
+            depths.iter_mut().zip(places).for_each(|(depth, place)| *depth = (*depth).min(*place));
+            let depth = depths.iter().copied().max().unwrap_or(0);
             counts[best[shard] as usize] -= 1;
             counts[depth as usize] += 1;
             best[shard] = depth;
@@ -365,6 +405,12 @@ enum Source<'a> {
 }
 
 const NONE: u32 = u32::MAX;
+
+/// The most records that a finite stream deletes: each is a bit of memory for each thread.
+const MOST_RECORDS: u64 = 1 << 29;
+
+/// The most counts that a curve holds in memory.
+const MOST_COUNTS: usize = 10_000_000;
 
 /// The most trials: their results are held in memory.
 const MOST_TRIALS: usize = 10_000_000;
@@ -405,9 +451,9 @@ impl<'a> Source<'a> {
                     if each().count() != (shards * slices) as usize {
                         return Err(invalid("records", format!("are not given for {shards} x {slices} slices")));
                     }
-                    let records: u64 = each().sum();
-                    if records == 0 || u32::try_from(records).is_err() {
-                        return Err(invalid("records", format!("are {records}; it takes 1 to {}", u32::MAX)));
+                    let records = each().fold(0u64, u64::saturating_add);
+                    if !(1..=MOST_RECORDS).contains(&records) {
+                        return Err(invalid("records", format!("are {records}; it takes 1 to {MOST_RECORDS}")));
                     }
                     let mut end = 0;
                     let ends = each().map(|size| {
@@ -455,7 +501,7 @@ impl<'a> Source<'a> {
             Stream::Trace(Trace::Addresses(addresses)) => {
                 let place = |address: &s3t_core::SliceAddress| {
                     let inside = address.shard.0 < shards && address.slice.0 < slices;
-                    inside.then_some(address.shard.0 * slices + address.slice.0).ok_or_else(|| {
+                    inside.then(|| address.shard.0 * slices + address.slice.0).ok_or_else(|| {
                         invalid("trace", format!("names {address}, outside {shards} shards of {slices} slices"))
                     })
                 };

@@ -3,9 +3,14 @@
 use std::collections::HashMap;
 
 use s3t_core::SliceAddress;
+use s3t_core::limits::shown;
 use s3t_core::spelling::Spellings;
 
 use crate::EvalError;
+
+/// The most requests of a trace, and the most bytes: ids are held in memory.
+const MOST_REQUESTS: usize = 4_000_000;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Requests in the order in which they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +29,9 @@ impl Trace {
     /// [`EvalError::Trace`] naming the file and line.
     pub fn read(path: &std::path::Path) -> Result<Self, EvalError> {
         let refuse = |line: u64, problem: String| EvalError::Trace { path: path.into(), line, problem };
-        let mut reader = csv::Reader::from_path(path).map_err(|error| refuse(1, error.to_string()))?;
+        let file = std::fs::File::open(path).map_err(|error| refuse(1, error.to_string()))?;
+        // One more than the limit tells a file that was cut off from one that ends there.
+        let mut reader = csv::Reader::from_reader(std::io::Read::take(file, MOST_BYTES + 1));
         let header = reader.headers().map_err(|error| refuse(1, error.to_string()))?.clone();
         let column = |name: &str| header.iter().position(|column| column.trim() == name);
         let address = column("shard").zip(column("slice"));
@@ -32,23 +39,34 @@ impl Trace {
             let found: Vec<&str> = header.iter().collect();
             let problem = format!(
                 "the columns are {}; a trace has `shard` and `slice`, or `subject`, or `record`",
-                found.join(", ")
+                shown(&found.join(", "))
             );
             return Err(refuse(1, problem));
         };
+        let too_long = || format!("a trace has at most {MOST_REQUESTS} requests in {} MB", MOST_BYTES >> 20);
         let (mut numbers, mut ids, mut addresses) = (HashMap::new(), Vec::new(), Vec::new());
         let mut seen = Spellings::new(if column("subject").is_some() { "subject" } else { "record" });
-        for row in reader.records() {
-            let row = row.map_err(|error| {
+        let mut row = csv::StringRecord::new();
+        loop {
+            let more = reader.read_record(&mut row).map_err(|error| {
                 refuse(error.position().map_or(1, csv::Position::line), format!("not CSV: {error}"))
             })?;
+            if reader.position().byte() > MOST_BYTES {
+                return Err(refuse(reader.position().line(), too_long()));
+            }
+            if !more {
+                break;
+            }
             let line = row.position().map_or(1, csv::Position::line);
+            if addresses.len().max(ids.len()) >= MOST_REQUESTS {
+                return Err(refuse(line, too_long()));
+            }
             let value = |column: usize| row.get(column).unwrap_or_default();
             if let Some((shard, slice)) = address {
                 let number = |column: usize| {
                     let text = value(column).trim();
                     text.parse::<u32>()
-                        .map_err(|_| refuse(line, format!("`{text}` is not the number of a shard or slice")))
+                        .map_err(|_| refuse(line, format!("`{}` is not the number of a shard or slice", shown(text))))
                 };
                 addresses.push(SliceAddress::new(number(shard)?, number(slice)?));
             } else if value(id).is_empty() {

@@ -1,10 +1,12 @@
 //! One adapter in PEFT's format.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::Path;
 
 use s3t_backends::{Backbone, Device, ModuleNames, head_outputs, read_safetensors, write_safetensors};
-use s3t_core::{BlockRange, Task};
+use s3t_core::limits::{read_text_at_most, shown};
+use s3t_core::{BlockRange, Limits, Task};
 use s3t_peft::tensors::on_device;
 use s3t_peft::{HostTensor, NamedTensors, PeftMethod, interchange, parameter_name};
 use s3t_train::StageModel;
@@ -14,6 +16,8 @@ use crate::InterchangeError;
 use crate::names::{ROOT, shape_with, split};
 
 const CONFIG: &str = "adapter_config.json";
+/// The most bytes of the configuration.
+const MOST_CONFIG_BYTES: u64 = 4 << 20;
 const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// An adapter of a base model.
@@ -55,9 +59,12 @@ impl Adapter {
 /// without meaning here, tensors that are missing, left over or of another shape.
 pub fn read_adapter(directory: &Path, backbone: &dyn Backbone) -> Result<Adapter, InterchangeError> {
     let path = directory.join(CONFIG);
-    let text =
-        std::fs::read_to_string(&path).map_err(|source| InterchangeError::Read { path: path.clone(), source })?;
+    let read = File::open(&path).and_then(|file| read_text_at_most(file, MOST_CONFIG_BYTES));
+    let text = read.map_err(|source| InterchangeError::Read { path: path.clone(), source })?;
     let refuse = |problem: String| InterchangeError::Config { path: path.clone(), problem };
+    // An adapter is read with the limits of a model whose pipeline says nothing.
+    let limits = Limits::default();
+    limits.check_json(text.as_bytes()).map_err(refuse)?;
     let config: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| refuse(format!("not a JSON object: {error}")))?;
     // Versions of `transformers` name modules differently; the names that the configuration fits are those it was made with.
@@ -109,7 +116,10 @@ fn blocks_of(config: &mut Map<String, Value>, names: &ModuleNames, all: usize) -
             }
             blocks = named;
         }
-        Some(other) => return Err(format!("`layers_to_transform` is {other}, not a list of block numbers")),
+        Some(other) => {
+            let other = shown(&other.to_string());
+            return Err(format!("`layers_to_transform` is {other}, not a list of block numbers"));
+        }
     }
     match blocks.last() {
         Some(last) if *last < all => Ok(blocks),
@@ -137,7 +147,10 @@ fn read_tensors(
         } else if let Some((ours, _)) = head.iter().find(|(_, theirs)| theirs == short) {
             tensors.insert((*ours).to_owned(), tensor);
         } else {
-            return Err(refuse(format!("holds `{name}`, which is neither in a block nor in the head of this model")));
+            return Err(refuse(format!(
+                "holds `{}`, which is neither in a block nor in the head of this model",
+                shown(&name)
+            )));
         }
     }
     let layout = method.interchange(&shape_with(&backbone.block_shape(), names))?;

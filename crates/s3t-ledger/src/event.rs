@@ -120,8 +120,12 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Entry`].
+    /// [`LedgerError::Entry`], [`LedgerError::TooLarge`].
     pub fn from_bytes(index: u64, bytes: &[u8]) -> Result<Self, LedgerError> {
+        // No entry of a ledger is longer, so what is longer is not read.
+        if bytes.len() > MOST_ENTRY_BYTES {
+            return Err(LedgerError::TooLarge(bytes.len()));
+        }
         serde_json::from_slice(bytes).map_err(|error| LedgerError::Entry { index, problem: error.to_string() })
     }
 }

@@ -41,9 +41,9 @@ impl<'a> Named<'a> {
         commit(opening, self.context(), self.as_str())
     }
 
-    /// The first of the other spellings that this name is likely to have whose commitment is among these.
-    pub fn spelling_among(&self, commitments: &[Digest], opening: &Digest) -> Option<String> {
-        let named = |id: &String| commitments.contains(&commit(opening, self.context(), id));
+    /// The first of the other spellings that this name is likely to have whose commitment was given out.
+    pub fn spelling_among(&self, is_named: impl Fn(&Digest) -> bool, opening: &Digest) -> Option<String> {
+        let named = |id: &String| is_named(&commit(opening, self.context(), id));
         likely_spellings(self.as_str()).into_iter().find(named)
     }
 
@@ -177,14 +177,23 @@ impl Receipt {
     /// [`LedgerError::Receipt`] for anything that is none, or of a later format.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
         let refuse = |problem: String| LedgerError::Receipt(problem);
-        let json: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| refuse(format!("not JSON: {error}")))?;
-        match json["format"].as_u64() {
+        /// The field that says how to read the others; these are passed over.
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(default)]
+            format: Option<u64>,
+        }
+        let head = match serde_json::from_str::<Head>(text) {
+            Ok(head) => head.format,
+            Err(error) if error.is_data() => None,
+            Err(error) => return Err(refuse(format!("not JSON: {error}"))),
+        };
+        match head {
             Some(format) if format == u64::from(FORMAT) => {}
             Some(format) => return Err(refuse(format!("has format {format}, but this program reads format {FORMAT}"))),
             None => return Err(refuse("has no `format`, so it is no receipt".into())),
         }
-        serde_json::from_value(json).map_err(|error| refuse(error.to_string()))
+        serde_json::from_str(text).map_err(|error| refuse(error.to_string()))
     }
 
     /// Checks everything in the receipt against the public key: the checkpoint's signature, the audit paths, and that the

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use s3t_backends::{Device, LoadOptions, read_safetensors};
-use s3t_core::{RecordId, Task};
+use s3t_core::{Limits, RecordId, Task};
 use s3t_data::{CsvSource, IdxSource, JsonlSource, Labels, Source, Targets};
 use s3t_engine::Pipeline;
 use s3t_ledger::{Entry, Named, Receipt, SigningKey, read_entries};
@@ -141,7 +141,7 @@ fn dataset(data: &[u8]) {
     with_file(data, |path| {
         let folder = path.parent().unwrap_or(path);
         for task in tasks {
-            let targets = Targets { task, labels: &labels };
+            let targets = Targets { task, labels: &labels, limits: Limits::default() };
             for source in sources() {
                 drop(source.read(folder, &targets));
             }

@@ -63,6 +63,14 @@ impl SequenceStrategy for Auto {
         Some(Self::choice(request).1)
     }
 
+    fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
+        match Self::choice(request).0 {
+            Choice::Sorted | Choice::Cyclic => Cyclic {}.steps(request),
+            Choice::Greedy => Greedy::default().steps(request),
+            Choice::Bms => Bms::default().steps(request),
+        }
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("auto", request)?;
         match Self::choice(request).0 {

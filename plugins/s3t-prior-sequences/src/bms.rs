@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::Assignment;
-use crate::conditional::Sampler;
+use crate::conditional::{Sampler, drawing_steps};
 
 /// What an edge of the matching is worth: the score of the sequence that it makes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -124,6 +124,12 @@ impl SequenceStrategy for Bms {
     fn depends_on_shard(&self, request: &SequenceRequest<'_>) -> bool {
         // What follows the matched sequences is drawn.
         request.budget > request.slices as usize
+    }
+
+    fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
+        // L matchings, each of L rows and columns, and what is drawn beyond L.
+        let beyond = request.budget > request.slices as usize;
+        16.0 * f64::from(request.slices).powi(3) + if beyond { drawing_steps(request) } else { 0.0 }
     }
 
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {

@@ -24,6 +24,10 @@ pub struct Conditional {}
 
 #[typetag::serde(name = "conditional")]
 impl SequenceStrategy for Conditional {
+    fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
+        drawing_steps(request)
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("conditional", request)?;
         let mut sampler = Sampler::new(request, "conditional");
@@ -33,11 +37,18 @@ impl SequenceStrategy for Conditional {
 
 plugin!(SequenceStrategy, "conditional", Conditional);
 
+/// The steps of drawing a budget: each slice is drawn among all that are left.
+pub(crate) fn drawing_steps(request: &SequenceRequest<'_>) -> f64 {
+    4.0 * request.budget as f64 * f64::from(request.slices).powi(2)
+}
+
 /// Draws permutations without repeating one.
 pub(crate) struct Sampler {
     weights: Vec<f64>,
     rng: ChaCha8Rng,
-    /// How many permutations that start this way were drawn.
+    /// The most permutations that are drawn. A beginning with more continuations than that is never used up.
+    most: u128,
+    /// How many permutations that start this way were drawn, for the beginnings that can be used up.
     taken: HashMap<Vec<SliceId>, u128>,
 }
 
@@ -48,15 +59,24 @@ impl Sampler {
         Self {
             weights: probabilities.into_iter().map(|probability| (1.0 - probability).max(0.0)).collect(),
             rng: ChaCha8Rng::from_seed(*seed.as_bytes()),
+            most: request.budget as u128,
             taken: HashMap::new(),
         }
     }
 
     /// Marks a sequence as drawn.
     pub(crate) fn take(&mut self, sequence: &Sequence) {
-        for length in 1..=sequence.slices().len() {
-            *self.taken.entry(sequence.slices()[..length].to_vec()).or_default() += 1;
+        let slices = sequence.slices().len();
+        for length in 1..=slices {
+            if self.continuations(slices - length).is_some() {
+                *self.taken.entry(sequence.slices()[..length].to_vec()).or_default() += 1;
+            }
         }
+    }
+
+    /// The permutations of what is left behind a beginning; `None` if they cannot all be drawn.
+    fn continuations(&self, left: usize) -> Option<u128> {
+        factorial(left as u32).filter(|continuations| *continuations <= self.most)
     }
 
     /// A sequence that was not drawn before. There must be one.
@@ -65,15 +85,16 @@ impl Sampler {
         let mut prefix: Vec<SliceId> = Vec::with_capacity(slices as usize);
         let mut left: Vec<SliceId> = (0..slices).map(SliceId).collect();
         while !left.is_empty() {
-            let continuations = factorial(left.len() as u32 - 1);
-            let open: Vec<usize> = (0..left.len())
-                .filter(|index| {
+            let continuations = self.continuations(left.len() - 1);
+            let mut open: Vec<usize> = (0..left.len()).collect();
+            if let Some(continuations) = continuations {
+                open.retain(|index| {
                     prefix.push(left[*index]);
-                    let full = self.taken.get(&prefix).copied() >= continuations && continuations.is_some();
+                    let full = self.taken.get(&prefix).is_some_and(|taken| *taken >= continuations);
                     prefix.pop();
                     !full
-                })
-                .collect();
+                });
+            }
             let index = self.pick(&left, &open);
             prefix.push(left.remove(index));
         }

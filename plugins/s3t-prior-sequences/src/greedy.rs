@@ -59,6 +59,19 @@ impl SequenceStrategy for Greedy {
         request.slices > EXACT_SLICES || request.budget > request.slices as usize
     }
 
+    fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
+        let (slices, budget) = (f64::from(request.slices), request.budget as f64);
+        let matching = Bms::default().steps(request);
+        if request.slices <= EXACT_SLICES {
+            let sets = slices.exp2();
+            return matching + 3.0 * budget * (slices * slices * sets + budget * slices);
+        }
+        let words = (self.scenarios as f64 / 64.0).ceil();
+        let drawing = self.scenarios as f64 * self.requests.max(request.slices.into()) as f64 * slices;
+        let additions = 4.0 * budget * slices * slices * self.beam as f64 * (words + slices / 4.0 + 20.0);
+        matching + drawing + additions + 8.0 * budget * budget * slices * words
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("greedy", request)?;
         for (field, value) in [("beam", self.beam), ("scenarios", self.scenarios)] {

@@ -120,7 +120,7 @@ fn what_does_not_fit_is_refused_with_what_is_supported() {
         (refused(&edit("layer_norm_eps", 1e-50.into()), default), &["`layer_norm_eps`", "positive"]),
         (refused(&|folder| fs::remove_file(folder.join("tokenizer.json")).unwrap(), default), &["tokenizer.json"]),
         (refused(&|folder| fs::write(folder.join("tokenizer.json"), "{}").unwrap(), default), &["not a tokenizer"]),
-        (refused(&|_| {}, LoadOptions { max_tokens: Some(41) }), &["41", "4 to 40"]),
+        (refused(&|_| {}, LoadOptions { max_tokens: Some(41), ..LoadOptions::default() }), &["41", "4 to 40"]),
         (
             refused(
                 &|folder| {
