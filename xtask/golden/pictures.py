@@ -1,7 +1,7 @@
 """Makes the golden files of pictures: small files of every kind, and what Python makes of them.
 
     python -m venv venv && venv/bin/pip install -r xtask/golden/requirements.txt
-    venv/bin/python xtask/golden/pictures.py
+    venv/bin/python xtask/golden/pictures.py [FILES MODELS]
 
 `crates/s3t-data/tests/golden-pictures` gets the files, `cases.json` with one case a line, and `expected.bin` with the pixels
 that `load_image` and `ViTImageProcessorPil` of transformers give, one case behind the other, as rows of interleaved channels.
@@ -21,6 +21,7 @@ import json
 import random
 import shutil
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -36,8 +37,8 @@ warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 ROOT = Path(__file__).parents[2] / "crates"
-FOLDER = ROOT / "s3t-data/tests/golden-pictures"
-MODELS = ROOT / "s3t/tests/golden-pictures"
+GIVEN = [Path(folder) for folder in sys.argv[1:3]]
+FOLDER, MODELS = GIVEN or (ROOT / "s3t-data/tests/golden-pictures", ROOT / "s3t/tests/golden-pictures")
 SIZES = [(1, 1), (5, 3), (8, 8), (17, 13), (31, 24)]
 
 cases, expected = [], bytearray()

@@ -4,6 +4,8 @@
 
 #[path = "bad_inputs/ids.rs"]
 mod ids;
+#[path = "bad_inputs/pictures.rs"]
+mod pictures;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -91,7 +93,7 @@ fn all_cases() -> impl Iterator<Item = Case> {
 #[rustfmt::skip]
 #[expect(clippy::too_many_lines, reason = "one table, one row a line")]
 fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         Case { part: "Pipeline file", situation: "it is not there", spoil: |_| {}, args: &["plan", "nothing.toml"], code: 2,
             message: "cannot read the pipeline file `nothing.toml`: No such file or directory (os error 2); `s3t init` writes one to start from" },
         planned("Pipeline file", "not TOML", |w| w.edit("pipeline.toml", "[model]", "[model"), "pipeline.toml line 4: not valid TOML: "),
@@ -341,7 +343,9 @@ fn cases() -> Vec<Case> {
             message: "`utility` has 2 values; give 3, for depth 0 to 2" },
         Case { part: "Command line", situation: "unknown command", spoil: |_| {}, args: &["forget"], code: 2,
             message: "unrecognized subcommand 'forget'" },
-    ]
+    ];
+    cases.extend(pictures::cases());
+    cases
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Picture files against Pillow and the image processor of `transformers`: small files of every kind, made by
 //! `xtask/golden/pictures.py` with what Python reads in them.
 
+#![expect(clippy::print_stdout, reason = "what a test measured is shown")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -92,11 +94,85 @@ fn what_is_not_whole_is_refused() {
             _ => "cannot read the image",
         };
         match read(&case) {
-            Err(problem) if problem.contains(named) => println!("{}: {problem}", case.file),
+            Err(problem) if problem.contains(named) => {}
             Err(problem) => wrong.push(format!("{} ({}): {problem}", case.file, case.kind)),
             Ok(_) => wrong.push(format!("{} ({}) is read; Pillow: {pillow}", case.file, case.kind)),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 60, "{count} cases");
+}
+
+/// A generator of numbers, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end.max(1)
+    }
+}
+
+/// A file with some bytes changed, cut or copied.
+fn mutated(bytes: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+    const VALUES: [u8; 6] = [0, 1, 0x7F, 0x80, 0xFE, 0xFF];
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=numbers.below(5) {
+        // The heads of files decide most.
+        let end = if numbers.below(2) == 0 { bytes.len().min(64) } else { bytes.len() };
+        let at = numbers.below(end);
+        match numbers.below(6) {
+            0 | 1 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
+            2 | 3 if at < bytes.len() => bytes[at] = VALUES[numbers.below(VALUES.len())],
+            4 => drop(bytes.drain(at..(at + numbers.below(9)).min(bytes.len()))),
+            _ => {
+                let copied = bytes[at..(at + numbers.below(9)).min(bytes.len())].to_vec();
+                drop(bytes.splice(at..at, copied));
+            }
+        }
+    }
+    if bytes.starts_with(b"\x89PNG") {
+        sound_checksums(&mut bytes);
+    }
+    bytes
+}
+
+/// Makes the checksums of a PNG right, so that what is behind them is read.
+fn sound_checksums(bytes: &mut [u8]) {
+    let mut at = 8;
+    while let Some(head) = bytes.get(at..at + 4) {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let Some(end) = at.checked_add(8 + length).filter(|end| end + 4 <= bytes.len()) else { break };
+        let mut sum = flate2::Crc::new();
+        sum.update(&bytes[at + 4..end]);
+        bytes[end..end + 4].copy_from_slice(&sum.sum().to_be_bytes());
+        at = end + 4;
+    }
+}
+
+#[test]
+fn no_bytes_make_a_reader_of_pictures_panic() {
+    let rounds: u64 = std::env::var("S3T_PICTURE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture");
+    let (mut read, mut refused, mut gave_up) = (0, 0, 0);
+    let mut slowest = (std::time::Duration::ZERO, String::new());
+    for case in cases() {
+        let bytes = std::fs::read(root().join(&case.file)).unwrap();
+        for round in 0..rounds {
+            let bytes = mutated(&bytes, &mut Numbers(round * 1_000_003 + bytes.len() as u64));
+            std::fs::write(&path, &bytes).unwrap();
+            let start = std::time::Instant::now();
+            match std::panic::catch_unwind(|| read_image_question(&path, None)) {
+                Ok(Ok(_)) => read += 1,
+                Ok(Err(problem)) if problem.contains("its decoder gave up") => gave_up += 1,
+                Ok(Err(_)) => refused += 1,
+                Err(panic) => panic!("{}, round {round}: a panic got through: {panic:?}", case.file),
+            }
+            slowest = slowest.max((start.elapsed(), format!("{} round {round}", case.file)));
+        }
+    }
+    println!("{read} read, {refused} refused, {gave_up} of them by a decoder that gave up; slowest {slowest:?}");
+    assert!(read > 0 && refused > 0);
+    assert!(slowest.0.as_secs() < 10, "{slowest:?}");
 }

@@ -1,6 +1,8 @@
 //! Answers to picture files against Python: `load_image` and `ViTImageProcessorPil` of `transformers` with the model behind
 //! them, over tiny models and settings of the processor that `xtask/golden/pictures.py` made.
 
+#![expect(clippy::print_stdout, reason = "what a test measured is shown")]
+
 use std::path::{Path, PathBuf};
 
 use s3t::backends::{Device, LoadOptions, head_outputs, load};

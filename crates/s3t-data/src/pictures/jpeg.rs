@@ -1,4 +1,7 @@
-//! JPEG, by the same C library as Pillow's: its integer transform and its upsampling give the same bits.
+//! JPEG, by a C library of the family of Pillow's: its integer transform and its upsampling give the same bits.
+//!
+//! The library reports what is wrong by unwinding, so that a program built with `panic = "abort"` must not read pictures that it
+//! does not trust. A damaged file whose values overflow gives what Pillow gives without vector instructions.
 
 use std::cell::Cell;
 use std::io::{BufRead, Read};

@@ -166,10 +166,11 @@ fn decode(bytes: &[u8], limits: PictureLimits) -> Result<Decoded, String> {
 /// Reads the bytes of a file up to the limit.
 fn file_bytes(path: &Path, limits: PictureLimits) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+    // Opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
         return Err("it is not a file".into());
     }
+    let file = File::open(path).map_err(|error| error.to_string())?;
     file.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > limits.bytes {
         return Err(format!(

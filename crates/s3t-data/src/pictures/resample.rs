@@ -93,20 +93,19 @@ fn weight(filter: Filter, x: f64) -> f64 {
     };
     let distance = x.abs();
     match filter {
-        Filter::Nearest => 0.0,
         Filter::Box => f64::from(u8::from(x > -0.5 && x <= 0.5)),
         Filter::Bilinear => (1.0 - distance).max(0.0),
         Filter::Hamming if distance == 0.0 => 1.0,
         Filter::Hamming if distance >= 1.0 => 0.0,
         Filter::Hamming => {
             let x = distance * std::f64::consts::PI;
-            x.sin() / x * (0.54 + 0.46 * x.cos())
+            // Pillow writes the window in single precision.
+            x.sin() / x * (f64::from(0.54_f32) + f64::from(0.46_f32) * x.cos())
         }
         Filter::Bicubic if distance < 1.0 => ((A + 2.0) * distance - (A + 3.0)) * distance * distance + 1.0,
         Filter::Bicubic if distance < 2.0 => (((distance - 5.0) * distance + 8.0) * distance - 4.0) * A,
-        Filter::Bicubic => 0.0,
         Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
-        Filter::Lanczos => 0.0,
+        Filter::Nearest | Filter::Bicubic | Filter::Lanczos => 0.0,
     }
 }
 

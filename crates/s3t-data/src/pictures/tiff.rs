@@ -60,7 +60,7 @@ pub(super) fn decode(bytes: &[u8], limits: PictureLimits) -> Result<Decoded, Str
     }
     let orientation = Orientation::of(Some(&tags), tags.bytes(XMP));
     let palette = if kind == Kind::Palette { palette(&tags, bits)? } else { [[0; 3]; 256] };
-    let values = samples_of(bytes, limits)?;
+    let values = samples_of(bytes, (width, height), limits)?;
     let (width, height) = (width as u32, height as u32);
     // The decoder leaves samples out that have no meaning.
     let samples = match &values {
@@ -142,7 +142,7 @@ fn kind(tags: &Tags<'_>) -> Result<(Kind, u8, usize), String> {
     Ok((kind, depth as u8, samples as usize))
 }
 
-fn samples_of(bytes: Vec<u8>, limits: PictureLimits) -> Result<DecodingResult, String> {
+fn samples_of(bytes: Vec<u8>, size: (u64, u64), limits: PictureLimits) -> Result<DecodingResult, String> {
     let failed = |error: TiffError| match error {
         TiffError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => TRUNCATED.to_owned(),
         error => format!("it is not a sound TIFF: {error}"),
@@ -151,6 +151,10 @@ fn samples_of(bytes: Vec<u8>, limits: PictureLimits) -> Result<DecodingResult, S
     most.decoding_buffer_size = usize::try_from(limits.pixels * 10).unwrap_or(usize::MAX);
     most.intermediate_buffer_size = most.decoding_buffer_size;
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?.with_limits(most);
+    let (width, height) = decoder.dimensions().map_err(failed)?;
+    if (u64::from(width), u64::from(height)) != size {
+        return Err("it is a TIFF with two sizes".into());
+    }
     decoder.read_image().map_err(failed)
 }
 
