@@ -39,8 +39,12 @@ pub(super) fn decode(bytes: &[u8], limits: PictureLimits) -> Result<Decoded, Str
     let background = usize::from(frame.transparent.unwrap_or(0));
     let mut indices = vec![0; decoder.buffer_size()];
     decoder.read_into_buffer(&mut indices).map_err(failed)?;
-    // Without a palette, numbers are grey.
-    let colours = palette.map_or_else(|| std::array::from_fn(|grey| [grey as u8; 3]), |palette| colours(&palette));
+    // Without a palette, or with one of the greys in order, numbers are grey.
+    let grey: [[u8; 3]; 256] = std::array::from_fn(|grey| [grey as u8; 3]);
+    let colours = match &palette {
+        Some(palette) if palette.chunks_exact(3).zip(&grey).any(|(colour, grey)| colour != grey) => colours(palette),
+        _ => grey,
+    };
     let mut values = colours[background].repeat(width * height);
     for (row, indices) in indices.chunks_exact(wide).enumerate() {
         let start = ((top + row) * width + left) * 3;

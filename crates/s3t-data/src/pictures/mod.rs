@@ -58,7 +58,7 @@ impl PictureLimits {
         }
         if height * width > self.pixels {
             return Err(format!(
-                "its {width}x{height} are {} pixels, but the limit is {}; `max_pixels` of an image folder raises it",
+                "its {width}x{height} are {} pixels, but the limit is {}; an image folder may set another in `max_pixels`",
                 height * width,
                 self.pixels
             ));
@@ -174,7 +174,7 @@ fn file_bytes(path: &Path, limits: PictureLimits) -> Result<Vec<u8>, String> {
     file.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > limits.bytes {
         return Err(format!(
-            "it has more than {} bytes, which is the limit; `max_bytes` of an image folder raises it",
+            "it has more than {} bytes, which is the limit; an image folder may set another in `max_bytes`",
             limits.bytes
         ));
     }
