@@ -87,13 +87,13 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(ids::cases())
+    cases().into_iter().chain(ids::cases()).chain(pictures::cases())
 }
 
 #[rustfmt::skip]
 #[expect(clippy::too_many_lines, reason = "one table, one row a line")]
 fn cases() -> Vec<Case> {
-    let mut cases = vec![
+    vec![
         Case { part: "Pipeline file", situation: "it is not there", spoil: |_| {}, args: &["plan", "nothing.toml"], code: 2,
             message: "cannot read the pipeline file `nothing.toml`: No such file or directory (os error 2); `s3t init` writes one to start from" },
         planned("Pipeline file", "not TOML", |w| w.edit("pipeline.toml", "[model]", "[model"), "pipeline.toml line 4: not valid TOML: "),
@@ -343,9 +343,7 @@ fn cases() -> Vec<Case> {
             message: "`utility` has 2 values; give 3, for depth 0 to 2" },
         Case { part: "Command line", situation: "unknown command", spoil: |_| {}, args: &["forget"], code: 2,
             message: "unrecognized subcommand 'forget'" },
-    ];
-    cases.extend(pictures::cases());
-    cases
+    ]
 }
 
 #[test]
