@@ -15,6 +15,9 @@ pub struct Golden {
 
 const FOLDER: &str = "crates/s3t/tests/golden";
 
+/// The folders of `pictures.py`: picture files with their pixels, models with their answers.
+const PICTURES: [&str; 2] = ["crates/s3t-data/tests/golden-pictures", "crates/s3t/tests/golden-pictures"];
+
 impl Golden {
     pub fn run(&self) -> Result<(), Box<dyn std::error::Error>> {
         let environment = Path::new("target/golden-venv");
@@ -27,12 +30,18 @@ impl Golden {
         run(&python, &["-m", "pip", "install", "--quiet", "-r", "xtask/golden/requirements.txt"])?;
         let made = if self.write { FOLDER.to_owned() } else { "target/golden".to_owned() };
         run(&python, &["xtask/golden/make.py", &made])?;
+        let made_pictures = ["target/golden-pictures", "target/golden-picture-models"];
+        let pictures = if self.write { PICTURES } else { made_pictures };
+        run(&python, &["xtask/golden/pictures.py", pictures[0], pictures[1]])?;
         if self.write {
-            println!("wrote {FOLDER}; `git status` says what changed");
+            println!("wrote {FOLDER} and {}; `git status` says what changed", PICTURES.join(", "));
             return Ok(());
         }
         let mut different = Vec::new();
         compare(Path::new(FOLDER), Path::new(&made), &mut different)?;
+        for (committed, made) in PICTURES.iter().zip(pictures) {
+            compare(Path::new(committed), Path::new(made), &mut different)?;
+        }
         if different.is_empty() {
             println!("the golden files are what transformers and peft give");
             Ok(())

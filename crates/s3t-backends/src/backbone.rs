@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use s3t_core::{Digest, Record, RecordId};
+use s3t_core::{Digest, PictureInput, Record, RecordId};
 use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors};
 
 use crate::{BackendError, HeadLayout, TransformerBlock};
@@ -99,8 +99,8 @@ pub trait Backbone: Send + Sync {
         self.transformer_blocks().get(block)?.linear(site)
     }
 
-    /// The images that the model takes, as channels and the length of a side in pixels; `None` if it takes no images.
-    fn image_input(&self) -> Option<(u8, u32)> {
+    /// Pictures as the model takes them, with the steps of its own processor; `None` if it takes no images.
+    fn image_input(&self) -> Option<&PictureInput> {
         None
     }
 

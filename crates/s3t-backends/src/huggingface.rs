@@ -5,56 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use s3t_core::Limits;
 use s3t_core::limits::{read_text_at_most, shown};
-use serde::{Deserialize, Serialize};
+use s3t_core::{Limits, PictureInput};
 
 use crate::bert::Bert;
 use crate::llama::Llama;
+use crate::preprocessing::{Preprocessing, read_preprocessing};
 use crate::vit::{Vit, VitConfig};
 use crate::{Backbone, BackendError};
 
 /// The model types that can be loaded.
 const MODEL_TYPES: [&str; 4] = ["bert", "llama", "roberta", "vit"];
-
-/// How 8-bit images become model input: `(pixel * rescale_factor - mean) / std` for each channel.
-///
-/// Constants of the base model, from its `preprocessor_config.json`: never computed from records.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Preprocessing {
-    /// What a pixel value is multiplied by.
-    #[serde(default = "rescale_factor")]
-    pub rescale_factor: f64,
-    /// One mean a channel.
-    #[serde(default = "half")]
-    pub image_mean: Vec<f64>,
-    /// One standard deviation a channel.
-    #[serde(default = "half")]
-    pub image_std: Vec<f64>,
-}
-
-/// The switches of a `preprocessor_config.json`.
-#[derive(Deserialize)]
-struct Switches {
-    #[serde(default)]
-    do_rescale: Option<bool>,
-    #[serde(default)]
-    do_normalize: Option<bool>,
-}
-
-fn rescale_factor() -> f64 {
-    1.0 / 255.0
-}
-
-fn half() -> Vec<f64> {
-    vec![0.5; 3]
-}
-
-impl Default for Preprocessing {
-    fn default() -> Self {
-        Self { rescale_factor: rescale_factor(), image_mean: half(), image_std: half() }
-    }
-}
 
 /// What a program may choose when it loads a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,7 +27,7 @@ pub struct LoadOptions {
 }
 
 /// Loads the base model in `directory`: `config.json`, `model.safetensors` or shards with `model.safetensors.index.json`,
-/// for texts `tokenizer.json`, for images optionally `preprocessor_config.json`.
+/// for texts `tokenizer.json`, for images optionally `preprocessor_config.json` or `processor_config.json`.
 ///
 /// # Errors
 ///
@@ -81,9 +42,7 @@ pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<A
             Err(refuse("`max_tokens` is for models of texts, but this is one of images".into()))
         }
         Some("vit") => {
-            let config: VitConfig = serde_json::from_value(config).map_err(|error| refuse(error.to_string()))?;
-            config.check().map_err(refuse)?;
-            let preprocessing = read_preprocessing(directory, &config, &options.limits)?;
+            let (config, preprocessing) = vit_parts(directory, config)?;
             Ok(Arc::new(Vit::load(directory, config, preprocessing, &options.limits, device)?))
         }
         Some("bert" | "roberta") => Ok(Arc::new(Bert::load(directory, config, options, device)?)),
@@ -94,6 +53,29 @@ pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<A
         }
         None => Err(refuse(format!("`model_type` is missing; supported: {}", MODEL_TYPES.join(", ")))),
     }
+}
+
+/// Pictures as the base model in `directory` takes them, without loading its weights; `None` if it takes none.
+///
+/// # Errors
+///
+/// [`BackendError`] naming the file and what is wrong, as for [`load`].
+pub fn picture_input(directory: &Path) -> Result<Option<PictureInput>, BackendError> {
+    let config: serde_json::Value = read_json(&directory.join("config.json"), &Limits::default())?;
+    if config.get("model_type").and_then(serde_json::Value::as_str) != Some("vit") {
+        return Ok(None);
+    }
+    let (config, preprocessing) = vit_parts(directory, config)?;
+    Ok(Some(preprocessing.pictures(&config)))
+}
+
+/// The configuration of a vision transformer and of its image processor.
+fn vit_parts(directory: &Path, config: serde_json::Value) -> Result<(VitConfig, Preprocessing), BackendError> {
+    let refuse = |problem: String| BackendError::Config { path: directory.join("config.json"), problem };
+    let config: VitConfig = serde_json::from_value(config).map_err(|error| refuse(error.to_string()))?;
+    config.check().map_err(refuse)?;
+    let preprocessing = read_preprocessing(directory, &config)?;
+    Ok((config, preprocessing))
 }
 
 /// Checks sizes that tensors are made of.
@@ -124,39 +106,6 @@ pub(crate) fn check_vocabulary(size: usize, tokens: &[(&str, Option<u32>)]) -> R
         Some((name, token)) => Err(format!("`{name}` is {token}, but `vocab_size` is {size}")),
         None => Ok(()),
     }
-}
-
-fn read_preprocessing(directory: &Path, config: &VitConfig, limits: &Limits) -> Result<Preprocessing, BackendError> {
-    let path = directory.join("preprocessor_config.json");
-    let channels = config.num_channels;
-    let mut preprocessing = Preprocessing::default();
-    if path.exists() {
-        preprocessing = read_json(&path, limits)?;
-        let switches: Switches = read_json(&path, limits)?;
-        if switches.do_rescale == Some(false) {
-            preprocessing.rescale_factor = 1.0;
-        }
-        if switches.do_normalize == Some(false) {
-            preprocessing.image_mean = vec![0.0; channels];
-            preprocessing.image_std = vec![1.0; channels];
-        }
-    }
-    if !preprocessing.rescale_factor.is_finite() || preprocessing.rescale_factor <= 0.0 {
-        let problem = format!("`rescale_factor` is {}; it takes a positive number", preprocessing.rescale_factor);
-        return Err(BackendError::Config { path, problem });
-    }
-    for (name, values) in [("image_mean", &mut preprocessing.image_mean), ("image_std", &mut preprocessing.image_std)] {
-        if values.len() > channels && values.iter().all(|value| value == &values[0]) {
-            values.truncate(channels);
-        }
-        let usable = |value: &f64| value.is_finite() && (name == "image_mean" || *value > 0.0);
-        if values.len() != channels || !values.iter().all(usable) {
-            let values = shown(&format!("{values:?}"));
-            let problem = format!("`{name}` is {values}; it takes {channels} usable numbers, one for each channel");
-            return Err(BackendError::Config { path, problem });
-        }
-    }
-    Ok(preprocessing)
 }
 
 /// Reads a JSON file of a model or adapter, within the limits.

@@ -13,6 +13,7 @@ mod error;
 mod head;
 mod huggingface;
 mod llama;
+mod preprocessing;
 mod probe;
 mod rotary;
 mod text;
@@ -25,7 +26,8 @@ pub use block::TransformerBlock;
 pub use device::{DeviceKind, DeviceSpec};
 pub use error::BackendError;
 pub use head::{HEAD_PREFIX, Head, HeadLayout, head_outputs};
-pub use huggingface::{LoadOptions, Preprocessing, load};
+pub use huggingface::{LoadOptions, load, picture_input};
+pub use preprocessing::Preprocessing;
 pub use vit::{Vit, VitConfig, random_vit_tensors, write_vit};
 pub use weights::{read_safetensors, write_safetensors};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Digest, Limits, Payload, Record};
+use s3t_core::{Digest, Limits, Payload, PictureInput, Record};
 use s3t_kernels::Activation;
 use s3t_peft::{HostTensor, Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,7 @@ impl VitConfig {
 pub struct Vit {
     config: VitConfig,
     preprocessing: Preprocessing,
+    pictures: PictureInput,
     digest: Digest,
     /// `[1, hidden]`, with its position already added.
     class_token: Tensor<2>,
@@ -227,6 +228,7 @@ impl Vit {
         Ok(Self {
             class_token: class_token + first,
             positions: positions.slice([1..patches + 1, 0..hidden]),
+            pictures: preprocessing.pictures(&config),
             config,
             preprocessing,
             digest,
@@ -280,8 +282,8 @@ impl Backbone for Vit {
         self.config.patches() + 1
     }
 
-    fn image_input(&self) -> Option<(u8, u32)> {
-        Some((self.config.num_channels as u8, self.config.image_size as u32))
+    fn image_input(&self) -> Option<&PictureInput> {
+        Some(&self.pictures)
     }
 
     fn digest(&self) -> Digest {
@@ -420,12 +422,6 @@ pub fn write_vit(
     let mut config_json = serde_json::to_value(config).unwrap_or_default();
     config_json["architectures"] = serde_json::json!(["ViTModel"]);
     write("config.json", config_json)?;
-    let mut preprocessing_json = serde_json::to_value(preprocessing).unwrap_or_default();
-    preprocessing_json["image_processor_type"] = "ViTImageProcessor".into();
-    preprocessing_json["do_resize"] = true.into();
-    preprocessing_json["do_rescale"] = true.into();
-    preprocessing_json["do_normalize"] = true.into();
-    preprocessing_json["size"] = serde_json::json!({"height": config.image_size, "width": config.image_size});
-    write("preprocessor_config.json", preprocessing_json)?;
+    write("preprocessor_config.json", preprocessing.to_json(config))?;
     write_safetensors(&directory.join("model.safetensors"), tensors)
 }

@@ -44,9 +44,10 @@ impl World {
 fn record(model: &dyn Backbone, row: u64) -> Record {
     let pixel = |at: u64| ((row * 7919 + at * at * 31 + at * 17) % 256) as u8;
     let payload = match model.image_input() {
-        Some((channels, side)) => {
-            let count = u64::from(side) * u64::from(side) * u64::from(channels);
-            Payload::Image { width: side, height: side, channels, pixels: (0..count).map(pixel).collect() }
+        Some(input) => {
+            let (height, width, channels) = (input.height, input.width, input.channels);
+            let count = u64::from(height) * u64::from(width) * u64::from(channels);
+            Payload::Image { width, height, channels, pixels: (0..count).map(pixel).collect() }
         }
         None => {
             let words = ["a", "good", "film", "Bad", "the", "end", "x", "never"];

@@ -416,7 +416,7 @@ fn check(system: &System, scope: VerifyScope, output: &mut Output) -> Outcome {
 pub(crate) fn test_records(system: &System) -> Result<Vec<Record>, Failure> {
     let pipeline = system.pipeline();
     match &pipeline.test_data {
-        Some(source) => Ok(source.read(&pipeline.base_dir, &pipeline.targets())?),
+        Some(source) => Ok(pipeline.read_source(source)?),
         None => Err(no_test_data()),
     }
 }

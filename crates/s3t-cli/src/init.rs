@@ -24,16 +24,13 @@ labels = ["cat", "dog"]
                                # instructions: template = "{question}\n" and label = "answer" with task causal-lm
 type = "image-folder"
 root = "images"
-manifest = "train.csv"         # columns: file, label, and optionally id and subject
-channels = 3
-resize = [224, 224]
+manifest = "train.csv"         # columns: file, label, and optionally id and subject; pictures are resized by the model's own
+                               # processor
 
 [data.test]                    # held-out records, not subject to deletion
 type = "image-folder"
 root = "images"
 manifest = "test.csv"
-channels = 3
-resize = [224, 224]
 
 [partition]                    # where a record goes depends on its subject and a secret, on no other record
 type = "keyed-hash"

@@ -6,6 +6,8 @@
 mod ids;
 #[path = "bad_inputs/limits.rs"]
 mod limits;
+#[path = "bad_inputs/pictures.rs"]
+mod pictures;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -87,7 +89,7 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(ids::cases())
+    cases().into_iter().chain(ids::cases()).chain(pictures::cases())
 }
 
 #[rustfmt::skip]

@@ -2,20 +2,17 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Component, Path, PathBuf};
 
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageReader, Limits};
-use s3t_core::{Payload, Record};
+use s3t_core::Record;
+use s3t_core::picture::{Filter, PictureInput, PictureSize, PictureSteps, Resize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input::has_ending;
+use crate::pictures::{self, PictureLimits};
 use crate::rows::{Columns, Row, Visit, each_csv, each_jsonl, records};
 use crate::{DataError, Targets};
 
-/// The largest side of an image in pixels.
-const LARGEST_SIDE: u32 = 8192;
-
-/// Image records from a folder of PNG and JPEG files, listed in a CSV or JSONL manifest with the columns `file`, `label`
+/// Image records from a folder of JPEG, PNG, WebP, GIF, BMP and TIFF files, listed in a CSV or JSONL manifest with the columns `file`, `label`
 /// and optionally `id` and `subject`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,33 +21,31 @@ pub struct ImageFolderSource {
     pub root: PathBuf,
     /// The manifest: `.csv`, `.jsonl` or `.ndjson`.
     pub manifest: PathBuf,
-    /// 1 for grey, 3 for RGB.
-    #[serde(default = "channels")]
-    pub channels: u8,
-    /// `[height, width]` that images are resized to, by a triangle filter. Without it they stay as they are.
+    /// 1 for grey, 3 for RGB. Left out, pictures are read as the model takes them, in RGB where no model is asked.
+    #[serde(default)]
+    pub channels: Option<u8>,
+    /// `[height, width]` of the model's input. Pictures are resized once, by the model's processor: what is written here must
+    /// be what comes out of it. Where no model is asked they are resized to it as Pillow does with its bilinear filter.
     #[serde(default)]
     pub resize: Option<[u32; 2]>,
-}
-
-fn channels() -> u8 {
-    3
+    /// The most pixels of a picture, 50 million if left out.
+    #[serde(default)]
+    pub max_pixels: Option<u64>,
+    /// The largest file of a picture in bytes, 134217728 (128 MiB) if left out.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
 }
 
 impl ImageFolderSource {
-    pub(crate) fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
+    pub(crate) fn read(
+        &self,
+        base_dir: &Path,
+        targets: &Targets<'_>,
+        model: Option<&PictureInput>,
+    ) -> Result<Vec<Record>, DataError> {
         let manifest = base_dir.join(&self.manifest);
-        if ![1, 3].contains(&self.channels) {
-            return Err(DataError::file(
-                manifest,
-                format!("cannot be read with `channels` = {}; use 1 or 3", self.channels),
-            ));
-        }
-        if self.resize.is_some_and(|sides| sides.iter().any(|side| !(1..=LARGEST_SIDE).contains(side))) {
-            return Err(DataError::file(
-                manifest,
-                format!("cannot be read with this `resize`; sides are 1 to {LARGEST_SIDE}"),
-            ));
-        }
+        let input = self.input(model).map_err(|problem| DataError::file(&manifest, problem))?;
+        let limits = self.limits().map_err(|problem| DataError::file(&manifest, problem))?;
         let rows = |visit: Visit<'_>| {
             if has_ending(&manifest, &["csv"]) {
                 each_csv(&manifest, &targets.limits, visit)
@@ -73,37 +68,59 @@ impl ImageFolderSource {
         let mut files = Files::new(root)?;
         let image = |row: &Row| {
             let path = files.add(row.text("file")?, row.line)?;
-            Self::read_image(&path, self.channels, self.resize)
+            match &input {
+                Input::OfModel(input) => pictures::read_for(&path, input, limits),
+                Input::OfSource { channels, steps } => pictures::read(&path, *channels, steps, limits),
+            }
         };
         records(&manifest, rows, &columns, targets, name, image)
     }
 
-    /// Reads one image file.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it, in words.
-    pub fn read_image(path: &Path, channels: u8, resize: Option<[u32; 2]>) -> Result<Payload, String> {
-        let unreadable = |problem: String| format!("cannot read the image `{}`: {problem}", path.display());
-        let mut reader = ImageReader::open(path)
-            .and_then(ImageReader::with_guessed_format)
-            .map_err(|error| unreadable(error.to_string()))?;
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(LARGEST_SIDE);
-        limits.max_image_height = Some(LARGEST_SIDE);
-        reader.limits(limits);
-        let image = reader.decode().map_err(|error| unreadable(error.to_string()))?;
-        let image = match resize {
-            Some([height, width]) => image.resize_exact(width, height, FilterType::Triangle),
-            None => image,
+    /// The steps from a file to a record; settings that contradict the model are refused by name.
+    fn input<'a>(&self, model: Option<&'a PictureInput>) -> Result<Input<'a>, String> {
+        let channels = self.channels.or(model.map(|model| model.channels)).unwrap_or(3);
+        if ![1, 3].contains(&channels) {
+            return Err(format!("cannot be read with `channels` = {channels}; use 1 or 3"));
+        }
+        let largest = PictureLimits::LARGEST_SIDE;
+        if self.resize.is_some_and(|sides| sides.iter().any(|side| !(1..=largest).contains(side))) {
+            return Err(format!("cannot be read with this `resize`; sides are 1 to {largest}"));
+        }
+        let Some(model) = model else {
+            let exact = |[height, width]: [u32; 2]| PictureSize::Exact { height, width };
+            let resize = self.resize.map(|size| Resize { size: exact(size), filter: Filter::Bilinear });
+            return Ok(Input::OfSource { channels, steps: PictureSteps { resize, crop: None } });
         };
-        let (width, height) = (image.width(), image.height());
-        let pixels = match (channels, image) {
-            (1, image) => image.into_luma8().into_raw(),
-            (_, DynamicImage::ImageRgb8(image)) => image.into_raw(),
-            (_, image) => image.into_rgb8().into_raw(),
+        if channels != model.channels {
+            return Err(format!(
+                "cannot be read with `channels` = {channels}, because the model takes {}; leave `channels` out",
+                model.channels
+            ));
+        }
+        match self.resize {
+            Some([height, width]) if [height, width] != [model.height, model.width] => Err(format!(
+                "cannot be read with `resize` = [{height}, {width}], because the model takes {}x{} (height x width), and its \
+                 own processor resizes pictures to that; leave `resize` out",
+                model.height, model.width
+            )),
+            _ => Ok(Input::OfModel(model)),
+        }
+    }
+
+    fn limits(&self) -> Result<PictureLimits, String> {
+        let default = PictureLimits::default();
+        let limits = PictureLimits {
+            pixels: self.max_pixels.unwrap_or(default.pixels),
+            bytes: self.max_bytes.unwrap_or(default.bytes),
         };
-        Ok(Payload::Image { width, height, channels, pixels })
+        let most = PictureLimits::MOST_PIXELS;
+        if !(1..=most).contains(&limits.pixels) {
+            return Err(format!("cannot be read with `max_pixels` = {}; it takes 1 to {most}", limits.pixels));
+        }
+        if !(1..=1 << 32).contains(&limits.bytes) {
+            return Err(format!("cannot be read with `max_bytes` = {}; it takes 1 to {}", limits.bytes, 1_u64 << 32));
+        }
+        Ok(limits)
     }
 }
 
@@ -159,4 +176,17 @@ fn leaves(path: &Path) -> bool {
         }
         depth < 0
     })
+}
+
+/// The steps from a file to a record.
+enum Input<'a> {
+    /// Those of the model that is trained or asked.
+    OfModel(&'a PictureInput),
+    /// Those of the source, where no model is asked.
+    OfSource {
+        /// 1 for grey, 3 for RGB.
+        channels: u8,
+        /// The size that the source names.
+        steps: PictureSteps,
+    },
 }

@@ -3,28 +3,30 @@
 use std::path::{Component, Path, PathBuf};
 
 use s3t_core::limits::shown;
-use s3t_core::{Limits, Payload, Record, RecordId, Target};
+use s3t_core::picture::PictureSteps;
+use s3t_core::{Limits, Payload, PictureInput, Record, RecordId, Target};
 
+use crate::DataError;
 use crate::jsonl::numbers;
+use crate::pictures::{self, PictureLimits};
 use crate::rows::{Row, each_jsonl};
-use crate::{DataError, ImageFolderSource};
 
 /// Where the content of a question may be.
 const KINDS: [&str; 3] = ["text", "features", "image"];
 
 /// Reads records without targets from a file with one JSON object a line. Each has `text`, `features` (a list of numbers) or
 /// `image` (a file below this one's folder), and may have an `id`; without it ids are `row-0`, `row-1`, ... Images are
-/// decoded to `image_input`, channels and the length of a side.
+/// read as a model takes them.
 ///
 /// # Errors
 ///
 /// [`DataError`] naming the first line that cannot be used, as one whose image is outside the folder.
-pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>, limits: &Limits) -> Result<Vec<Record>, DataError> {
+pub fn read_questions(path: &Path, model: Option<&PictureInput>, limits: &Limits) -> Result<Vec<Record>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let payload = |row: &Row| match KINDS.iter().filter(|kind| row.required(kind).is_ok()).collect::<Vec<_>>()[..] {
         [&"text"] => Ok(Payload::Text(row.short_text("text", limits)?.to_owned())),
         [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?, limits)?)),
-        [&"image"] => read_image_question(&inside(folder, row.text("image")?)?, image_input),
+        [&"image"] => read_image_question(&inside(folder, row.text("image")?)?, model),
         _ => Err(format!("needs exactly one of {}", KINDS.map(|kind| format!("`{kind}`")).join(", "))),
     };
     let mut records = Vec::new();
@@ -68,13 +70,16 @@ fn inside(folder: &Path, file: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Reads an image file as a model takes images: `image_input` is its channels and the length of a side; colour and as it is
-/// for a model that takes none.
+/// Reads an image file as a model takes images: by the steps of its own processor. For a model that takes none it is read in
+/// colour and as it is.
 ///
 /// # Errors
 ///
 /// What is wrong with it, in words.
-pub fn read_image_question(path: &Path, image_input: Option<(u8, u32)>) -> Result<Payload, String> {
-    let (channels, resize) = image_input.map_or((3, None), |(channels, side)| (channels, Some([side, side])));
-    ImageFolderSource::read_image(path, channels, resize)
+pub fn read_image_question(path: &Path, model: Option<&PictureInput>) -> Result<Payload, String> {
+    let limits = PictureLimits::default();
+    match model {
+        Some(model) => pictures::read_for(path, model, limits),
+        None => pictures::read(path, 3, &PictureSteps::default(), limits),
+    }
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use s3t_core::Record;
+use s3t_core::{PictureInput, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,11 +27,31 @@ impl Source {
     ///
     /// [`DataError`] for the first thing that cannot be used; nothing is returned then.
     pub fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
+        self.read_for(base_dir, targets, None)
+    }
+
+    /// Reads all records as [`read`](Self::read) does, and picture files as a model takes them: by the steps of its own
+    /// processor.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError`] for the first thing that cannot be used; nothing is returned then.
+    pub fn read_for(
+        &self,
+        base_dir: &Path,
+        targets: &Targets<'_>,
+        model: Option<&PictureInput>,
+    ) -> Result<Vec<Record>, DataError> {
         match self {
             Self::Idx(source) => source.read(base_dir, targets),
-            Self::ImageFolder(source) => source.read(base_dir, targets),
+            Self::ImageFolder(source) => source.read(base_dir, targets, model),
             Self::Csv(source) => source.read(base_dir, targets),
             Self::Jsonl(source) => source.read(base_dir, targets),
         }
+    }
+
+    /// Whether records are picture files, so that reading them takes the model's processor.
+    pub fn has_pictures(&self) -> bool {
+        matches!(self, Self::ImageFolder(_))
     }
 }

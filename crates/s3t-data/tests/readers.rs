@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use s3t_core::{Limits, Payload, Record, Target, Task};
+use s3t_core::{Limits, Payload, PictureInput, Record, Target, Task};
 use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source, Targets};
 
 fn labels() -> Labels {
@@ -176,24 +176,72 @@ fn images_are_decoded_converted_and_resized() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("pictures")).unwrap();
     image::RgbImage::from_pixel(4, 2, image::Rgb([200, 100, 50])).save(folder.path().join("pictures/a.png")).unwrap();
-    image::GrayImage::from_pixel(6, 6, image::Luma([90])).save(folder.path().join("pictures/b.jpg")).unwrap();
-    fs::write(folder.path().join("list.csv"), "file,label,subject\na.png,bag,ann\nb.jpg,shirt,\n").unwrap();
-    let source = |channels, resize| {
-        Source::ImageFolder(ImageFolderSource {
-            root: "pictures".into(),
-            manifest: "list.csv".into(),
-            channels,
-            resize,
-        })
+    image::GrayImage::from_pixel(6, 6, image::Luma([90])).save(folder.path().join("pictures/b.bmp")).unwrap();
+    fs::write(folder.path().join("list.csv"), "file,label,subject\na.png,bag,ann\nb.bmp,shirt,\n").unwrap();
+    let source = |channels, resize| ImageFolderSource {
+        root: "pictures".into(),
+        manifest: "list.csv".into(),
+        channels,
+        resize,
+        max_pixels: None,
+        max_bytes: None,
     };
-    let records = source(3, None).read(folder.path(), &Targets::classes(&labels())).unwrap();
-    assert_eq!(ids(&records), ["a.png", "b.jpg"]);
+    let read = |source: ImageFolderSource, model: Option<&PictureInput>| {
+        let read = Source::ImageFolder(source).read_for(folder.path(), &Targets::classes(&labels()), model);
+        read.map_err(|error| error.to_string())
+    };
+    let sizes = |records: &[Record]| records.iter().map(|record| record.payload.describe()).collect::<Vec<_>>();
+    let records = read(source(None, None), None).unwrap();
+    assert_eq!(ids(&records), ["a.png", "b.bmp"]);
     assert_eq!(subjects(&records), [Some("ann"), None]);
     let pixels = [200, 100, 50].repeat(8);
     assert_eq!(records[0].payload, Payload::Image { width: 4, height: 2, channels: 3, pixels });
-    let records = source(1, Some([3, 3])).read(folder.path(), &Targets::classes(&labels())).unwrap();
-    let sizes: Vec<String> = records.iter().map(|record| record.payload.describe()).collect();
-    assert_eq!(sizes, ["3x3x1 image", "3x3x1 image"]);
+    let records = read(source(Some(1), Some([3, 3])), None).unwrap();
+    assert_eq!(sizes(&records), ["3x3x1 image", "3x3x1 image"]);
+    // Rec. 601, rounded to nearest.
+    let Payload::Image { pixels, .. } = &records[0].payload else { unreachable!("records of pictures are images") };
+    assert_eq!(pixels, &[124; 9]);
+
+    // The model decides; what is said besides must agree.
+    let model = PictureInput::resized(1, 5, 5);
+    for (channels, resize) in [(None, None), (Some(1), None), (Some(1), Some([5, 5]))] {
+        let records = read(source(channels, resize), Some(&model)).unwrap();
+        assert_eq!(sizes(&records), ["5x5x1 image", "5x5x1 image"]);
+    }
+    for (source, message) in [
+        (source(Some(3), None), "`channels` = 3, because the model takes 1; leave `channels` out"),
+        (source(None, Some([5, 6])), "`resize` = [5, 6], because the model takes 5x5"),
+        (source(Some(2), None), "`channels` = 2; use 1 or 3"),
+        (source(None, Some([0, 5])), "with this `resize`"),
+        (ImageFolderSource { max_pixels: Some(7), ..source(None, None) }, "its 4x2 are 8 pixels, but the limit is 7"),
+        (ImageFolderSource { max_bytes: Some(60), ..source(None, None) }, "it has more than 60 bytes"),
+        (ImageFolderSource { max_pixels: Some(0), ..source(None, None) }, "`max_pixels` = 0"),
+        (ImageFolderSource { max_bytes: Some(0), ..source(None, None) }, "`max_bytes` = 0"),
+    ] {
+        let found = read(source, Some(&model)).unwrap_err();
+        assert!(found.contains(message), "`{message}` is not in: {found}");
+    }
+}
+
+#[test]
+fn pictures_of_questions_stay_in_their_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("questions");
+    fs::create_dir(&inner).unwrap();
+    for path in [folder.path().join("a.png"), inner.join("a.png")] {
+        image::GrayImage::from_pixel(2, 2, image::Luma([90])).save(path).unwrap();
+    }
+    let read = |image: &str| {
+        let line = serde_json::json!({ "image": image });
+        fs::write(inner.join("q.jsonl"), format!("{line}\n")).unwrap();
+        s3t_data::read_questions(&inner.join("q.jsonl"), None, &Limits::default()).map_err(|error| error.to_string())
+    };
+    assert_eq!(read("./a.png").unwrap().len(), 1);
+    let absolute = folder.path().join("a.png").display().to_string();
+    for outside in ["../a.png", absolute.as_str(), ""] {
+        let problem = read(outside).unwrap_err();
+        assert!(problem.contains("give a file below the folder of this file") || outside.is_empty(), "{problem}");
+    }
 }
 
 proptest! {

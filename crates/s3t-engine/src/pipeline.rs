@@ -243,7 +243,18 @@ impl Pipeline {
     /// [`EngineError::Pipeline`] if the pipeline names none, [`EngineError::Data`] for the first that cannot be used.
     pub fn read_train_data(&self) -> Result<Vec<Record>, EngineError> {
         let missing = || self.refuse("data", "`data.train` is missing; it says where the records come from");
-        Ok(self.train_data.as_ref().ok_or_else(missing)?.read(&self.base_dir, &self.targets())?)
+        self.read_source(self.train_data.as_ref().ok_or_else(missing)?)
+    }
+
+    /// Reads the records of a source; picture files as the base model takes them.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Data`] for the first record that cannot be used, [`EngineError::Backend`] if picture files are asked for
+    /// and the model's folder cannot be read.
+    pub fn read_source(&self, source: &Source) -> Result<Vec<Record>, EngineError> {
+        let pictures = if source.has_pictures() { s3t_backends::picture_input(&self.model)? } else { None };
+        Ok(source.read_for(&self.base_dir, &self.targets(), pictures.as_ref())?)
     }
 
     /// Where the store is, with its keys.

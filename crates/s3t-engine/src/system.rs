@@ -215,7 +215,7 @@ impl System {
         let records = pipeline.read_train_data()?;
         // What the system will be evaluated on is looked at too, before anything is written.
         let held_out = match &pipeline.test_data {
-            Some(source) => source.read(&pipeline.base_dir, &pipeline.targets())?,
+            Some(source) => pipeline.read_source(source)?,
             None => Vec::new(),
         };
         Self::make(pipeline, &records, &held_out, None, true)
@@ -750,7 +750,7 @@ impl Preview {
         let records = pipeline.read_train_data()?;
         check_records(pipeline, &*backbone, &records)?;
         if let Some(source) = &pipeline.test_data {
-            check_records(pipeline, &*backbone, &source.read(&pipeline.base_dir, &pipeline.targets())?)?;
+            check_records(pipeline, &*backbone, &pipeline.read_source(source)?)?;
         }
         check_named(pipeline, &records)?;
         check_prior(pipeline, &records)?;

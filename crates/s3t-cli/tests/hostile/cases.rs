@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use s3t::backends::{Device, LoadOptions};
-use s3t::core::{Limits, Payload, Record, RecordId, SubjectId, Target, Task};
+use s3t::core::{Limits, Payload, PictureInput, Record, RecordId, SubjectId, Target, Task};
 use s3t::data::{read_image_question, read_probabilities, read_questions};
 use s3t::engine::{Pipeline, Preview};
 use s3t::eval::Trace;
@@ -126,8 +126,8 @@ fn plan(folder: &Path) {
 
 fn pictures(folder: &Path) {
     for file in ["images/a.png", "images/b.jpg"] {
-        for input in [None, Some((1, 4)), Some((3, 9))] {
-            drop(read_image_question(&folder.join(file), input));
+        for input in [None, Some(PictureInput::resized(1, 4, 4)), Some(PictureInput::resized(3, 9, 9))] {
+            drop(read_image_question(&folder.join(file), input.as_ref()));
         }
     }
 }
@@ -158,8 +158,8 @@ fn model(folder: &Path) {
 }
 
 fn questions(folder: &Path) {
-    for input in [None, Some((1, 4))] {
-        drop(read_questions(&folder.join("questions.jsonl"), input, &Limits::default()));
+    for input in [None, Some(PictureInput::resized(1, 4, 4))] {
+        drop(read_questions(&folder.join("questions.jsonl"), input.as_ref(), &Limits::default()));
     }
 }
 
@@ -431,10 +431,7 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn jpeg() -> Vec<u8> {
-    let image = image::GrayImage::from_fn(9, 7, |x, y| image::Luma([(x * 20 + y) as u8]));
-    let mut file = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut file, image::ImageFormat::Jpeg).expect("memory takes all bytes");
-    file.into_inner()
+    include_bytes!("../../../s3t-data/tests/golden-pictures/17x13-1-q35.jpg").to_vec()
 }
 
 /// The kinds of tokenizers that no golden model has.

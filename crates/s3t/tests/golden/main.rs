@@ -54,7 +54,7 @@ impl Golden {
         let model = load(&folder, LoadOptions::default(), &Device::flex()).unwrap();
         let values: Values = read_json(&folder.join("golden.json"));
         let texts = values.inputs.iter().flatten().map(|text| Payload::Text(text.clone()));
-        let (channels, side) = model.image_input().unwrap_or_default();
+        let (channels, side) = model.image_input().map(|input| (input.channels, input.width)).unwrap_or_default();
         let images = values.pixels.iter().flatten().map(|pixels| Payload::Image {
             width: side,
             height: side,
