@@ -10,21 +10,23 @@ mod bert;
 mod block;
 mod device;
 mod error;
+pub mod fields;
 mod head;
 mod huggingface;
 mod llama;
 mod probe;
 mod rotary;
 mod text;
+mod tokenizer_files;
 mod vit;
 mod weights;
 
-pub use backbone::{Backbone, Hidden, Input, ModuleNames};
+pub use backbone::{Backbone, Hidden, Input, ModuleNames, OwnHead};
 pub use block::TransformerBlock;
 pub use device::{DeviceKind, DeviceSpec};
 pub use error::BackendError;
 pub use head::{HEAD_PREFIX, Head, HeadLayout, head_outputs};
-pub use huggingface::{LoadOptions, Preprocessing, load};
+pub use huggingface::{LoadOptions, Preprocessing, is_class_for_records, known_classes, load};
 pub use vit::{Vit, VitConfig, random_vit_tensors, write_vit};
 pub use weights::{read_safetensors, write_safetensors};
 

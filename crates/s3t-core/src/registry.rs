@@ -150,11 +150,15 @@ where
     serde_json::from_value(table.clone()).map_err(|error| refuse("type", format!("{kind} `{name}`: {error}")))
 }
 
-/// The message for an unknown name: what it is, the known names, and the closest of them if it is close.
+/// The message for an unknown name: what it is, the known names, and the closest of them if the name is a misspelling of it: at
+/// most two letters are other ones, and no more than a third. (Small letters for large ones are no other letters.)
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let close = known.iter().map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
+    let distance = |other: &&&str| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    let close = known.iter().filter(|other| **other != name).min_by_key(distance);
     let hint = match close {
-        Some((distance, other)) if distance <= 2.max(name.len() / 3) => format!("; did you mean `{other}`?"),
+        Some(other) if distance(&other) <= (name.chars().count().min(other.chars().count()) / 3).min(2) => {
+            format!("; did you mean `{other}`?")
+        }
         _ => String::new(),
     };
     format!("unknown {what}; known: {}{hint}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })
@@ -237,6 +241,23 @@ mod tests {
             assert!(!plugin.documentation().is_empty(), "{} has no documentation", plugin.name);
         }
         assert_eq!(duplicate_plugins(), []);
+    }
+
+    #[test]
+    fn a_hint_is_for_near_misspellings_not_for_other_words() {
+        for (name, known, hint) in [
+            ("cyclik", "cyclic", true),
+            ("LoRA", "LORA", true),
+            ("trainning", "training", true),
+            ("rang", "rank", true),
+            ("text_pair", "text", false),
+            ("b", "a", false),
+            ("gpu", "cpu", true),
+            ("mean", "beat", false),
+            ("LORA", "LORA", false),
+        ] {
+            assert_eq!(unknown("name", name, &[known]).contains("did you mean"), hint, "{name} and {known}");
+        }
     }
 
     #[test]

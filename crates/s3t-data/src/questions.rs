@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use s3t_core::registry::unknown;
 use s3t_core::{Payload, Record, RecordId, Target};
 
 use crate::jsonl::numbers;
@@ -11,9 +12,13 @@ use crate::{DataError, ImageFolderSource};
 /// Where the content of a question may be.
 const KINDS: [&str; 3] = ["text", "features", "image"];
 
+/// All fields of a question.
+const FIELDS: [&str; 5] = ["id", "text", "text_pair", "features", "image"];
+
 /// Reads records without targets from a file with one JSON object a line. Each has `text`, `features` (a list of numbers) or
-/// `image` (a file, relative to this one), and may have an `id`; without it ids are `row-0`, `row-1`, ... Images are
-/// decoded to `image_input`, channels and the length of a side.
+/// `image` (a file, relative to this one), beside `text` the second text of a pair in `text_pair`, and may have an `id`; without
+/// it ids are `row-0`, `row-1`, ... Another field is refused, as it would not be used. Images are decoded to `image_input`,
+/// channels and the length of a side.
 ///
 /// # Errors
 ///
@@ -21,6 +26,9 @@ const KINDS: [&str; 3] = ["text", "features", "image"];
 pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec<Record>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let payload = |row: &Row| match KINDS.iter().filter(|kind| row.required(kind).is_ok()).collect::<Vec<_>>()[..] {
+        [&"text"] if row.required("text_pair").is_ok() => {
+            Ok(Payload::TextPair(row.text("text")?.to_owned(), row.text("text_pair")?.to_owned()))
+        }
         [&"text"] => Ok(Payload::Text(row.text("text")?.to_owned())),
         [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?)?)),
         [&"image"] => read_image_question(&folder.join(row.text("image")?), image_input),
@@ -28,6 +36,12 @@ pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec
     };
     let record = |(ordinal, row): (usize, &Row)| {
         let make = || -> Result<Record, String> {
+            if let Some(other) = row.columns().find(|column| !FIELDS.contains(column)) {
+                return Err(unknown(&format!("field `{other}` of a question"), other, &FIELDS));
+            }
+            if row.required("text_pair").is_ok() && row.required("text").is_err() {
+                return Err("has `text_pair`, the second text of a pair, without `text`, the first".into());
+            }
             let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}").into() };
             let id = RecordId::new(id).map_err(|error| error.to_string())?;
             Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload: payload(row)? })

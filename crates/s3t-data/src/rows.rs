@@ -122,6 +122,11 @@ pub(crate) fn read_jsonl(path: &Path) -> Result<Vec<Row>, DataError> {
 }
 
 impl Row {
+    /// The names of its columns.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// A value that must be there.
     pub(crate) fn required(&self, column: &str) -> Result<&Value, String> {
         self.values.get(column).ok_or_else(|| {
@@ -327,6 +332,7 @@ pub(crate) fn at_line(clash: &Clash<u64>) -> String {
 /// What the content of a row is read from.
 pub(crate) enum Content<'a> {
     Text(&'a str),
+    Pair(&'a str, &'a str),
     Template(Template),
     Features(&'a [String]),
 }
@@ -335,11 +341,15 @@ pub(crate) enum Content<'a> {
 pub(crate) fn content<'a>(
     path: &Path,
     text: Option<&'a str>,
+    text_pair: Option<&'a str>,
     template: Option<&str>,
     features: Option<&'a [String]>,
 ) -> Result<Content<'a>, DataError> {
+    if text_pair.is_some() && text.is_none() {
+        return Err(DataError::file(path, "has `text_pair`, the second text of a pair, without `text`, the first"));
+    }
     match (text, template, features) {
-        (Some(text), None, None) => Ok(Content::Text(text)),
+        (Some(text), None, None) => Ok(text_pair.map_or(Content::Text(text), |second| Content::Pair(text, second))),
         (None, Some(template), None) => {
             let parsed = Template::parse(template);
             Ok(Content::Template(parsed.map_err(|problem| DataError::file(path, format!("`template` {problem}")))?))

@@ -36,8 +36,12 @@ pub struct Pipeline {
     pub wait_seconds: f64,
     /// Where a new store's secret comes from.
     pub secret: SecretSource,
-    /// The most tokens of a text; `None` takes what the model can, up to 512.
+    /// The name by which exports call the base model, such as its repository's; `None` takes the name of its folder.
+    pub model_name: Option<String>,
+    /// The most tokens of a text: longer ones are cut. `None` takes what the model can, and refuses what is longer.
     pub max_tokens: Option<usize>,
+    /// Fields of the model's files that are passed over although they are refused or unknown.
+    pub accept_fields: Vec<String>,
     /// What is learnt.
     pub task: Task,
     /// The class names; none for tasks without classes.
@@ -96,7 +100,9 @@ impl Pipeline {
             encrypt: true,
             wait_seconds: Place::PATIENCE.as_secs_f64(),
             secret: SecretSource::default(),
+            model_name: None,
             max_tokens: None,
+            accept_fields: Vec::new(),
             task: Task::Classification { classes: labels.len() },
             labels,
             train_data: None,
@@ -143,7 +149,12 @@ impl Pipeline {
         let mut section = file.section("model")?;
         let model: String = file.take(&mut section, "model", "path", None)?;
         let max_tokens = file.take(&mut section, "model", "max_tokens", Some(None))?;
-        file.nothing_left(&section, "model", &["max_tokens", "path"])?;
+        let model_name: Option<String> = file.take(&mut section, "model", "name", Some(None))?;
+        if model_name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(file.refuse("model.name", "`model.name` is empty; give the name by which exports call the model"));
+        }
+        let accept_fields = file.take(&mut section, "model", "accept_fields", Some(Vec::new()))?;
+        file.nothing_left(&section, "model", &["accept_fields", "max_tokens", "name", "path"])?;
         let mut section = file.section("store")?;
         let store: String = file.take(&mut section, "store", "path", None)?;
         let secret = file.take(&mut section, "store", "secret", Some(SecretSource::default()))?;
@@ -204,7 +215,9 @@ impl Pipeline {
             encrypt,
             wait_seconds,
             secret,
+            model_name,
             max_tokens,
+            accept_fields,
             task,
             labels,
             train_data,

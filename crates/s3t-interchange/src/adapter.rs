@@ -3,31 +3,59 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use s3t_backends::{Backbone, Device, ModuleNames, head_outputs, read_safetensors, write_safetensors};
+use s3t_backends::{
+    Backbone, Device, ModuleNames, head_outputs, is_class_for_records, known_classes, read_safetensors,
+    write_safetensors,
+};
 use s3t_core::{BlockRange, Task};
-use s3t_peft::tensors::on_device;
-use s3t_peft::{HostTensor, NamedTensors, PeftMethod, interchange, parameter_name};
+use s3t_peft::tensors::{on_device, to_host};
+use s3t_peft::{
+    Adapters, AdaptersBySite, BlockShape, HostTensor, Linear, LinearSite, NamedTensors, PeftMethod, Tensor, bind,
+    interchange, parameter_name,
+};
 use s3t_train::StageModel;
 use serde_json::{Map, Value, json};
 
-use crate::InterchangeError;
 use crate::names::{ROOT, shape_with, split};
+use crate::targets::{self, Targets};
+use crate::{InterchangeError, fields};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
+/// A method on some layers of some blocks.
+#[derive(Debug)]
+pub struct AdapterPart {
+    /// The method.
+    pub method: Box<dyn PeftMethod>,
+    /// The blocks that have an adapter of it.
+    pub blocks: BTreeSet<usize>,
+    /// The linear layers that it changes, for parts that share a block; of a method that changes anything else, none.
+    pub sites: BTreeSet<LinearSite>,
+}
+
 /// An adapter of a base model.
 #[derive(Debug)]
 pub struct Adapter {
-    /// The method.
-    pub method: Box<dyn PeftMethod>,
-    /// The blocks that have an adapter.
-    pub blocks: BTreeSet<usize>,
+    /// Its parts: one, unless ranks, scales or targets differ between layers.
+    pub parts: Vec<AdapterPart>,
     /// The parameters by the names of a stage's tensors, and the head's if there is one.
     pub tensors: NamedTensors,
+    /// What takes the place of the layer between the last block and the head: weight and bias.
+    pub pooler: Option<(HostTensor, HostTensor)>,
 }
 
 impl Adapter {
+    /// An adapter of one method on some blocks.
+    pub fn new(method: Box<dyn PeftMethod>, blocks: BTreeSet<usize>, tensors: NamedTensors) -> Self {
+        Self { parts: vec![AdapterPart { method, blocks, sites: BTreeSet::new() }], tensors, pooler: None }
+    }
+
+    /// The blocks that have an adapter.
+    pub fn blocks(&self) -> BTreeSet<usize> {
+        self.parts.iter().flat_map(|part| part.blocks.iter().copied()).collect()
+    }
+
     /// The outputs of the adapter's own head; 0 if it has none.
     pub fn outputs(&self) -> usize {
         head_outputs(&self.tensors)
@@ -43,124 +71,309 @@ impl Adapter {
         if let Some(own) = backbone.classifier().filter(|_| task != Task::CausalLm && self.outputs() == 0) {
             tensors.extend(on_device(own, device));
         }
-        Ok(StageModel::of_blocks(backbone, &*self.method, &self.blocks, task.outputs(), &tensors)?)
+        let (shape, mut adapters) = (backbone.block_shape(), Adapters::none());
+        let blocks = self.blocks();
+        for block in &blocks {
+            let of_block: Vec<&AdapterPart> = self.parts.iter().filter(|part| part.blocks.contains(block)).collect();
+            if let [part] = of_block[..] {
+                adapters.extend(bind(&*part.method, &shape, *block..block + 1, &tensors, None)?);
+                continue;
+            }
+            let mut by_site = Vec::new();
+            for part in of_block {
+                let mut bound = bind(&*part.method, &shape, *block..block + 1, &tensors, None)?;
+                by_site.extend(bound.remove(*block).map(|adapter| (part.sites.clone(), adapter)));
+            }
+            adapters.insert(*block, Box::new(AdaptersBySite(by_site)));
+        }
+        let pooler = self.pooler.as_ref().map(|(weight, bias)| Linear {
+            weight: weight.to_device(device).reshape([weight.shape[0], weight.shape[1]]).transpose(),
+            bias: Some(bias.to_device(device)),
+        });
+        let start = blocks.first().copied().unwrap_or(backbone.blocks());
+        Ok(StageModel::of_adapters(backbone, adapters, start, task.outputs(), &tensors, pooler)?)
     }
 }
 
-/// Reads the adapter in a folder for a base model.
+/// Reads the adapter in a folder for a base model. Fields in `accepted` are passed over although they are refused or unknown.
 ///
 /// # Errors
 ///
-/// [`InterchangeError`] naming the file and what is wrong: an unreadable file, a method that no linked plugin reads, a field
-/// without meaning here, tensors that are missing, left over or of another shape.
-pub fn read_adapter(directory: &Path, backbone: &dyn Backbone) -> Result<Adapter, InterchangeError> {
+/// [`InterchangeError`] naming the file and what is wrong: an unreadable file, a method that no linked plugin reads, a field or
+/// a task without meaning here, tensors that are missing, left over, of another shape or not finite, a head on a base model
+/// whose layer before the head is missing.
+pub fn read_adapter(
+    directory: &Path,
+    backbone: &dyn Backbone,
+    accepted: &[String],
+) -> Result<Adapter, InterchangeError> {
     let path = directory.join(CONFIG);
     let text =
         std::fs::read_to_string(&path).map_err(|source| InterchangeError::Read { path: path.clone(), source })?;
     let refuse = |problem: String| InterchangeError::Config { path: path.clone(), problem };
-    let config: Map<String, Value> =
+    let mut config: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| refuse(format!("not a JSON object: {error}")))?;
-    // Versions of `transformers` name modules differently; the names that the configuration fits are those it was made with.
-    let mut problems = Vec::new();
-    for names in backbone.module_names() {
-        let mut config = config.clone();
-        let blocks = match blocks_of(&mut config, names, backbone.blocks()) {
-            Ok(blocks) => blocks,
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        let shape = shape_with(&backbone.block_shape(), names);
-        match interchange::read_config(&config, &shape) {
-            Ok(method) => return read_tensors(directory, backbone, names, method, blocks),
-            Err(error) => problems.push(error.to_string()),
-        }
+    let peft_type = config.get("peft_type").and_then(Value::as_str).unwrap_or_default();
+    if let Some(table) = fields::of_adapter(peft_type) {
+        table.check(&config, accepted).map_err(refuse)?;
     }
-    Err(refuse(problems.swap_remove(0)))
+    config.retain(|name, _| name == "peft_type" || !accepted.contains(name));
+    let tensors = read_safetensors(&directory.join(WEIGHTS))?;
+    let adapter = read(directory, &config, tensors, backbone, refuse)?;
+    check_task(&config, &adapter, backbone).map_err(refuse)?;
+    if let Some(obstacle) = backbone.head_obstacle().filter(|_| adapter.outputs() > 0) {
+        return Err(refuse(format!("the adapter has a head, but {obstacle}")));
+    }
+    Ok(adapter)
 }
 
-/// The blocks that a configuration adapts. Targets with the whole path of a module are cut to the path inside a block.
-fn blocks_of(config: &mut Map<String, Value>, names: &ModuleNames, all: usize) -> Result<BTreeSet<usize>, String> {
-    let mut of_paths: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    for key in ["target_modules", "feedforward_modules"] {
-        let Some(Value::Array(items)) = config.get_mut(key) else { continue };
-        for item in items {
-            let Some((block, inside)) = item.as_str().and_then(|path| split(path, names.blocks)) else { continue };
-            of_paths.entry(inside.to_owned()).or_default().insert(block);
-            // A whole path is one layer, though its end may be the end of another's too: BERT's `output.dense`.
-            let site = names.linears.iter().find(|(_, module)| *module == inside);
-            *item = json!(site.map_or(inside, |(site, _)| site.name()));
-        }
-    }
-    let mut sets = of_paths.into_values();
-    let mut blocks = match sets.next() {
-        Some(first) if sets.all(|other| other == first) => first,
-        Some(_) => return Err("its `target_modules` differ from block to block, which is not supported".into()),
-        None => (0..all).collect(),
+fn read(
+    directory: &Path,
+    config: &Map<String, Value>,
+    tensors: NamedTensors,
+    backbone: &dyn Backbone,
+    refuse: impl Fn(String) -> InterchangeError,
+) -> Result<Adapter, InterchangeError> {
+    // Versions of `transformers` name modules differently; the names that fit the tensors are those it was made with.
+    let all = backbone.module_names();
+    let in_block = |names: &&ModuleNames| tensors.keys().any(|name| split(bare(name), names.blocks).is_some());
+    let fits = |names: &&ModuleNames| {
+        let known = |inside: &str| names.linears.iter().any(|(_, module)| inside.starts_with(&format!("{module}.")));
+        tensors.keys().any(|name| split(bare(name), names.blocks).is_some_and(|(_, inside)| known(inside)))
     };
-    match config.get("layers_to_transform") {
-        None | Some(Value::Null) => {}
-        Some(Value::Number(block)) => blocks.retain(|own| Some(*own as u64) == block.as_u64()),
-        Some(Value::Array(items)) => {
-            let named: BTreeSet<usize> = items.iter().filter_map(Value::as_u64).map(|block| block as usize).collect();
-            if named.len() != items.len() {
-                return Err("`layers_to_transform` is not a list of distinct block numbers".into());
-            }
-            blocks = named;
-        }
-        Some(other) => return Err(format!("`layers_to_transform` is {other}, not a list of block numbers")),
+    let names = all.iter().find(fits).or_else(|| all.iter().find(in_block)).or_else(|| all.last());
+    let Some(names) = names else { return Err(refuse("this model type has no adapters".into())) };
+    // A method that nobody reads is named before its targets are looked for.
+    let peft_type = config.get("peft_type").and_then(Value::as_str).unwrap_or_default();
+    if !interchange::known_types().contains(&peft_type) {
+        interchange::read_config(config, &backbone.block_shape()).map_err(|error| refuse(error.to_string()))?;
     }
-    match blocks.last() {
-        Some(last) if *last < all => Ok(blocks),
-        Some(last) => Err(format!("it adapts block {last}, but the model has the blocks 0 to {}", all - 1)),
-        None => Err("it adapts no block of this model".into()),
-    }
+    let targets = targets::resolve(config, names, backbone).map_err(&refuse)?;
+    let parts = parts_of(config, &targets, names, backbone).map_err(&refuse)?;
+    let pooler = targets.pooler.then(|| backbone.pooler()).flatten().map(|(name, _)| name);
+    let of_pooler = pooler.map(|name| pooler_config(config, name)).transpose().map_err(&refuse)?;
+    place(directory, backbone, names, parts, of_pooler, tensors)
 }
 
-fn read_tensors(
+/// A name without what PEFT puts before it.
+fn bare(name: &str) -> &str {
+    name.strip_prefix(ROOT).unwrap_or(name)
+}
+
+/// The configuration of some layers alone: their names as targets, and their own rank and scale.
+fn config_of(config: &Map<String, Value>, sites: &[LinearSite], inputs: &[LinearSite], own: &Own) -> Map<String, Value> {
+    let mut config = config.clone();
+    let of_patterns = ["exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"];
+    config.retain(|name, _| !of_patterns.contains(&name.as_str()));
+    let list = |sites: &[LinearSite]| json!(sites.iter().map(|site| site.name()).collect::<Vec<_>>());
+    config.insert("target_modules".into(), list(sites));
+    config.insert("feedforward_modules".into(), list(inputs));
+    for (key, value) in own {
+        if let Some(value) = value {
+            config.insert((*key).into(), value.clone());
+        }
+    }
+    config
+}
+
+/// The fields of a module that a pattern gives another value than the configuration's.
+type Own = [(&'static str, Option<Value>); 2];
+
+fn own_fields(config: &Map<String, Value>, module: &str) -> Result<Own, String> {
+    Ok([
+        ("r", targets::pattern_value(config, "rank_pattern", module)?),
+        ("lora_alpha", targets::pattern_value(config, "alpha_pattern", module)?),
+    ])
+}
+
+/// The targets as methods, each on the blocks and layers that share its fields.
+fn parts_of(
+    config: &Map<String, Value>,
+    targets: &Targets,
+    names: &ModuleNames,
+    backbone: &dyn Backbone,
+) -> Result<Vec<AdapterPart>, String> {
+    let mut of_blocks: BTreeMap<String, (Map<String, Value>, BTreeSet<LinearSite>, BTreeSet<usize>)> = BTreeMap::new();
+    for (block, sites) in &targets.blocks {
+        let mut alike: BTreeMap<String, (Own, Vec<LinearSite>, Vec<LinearSite>)> = BTreeMap::new();
+        for (site, inside) in names.linears.iter().filter(|(site, _)| sites.contains(site)) {
+            let module = targets::module(names, *block, inside);
+            let own = own_fields(config, &module)?;
+            let key = format!("{own:?}");
+            let entry = alike.entry(key).or_insert_with(|| (own, Vec::new(), Vec::new()));
+            entry.1.push(*site);
+            if targets::feed_forward(config, &module)? {
+                entry.2.push(*site);
+            }
+        }
+        for (own, sites, inputs) in alike.into_values() {
+            let config = config_of(config, &sites, &inputs, &own);
+            let key = Value::Object(config.clone()).to_string();
+            let entry = of_blocks.entry(key).or_insert_with(|| (config, sites.into_iter().collect(), BTreeSet::new()));
+            entry.2.insert(*block);
+        }
+    }
+    let shape = shape_with(&backbone.block_shape(), names);
+    let part = |(config, sites, blocks): (Map<String, Value>, BTreeSet<LinearSite>, BTreeSet<usize>)| {
+        let method = interchange::read_config(&config, &shape).map_err(|error| error.to_string())?;
+        Ok(AdapterPart { method, blocks, sites })
+    };
+    of_blocks.into_values().map(part).collect()
+}
+
+/// The configuration of the layer before the head, as if it were the query of a block.
+fn pooler_config(config: &Map<String, Value>, module: &str) -> Result<Map<String, Value>, String> {
+    let own = own_fields(config, module)?;
+    let inputs = if targets::feed_forward(config, module)? { vec![LinearSite::Query] } else { Vec::new() };
+    Ok(config_of(config, &[LinearSite::Query], &inputs, &own))
+}
+
+/// Puts every tensor of the file in its place.
+fn place(
     directory: &Path,
     backbone: &dyn Backbone,
     names: &ModuleNames,
-    method: Box<dyn PeftMethod>,
-    blocks: BTreeSet<usize>,
+    parts: Vec<AdapterPart>,
+    of_pooler: Option<Map<String, Value>>,
+    file: NamedTensors,
 ) -> Result<Adapter, InterchangeError> {
     let path = directory.join(WEIGHTS);
     let refuse = |problem: String| InterchangeError::Tensors { path: path.clone(), problem };
     let mut inside: BTreeMap<(usize, String), HostTensor> = BTreeMap::new();
+    let mut before_head: BTreeMap<String, HostTensor> = BTreeMap::new();
     let mut tensors = NamedTensors::new();
     let head = backbone.head().names();
-    for (name, tensor) in read_safetensors(&path)? {
-        let short = name.strip_prefix(ROOT).unwrap_or(&name);
+    let pooler = backbone.pooler();
+    for (name, tensor) in file {
+        let short = bare(&name);
+        let of_pooler = pooler.and_then(|(module, _)| short.strip_prefix(module)?.strip_prefix('.'));
         if let Some((block, rest)) = split(short, names.blocks) {
             inside.insert((block, rest.to_owned()), tensor);
+        } else if let Some(rest) = of_pooler {
+            before_head.insert(rest.to_owned(), tensor);
         } else if let Some((ours, _)) = head.iter().find(|(_, theirs)| theirs == short) {
             tensors.insert((*ours).to_owned(), tensor);
         } else {
             return Err(refuse(format!("holds `{name}`, which is neither in a block nor in the head of this model")));
         }
     }
-    let layout = method.interchange(&shape_with(&backbone.block_shape(), names))?;
-    for block in &blocks {
-        for tensor in &layout.tensors {
-            let Some(found) = inside.remove(&(*block, tensor.file.clone())) else {
-                return Err(refuse(format!("lacks `{ROOT}{}.{block}.{}`", names.blocks, tensor.file)));
-            };
-            if found.shape.iter().product::<usize>() != tensor.shape.iter().product::<usize>() {
-                let problem = format!(
-                    "`{}` of block {block} has the shape {:?}, not {:?}",
-                    tensor.file, found.shape, tensor.shape
-                );
-                return Err(refuse(problem));
-            }
+    check_head(&tensors, backbone).map_err(refuse)?;
+    for part in &parts {
+        let layout = part.method.interchange(&shape_with(&backbone.block_shape(), names))?;
+        for (block, tensor) in part.blocks.iter().flat_map(|block| layout.tensors.iter().map(move |tensor| (block, tensor))) {
+            let whole = format!("{ROOT}{}", targets::module(names, *block, &tensor.file));
+            let found = inside.remove(&(*block, tensor.file.clone()));
+            let found = found.ok_or_else(|| refuse(format!("lacks `{whole}`")))?;
+            check_shape(&whole, &found, &tensor.shape).map_err(refuse)?;
             tensors.insert(parameter_name(*block, &tensor.parameter), found);
         }
     }
-    match inside.keys().next() {
-        Some((block, rest)) => {
-            Err(refuse(format!("holds `{rest}` of block {block}, which the configuration does not ask for")))
+    if let Some((block, rest)) = inside.keys().next() {
+        return Err(refuse(format!("holds `{rest}` of block {block}, which the configuration does not ask for")));
+    }
+    let pooler = match pooler {
+        Some((module, base)) => before(module, base, of_pooler, &mut before_head, refuse)?,
+        None => None,
+    };
+    match before_head.keys().next() {
+        Some(rest) => Err(refuse(format!(
+            "holds `{rest}` of the layer before the head, which the configuration does not ask for"
+        ))),
+        None => Ok(Adapter { parts, tensors, pooler }),
+    }
+}
+
+fn check_shape(name: &str, tensor: &HostTensor, expected: &[usize]) -> Result<(), String> {
+    if tensor.shape == expected {
+        return Ok(());
+    }
+    Err(format!("`{name}` has the shape {:?}, not {expected:?}", tensor.shape))
+}
+
+/// The tensors of a head have the shapes of one, or there are none.
+fn check_head(tensors: &NamedTensors, backbone: &dyn Backbone) -> Result<(), String> {
+    let layout = backbone.head();
+    if tensors.is_empty() {
+        return Ok(());
+    }
+    for (spec, (_, theirs)) in layout.parameters(head_outputs(tensors).max(1), backbone.hidden()).iter().zip(layout.names()) {
+        match tensors.get(&spec.name) {
+            Some(tensor) => check_shape(&format!("{ROOT}{theirs}"), tensor, &spec.shape)?,
+            None => return Err(format!("holds a part of a head, but lacks `{ROOT}{theirs}`")),
         }
-        None => Ok(Adapter { method, blocks, tensors }),
+    }
+    Ok(())
+}
+
+/// The layer before the head as an adapter changes it: saved whole, or with the method's update put into the weight, which is
+/// how the method acts on a layer.
+fn before(
+    module: &str,
+    base: &Linear,
+    config: Option<Map<String, Value>>,
+    tensors: &mut BTreeMap<String, HostTensor>,
+    refuse: impl Fn(String) -> InterchangeError,
+) -> Result<Option<(HostTensor, HostTensor)>, InterchangeError> {
+    let [inputs, outputs] = base.weight.dims();
+    let base_bias = HostTensor { shape: vec![outputs], values: base.bias.clone().map(to_host).unwrap_or_default() };
+    if let Some(config) = config {
+        let shape = BlockShape {
+            hidden: inputs,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: inputs,
+            linears: BTreeMap::from([(LinearSite::Query, (inputs, outputs))]),
+            modules: BTreeMap::from([(LinearSite::Query, module.to_owned())]),
+        };
+        let method = interchange::read_config(&config, &shape)?;
+        let mut own = NamedTensors::new();
+        for tensor in method.interchange(&shape)?.tensors {
+            let rest = tensor.file.strip_prefix(module).and_then(|rest| rest.strip_prefix('.')).unwrap_or(&tensor.file);
+            let found = tensors.remove(rest).ok_or_else(|| refuse(format!("lacks `{ROOT}{}`", tensor.file)))?;
+            check_shape(&tensor.file, &found, &tensor.shape).map_err(&refuse)?;
+            own.insert(parameter_name(0, &tensor.parameter), found);
+        }
+        let device = base.weight.device();
+        let adapters = bind(&*method, &shape, 0..1, &on_device(&own, &device), None)?;
+        let Some(adapter) = adapters.get(0) else { return Ok(None) };
+        // The rows of the identity, with and without the bias, give weight and bias of the changed layer.
+        let layer = |x: Tensor<2>| to_host(adapter.linear(LinearSite::Query, x, base));
+        let bias = layer(Tensor::zeros([1, inputs], &device));
+        let rows = layer(Tensor::eye(inputs, &device));
+        let mut values = vec![0.0; inputs * outputs];
+        for (input, row) in rows.chunks_exact(outputs).enumerate() {
+            for (output, value) in row.iter().enumerate() {
+                values[output * inputs + input] = value - bias[output];
+            }
+        }
+        let weight = HostTensor { shape: vec![outputs, inputs], values };
+        return Ok(Some((weight, HostTensor { shape: vec![outputs], values: bias })));
+    }
+    let Some(weight) = tensors.remove("weight") else { return Ok(None) };
+    check_shape(&format!("{ROOT}{module}.weight"), &weight, &[outputs, inputs]).map_err(&refuse)?;
+    let bias = tensors.remove("bias").unwrap_or(base_bias);
+    check_shape(&format!("{ROOT}{module}.bias"), &bias, &[outputs]).map_err(&refuse)?;
+    Ok(Some((weight, bias)))
+}
+
+/// The task that the adapter was made for is the one that its head, or the base model's, answers.
+fn check_task(config: &Map<String, Value>, adapter: &Adapter, backbone: &dyn Backbone) -> Result<(), String> {
+    let class = config.get("auto_mapping").and_then(|mapping| mapping.get("base_model_class")).and_then(Value::as_str);
+    if let Some(class) = class.filter(|class| !is_class_for_records(class)) {
+        return Err(format!(
+            "`auto_mapping` says that its base model is a `{class}`, whose task is not supported; known: {}",
+            known_classes(backbone.model_type()).into_iter().filter(|class| is_class_for_records(class)).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let classifies = adapter.outputs() > 0 || backbone.classifier().is_some() || !backbone.has_language_head();
+    match config.get("task_type") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(task)) if task == "SEQ_CLS" && classifies => Ok(()),
+        Some(Value::String(task)) if task == "CAUSAL_LM" && !classifies => Ok(()),
+        Some(task) => {
+            let does = if classifies { "SEQ_CLS" } else { "CAUSAL_LM" };
+            Err(format!("`task_type` is {task}, but this base model and adapter answer as {does}; accepted: {does}, null"))
+        }
     }
 }
 
@@ -212,7 +425,7 @@ pub fn write_adapter(
     }
     let head = backbone.head();
     // PEFT saves a whole module: of a head with two layers, their parent.
-    let module = head.output.split('.').next().unwrap_or(head.output);
+    let module = head.module();
     let has_head = tensors.keys().any(|name| name.starts_with(s3t_backends::HEAD_PREFIX));
     if let Some(obstacle) = backbone.head_obstacle().filter(|_| has_head) {
         return Err(InterchangeError::Head(obstacle));

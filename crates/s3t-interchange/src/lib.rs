@@ -6,8 +6,10 @@
 mod adapter;
 mod error;
 mod export;
+pub mod fields;
 mod names;
+mod targets;
 
-pub use adapter::{Adapter, read_adapter, write_adapter};
+pub use adapter::{Adapter, AdapterPart, read_adapter, write_adapter};
 pub use error::InterchangeError;
 pub use export::{Export, ExportedShard, MANIFEST, Superseded, export, superseded};
