@@ -11,9 +11,16 @@ pub struct Golden {
     /// Replace the committed files.
     #[arg(long)]
     write: bool,
+    /// Instead try every field of the configuration classes of `transformers` and `peft`, and write docs/reproduction/field-sweep.md.
+    #[arg(long)]
+    sweep: bool,
 }
 
-const FOLDER: &str = "crates/s3t/tests/golden";
+/// Each script with the folder that it makes.
+const MADE: [(&str, &str); 2] =
+    [("make.py", "crates/s3t/tests/golden"), ("make_cases.py", "crates/s3t-cli/tests/golden")];
+
+const SWEEP: &str = "docs/reproduction/field-sweep.md";
 
 impl Golden {
     pub fn run(&self) -> Result<(), Box<dyn std::error::Error>> {
@@ -25,14 +32,27 @@ impl Golden {
         }
         let python = python.display().to_string();
         run(&python, &["-m", "pip", "install", "--quiet", "-r", "xtask/golden/requirements.txt"])?;
-        let made = if self.write { FOLDER.to_owned() } else { "target/golden".to_owned() };
-        run(&python, &["xtask/golden/make.py", &made])?;
-        if self.write {
-            println!("wrote {FOLDER}; `git status` says what changed");
+        if self.sweep {
+            run("cargo", &["build", "-p", "s3t-cli"])?;
+            run(&python, &["xtask/golden/sweep.py", "--write", SWEEP])?;
+            println!("wrote {SWEEP}");
             return Ok(());
         }
         let mut different = Vec::new();
-        compare(Path::new(FOLDER), Path::new(&made), &mut different)?;
+        for (script, folder) in MADE {
+            let script = format!("xtask/golden/{script}");
+            if self.write {
+                run(&python, &[&script, folder])?;
+                println!("wrote {folder}; `git status` says what changed");
+                continue;
+            }
+            let made = format!("target/golden/{folder}");
+            run(&python, &[&script, &made])?;
+            compare(Path::new(folder), Path::new(&made), &mut different)?;
+        }
+        if self.write {
+            return Ok(());
+        }
         if different.is_empty() {
             println!("the golden files are what transformers and peft give");
             Ok(())

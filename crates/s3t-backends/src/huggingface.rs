@@ -75,7 +75,7 @@ pub(crate) struct ModelFile {
     pub(crate) fields: Map<String, Value>,
     /// Whether a classification head in the file is one of this project's tasks: not of tokens, spans or choices.
     pub(crate) takes_head: bool,
-    /// The number of outputs of the head, if the file says it.
+    /// The number of outputs that `id2label` names.
     outputs: Option<usize>,
     pub(crate) own_head: OwnHead,
     pub(crate) options: LoadOptions,
@@ -150,6 +150,12 @@ impl ModelFile {
         let path = directory.join("config.json");
         let fields: Map<String, Value> = read_json(&path)?;
         let refuse = |problem: String| BackendError::Config { path: path.clone(), problem };
+        let adapter = directory.join("adapter_config.json");
+        if adapter.exists() && !options.accept_fields.iter().any(|name| name == "adapter_config.json") {
+            let problem = "an adapter stands in the model's folder, where transformers would load it with the model; move it to \
+                           another folder, for `--adapter`";
+            return Err(BackendError::Config { path: adapter, problem: problem.into() });
+        }
         let model_type = match fields.get("model_type").and_then(Value::as_str) {
             Some(model_type) if MODEL_TYPES.contains(&model_type) => model_type.to_owned(),
             Some(other) => {
@@ -202,16 +208,14 @@ impl ModelFile {
         }
         let head = loader.classifier(layout, hidden)?;
         let rows = head.as_ref().map_or(0, head_outputs);
-        match self.outputs {
-            Some(outputs) if head.is_some() && outputs != rows => {
-                let field = if self.fields.get("id2label").is_some_and(Value::is_object) { "id2label" } else { "num_labels" };
-                Err(self.refuse(format!(
-                    "`{field}` says {outputs} outputs, but `{}.weight` in the weights has {rows}",
-                    layout.output
-                )))
+        let counted = self.fields.get("num_labels").and_then(Value::as_u64).map(|outputs| outputs as usize);
+        for (field, outputs) in [("num_labels", counted), ("id2label", self.outputs)] {
+            if let Some(outputs) = outputs.filter(|outputs| head.is_some() && *outputs != rows) {
+                let weight = format!("`{}.weight`", layout.output);
+                return Err(self.refuse(format!("`{field}` says {outputs} outputs, but {weight} in the weights has {rows}")));
             }
-            _ => Ok(head),
         }
+        Ok(head)
     }
 }
 
@@ -231,13 +235,10 @@ fn takes_head(fields: &Map<String, Value>, model_type: &str) -> Result<bool, Str
     Ok(named.iter().all(|name| classes.heads.contains(name)))
 }
 
-/// The names of the head's outputs, empty if they are its numbers, and their number if the file says it.
+/// The names of the head's outputs, empty if they are its numbers, and how many are named.
 fn labels(fields: &Map<String, Value>) -> Result<(Vec<String>, Option<usize>), String> {
     let names = match fields.get("id2label") {
-        None | Some(Value::Null) => {
-            let count = fields.get("num_labels").and_then(Value::as_u64);
-            return Ok((Vec::new(), count.map(|count| count as usize)));
-        }
+        None | Some(Value::Null) => return Ok((Vec::new(), None)),
         Some(Value::Object(names)) => names,
         Some(other) => return Err(format!("`id2label` is {}, not a name for each output", fields::shown(other))),
     };

@@ -28,6 +28,15 @@ pub(crate) fn check(file: &ModelFile, json: &Value, tokenizer: &Tokenizer) -> Re
     };
     let (map_path, map) = read(&fields::SPECIAL_TOKENS)?;
     special_tokens(&map, tokenizer).map_err(refuse(map_path))?;
+    let older = file.directory.join("added_tokens.json");
+    if older.exists() {
+        let tokens: Map<String, Value> = read_json(&older)?;
+        let own = |token: &str| tokenizer.token_to_id(token).map(u64::from);
+        if let Some((token, number)) = tokens.iter().find(|(token, number)| own(token) != number.as_u64()) {
+            let problem = format!("`{token}` is token {number}, otherwise than in tokenizer.json; make them agree");
+            return Err(BackendError::Config { path: older, problem });
+        }
+    }
     let (path, config) = read(&fields::TOKENIZER_CONFIG)?;
     let problems = special_tokens(&config, tokenizer)
         .and_then(|()| added_tokens(&config, tokenizer))

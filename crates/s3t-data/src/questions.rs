@@ -36,15 +36,16 @@ pub fn read_questions(path: &Path, image_input: Option<(u8, u32)>) -> Result<Vec
     };
     let record = |(ordinal, row): (usize, &Row)| {
         let make = || -> Result<Record, String> {
-            if let Some(other) = row.columns().find(|column| !FIELDS.contains(column)) {
-                return Err(unknown(&format!("field `{other}` of a question"), other, &FIELDS));
-            }
+            let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}").into() };
+            let id = RecordId::new(id).map_err(|error| error.to_string())?;
             if row.required("text_pair").is_ok() && row.required("text").is_err() {
                 return Err("has `text_pair`, the second text of a pair, without `text`, the first".into());
             }
-            let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}").into() };
-            let id = RecordId::new(id).map_err(|error| error.to_string())?;
-            Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload: payload(row)? })
+            let payload = payload(row)?;
+            if let Some(other) = row.columns().find(|column| !FIELDS.contains(column)) {
+                return Err(unknown(&format!("field `{other}` of a question"), other, &FIELDS));
+            }
+            Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload })
         };
         make().map_err(|problem| DataError::line(path, row.line, problem))
     };

@@ -120,6 +120,8 @@ pub fn read_adapter(
     config.retain(|name, _| name == "peft_type" || !accepted.contains(name));
     let tensors = read_safetensors(&directory.join(WEIGHTS))?;
     let adapter = read(directory, &config, tensors, backbone, refuse)?;
+    let saved_pooler = adapter.pooler.is_some();
+    targets::check_saved(&config, backbone, adapter.outputs() > 0, saved_pooler).map_err(refuse)?;
     check_task(&config, &adapter, backbone).map_err(refuse)?;
     if let Some(obstacle) = backbone.head_obstacle().filter(|_| adapter.outputs() > 0) {
         return Err(refuse(format!("the adapter has a head, but {obstacle}")));

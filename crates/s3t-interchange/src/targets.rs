@@ -133,6 +133,33 @@ fn expression(key: &str, given: &str, pattern: &str) -> Result<Regex, String> {
     }
 }
 
+/// Checks that the modules of `modules_to_save` are the head, the layer before it, or heads of other models, which PEFT always
+/// names; the file has the tensors of those that the model has.
+pub(crate) fn check_saved(
+    config: &Map<String, Value>,
+    backbone: &dyn Backbone,
+    has_head: bool,
+    has_pooler: bool,
+) -> Result<(), String> {
+    let Matcher::Names(names) = Matcher::read(config, "modules_to_save")? else { return Ok(()) };
+    let head = backbone.head().module();
+    let pooler = backbone.pooler().map(|(name, _)| name);
+    for name in &names {
+        let is_pooler = pooler.is_some_and(|whole| {
+            let module = whole.strip_suffix(".dense").unwrap_or(whole);
+            name.ends_with("pooler") && ends(std::slice::from_ref(name), module)
+        });
+        let lacks = if name == head { !has_head } else { is_pooler && !has_pooler };
+        if lacks {
+            return Err(format!("`modules_to_save` names `{name}`, but the adapter's file has no tensors of it"));
+        }
+        if name != head && !is_pooler && !["classifier", "score"].contains(&name.as_str()) {
+            return Err(format!("`modules_to_save` names `{name}`, which is neither the head nor the layer before it"));
+        }
+    }
+    Ok(())
+}
+
 /// The patterns of `modules_to_save`: a module that is saved whole is not adapted.
 fn saved_modules(config: &Map<String, Value>) -> Result<Vec<Regex>, String> {
     let key = "modules_to_save";
@@ -174,6 +201,9 @@ impl Layers {
             },
         };
         let mut patterns = Vec::new();
+        if blocks.is_none() && !names.is_empty() {
+            return Err("`layers_pattern` is for `layers_to_transform`, which names no block; leave it out".into());
+        }
         for name in &names {
             patterns.push(expression("layers_pattern", name, &format!(r"^(?:^|.*?\.){name}\.(?P<idx>[0-9]+)\."))?);
         }
