@@ -92,7 +92,8 @@ class Cases:
 
 
 def sort_lists(path):
-    config = json.loads(path.read_text())
+    """The configuration without what differs from run to run: the order of sets, and where the base model was."""
+    config = json.loads(path.read_text()) | {"base_model_name_or_path": "base"}
     lists = ("target_modules", "exclude_modules", "feedforward_modules")
     sweep.write(path, {k: sorted(v) if k in lists and isinstance(v, list) else v for k, v in config.items()})
 

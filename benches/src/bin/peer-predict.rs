@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let (threads, shards): (usize, usize) = (threads.parse()?, shards.parse()?);
     let device = device.parse::<s3t::backends::DeviceSpec>()?.open()?;
-    let backbone = s3t::backends::load(Path::new(model), LoadOptions { max_tokens: Some(64), ..LoadOptions::default() }, &device)?;
+    let backbone =
+        s3t::backends::load(Path::new(model), LoadOptions { max_tokens: Some(64), ..LoadOptions::default() }, &device)?;
     let states = [("full", vec![0]), ("cut", vec![0, 0, 2, 2, 4])];
     let models = states.map(|(state, starts)| {
         let of_shard = |shard| shard_model(&*backbone, &device, shard, starts[shard % starts.len()]);

@@ -97,7 +97,9 @@ pub enum BackendError {
         names: Vec<String>,
     },
     /// Outputs that are not finite.
-    #[error("record `{record}`: the model's outputs are not finite numbers; its weights or an adapter's are too large for 32-bit arithmetic")]
+    #[error(
+        "record `{record}`: the model's outputs are not finite numbers; its weights or an adapter's are too large for 32-bit arithmetic"
+    )]
     OutputNotFinite {
         /// The record's id.
         record: String,

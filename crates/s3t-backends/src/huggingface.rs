@@ -212,7 +212,9 @@ impl ModelFile {
         for (field, outputs) in [("num_labels", counted), ("id2label", self.outputs)] {
             if let Some(outputs) = outputs.filter(|outputs| head.is_some() && *outputs != rows) {
                 let weight = format!("`{}.weight`", layout.output);
-                return Err(self.refuse(format!("`{field}` says {outputs} outputs, but {weight} in the weights has {rows}")));
+                return Err(
+                    self.refuse(format!("`{field}` says {outputs} outputs, but {weight} in the weights has {rows}"))
+                );
             }
         }
         Ok(head)
@@ -230,7 +232,10 @@ fn takes_head(fields: &Map<String, Value>, model_type: &str) -> Result<bool, Str
     let known = |name: &&str| classes.heads.contains(name) || classes.others.contains(name);
     if !named.iter().all(|name| known(name)) {
         let value = fields::shown(&fields["architectures"]);
-        return Err(format!("`architectures` is {value}; known of this model type: {}", known_classes(model_type).join(", ")));
+        return Err(format!(
+            "`architectures` is {value}; known of this model type: {}",
+            known_classes(model_type).join(", ")
+        ));
     }
     Ok(named.iter().all(|name| classes.heads.contains(name)))
 }
@@ -245,7 +250,8 @@ fn labels(fields: &Map<String, Value>) -> Result<(Vec<String>, Option<usize>), S
     let mut by_number: BTreeMap<usize, String> = BTreeMap::new();
     for (number, name) in names {
         let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
-        let number = number.parse().map_err(|_| format!("`id2label` has the key {number:?}, not an output's number"))?;
+        let number =
+            number.parse().map_err(|_| format!("`id2label` has the key {number:?}, not an output's number"))?;
         by_number.insert(number, name);
     }
     if by_number.keys().copied().ne(0..names.len()) {

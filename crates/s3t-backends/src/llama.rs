@@ -162,8 +162,7 @@ impl Llama {
         let rotary = Rotary::from_config(fields, head_dim).map_err(refuse)?;
         let ends = token_ids("eos_token_id", &config.eos_token_id).map_err(refuse)?;
         let ends = Ends { stops: stops(file, &ends)?, learnt: ends.first().copied(), padding: config.pad_token_id };
-        let limits =
-            Limits { vocabulary: config.vocab_size, positions: config.max_position_embeddings, types: None };
+        let limits = Limits { vocabulary: config.vocab_size, positions: config.max_position_embeddings, types: None };
         let text = TextEncoder::load(file, limits, ends)?;
         let mut loader = Loader::open(&file.directory, "model.", "llama", device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());

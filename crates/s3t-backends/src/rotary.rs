@@ -27,13 +27,17 @@ impl Rotary {
             (old, new) => new.or(old).unwrap_or(&empty),
         };
         if let Some((key, _)) = section.iter().find(|(_, value)| value.is_object()) {
-            return Err(format!("rotary positions have a section of their own for `{key}`; layers of several types are not supported"));
+            return Err(format!(
+                "rotary positions have a section of their own for `{key}`; layers of several types are not supported"
+            ));
         }
         match section.get("partial_rotary_factor") {
             None | Some(Value::Null) => {}
             Some(share) if share.as_f64() == Some(1.0) => {}
             Some(share) => {
-                return Err(format!("`partial_rotary_factor` is {share}; heads of which a part is rotated are not supported"));
+                return Err(format!(
+                    "`partial_rotary_factor` is {share}; heads of which a part is rotated are not supported"
+                ));
             }
         }
         let number = |key: &str| section.get(key).and_then(Value::as_f64);
@@ -66,7 +70,10 @@ impl Rotary {
                 // A field of the whole configuration counts before that of the section.
                 let key = "original_max_position_embeddings";
                 let of_model = |key: &str| config.get(key).and_then(Value::as_f64);
-                let original = match of_model(key).or_else(|| number(key)).or_else(|| of_model("max_position_embeddings")) {
+                let original = match of_model(key)
+                    .or_else(|| number(key))
+                    .or_else(|| of_model("max_position_embeddings"))
+                {
                     Some(original) if original.is_finite() && original > 0.0 => original,
                     other => {
                         let other = other.unwrap_or_default();
@@ -122,9 +129,8 @@ fn differ(config: &Map<String, Value>, one: &Map<String, Value>, other: &Map<Str
         let named = section.get("rope_type").or_else(|| section.get("type")).and_then(Value::as_str);
         named.unwrap_or("default").to_owned()
     };
-    let number = |section: &Map<String, Value>, key: &str| {
-        section.get(key).or_else(|| config.get(key)).and_then(Value::as_f64)
-    };
+    let number =
+        |section: &Map<String, Value>, key: &str| section.get(key).or_else(|| config.get(key)).and_then(Value::as_f64);
     let keys = one.keys().chain(other.keys()).filter(|key| *key != "type" && *key != "rope_type");
     kind(one) != kind(other) || { keys }.any(|key| number(one, key) != number(other, key))
 }

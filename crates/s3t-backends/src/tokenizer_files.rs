@@ -62,7 +62,8 @@ fn contents(value: &Value) -> Vec<String> {
 /// Every special token that the file names is one of `tokenizer.json`.
 fn special_tokens(config: &Map<String, Value>, tokenizer: &Tokenizer) -> Result<(), String> {
     let added: Vec<String> = tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-    for (name, value) in config.iter().filter(|(name, _)| name.ends_with("_token") || name.ends_with("_special_tokens")) {
+    for (name, value) in config.iter().filter(|(name, _)| name.ends_with("_token") || name.ends_with("_special_tokens"))
+    {
         if let Some(token) = contents(value).into_iter().find(|token| !added.contains(token)) {
             return Err(format!(
                 "`{name}` is `{token}`, which is not among the `added_tokens` of tokenizer.json; add it there, or leave the field out"
@@ -122,7 +123,9 @@ fn class(config: &Map<String, Value>, json: &Value) -> Result<(), String> {
     let of_bert = normalizers.iter().find(|part| kind(part) == "BertNormalizer");
     let flag = |name: &str| of_bert.and_then(|part| part.get(name)).and_then(Value::as_bool);
     let other = |what: &str| {
-        Err(format!("`tokenizer_class` is `{class}`, which builds a tokenizer of its own kind, but tokenizer.json has {what}"))
+        Err(format!(
+            "`tokenizer_class` is `{class}`, which builds a tokenizer of its own kind, but tokenizer.json has {what}"
+        ))
     };
     if bert {
         if !(["WordPiece", ""].contains(&model)) {

@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::{BlockDesign, Norm, activation_from_name};
 use crate::huggingface::{ModelFile, check_epsilon, check_sizes};
 use crate::weights::{Loader, transposed, write_safetensors};
-use crate::{
-    Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, OwnHead, Preprocessing, TransformerBlock,
-};
+use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, OwnHead, Preprocessing, TransformerBlock};
 
 const MODULES: [(LinearSite, &str); 6] = [
     (LinearSite::Query, "attention.attention.query"),

@@ -330,7 +330,11 @@ impl<'a> Loader<'a> {
     ///
     /// A head that has other tensors than the layout, or of other shapes, is refused: the library in Python would fill the
     /// missing ones with random numbers and leave the others out.
-    pub(crate) fn classifier(&mut self, layout: HeadLayout, hidden: usize) -> Result<Option<NamedTensors>, BackendError> {
+    pub(crate) fn classifier(
+        &mut self,
+        layout: HeadLayout,
+        hidden: usize,
+    ) -> Result<Option<NamedTensors>, BackendError> {
         let Source::Disk(weights) = &mut self.source else { return Ok(None) };
         let root = format!("{}.", layout.module());
         let present: Vec<String> = weights.names().into_iter().filter(|name| name.starts_with(&root)).collect();
@@ -339,7 +343,8 @@ impl<'a> Loader<'a> {
         }
         let names = layout.names();
         let (expected, path) = (|name: &String| names.iter().any(|(_, theirs)| theirs == name), weights.path.clone());
-        let missing: Vec<String> = names.iter().map(|(_, name)| name).filter(|name| !present.contains(name)).cloned().collect();
+        let missing: Vec<String> =
+            names.iter().map(|(_, name)| name).filter(|name| !present.contains(name)).cloned().collect();
         if !missing.is_empty() {
             return Err(BackendError::HeadLacks { path, present, names: missing });
         }

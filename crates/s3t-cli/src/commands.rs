@@ -481,7 +481,9 @@ fn ids<T>(
 /// Says how many texts a limit of the user cut, if it cut any.
 pub(crate) fn show_cut(cut: usize, limit: usize, output: &mut Output) {
     if cut > 0 {
-        output.result("cut", &cut, || say!("{} cut to {limit} tokens", if cut == 1 { "1 text was".into() } else { format!("{cut} texts were") }));
+        output.result("cut", &cut, || {
+            say!("{} cut to {limit} tokens", if cut == 1 { "1 text was".into() } else { format!("{cut} texts were") })
+        });
     }
 }
 

@@ -4,6 +4,8 @@
 
 #[path = "bad_inputs/ids.rs"]
 mod ids;
+#[path = "bad_inputs/models.rs"]
+mod models;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -85,7 +87,7 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(ids::cases())
+    cases().into_iter().chain(ids::cases()).chain(models::cases())
 }
 
 #[rustfmt::skip]

@@ -43,7 +43,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// What is wrong with the program's answer to a case; empty if it is right.
 fn problem(name: &str) -> String {
-    let case: Case = serde_json::from_str(&std::fs::read_to_string(root().join(name).join("case.json")).unwrap()).unwrap();
+    let case: Case =
+        serde_json::from_str(&std::fs::read_to_string(root().join(name).join("case.json")).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     copy(&root().join("bases").join(&case.base), folder.path());
     copy(&root().join(name), folder.path());

@@ -44,7 +44,13 @@ pub(crate) fn label() -> String {
 impl CsvSource {
     pub(crate) fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
         let path = base_dir.join(&self.file);
-        let content = content(&path, self.text.as_deref(), self.text_pair.as_deref(), self.template.as_deref(), self.features.as_deref())?;
+        let content = content(
+            &path,
+            self.text.as_deref(),
+            self.text_pair.as_deref(),
+            self.template.as_deref(),
+            self.features.as_deref(),
+        )?;
         let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
         let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
         records(

@@ -151,7 +151,9 @@ impl Pipeline {
         let max_tokens = file.take(&mut section, "model", "max_tokens", Some(None))?;
         let model_name: Option<String> = file.take(&mut section, "model", "name", Some(None))?;
         if model_name.as_ref().is_some_and(|name| name.trim().is_empty()) {
-            return Err(file.refuse("model.name", "`model.name` is empty; give the name by which exports call the model"));
+            return Err(
+                file.refuse("model.name", "`model.name` is empty; give the name by which exports call the model")
+            );
         }
         let accept_fields = file.take(&mut section, "model", "accept_fields", Some(Vec::new()))?;
         file.nothing_left(&section, "model", &["accept_fields", "max_tokens", "name", "path"])?;

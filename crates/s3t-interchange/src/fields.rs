@@ -30,8 +30,14 @@ const NAME: &str = "a name, which nothing is read from";
 
 const COMMON: &[Field] = &[
     Field::honoured("peft_type", "the method"),
-    Field::honoured("task_type", "SEQ_CLS for a head of classes, CAUSAL_LM for a language head; adapters of other tasks are refused"),
-    Field::honoured("auto_mapping", "its `base_model_class` has to be one with a head of classes, a language head or none"),
+    Field::honoured(
+        "task_type",
+        "SEQ_CLS for a head of classes, CAUSAL_LM for a language head; adapters of other tasks are refused",
+    ),
+    Field::honoured(
+        "auto_mapping",
+        "its `base_model_class` has to be one with a head of classes, a language head or none",
+    ),
     Field::honoured("target_modules", "names, ends of names, a regular expression or `all-linear`"),
     Field::honoured("exclude_modules", "names, ends of names or a regular expression"),
     Field::honoured("modules_to_save", "the head, and BERT's pooler; other modules are refused by their tensors"),
@@ -43,7 +49,8 @@ const COMMON: &[Field] = &[
     Field::only("auto_map", &["null", "{}"], "code that comes with an adapter is not run"),
 ];
 
-const CHANGED: &str = "the adapter is one of changed base weights; convert it with `path_initial_model_for_weight_conversion` of PEFT";
+const CHANGED: &str =
+    "the adapter is one of changed base weights; convert it with `path_initial_model_for_weight_conversion` of PEFT";
 const START: &str = "the start of training, which `init_lora_weights` asks for or not";
 
 const LORA: &[Field] = &[

@@ -28,7 +28,13 @@ mod tests {
         let blocks = "bert.encoder.layer";
         assert_eq!(split("bert.encoder.layer.1.output.dense", blocks), Some((1, "output.dense")));
         assert_eq!(split("bert.encoder.layer.11.output.dense", blocks), Some((11, "output.dense")));
-        for path in ["encoder.layer.2.a", "bert.encoder.layer.1", "bert.encoder.layers.1.a", "classifier.weight", "bert.encoder.layer.x.a"] {
+        for path in [
+            "encoder.layer.2.a",
+            "bert.encoder.layer.1",
+            "bert.encoder.layers.1.a",
+            "classifier.weight",
+            "bert.encoder.layer.x.a",
+        ] {
             assert_eq!(split(path, blocks), None, "{path}");
         }
     }

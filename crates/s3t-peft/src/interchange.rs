@@ -71,7 +71,9 @@ pub fn read_config(config: &Map<String, Value>, block: &BlockShape) -> Result<Bo
     known.sort_unstable();
     known.dedup();
     if known.contains(&peft_type) {
-        return Err(PeftError::UnknownAdapter(format!("no linked method reads `peft_type` {peft_type} with these fields")));
+        return Err(PeftError::UnknownAdapter(format!(
+            "no linked method reads `peft_type` {peft_type} with these fields"
+        )));
     }
     let problem = s3t_core::registry::unknown(&format!("adapter: its `peft_type` is `{peft_type}`"), peft_type, &known);
     Err(PeftError::UnknownAdapter(problem))

@@ -104,9 +104,10 @@ impl Fields {
     pub(crate) fn read(config: &Map<String, Value>, block: &BlockShape) -> Result<(Self, bool, bool), PeftError> {
         let rank = match config.get("r") {
             None | Some(Value::Null) => 8,
-            Some(rank) => rank.as_u64().filter(|rank| (1..=1 << 20).contains(rank)).ok_or_else(|| {
-                PeftError::field("r", format!("is {rank}; use a whole number of at least 1"))
-            })?,
+            Some(rank) => rank
+                .as_u64()
+                .filter(|rank| (1..=1 << 20).contains(rank))
+                .ok_or_else(|| PeftError::field("r", format!("is {rank}; use a whole number of at least 1")))?,
         };
         let targets = interchange::sites(config, "target_modules", block)?;
         let fields = Self {

@@ -131,7 +131,8 @@ impl FieldTable {
 }
 
 /// The end of a refusal that the user may overrule.
-const ACCEPT: &str = " (`model.accept_fields` in a pipeline and `--accept-field` of `s3t predict` pass over a named field knowingly)";
+const ACCEPT: &str =
+    " (`model.accept_fields` in a pipeline and `--accept-field` of `s3t predict` pass over a named field knowingly)";
 
 /// The tables of the files of models.
 pub fn tables() -> Vec<FieldTable> {
@@ -199,7 +200,8 @@ mod tests {
     #[test]
     fn no_field_has_two_rules_and_every_value_is_json() {
         for table in tables() {
-            let mut names: Vec<&str> = table.groups.iter().flat_map(|group| group.iter()).map(|field| field.name).collect();
+            let mut names: Vec<&str> =
+                table.groups.iter().flat_map(|group| group.iter()).map(|field| field.name).collect();
             names.sort_unstable();
             let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
             assert!(twice.is_empty(), "{} {}: {twice:?}", table.file, table.family);

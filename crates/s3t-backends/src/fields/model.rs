@@ -40,13 +40,20 @@ const fn size(name: &'static str) -> Field {
     Field { name, note: "a size of the model, compared with its tensors", ..HONOURED }
 }
 
-const ATTENTION: &[&str] = &["null", "\"eager\"", "\"sdpa\"", "\"flash_attention_2\"", "\"flash_attention_3\"", "\"flex_attention\""];
+const ATTENTION: &[&str] =
+    &["null", "\"eager\"", "\"sdpa\"", "\"flash_attention_2\"", "\"flash_attention_3\"", "\"flex_attention\""];
 
 /// What every configuration has, and what code that all models share reads from any configuration.
 const COMMON: &[Field] = &[
     Field::honoured("model_type", "the family"),
-    Field::honoured("architectures", "the task of the head; a head of another task is left aside, an unknown class is refused"),
-    Field::honoured("id2label", "the names of the head's outputs, compared with its rows and, where the head answers in a system, with `data.labels`"),
+    Field::honoured(
+        "architectures",
+        "the task of the head; a head of another task is left aside, an unknown class is refused",
+    ),
+    Field::honoured(
+        "id2label",
+        "the names of the head's outputs, compared with its rows and, where the head answers in a system, with `data.labels`",
+    ),
     Field::honoured("num_labels", "the number of the head's outputs where `id2label` is missing"),
     Field::honoured("transformers_version", "a field that is unknown here is refused in a file of a later version"),
     size("hidden_size"),
@@ -55,7 +62,10 @@ const COMMON: &[Field] = &[
     size("intermediate_size"),
     Field::honoured("hidden_act", "the activation; one that is not supported is refused"),
     Field::harmless("label2id", "the names are taken from `id2label`"),
-    Field::honoured("problem_type", "compared with `data.task` where the head answers in a system; logits do not depend on it"),
+    Field::honoured(
+        "problem_type",
+        "compared with `data.task` where the head answers in a system; logits do not depend on it",
+    ),
     Field::harmless("dtype", "weights of 16 bits are read as they are and computed with in 32 bits"),
     Field::harmless("torch_dtype", "the older name of `dtype`"),
     Field::harmless("return_dict", "the form of outputs in Python"),
@@ -86,7 +96,12 @@ const COMMON: &[Field] = &[
     Field::only("sliding_window", &["null"], "attention in windows is not supported"),
     Field::only("use_sliding_window", &["false", "null"], "attention in windows is not supported"),
     Field::only("attention_chunk_size", &["null"], "attention in chunks is not supported"),
-    Field::only("adapters", &["null", "{}"], "adapters inside a model are not supported; `--adapter` reads those of PEFT"),
+    Field::only("kv_sharing_modes", &["null"], "keys and values that layers share are not supported"),
+    Field::only(
+        "adapters",
+        &["null", "{}"],
+        "adapters inside a model are not supported; `--adapter` reads those of PEFT",
+    ),
 ];
 
 /// What counts in training alone, where the base model is frozen here.
@@ -119,7 +134,11 @@ const BERT: &[Field] = &[
     Field::harmless("sep_token_id", "the tokenizer puts it there"),
     Field::harmless("tie_word_embeddings", BERT_LIKE),
     Field::harmless("classifier_dropout", "dropout in training of the head in Python"),
-    Field::only("position_embedding_type", &["\"absolute\"", "null"], "positions relative to each other are not supported"),
+    Field::only(
+        "position_embedding_type",
+        &["\"absolute\"", "null"],
+        "positions relative to each other are not supported",
+    ),
     Field::only("is_decoder", &["false"], "a decoder's causal mask is not supported for this family"),
     Field::only("add_cross_attention", &["false"], "attention to another model is not supported"),
 ];
@@ -131,7 +150,11 @@ const ROBERTA: &[Field] = &[
     Field::harmless("sep_token_id", "the tokenizer puts it there"),
     Field::harmless("tie_word_embeddings", BERT_LIKE),
     Field::harmless("classifier_dropout", "dropout in training of the head in Python"),
-    Field::only("position_embedding_type", &["\"absolute\"", "null"], "positions relative to each other are not supported"),
+    Field::only(
+        "position_embedding_type",
+        &["\"absolute\"", "null"],
+        "positions relative to each other are not supported",
+    ),
     Field::only("is_decoder", &["false"], "a decoder's causal mask is not supported for this family"),
     Field::only("add_cross_attention", &["false"], "attention to another model is not supported"),
 ];

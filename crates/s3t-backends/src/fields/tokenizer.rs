@@ -16,7 +16,10 @@ pub(crate) static TOKENIZER: FieldTable = FieldTable {
         Field::honoured("post_processor", "read by the library"),
         Field::honoured("decoder", "read by the library"),
         Field::honoured("model", "read by the library; a `dropout` above 0 is refused"),
-        Field::honoured("truncation", "its `direction` is the side that a limit of the user cuts; its length is not a limit here"),
+        Field::honoured(
+            "truncation",
+            "its `direction` is the side that a limit of the user cuts; its length is not a limit here",
+        ),
         Field::harmless("padding", "padding reaches no result"),
     ]],
 };
@@ -51,8 +54,14 @@ pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
             Field::honoured("add_prefix_space", "for RoBERTa's class it has to be that of tokenizer.json"),
             Field::honoured("add_bos_token", "has to be what tokenizer.json does"),
             Field::honoured("add_eos_token", "has to be what tokenizer.json does"),
-            Field::honoured("truncation_side", "the side that a limit of the user cuts; has to be that of tokenizer.json if that has one"),
-            Field::honoured("tokenizer_class", "BERT's and RoBERTa's classes build a tokenizer of their own: tokenizer.json has to be one of its kind"),
+            Field::honoured(
+                "truncation_side",
+                "the side that a limit of the user cuts; has to be that of tokenizer.json if that has one",
+            ),
+            Field::honoured(
+                "tokenizer_class",
+                "BERT's and RoBERTa's classes build a tokenizer of their own: tokenizer.json has to be one of its kind",
+            ),
             Field::only("split_special_tokens", &["false", "null"], "special tokens in a text are always special"),
             Field::only("do_basic_tokenize", &["true", "null"], "texts without basic tokenisation are not supported"),
             Field::only("never_split", &["null", "[]"], "tokens that are never split are not supported"),
@@ -64,7 +73,10 @@ pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
             Field::harmless("truncation_strategy", "texts are cut by a limit of the user alone"),
             Field::harmless("stride", "texts are not cut into several"),
             Field::harmless("chat_template", "prompts are made by `template` of the pipeline"),
-            Field::harmless("clean_up_tokenization_spaces", "completions are put together by the decoder of tokenizer.json"),
+            Field::harmless(
+                "clean_up_tokenization_spaces",
+                "completions are put together by the decoder of tokenizer.json",
+            ),
             Field::harmless("legacy", "tokenizer.json is read as it is"),
             Field::harmless("model_input_names", "the form of outputs in Python"),
         ],

@@ -102,8 +102,7 @@ fn written_adapters_read_back() {
             let blocks = BlockRange { start: first, end: last + 1 };
             let out = tempfile::tempdir().unwrap();
             let method = &*read.parts[0].method;
-            write_adapter(out.path(), &*golden.model, method, blocks, &read.tensors, task(&golden), "base")
-                .unwrap();
+            write_adapter(out.path(), &*golden.model, method, blocks, &read.tensors, task(&golden), "base").unwrap();
             let again = read_adapter(out.path(), &*golden.model, &[]).unwrap();
             assert_eq!(again.tensors.len(), read.tensors.len());
             assert_eq!(again.blocks(), read.blocks(), "{name}, {adapter}");
