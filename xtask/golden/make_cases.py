@@ -28,7 +28,7 @@ FAMILIES = {family.name: family for family in sweep.FAMILIES}
 TWO = [{"text": "the film was good"}, {"text": "a slow story and we saw it twice"}]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"], "task_type": "SEQ_CLS"}
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
-         "special_tokens_map.json", "adapter", "questions.jsonl"}
+         "special_tokens_map.json", "added_tokens.json", "adapter_config.json", "adapter", "questions.jsonl"}
 
 
 def numbers(rows):
@@ -330,6 +330,16 @@ def make_all(out):
     case("excluded", "bert", adapter=lora(target_modules=["query", "value", "dense"], exclude_modules=["pooler.dense", "value"]))
     case("rank-above-the-layer", "bert", adapter=lora(r=20))
     case("ia3-by-regex", "bert", adapter=peft.IA3Config(target_modules=r".*(key|intermediate\.dense)", feedforward_modules=r".*dense", task_type="SEQ_CLS"))
+    case("all-linear-roberta", "roberta", adapter=lora(target_modules="all-linear"))
+    case("all-linear-llama", "llama-causal", adapter=peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    bare = lambda t: [rename(t, name, name.replace("model.bert.", "model.")) for name in list(t) if "encoder" in name]
+    case("adapter-of-a-bare-model", "bert", adapter=lora(), change=weights(bare, ours), refused=["holds `base_model.model.encoder", "neither in a block"])
+    case("saved-module", "bert", adapter=lora(), change=edits("adapter/adapter_config.json", modules_to_save=["LayerNorm"]),
+         refused=["`modules_to_save` names `LayerNorm`"])
+    case("targets-without-tensors", "bert", adapter=lora(), change=edits("adapter/adapter_config.json", target_modules=["query", "value", "key"]),
+         refused=["lacks", "attention.self.key.lora_A.weight", "`target_modules`"])
+    case("adapter-in-the-models-folder", "bert", change=edits("adapter_config.json", peft_type="LORA"), refused=["adapter_config.json", "`--adapter`"])
+    case("older-added-tokens", "bert", change=edits("added_tokens.json", film=77), refused=["added_tokens.json", "`film` is token 77"])
     case("pissa", "bert", adapter=lora(), change=edits("adapter/adapter_config.json", init_lora_weights="pissa"), refused=["`init_lora_weights`", "pissa"])
     case("adapter-bias", "bert", adapter=lora(bias="all"), refused=["`bias` is \"all\""])
     case("prefix-adapter", "bert", adapter=lora(), change=edits("adapter/adapter_config.json", peft_type="PREFIX_TUNING"),

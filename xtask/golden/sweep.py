@@ -183,7 +183,9 @@ def ask(folder, adapter=None):
     message = (ran.stderr or ran.stdout).strip().splitlines()[-1]
     if ran.returncode not in (1, 2, 3):
         message = f"CRASH {ran.returncode}: {message}"
-    return None, message.replace(str(folder) + "/", "")
+    for place in (adapter, folder):
+        message = message.replace(f"{place}/", "")
+    return None, message.removeprefix("error: ")
 
 
 def write(path, value):

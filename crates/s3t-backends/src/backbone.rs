@@ -77,6 +77,8 @@ pub struct OwnHead {
     pub labels: Vec<String>,
     /// The kind of problem: `regression`, `single_label_classification` or `multi_label_classification`.
     pub problem: Option<String>,
+    /// The classes of Python that the file was saved from, if their head is of another task and left aside.
+    pub left_aside: Option<String>,
 }
 
 /// A frozen base model.

@@ -56,7 +56,7 @@ pub enum BackendError {
         names: Vec<String>,
     },
     /// Tensors in the file that the model has no place for.
-    #[error("`{path}` holds {} tensors that the model described by config.json has no place for: {}", .names.len(), shown(.names))]
+    #[error("`{path}` holds {} tensors that the model described by config.json has no place for: {}; `num_hidden_layers` and switches such as `qkv_bias` or `attention_bias` say what it has", .names.len(), shown(.names))]
     ExtraTensors {
         /// The file.
         path: PathBuf,

@@ -173,7 +173,8 @@ impl ModelFile {
         let takes_head = accepts("architectures") || takes_head(&fields, &model_type).map_err(refuse)?;
         let (labels, outputs) = labels(&fields).map_err(refuse)?;
         let problem = fields.get("problem_type").and_then(Value::as_str).map(str::to_owned);
-        let own_head = OwnHead { labels, problem };
+        let left_aside = (!takes_head).then(|| fields.get("architectures").map(fields::shown)).flatten();
+        let own_head = OwnHead { labels, problem, left_aside };
         Ok(Self { directory: directory.into(), fields, takes_head, outputs, own_head, options: options.clone() })
     }
 

@@ -92,7 +92,8 @@ impl Rotary {
             }
             other => {
                 return Err(format!(
-                    "rotary positions of type `{other}` are not supported; supported: default, linear, llama3"
+                    "rotary positions of type `{other}` are not supported; supported: default, linear, llama3 (`rope_type` in \
+                     `rope_parameters` or `rope_scaling`)"
                 ));
             }
         }

@@ -13,6 +13,10 @@ use crate::names::{ROOT, shape_with, split};
 use crate::targets::{self, Targets};
 use crate::{Adapter, AdapterPart, InterchangeError, fields};
 
+/// The fields that decide which tensors an adapter has.
+const ASKING: &str = "the fields of adapter_config.json (`peft_type`, `target_modules`, `exclude_modules`, `layers_to_transform`, `use_dora`, \
+                      `modules_to_save`)";
+
 /// Reads the adapter in a folder for a base model. Fields in `accepted` are passed over although they are refused or unknown.
 ///
 /// # Errors
@@ -179,7 +183,7 @@ fn place(
         } else if let Some((ours, _)) = head.iter().find(|(_, theirs)| theirs == short) {
             tensors.insert((*ours).to_owned(), tensor);
         } else {
-            return Err(refuse(format!("holds `{name}`, which is neither in a block nor in the head of this model")));
+            return Err(refuse(format!("holds `{name}`, which is neither in a block nor in the head of this model (see `target_modules` and `modules_to_save`)")));
         }
     }
     check_head(&tensors, backbone).map_err(refuse)?;
@@ -190,13 +194,13 @@ fn place(
         {
             let whole = format!("{ROOT}{}", targets::module(names, *block, &tensor.file));
             let found = inside.remove(&(*block, tensor.file.clone()));
-            let found = found.ok_or_else(|| refuse(format!("lacks `{whole}`")))?;
+            let found = found.ok_or_else(|| refuse(format!("lacks `{whole}`, which {ASKING} ask for")))?;
             check_shape(&whole, &found, &tensor.shape).map_err(refuse)?;
             tensors.insert(parameter_name(*block, &tensor.parameter), found);
         }
     }
     if let Some((block, rest)) = inside.keys().next() {
-        return Err(refuse(format!("holds `{rest}` of block {block}, which the configuration does not ask for")));
+        return Err(refuse(format!("holds `{rest}` of block {block}, which {ASKING} do not ask for")));
     }
     let pooler = match pooler {
         Some((module, base)) => before(module, base, of_pooler, &mut before_head, refuse)?,
@@ -204,7 +208,7 @@ fn place(
     };
     match before_head.keys().next() {
         Some(rest) => Err(refuse(format!(
-            "holds `{rest}` of the layer before the head, which the configuration does not ask for"
+            "holds `{rest}` of the layer before the head, which {ASKING} do not ask for"
         ))),
         None => Ok(Adapter { parts, tensors, pooler }),
     }

@@ -65,11 +65,13 @@ pub(crate) fn resolve(
 /// Refuses a target that names no module of the model, as it would be adapted in Python elsewhere.
 fn known(targets: &[String], names: &ModuleNames, backbone: &dyn Backbone) -> Result<(), String> {
     let modules: Vec<&str> = names.linears.iter().map(|(_, module)| *module).collect();
+    let in_blocks = (0..backbone.blocks()).flat_map(|block| modules.iter().map(move |inside| (block, inside)));
+    let mut all: Vec<String> = in_blocks.map(|(block, inside)| module(names, block, inside)).collect();
+    all.extend(backbone.pooler().map(|(name, _)| name.to_owned()));
+    // The head's layers are saved whole where they are named, or refused by their tensors.
+    all.extend(backbone.head().names().into_iter().filter_map(|(_, name)| Some(name.strip_suffix(".weight")?.to_owned())));
     for target in targets {
-        let one = [target.clone()];
-        let any_block = |inside: &&str| (0..backbone.blocks()).any(|block| ends(&one, &module(names, block, inside)));
-        let of_pooler = backbone.pooler().is_some_and(|(name, _)| ends(&one, name));
-        if !modules.iter().any(|inside| any_block(&inside)) && !of_pooler {
+        if !all.iter().any(|module| ends(std::slice::from_ref(target), module)) {
             let unknown = s3t_core::registry::unknown(&format!("target `{target}`"), target, &modules);
             return Err(format!("`target_modules` holds an {unknown}"));
         }

@@ -138,8 +138,8 @@ fn what_peft_cannot_hold_or_we_cannot_read_is_refused_with_the_reason() {
         (with("target_modules", serde_json::json!(["q_proj"])), "unknown target `q_proj`"),
         (with("layers_to_transform", serde_json::json!([3, 4])), "block 4"),
         (with("layers_to_transform", serde_json::json!([1])), "lacks"),
-        (with("layers_to_transform", serde_json::json!([3])), "does not ask for"),
-        (with("target_modules", serde_json::json!(["query"])), "does not ask for"),
+        (with("layers_to_transform", serde_json::json!([3])), "do not ask for"),
+        (with("target_modules", serde_json::json!(["query"])), "do not ask for"),
         (with("r", 3.into()), "shape"),
     ] {
         assert!(message.contains(part), "`{part}` is not in: {message}");
