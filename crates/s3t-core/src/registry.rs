@@ -150,15 +150,18 @@ where
     serde_json::from_value(table.clone()).map_err(|error| refuse("type", format!("{kind} `{name}`: {error}")))
 }
 
-/// The message for an unknown name: what it is, the known names, and the closest of them if the name is a misspelling of it: at
-/// most two letters are other ones, and no more than a third. (Small letters for large ones are no other letters.)
+/// The message for an unknown name: what it is, the known names, and the closest of them if the name is a misspelling of it: one
+/// letter is another one, or two in a name of five or more. (Small letters for large ones are no other letters.)
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let distance = |other: &&&str| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
-    let close = known.iter().filter(|other| **other != name).min_by_key(distance);
+    let distance = |other: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    let most = |other: &str| match name.chars().count().min(other.chars().count()) {
+        0..3 => 0,
+        3..5 => 1,
+        _ => 2,
+    };
+    let close = known.iter().filter(|other| **other != name).min_by_key(|other| distance(other));
     let hint = match close {
-        Some(other) if distance(&other) <= (name.chars().count().min(other.chars().count()) / 3).min(2) => {
-            format!("; did you mean `{other}`?")
-        }
+        Some(other) if distance(other) <= most(other) => format!("; did you mean `{other}`?"),
         _ => String::new(),
     };
     format!("unknown {what}; known: {}{hint}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })
@@ -247,6 +250,7 @@ mod tests {
     fn a_hint_is_for_near_misspellings_not_for_other_words() {
         for (name, known, hint) in [
             ("cyclik", "cyclic", true),
+            ("cycle", "cyclic", true),
             ("LoRA", "LORA", true),
             ("trainning", "training", true),
             ("rang", "rank", true),

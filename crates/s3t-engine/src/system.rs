@@ -996,7 +996,7 @@ fn settings(
 
 /// Checks that the base model's own head means by its outputs what the pipeline means by them.
 fn check_own_head(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<(), EngineError> {
-    let OwnHead { labels, problem } = backbone.own_head();
+    let OwnHead { labels, problem, .. } = backbone.own_head();
     let refuse = |problem: String| {
         let problem = format!("`serving.dead_shard` is `base`, but {problem}");
         Err(pipeline.refuse("serving.dead_shard", problem))
