@@ -3,7 +3,7 @@
 //! `peer-predict MODEL THREADS SHARDS [DEVICE]`: the first line is a JSON list of texts. A line `full one`, `full batch`, `cut one` or
 //! `cut batch` answers the first text or all of them, as a serving system does, and prints the milliseconds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -12,7 +12,6 @@ use std::time::Instant;
 use s3t::backends::{Device, LoadOptions};
 use s3t::core::aggregate::{Aggregator, MeanLogits};
 use s3t::engine::in_batches;
-use s3t::peft::bind;
 use s3t::peft::tensors::on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, stacked_outputs};
@@ -75,8 +74,7 @@ fn shard_model(
     start: usize,
 ) -> Result<StageModel, Box<dyn Error>> {
     let method = Lora { rank: 16, alpha: 32.0, ..Lora::default() };
-    let blocks: BTreeSet<usize> = (start..backbone.blocks()).collect();
+    let blocks = (start..backbone.blocks()).collect();
     let tensors = on_device(&made_up_stage(backbone, &method, &blocks, OUTPUTS, shard), device);
-    let adapters = bind(&method, &backbone.block_shape(), start..backbone.blocks(), &tensors, None)?;
-    Ok(StageModel::of_adapters(backbone, adapters, start, OUTPUTS, &tensors, None)?)
+    Ok(StageModel::of_blocks(backbone, &method, &blocks, OUTPUTS, &tensors)?)
 }

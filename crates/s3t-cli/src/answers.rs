@@ -94,7 +94,8 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
             let problem =
                 "neither the model nor an adapter has a head, so there are no logits; give --adapter with a head";
             let left_aside = backbone.own_head().left_aside.as_ref();
-            let why = left_aside.map(|classes| format!(" (`architectures` is {classes}, whose head, if any, is of another task)"));
+            let why = left_aside
+                .map(|classes| format!(" (`architectures` is {classes}, whose head, if any, is of another task)"));
             return Err(Failure::new(exit::REFUSED, format!("{problem}{}", why.unwrap_or_default())));
         }
         classes => Task::Classification { classes },

@@ -183,7 +183,9 @@ fn place(
         } else if let Some((ours, _)) = head.iter().find(|(_, theirs)| theirs == short) {
             tensors.insert((*ours).to_owned(), tensor);
         } else {
-            return Err(refuse(format!("holds `{name}`, which is neither in a block nor in the head of this model (see `target_modules` and `modules_to_save`)")));
+            return Err(refuse(format!(
+                "holds `{name}`, which is neither in a block nor in the head of this model (see `target_modules` and `modules_to_save`)"
+            )));
         }
     }
     check_head(&tensors, backbone).map_err(refuse)?;
@@ -207,9 +209,9 @@ fn place(
         None => None,
     };
     match before_head.keys().next() {
-        Some(rest) => Err(refuse(format!(
-            "holds `{rest}` of the layer before the head, which {ASKING} do not ask for"
-        ))),
+        Some(rest) => {
+            Err(refuse(format!("holds `{rest}` of the layer before the head, which {ASKING} do not ask for")))
+        }
         None => Ok(Adapter { parts, tensors, pooler }),
     }
 }

@@ -69,7 +69,9 @@ fn known(targets: &[String], names: &ModuleNames, backbone: &dyn Backbone) -> Re
     let mut all: Vec<String> = in_blocks.map(|(block, inside)| module(names, block, inside)).collect();
     all.extend(backbone.pooler().map(|(name, _)| name.to_owned()));
     // The head's layers are saved whole where they are named, or refused by their tensors.
-    all.extend(backbone.head().names().into_iter().filter_map(|(_, name)| Some(name.strip_suffix(".weight")?.to_owned())));
+    all.extend(
+        backbone.head().names().into_iter().filter_map(|(_, name)| Some(name.strip_suffix(".weight")?.to_owned())),
+    );
     for target in targets {
         if !all.iter().any(|module| ends(std::slice::from_ref(target), module)) {
             let unknown = s3t_core::registry::unknown(&format!("target `{target}`"), target, &modules);

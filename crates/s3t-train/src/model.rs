@@ -1,6 +1,6 @@
 //! A base model with the adapters and the head of a stage: what answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use s3t_backends::{Backbone, HEAD_PREFIX, Head, Hidden, Input};
@@ -39,6 +39,27 @@ impl StageModel {
             tensors.insert(name.clone(), tensor.to_device(device));
         }
         Self::bind(backbone, &*read_method(lineage)?, lineage, &tensors, None)
+    }
+
+    /// A model of a method's adapters on some blocks, and of a head with `outputs`, 0 for none: of tensors from elsewhere,
+    /// by the names of a stage's.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Peft`] if tensors are missing or have other shapes.
+    pub fn of_blocks(
+        backbone: &dyn Backbone,
+        method: &dyn PeftMethod,
+        blocks: &BTreeSet<usize>,
+        outputs: usize,
+        tensors: &BTreeMap<String, Tensor<1>>,
+    ) -> Result<Self, TrainError> {
+        let (shape, mut adapters) = (backbone.block_shape(), Adapters::none());
+        for block in blocks {
+            adapters.extend(bind(method, &shape, *block..block + 1, tensors, None)?);
+        }
+        let start = blocks.first().copied().unwrap_or(backbone.blocks());
+        Self::of_adapters(backbone, adapters, start, outputs, tensors, None)
     }
 
     /// A model of adapters from elsewhere, the lowest in block `start`, and of a head with `outputs`, 0 for none, by the names

@@ -133,7 +133,10 @@ fn what_peft_cannot_hold_or_we_cannot_read_is_refused_with_the_reason() {
         read_adapter(out.path(), &*golden.model, &[]).unwrap_err().to_string()
     };
     for (message, part) in [
-        (with("rank_pattern", serde_json::json!({"query": 2})), "query.lora_A.weight` has the shape [4, 16], not [2, 16]"),
+        (
+            with("rank_pattern", serde_json::json!({"query": 2})),
+            "query.lora_A.weight` has the shape [4, 16], not [2, 16]",
+        ),
         (with("bias", "all".into()), "`bias` is \"all\""),
         (with("target_modules", serde_json::json!(["q_proj"])), "unknown target `q_proj`"),
         (with("layers_to_transform", serde_json::json!([3, 4])), "block 4"),
