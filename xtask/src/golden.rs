@@ -11,12 +11,19 @@ pub struct Golden {
     /// Replace the committed files.
     #[arg(long)]
     write: bool,
+    /// Instead try every field of the configuration classes of `transformers` and `peft`, and write docs/reproduction/field-sweep.md.
+    #[arg(long)]
+    sweep: bool,
 }
 
-const FOLDER: &str = "crates/s3t/tests/golden";
+/// Each script with the folders that it makes.
+const MADE: [(&str, &[&str]); 3] = [
+    ("make.py", &["crates/s3t/tests/golden"]),
+    ("make_cases.py", &["crates/s3t-cli/tests/golden"]),
+    ("pictures.py", &["crates/s3t-data/tests/golden-pictures", "crates/s3t/tests/golden-pictures"]),
+];
 
-/// The folders of `pictures.py`: picture files with their pixels, models with their answers.
-const PICTURES: [&str; 2] = ["crates/s3t-data/tests/golden-pictures", "crates/s3t/tests/golden-pictures"];
+const SWEEP: &str = "docs/reproduction/field-sweep.md";
 
 impl Golden {
     pub fn run(&self) -> Result<(), Box<dyn std::error::Error>> {
@@ -28,19 +35,30 @@ impl Golden {
         }
         let python = python.display().to_string();
         run(&python, &["-m", "pip", "install", "--quiet", "-r", "xtask/golden/requirements.txt"])?;
-        let made = if self.write { FOLDER.to_owned() } else { "target/golden".to_owned() };
-        run(&python, &["xtask/golden/make.py", &made])?;
-        let made_pictures = ["target/golden-pictures", "target/golden-picture-models"];
-        let pictures = if self.write { PICTURES } else { made_pictures };
-        run(&python, &["xtask/golden/pictures.py", pictures[0], pictures[1]])?;
-        if self.write {
-            println!("wrote {FOLDER} and {}; `git status` says what changed", PICTURES.join(", "));
+        if self.sweep {
+            run("cargo", &["build", "-p", "s3t-cli"])?;
+            run(&python, &["xtask/golden/sweep.py", "--write", SWEEP])?;
+            println!("wrote {SWEEP}");
             return Ok(());
         }
         let mut different = Vec::new();
-        compare(Path::new(FOLDER), Path::new(&made), &mut different)?;
-        for (committed, made) in PICTURES.iter().zip(pictures) {
-            compare(Path::new(committed), Path::new(made), &mut different)?;
+        for (script, folders) in MADE {
+            let script = format!("xtask/golden/{script}");
+            let made =
+                |folder: &&str| if self.write { (*folder).to_owned() } else { format!("target/golden/{folder}") };
+            let made: Vec<String> = folders.iter().map(made).collect();
+            let arguments: Vec<&str> = std::iter::once(&script).chain(&made).map(String::as_str).collect();
+            run(&python, &arguments)?;
+            if self.write {
+                println!("wrote {}; `git status` says what changed", folders.join(", "));
+                continue;
+            }
+            for (committed, made) in folders.iter().zip(&made) {
+                compare(Path::new(committed), Path::new(made), &mut different)?;
+            }
+        }
+        if self.write {
+            return Ok(());
         }
         if different.is_empty() {
             println!("the golden files are what transformers and peft give");

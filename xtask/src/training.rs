@@ -259,6 +259,7 @@ impl Data {
                 id: Some("id".into()),
                 subject: None,
                 text: Some("text".into()),
+                text_pair: None,
                 template: None,
                 features: None,
             };

@@ -34,8 +34,16 @@ pub struct Input<'a> {
     pub ids: Vec<u32>,
     /// How many of `ids` belong to the record's text; those behind it are the target's, in causal language modelling.
     pub prompt: usize,
+    /// The types of a text's tokens, for models that have an embedding for each: 0, and 1 in the second text of a pair. Empty
+    /// where all are 0.
+    pub types: Vec<u32>,
+    /// The tokens that a limit of the user cut off.
+    pub cut: usize,
     /// The tokens of its residual stream.
     pub tokens: usize,
+    /// Its length in [`Hidden::lengths`]: `tokens`, but for a causal model without the padding tokens that end the text, as
+    /// a head reads the last token before them.
+    pub length: usize,
     /// `tokens` with padding, as many as [`Backbone::embed`] is asked for where a record's bits must not depend on what it
     /// is batched with: a function of `tokens`, with few values.
     pub padded: usize,
@@ -60,6 +68,17 @@ pub struct ModuleNames {
     pub blocks: &'static str,
     /// Each linear layer inside a block: `attention.self.query`.
     pub linears: &'static [(LinearSite, &'static str)],
+}
+
+/// What a `config.json` says of the head that came with a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnHead {
+    /// The names of its outputs, in order; empty if they have no names but their numbers (`LABEL_0`).
+    pub labels: Vec<String>,
+    /// The kind of problem: `regression`, `single_label_classification` or `multi_label_classification`.
+    pub problem: Option<String>,
+    /// The classes of Python that the file was saved from, if their head is of another task and left aside.
+    pub left_aside: Option<String>,
 }
 
 /// A frozen base model.
@@ -118,6 +137,9 @@ pub trait Backbone: Send + Sync {
     /// The classification head that came with the model, in the names of [`HeadLayout::parameters`].
     fn classifier(&self) -> Option<&NamedTensors>;
 
+    /// What the model's configuration says of the head that came with it.
+    fn own_head(&self) -> &OwnHead;
+
     /// What Hugging Face calls the blocks and their linear layers: first as in the files of models, then as in other
     /// versions of `transformers`, the newest last.
     fn module_names(&self) -> &'static [ModuleNames];
@@ -153,6 +175,16 @@ pub trait Backbone: Send + Sync {
     /// What the head sees of the last block's output: `[batch, hidden]`.
     fn pool(&self, hidden: Hidden) -> Tensor<2>;
 
+    /// The linear layer between the last block and the head, with its module's name; `None` if there is none.
+    fn pooler(&self) -> Option<(&'static str, &Linear)> {
+        None
+    }
+
+    /// As [`pool`](Self::pool), with another layer in place of [`pooler`](Self::pooler), which the model must have.
+    fn pool_with(&self, hidden: Hidden, _pooler: &Linear) -> Tensor<2> {
+        self.pool(hidden)
+    }
+
     /// Whether the model has a language head, so that it can predict tokens.
     fn has_language_head(&self) -> bool {
         false
@@ -169,7 +201,7 @@ pub trait Backbone: Send + Sync {
         None
     }
 
-    /// The tokens that end a text in causal language modelling.
+    /// The tokens that a completion ends before, in causal language modelling.
     fn end_tokens(&self) -> &[u32] {
         &[]
     }

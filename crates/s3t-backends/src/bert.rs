@@ -1,7 +1,6 @@
 //! BERT (Devlin et al. 2019, arXiv 1810.04805) and RoBERTa (Liu et al. 2019, arXiv 1907.11692), which differ in how they
 //! count positions and in the head of a classification model. DistilRoBERTa and MiniLM are models of these types.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
@@ -10,10 +9,10 @@ use s3t_peft::{Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{BlockDesign, Norm, activation_from_name};
-use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
-use crate::text::{TextEncoder, padded_ids};
+use crate::huggingface::{ModelFile, check_epsilon, check_sizes, check_vocabulary};
+use crate::text::{Ends, Room, TextEncoder, padded_ids};
 use crate::weights::Loader;
-use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, LoadOptions, ModuleNames, TransformerBlock};
+use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, OwnHead, TransformerBlock};
 
 /// The part of a `config.json` that decides what the model computes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +30,7 @@ struct BertConfig {
     layer_norm_eps: f64,
     #[serde(default)]
     pad_token_id: Option<u32>,
+    // Part of the digests of stores that are there.
     #[serde(default)]
     position_embedding_type: Option<String>,
 }
@@ -54,10 +54,6 @@ impl BertConfig {
                 "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
                 self.hidden_size, self.num_attention_heads
             ));
-        }
-        if self.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
-            let kind = self.position_embedding_type.as_deref().unwrap_or_default();
-            return Err(format!("`position_embedding_type` is `{kind}`; supported: absolute"));
         }
         let positions = self.max_position_embeddings.saturating_sub(self.first_position());
         check_epsilon("layer_norm_eps", self.layer_norm_eps)?;
@@ -98,6 +94,8 @@ const MODULES: [(LinearSite, &str); 6] = [
     (LinearSite::Down, "output.dense"),
 ];
 
+const NO_POOLER: &str = "the model has no `pooler.dense`, which transformers would fill with random numbers";
+
 /// A frozen BERT or RoBERTa.
 pub(crate) struct Bert {
     config: BertConfig,
@@ -105,31 +103,33 @@ pub(crate) struct Bert {
     digest: Digest,
     /// `[vocabulary, hidden]`.
     words: Tensor<2>,
-    /// `[positions, hidden]`, with the embedding of the first token type added.
+    /// `[types * positions, hidden]`: the embeddings of positions with that of a token type added, type by type.
     positions: Tensor<2>,
     embedding_norm: Norm,
     blocks: Vec<TransformerBlock>,
     /// BERT's layer with tanh between the first token and the head.
     pooler: Option<Linear>,
     classifier: Option<NamedTensors>,
+    own_head: OwnHead,
     device: Device,
 }
 
 impl Bert {
-    pub(crate) fn load(
-        directory: &Path,
-        config: serde_json::Value,
-        options: LoadOptions,
-        device: &Device,
-    ) -> Result<Self, BackendError> {
-        let refuse = |problem: String| BackendError::Config { path: directory.join("config.json"), problem };
-        let config: BertConfig = serde_json::from_value(config).map_err(|error| refuse(error.to_string()))?;
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self, BackendError> {
+        let refuse = |problem: String| file.refuse(problem);
+        let config: BertConfig = file.parse()?;
         config.check().map_err(refuse)?;
+        if config.is_roberta() && file.fields.get("pad_token_id").is_some_and(serde_json::Value::is_null) {
+            return Err(file.refuse("`pad_token_id` is null, but RoBERTa counts positions from behind it"));
+        }
         let BertConfig { hidden_size: hidden, intermediate_size: inner, max_position_embeddings: positions, .. } =
             config;
-        let text = TextEncoder::load(directory, config.vocab_size, positions - config.first_position(), options, &[])?;
+        // RoBERTa's texts have tokens of one type, whatever its tokenizer says.
+        let types = (!config.is_roberta()).then_some(config.type_vocab_size);
+        let room = Room { vocabulary: config.vocab_size, positions: positions - config.first_position(), types };
+        let text = TextEncoder::load(file, room, Ends::default())?;
         let prefix = if config.is_roberta() { "roberta." } else { "bert." };
-        let mut loader = Loader::open(directory, prefix, "bert", &options.limits, device)?;
+        let mut loader = Loader::open(&file.directory, prefix, "bert", &file.options.limits, device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
         loader.digest_json(&serde_json::json!(text.digest()));
         let words = loader.matrix("embeddings.word_embeddings.weight", config.vocab_size, hidden)?;
@@ -175,7 +175,10 @@ impl Bert {
         } else {
             None
         };
-        let classifier = loader.classifier(&config.head().names())?;
+        let classifier = file.head(&mut loader, config.head(), hidden)?;
+        if classifier.is_some() && !config.is_roberta() && pooler.is_none() {
+            return Err(file.refuse(format!("the weights hold a head, `{}`, but {NO_POOLER}", config.head().output)));
+        }
         // Heads of other tasks, and what older versions of the library wrote beside the weights.
         let digest = loader.finish(&[
             "classifier.",
@@ -192,15 +195,50 @@ impl Bert {
             text,
             digest,
             words,
-            positions: rows + types.slice([0..1, 0..hidden]),
+            positions: with_types(&rows, &types, if config.is_roberta() { 1 } else { config.type_vocab_size }),
             embedding_norm,
             blocks,
             pooler,
             classifier,
+            own_head: file.own_head.clone(),
             device: device.clone(),
             config,
         })
     }
+
+    /// The row of `positions` of each token of some inputs, padded to `tokens`, where these are others than the places in the
+    /// text: in the second text of a pair, and where a text of RoBERTa holds the padding token.
+    fn places(&self, inputs: &[&Input<'_>], tokens: usize) -> Option<Vec<i32>> {
+        let padding = self.config.pad_token_id.unwrap_or(1);
+        let roberta = self.config.is_roberta();
+        let plain = |input: &&Input<'_>| input.types.is_empty() && !(roberta && input.ids.contains(&padding));
+        if inputs.iter().all(plain) {
+            return None;
+        }
+        let (first, positions) = (self.config.first_position(), self.config.max_position_embeddings);
+        let mut places = Vec::with_capacity(inputs.len() * tokens);
+        for input in inputs {
+            let mut next = first;
+            for token in 0..tokens {
+                let kind = input.types.get(token).map_or(0, |kind| *kind as usize);
+                let place = if roberta && input.ids.get(token) == Some(&padding) {
+                    padding as usize
+                } else {
+                    next += 1;
+                    (next - 1).min(positions - 1)
+                };
+                places.push((kind * positions + place) as i32);
+            }
+        }
+        Some(places)
+    }
+}
+
+/// The embeddings of positions with that of each token type added, type by type: `[types * positions, hidden]`.
+fn with_types(positions: &Tensor<2>, types: &Tensor<2>, count: usize) -> Tensor<2> {
+    let width = positions.dims()[1];
+    let of_type = |kind: usize| positions.clone() + types.clone().slice([kind..kind + 1, 0..width]);
+    Tensor::cat((0..count).map(of_type).collect(), 0)
 }
 
 impl Backbone for Bert {
@@ -230,11 +268,15 @@ impl Backbone for Bert {
 
     fn head_obstacle(&self) -> Option<&'static str> {
         let lacks_pooler = !self.config.is_roberta() && self.pooler.is_none();
-        lacks_pooler.then_some("the model has no `pooler.dense`, which transformers would fill with random numbers")
+        lacks_pooler.then_some(NO_POOLER)
     }
 
     fn classifier(&self) -> Option<&NamedTensors> {
         self.classifier.as_ref()
+    }
+
+    fn own_head(&self) -> &OwnHead {
+        &self.own_head
     }
 
     fn module_names(&self) -> &'static [ModuleNames] {
@@ -251,15 +293,23 @@ impl Backbone for Bert {
         let (batch, hidden) = (inputs.len(), self.config.hidden_size);
         let ids = padded_ids(inputs, tokens, self.config.pad_token_id.unwrap_or(0));
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [batch * tokens]), &self.device);
-        // Padding may stand beyond the last position; what it holds is never seen.
-        let first = self.config.first_position();
-        let last = self.config.max_position_embeddings - 1;
-        let positions: Vec<i32> = (0..tokens).map(|token| (first + token).min(last) as i32).collect();
-        let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [tokens]), &self.device);
         let words = self.words.clone().select(0, ids).reshape([batch, tokens, hidden]);
-        let sum = words + self.positions.clone().select(0, positions).unsqueeze::<3>();
+        let sum = match self.places(inputs, tokens) {
+            Some(places) => {
+                let places = Tensor::<1, Int>::from_data(TensorData::new(places, [batch * tokens]), &self.device);
+                words + self.positions.clone().select(0, places).reshape([batch, tokens, hidden])
+            }
+            None => {
+                // Padding may stand beyond the last position; what it holds is never seen.
+                let first = self.config.first_position();
+                let last = self.config.max_position_embeddings - 1;
+                let positions: Vec<i32> = (0..tokens).map(|token| (first + token).min(last) as i32).collect();
+                let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [tokens]), &self.device);
+                words + self.positions.clone().select(0, positions).unsqueeze::<3>()
+            }
+        };
         let states = self.embedding_norm.forward(sum.reshape([batch * tokens, hidden]));
-        let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens).collect();
+        let lengths: Vec<usize> = inputs.iter().map(|input| input.length).collect();
         Hidden::new(states.reshape([batch, tokens, hidden]), lengths)
     }
 
@@ -268,11 +318,24 @@ impl Backbone for Bert {
     }
 
     fn pool(&self, hidden: Hidden) -> Tensor<2> {
-        let [batch, _, width] = hidden.states.dims();
-        let first = hidden.states.slice([0..batch, 0..1, 0..width]).reshape([batch, width]);
+        let first = first_tokens(hidden);
         match &self.pooler {
             Some(pooler) => activation::tanh(pooler.forward(first)),
             None => first,
         }
     }
+
+    fn pooler(&self) -> Option<(&'static str, &Linear)> {
+        self.pooler.as_ref().map(|pooler| ("bert.pooler.dense", pooler))
+    }
+
+    fn pool_with(&self, hidden: Hidden, pooler: &Linear) -> Tensor<2> {
+        activation::tanh(pooler.forward(first_tokens(hidden)))
+    }
+}
+
+/// The first token of each record, `[batch, hidden]`.
+fn first_tokens(hidden: Hidden) -> Tensor<2> {
+    let [batch, _, width] = hidden.states.dims();
+    hidden.states.slice([0..batch, 0..1, 0..width]).reshape([batch, width])
 }

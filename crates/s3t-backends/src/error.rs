@@ -56,12 +56,53 @@ pub enum BackendError {
         names: Vec<String>,
     },
     /// Tensors in the file that the model has no place for.
-    #[error("`{path}` holds {} tensors that the model described by config.json has no place for: {}", .names.len(), shown(.names))]
+    #[error("`{path}` holds {} tensors that the model described by config.json has no place for: {}; `num_hidden_layers` and switches such as `qkv_bias` or `attention_bias` say what it has", .names.len(), shown(.names))]
     ExtraTensors {
         /// The file.
         path: PathBuf,
         /// The tensors.
         names: Vec<String>,
+    },
+    /// A tensor with a value that is not a finite number.
+    #[error("`{path}`: tensor `{name}` holds {value} at position {position}; a model of finite numbers is needed")]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The value.
+        value: f32,
+        /// Its flat position.
+        position: usize,
+    },
+    /// A head of which a part is missing.
+    #[error(
+        "`{path}` holds a part of a head, {}, but not {}, which transformers would fill with random numbers",
+        shown(.present), shown(.names)
+    )]
+    HeadLacks {
+        /// The file.
+        path: PathBuf,
+        /// The tensors of the head that are there.
+        present: Vec<String>,
+        /// Those that are missing.
+        names: Vec<String>,
+    },
+    /// Tensors of a head that the model's type has no place for.
+    #[error("`{path}` holds {}, which the head of this model type has no place for", shown(.names))]
+    HeadExtra {
+        /// The file.
+        path: PathBuf,
+        /// The tensors.
+        names: Vec<String>,
+    },
+    /// Outputs that are not finite.
+    #[error(
+        "record `{record}`: the model's outputs are not finite numbers; its weights or an adapter's are too large for 32-bit arithmetic"
+    )]
+    OutputNotFinite {
+        /// The record's id.
+        record: String,
     },
     /// A tensor of another shape or number format than the model's.
     #[error("`{path}`: tensor `{name}` is {found}, but config.json asks for {expected}")]

@@ -47,7 +47,13 @@ impl HeadLayout {
         specs
     }
 
-    /// What Hugging Face calls each parameter, under the model's root: `(ours, theirs)`.
+    /// The module that holds the whole head: of two layers their parent.
+    pub fn module(&self) -> &'static str {
+        self.output.split('.').next().unwrap_or(self.output)
+    }
+
+    /// What Hugging Face calls each parameter, under the model's root, in the order of [`parameters`](Self::parameters):
+    /// `(ours, theirs)`.
     pub fn names(&self) -> Vec<(&'static str, String)> {
         let mut names = vec![(WEIGHT, format!("{}.weight", self.output))];
         if self.bias {

@@ -1,20 +1,21 @@
 //! Llama (Touvron et al. 2023, arXiv 2302.13971; 2307.09288): RMS normalisation, rotary positions, grouped-query attention,
 //! a gated feed-forward layer. For classification it answers from a text's last token; its language head stays frozen.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use s3t_core::{Digest, Record};
-use s3t_peft::{LinearSite, NamedTensors};
+use s3t_peft::tensors::to_host;
+use s3t_peft::{HostTensor, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::block::{BlockDesign, Norm, activation_from_name};
-use crate::huggingface::{check_epsilon, check_sizes, check_vocabulary};
+use crate::huggingface::{ModelFile, check_epsilon, check_sizes, check_vocabulary, read_json};
 use crate::rotary::Rotary;
-use crate::text::{TextEncoder, padded_ids};
+use crate::text::{Ends, Room, TextEncoder, padded_ids};
 use crate::weights::Loader;
-use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, LoadOptions, ModuleNames, TransformerBlock};
+use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, OwnHead, TransformerBlock, fields};
 
 /// The part of a `config.json` that decides what the model computes, beside the rotary positions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,7 +40,10 @@ struct LlamaConfig {
     #[serde(default)]
     tie_word_embeddings: bool,
     #[serde(default)]
-    eos_token_id: serde_json::Value,
+    eos_token_id: Value,
+    // Read after the digest was defined: it is added where it is there.
+    #[serde(default, skip_serializing)]
+    pad_token_id: Option<u32>,
 }
 
 impl LlamaConfig {
@@ -52,6 +56,12 @@ impl LlamaConfig {
             ("head_dim", self.head_dim()),
             ("intermediate_size", self.intermediate_size),
         ])?;
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            return Err(format!(
+                "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
+                self.hidden_size, self.num_attention_heads
+            ));
+        }
         if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
             return Err(format!(
                 "`num_attention_heads` {} is not a multiple of `num_key_value_heads` {}",
@@ -63,8 +73,10 @@ impl LlamaConfig {
             return Err(format!("heads of width {} cannot be rotated; it must be even", self.head_dim()));
         }
         check_epsilon("rms_norm_eps", self.rms_norm_eps)?;
-        let ends: Vec<_> = self.ends()?.into_iter().map(|id| ("eos_token_id", Some(id))).collect();
-        check_vocabulary(self.vocab_size, &ends)?;
+        let ends = token_ids("eos_token_id", &self.eos_token_id)?;
+        let mut tokens: Vec<_> = ends.into_iter().map(|id| ("eos_token_id", Some(id))).collect();
+        tokens.push(("pad_token_id", self.pad_token_id));
+        check_vocabulary(self.vocab_size, &tokens)?;
         // Positions are computed, not stored: their number is bound by what an index can hold.
         if !(4..=1 << 24).contains(&self.max_position_embeddings) {
             return Err(format!(
@@ -83,20 +95,32 @@ impl LlamaConfig {
     fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
+}
 
-    /// The tokens that end a text; training puts the first behind a response.
-    fn ends(&self) -> Result<Vec<u32>, String> {
-        let ids = match &self.eos_token_id {
-            serde_json::Value::Null => return Ok(Vec::new()),
-            serde_json::Value::Array(ids) => ids.clone(),
-            one => vec![one.clone()],
-        };
-        let id = |id: &serde_json::Value| {
-            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            id.ok_or_else(|| format!("`eos_token_id` is {}; it takes a token's number or several", self.eos_token_id))
-        };
-        ids.iter().map(id).collect()
+/// The tokens that a field names, one or several.
+fn token_ids(field: &str, value: &Value) -> Result<Vec<u32>, String> {
+    let ids = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(ids) => ids.clone(),
+        one => vec![one.clone()],
+    };
+    let id = |id: &Value| {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| format!("`{field}` is {value}; it takes a token's number or several"))
+    };
+    ids.iter().map(id).collect()
+}
+
+/// The tokens that a completion ends before: those of `generation_config.json` where there is one, as in `generate`.
+fn stops(file: &ModelFile, of_model: &[u32]) -> Result<Vec<u32>, BackendError> {
+    let path = file.directory.join(fields::GENERATION.file);
+    if !path.exists() {
+        return Ok(of_model.to_vec());
     }
+    let generation: Map<String, Value> = read_json(&path, &file.options.limits)?;
+    let refuse = |problem: String| BackendError::Config { path: path.clone(), problem };
+    fields::GENERATION.check(&generation, &file.options.accept_fields).map_err(refuse)?;
+    token_ids("eos_token_id", generation.get("eos_token_id").unwrap_or(&Value::Null)).map_err(refuse)
 }
 
 const MODULES: [(LinearSite, &str); 7] = [
@@ -123,33 +147,47 @@ pub(crate) struct Llama {
     /// `[hidden, vocabulary]`; `None` in a model that was saved without.
     language: Option<Tensor<2>>,
     classifier: Option<NamedTensors>,
+    own_head: OwnHead,
     device: Device,
 }
 
 impl Llama {
-    pub(crate) fn load(
-        directory: &Path,
-        config: serde_json::Value,
-        options: LoadOptions,
-        device: &Device,
-    ) -> Result<Self, BackendError> {
-        let refuse = |problem: String| BackendError::Config { path: directory.join("config.json"), problem };
-        let fields = config.as_object().cloned().unwrap_or_default();
-        let config: LlamaConfig = serde_json::from_value(config).map_err(|error| refuse(error.to_string()))?;
+    pub(crate) fn load(file: &ModelFile, device: &Device) -> Result<Self, BackendError> {
+        let refuse = |problem: String| file.refuse(problem);
+        let fields = &file.fields;
+        let config: LlamaConfig = file.parse()?;
         config.check().map_err(refuse)?;
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (heads, kv_heads, head_dim) = (config.num_attention_heads, config.kv_heads(), config.head_dim());
-        let rotary = Rotary::from_config(&fields, head_dim).map_err(refuse)?;
-        let positions = config.max_position_embeddings;
-        let ends = config.ends().map_err(refuse)?;
-        let text = TextEncoder::load(directory, config.vocab_size, positions, options, &ends)?;
-        let mut loader = Loader::open(directory, "model.", "llama", &options.limits, device)?;
+        let rotary = Rotary::from_config(fields, head_dim).map_err(refuse)?;
+        let ends = token_ids("eos_token_id", &config.eos_token_id).map_err(refuse)?;
+        let ends = Ends { stops: stops(file, &ends)?, learnt: ends.first().copied(), padding: config.pad_token_id };
+        let room = Room { vocabulary: config.vocab_size, positions: config.max_position_embeddings, types: None };
+        let text = TextEncoder::load(file, room, ends)?;
+        let mut loader = Loader::open(&file.directory, "model.", "llama", &file.options.limits, device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
         loader.digest_json(&serde_json::json!(
             ["rope_theta", "rope_scaling", "rope_parameters"].map(|key| fields.get(key))
         ));
+        if let Some(padding) = config.pad_token_id {
+            loader.digest_json(&serde_json::json!({ "pad_token_id": padding }));
+        }
+        if let Some(original) = fields.get("original_max_position_embeddings") {
+            loader.digest_json(&serde_json::json!({ "original_max_position_embeddings": original }));
+        }
         loader.digest_json(&serde_json::json!(text.digest()));
-        let words = loader.matrix("embed_tokens.weight", config.vocab_size, hidden)?;
+        let tied = config.tie_word_embeddings;
+        let vocabulary = [config.vocab_size, hidden];
+        let head = loader.take_optional("lm_head.weight", &vocabulary)?;
+        // A tied model may have been saved with its language head in place of the embeddings.
+        let (words, head) = match head {
+            Some(head) if tied && !loader.has("embed_tokens.weight") => {
+                loader.digest_tensor("embed_tokens.weight", &head);
+                (head.to_device(device), None)
+            }
+            head => (loader.tensor("embed_tokens.weight", &vocabulary)?, head),
+        };
+        let words = words.reshape(vocabulary);
         let design = Arc::new(BlockDesign {
             heads,
             kv_heads,
@@ -182,27 +220,19 @@ impl Llama {
             });
         }
         let norm = loader.rms_norm("norm", hidden, config.rms_norm_eps)?;
-        let own = loader.classifier(&[("language", "lm_head.weight".into())])?;
-        // A tied model has no head of its own, whatever an older version of the library saved beside it.
-        let language =
-            match own.filter(|_| !config.tie_word_embeddings).and_then(|mut tensors| tensors.remove("language")) {
-                Some(tensor) if tensor.shape == [config.vocab_size, hidden] => {
-                    loader.digest_tensor("lm_head.weight", &tensor);
-                    Some(tensor.to_device(device).reshape([config.vocab_size, hidden]).transpose())
-                }
-                Some(tensor) => {
-                    return Err(BackendError::WrongTensor {
-                        path: directory.join("model.safetensors"),
-                        name: "lm_head.weight".into(),
-                        found: format!("{:?}", tensor.shape),
-                        expected: format!("{:?}", [config.vocab_size, hidden]),
-                    });
-                }
-                None => config.tie_word_embeddings.then(|| words.clone().transpose()),
-            };
-        let classifier = loader.classifier(&HEAD.names())?;
-        let digest = loader.finish(&["score."])?;
-        Ok(Self { config, text, digest, words, blocks, norm, language, classifier, device: device.clone() })
+        // Where a tied model has a head with other numbers than the embeddings, the two are not tied in Python either.
+        let is_tied = |head: &HostTensor| tied && to_host(words.clone()) == head.values;
+        let language = match head.filter(|head| !is_tied(head)) {
+            Some(head) => {
+                loader.digest_tensor("lm_head.weight", &head);
+                Some(head.to_device(device).reshape(vocabulary).transpose())
+            }
+            None => tied.then(|| words.clone().transpose()),
+        };
+        let classifier = file.head(&mut loader, HEAD, hidden)?;
+        let digest = loader.finish(&["score.", "qa_outputs."])?;
+        let (own_head, device) = (file.own_head.clone(), device.clone());
+        Ok(Self { config, text, digest, words, blocks, norm, language, classifier, own_head, device })
     }
 }
 
@@ -235,6 +265,10 @@ impl Backbone for Llama {
         self.classifier.as_ref()
     }
 
+    fn own_head(&self) -> &OwnHead {
+        &self.own_head
+    }
+
     fn module_names(&self) -> &'static [ModuleNames] {
         const { &[ModuleNames { blocks: "model.layers", linears: &MODULES }] }
     }
@@ -247,7 +281,7 @@ impl Backbone for Llama {
         let (batch, hidden) = (inputs.len(), self.config.hidden_size);
         let ids = padded_ids(inputs, tokens, 0);
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [batch * tokens]), &self.device);
-        let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens).collect();
+        let lengths: Vec<usize> = inputs.iter().map(|input| input.length).collect();
         Hidden::new(self.words.clone().select(0, ids).reshape([batch, tokens, hidden]), lengths)
     }
 
@@ -277,6 +311,6 @@ impl Backbone for Llama {
     }
 
     fn end_tokens(&self) -> &[u32] {
-        self.text.ends()
+        self.text.stops()
     }
 }

@@ -14,8 +14,33 @@ pub(crate) struct Rotary {
 impl Rotary {
     /// Reads `rope_theta` and `rope_scaling`, or their newer form `rope_parameters`, from a `config.json`.
     pub(crate) fn from_config(config: &Map<String, Value>, head_dim: usize) -> Result<Self, String> {
-        let section = ["rope_parameters", "rope_scaling"].iter().find_map(|key| config.get(*key)?.as_object());
-        let number = |key: &str| section.and_then(|section| section.get(key)).and_then(Value::as_f64);
+        let empty = Map::new();
+        let named = |key: &str| match config.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(section)) => Ok(Some(section).filter(|section| !section.is_empty())),
+            Some(other) => Err(format!("`{key}` is {other}, not a section with `rope_type`")),
+        };
+        let section = match (named("rope_scaling")?, named("rope_parameters")?) {
+            (Some(old), Some(new)) if differ(config, old, new) => {
+                return Err("`rope_scaling` and `rope_parameters` disagree; keep one of them".into());
+            }
+            (old, new) => new.or(old).unwrap_or(&empty),
+        };
+        if let Some((key, _)) = section.iter().find(|(_, value)| value.is_object()) {
+            return Err(format!(
+                "rotary positions have a section of their own for `{key}`; layers of several types are not supported"
+            ));
+        }
+        match section.get("partial_rotary_factor") {
+            None | Some(Value::Null) => {}
+            Some(share) if share.as_f64() == Some(1.0) => {}
+            Some(share) => {
+                return Err(format!(
+                    "`partial_rotary_factor` is {share}; heads of which a part is rotated are not supported"
+                ));
+            }
+        }
+        let number = |key: &str| section.get(key).and_then(Value::as_f64);
         let theta = number("rope_theta").or_else(|| config.get("rope_theta").and_then(Value::as_f64)).unwrap_or(1e4);
         if !theta.is_finite() || theta <= 0.0 {
             return Err(format!("`rope_theta` is {theta}; it takes a number above 0"));
@@ -23,7 +48,12 @@ impl Rotary {
         let pairs = head_dim / 2;
         let mut frequencies: Vec<f64> =
             (0..pairs).map(|pair| theta.powf(-2.0 * pair as f64 / head_dim as f64)).collect();
-        let kind = |key: &str| section.and_then(|section| section.get(key)).and_then(Value::as_str);
+        let kind = |key: &str| section.get(key).and_then(Value::as_str);
+        if let (Some(one), Some(other)) = (kind("rope_type"), kind("type"))
+            && one != other
+        {
+            return Err(format!("`rope_type` is `{one}`, but the older `type` is `{other}`; keep one of them"));
+        }
         let needed = |key: &str| match number(key) {
             Some(value) if value.is_finite() && value > 0.0 => Ok(value),
             Some(value) => Err(format!("`{key}` of the rotary positions is {value}; it takes a number above 0")),
@@ -37,7 +67,19 @@ impl Rotary {
             }
             "llama3" => {
                 let (factor, low, high) = (needed("factor")?, needed("low_freq_factor")?, needed("high_freq_factor")?);
-                let original = needed("original_max_position_embeddings")?;
+                // A field of the whole configuration counts before that of the section.
+                let key = "original_max_position_embeddings";
+                let of_model = |key: &str| config.get(key).and_then(Value::as_f64);
+                let original = match of_model(key)
+                    .or_else(|| number(key))
+                    .or_else(|| of_model("max_position_embeddings"))
+                {
+                    Some(original) if original.is_finite() && original > 0.0 => original,
+                    other => {
+                        let other = other.unwrap_or_default();
+                        return Err(format!("`{key}` of the rotary positions is {other}; it takes a number above 0"));
+                    }
+                };
                 if high <= low {
                     return Err(format!("`high_freq_factor` {high} is not above `low_freq_factor` {low}"));
                 }
@@ -50,7 +92,8 @@ impl Rotary {
             }
             other => {
                 return Err(format!(
-                    "rotary positions of type `{other}` are not supported; supported: default, linear, llama3"
+                    "rotary positions of type `{other}` are not supported; supported: default, linear, llama3 (`rope_type` in \
+                     `rope_parameters` or `rope_scaling`)"
                 ));
             }
         }
@@ -79,4 +122,16 @@ impl Rotary {
         let turned = Tensor::cat(vec![second.neg(), first], 3);
         x * cos.clone() + turned * sin.clone()
     }
+}
+
+/// Whether two sections ask for different rotary positions.
+fn differ(config: &Map<String, Value>, one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+    let kind = |section: &Map<String, Value>| {
+        let named = section.get("rope_type").or_else(|| section.get("type")).and_then(Value::as_str);
+        named.unwrap_or("default").to_owned()
+    };
+    let number =
+        |section: &Map<String, Value>, key: &str| section.get(key).or_else(|| config.get(key)).and_then(Value::as_f64);
+    let keys = one.keys().chain(other.keys()).filter(|key| *key != "type" && *key != "rope_type");
+    kind(one) != kind(other) || { keys }.any(|key| number(one, key) != number(other, key))
 }

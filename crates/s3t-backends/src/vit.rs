@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Digest, Limits, Payload, PictureInput, Record};
+use s3t_core::{Digest, Payload, PictureInput, Record};
 use s3t_kernels::Activation;
 use s3t_peft::{HostTensor, Linear, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{BlockDesign, Norm, activation_from_name};
-use crate::huggingface::{check_epsilon, check_sizes};
+use crate::huggingface::{ModelFile, check_epsilon, check_sizes};
 use crate::weights::{Loader, transposed, write_safetensors};
-use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, Preprocessing, TransformerBlock};
+use crate::{Backbone, BackendError, HeadLayout, Hidden, Input, ModuleNames, OwnHead, Preprocessing, TransformerBlock};
 
 const MODULES: [(LinearSite, &str); 6] = [
     (LinearSite::Query, "attention.attention.query"),
@@ -136,24 +136,25 @@ pub struct Vit {
     blocks: Vec<TransformerBlock>,
     norm: Norm,
     classifier: Option<NamedTensors>,
+    own_head: OwnHead,
     device: Device,
 }
 
 impl Vit {
     /// Loads the weights of a folder.
     pub(crate) fn load(
-        directory: &Path,
+        file: &ModelFile,
         config: VitConfig,
         preprocessing: Preprocessing,
-        limits: &Limits,
         device: &Device,
     ) -> Result<Self, BackendError> {
         // `ViTForImageClassification` puts everything but the classifier under `vit.`; `ViTModel` does not.
-        let mut loader = Loader::open(directory, "vit.", "vit", limits, device)?;
+        let mut loader = Loader::open(&file.directory, "vit.", "vit", &file.options.limits, device)?;
         loader.digest_json(&serde_json::to_value(&config).unwrap_or_default());
         loader.digest_json(&serde_json::to_value(&preprocessing).unwrap_or_default());
         let mut vit = Self::assemble(config, preprocessing, &mut loader, device)?;
-        vit.classifier = loader.classifier(&HEAD.names())?;
+        vit.classifier = file.head(&mut loader, HEAD, vit.config.hidden_size)?;
+        vit.own_head = file.own_head.clone();
         vit.digest = loader.finish(&["classifier.", "pooler.", "vit.pooler."])?;
         Ok(vit)
     }
@@ -236,6 +237,7 @@ impl Vit {
             blocks,
             norm,
             classifier: None,
+            own_head: OwnHead::default(),
             device: device.clone(),
         })
     }
@@ -251,7 +253,7 @@ impl Vit {
                 (scaled / self.preprocessing.image_std[channel]) as f32
             }
             Payload::Features(features) => features[(channel * image_size + y) * image_size + x],
-            Payload::Text(_) => unreachable!("checked records are images or features"),
+            Payload::Text(_) | Payload::TextPair(..) => unreachable!("checked records are images or features"),
         };
         for (patch_y, patch_x) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y, x))) {
             for channel in 0..num_channels {
@@ -298,6 +300,10 @@ impl Backbone for Vit {
         self.classifier.as_ref()
     }
 
+    fn own_head(&self) -> &OwnHead {
+        &self.own_head
+    }
+
     fn module_names(&self) -> &'static [ModuleNames] {
         const {
             &[
@@ -317,11 +323,20 @@ impl Backbone for Vit {
             Payload::Features(features) => {
                 features.len() == self.config.values() && features.iter().all(|value| value.is_finite())
             }
-            Payload::Text(_) => false,
+            Payload::Text(_) | Payload::TextPair(..) => false,
         };
         if fits {
             let tokens = self.max_tokens();
-            return Ok(Input { record, ids: Vec::new(), prompt: 0, tokens, padded: tokens });
+            return Ok(Input {
+                record,
+                ids: Vec::new(),
+                prompt: 0,
+                types: Vec::new(),
+                cut: 0,
+                tokens,
+                length: tokens,
+                padded: tokens,
+            });
         }
         let expected = format!(
             "{image_size}x{image_size}x{num_channels} images, or {} finite features as channel, row, column",

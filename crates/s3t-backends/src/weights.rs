@@ -17,9 +17,9 @@ use s3t_peft::{HostTensor, Linear, NamedTensors};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use crate::BackendError;
 use crate::block::Norm;
 use crate::huggingface::read_json;
+use crate::{BackendError, HeadLayout};
 
 /// The most missing tensors that are collected before they are reported.
 const MOST_MISSING: usize = 16;
@@ -173,7 +173,7 @@ impl Weights {
         data.resize(bytes, 0);
         file.seek(SeekFrom::Start(start)).map_err(read)?;
         file.read_exact(&mut data).map_err(read)?;
-        let values = match dtype {
+        let values: Vec<f32> = match dtype {
             Dtype::F32 => data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
             Dtype::F16 => data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
             Dtype::BF16 => data.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
@@ -186,6 +186,10 @@ impl Weights {
                 });
             }
         };
+        // Nothing finite comes of them, and the largest of such outputs would still be taken for an answer.
+        if let Some((position, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(BackendError::NotFinite { path: path.clone(), name: name.into(), value: *value, position });
+        }
         Ok(HostTensor { shape, values })
     }
 
@@ -320,15 +324,49 @@ impl<'a> Loader<'a> {
         Ok(Norm { weight: self.tensor(&format!("{name}.weight"), &[width])?, bias: None, epsilon })
     }
 
-    /// The classification head in the file, by pairs of our name and the file's: `None` unless all of it is there. It is
-    /// not part of the digest: stages train heads of their own.
-    pub(crate) fn classifier(&mut self, names: &[(&str, String)]) -> Result<Option<NamedTensors>, BackendError> {
+    /// Takes a tensor by its whole name; `None` if it is not there. It is not part of the digest.
+    pub(crate) fn take_optional(&mut self, name: &str, shape: &[usize]) -> Result<Option<HostTensor>, BackendError> {
+        match &mut self.source {
+            Source::Disk(weights) if weights.has(name) => weights.take(name, shape).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The classification head in the file; `None` if there is none. It is not part of the digest: stages train heads of
+    /// their own.
+    ///
+    /// A head that has other tensors than the layout, or of other shapes, is refused: the library in Python would fill the
+    /// missing ones with random numbers and leave the others out.
+    pub(crate) fn classifier(
+        &mut self,
+        layout: HeadLayout,
+        hidden: usize,
+    ) -> Result<Option<NamedTensors>, BackendError> {
         let Source::Disk(weights) = &mut self.source else { return Ok(None) };
-        if !names.iter().all(|(_, name)| weights.has(name)) {
+        let root = format!("{}.", layout.module());
+        let present: Vec<String> = weights.names().into_iter().filter(|name| name.starts_with(&root)).collect();
+        if present.is_empty() {
             return Ok(None);
         }
-        let take = |(ours, theirs): &(&str, String)| Ok(((*ours).to_owned(), weights.take_any(theirs)?));
-        names.iter().map(take).collect::<Result<_, BackendError>>().map(Some)
+        let names = layout.names();
+        let (expected, path) = (|name: &String| names.iter().any(|(_, theirs)| theirs == name), weights.path.clone());
+        let missing: Vec<String> =
+            names.iter().map(|(_, name)| name).filter(|name| !present.contains(name)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(BackendError::HeadLacks { path, present, names: missing });
+        }
+        let extra: Vec<String> = present.into_iter().filter(|name| !expected(name)).collect();
+        if !extra.is_empty() {
+            return Err(BackendError::HeadExtra { path, names: extra });
+        }
+        let output = format!("{}.weight", layout.output);
+        let outputs = weights.tensors.get(&output).and_then(|entry| entry.shape.first().copied()).unwrap_or(0);
+        let mut head = NamedTensors::new();
+        for (spec, (ours, theirs)) in layout.parameters(outputs, hidden).iter().zip(&names) {
+            debug_assert_eq!(spec.name, *ours, "both are in one order");
+            head.insert(spec.name.clone(), weights.take(theirs, &spec.shape)?);
+        }
+        Ok((outputs > 0).then_some(head))
     }
 
     /// Reports what is missing, or left over and not under one of the prefixes; the digest of all that was taken.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use s3t::backends::{Backbone, DeviceSpec, Input, LoadOptions, head_outputs};
+use s3t::backends::{Backbone, BackendError, DeviceSpec, Input, LoadOptions, head_outputs};
 use s3t::core::{Limits, Record, RecordId, Target, Task};
 use s3t::data::{read_image_question, read_questions};
 use s3t::engine::{EngineError, Prediction, System, in_batches};
@@ -12,7 +12,7 @@ use s3t::train::{StageModel, rows};
 use serde::Serialize;
 
 use crate::PredictArgs;
-use crate::commands::{Outcome, open_to_read, test_records};
+use crate::commands::{Outcome, open_to_read, show_cut, test_records};
 use crate::exit::{self, Failure};
 use crate::output::{Output, table};
 
@@ -40,6 +40,9 @@ fn of_system(system: &System, args: &PredictArgs, output: &mut Output) -> Outcom
         return Ok(0);
     }
     let predictions = system.predict(&records)?;
+    let scores = predictions.iter().map(|prediction| (prediction.id.as_str(), prediction.scores.as_slice()));
+    check_finite(scores)?;
+    show_cut(system.cut(&records)?, system.backbone().max_tokens(), output);
     output.result("labels", &labels, || {});
     output.result("predictions", &predictions, || {
         let row = |prediction: &Prediction| {
@@ -74,13 +77,15 @@ struct Logits {
 
 fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
     let device = args.device.parse::<DeviceSpec>().and_then(DeviceSpec::open).map_err(EngineError::from)?;
-    let options = LoadOptions { max_tokens: args.max_tokens, ..LoadOptions::default() };
-    let backbone = s3t::backends::load(model, options, &device).map_err(EngineError::from)?;
+    let options =
+        LoadOptions { max_tokens: args.max_tokens, accept_fields: args.accept_field.clone(), ..LoadOptions::default() };
+    let backbone = s3t::backends::load(model, options.clone(), &device).map_err(EngineError::from)?;
     let Some(mut records) = questions(&*backbone, args, &options.limits)? else {
         return Err(Failure::new(exit::REFUSED, "nothing to answer for; give --input FILE.jsonl or --image FILE"));
     };
     records.truncate(args.limit.unwrap_or(usize::MAX));
-    let adapter = args.adapter.as_ref().map(|folder| read_adapter(folder, &*backbone)).transpose()?;
+    let read = |folder| read_adapter(folder, &*backbone, &args.accept_field);
+    let adapter = args.adapter.as_deref().map(read).transpose()?;
     // The adapter's head counts where it has one.
     let own = backbone.classifier().map_or(0, head_outputs);
     let task = match adapter.as_ref().map_or(0, s3t::interchange::Adapter::outputs) {
@@ -89,7 +94,10 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
         0 => {
             let problem =
                 "neither the model nor an adapter has a head, so there are no logits; give --adapter with a head";
-            return Err(Failure::new(exit::REFUSED, problem));
+            let left_aside = backbone.own_head().left_aside.as_ref();
+            let why = left_aside
+                .map(|classes| format!(" (`architectures` is {classes}, whose head, if any, is of another task)"));
+            return Err(Failure::new(exit::REFUSED, format!("{problem}{}", why.unwrap_or_default())));
         }
         classes => Task::Classification { classes },
     };
@@ -103,10 +111,26 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
         .map(|record| backbone.prepare(record))
         .collect::<Result<Vec<_>, _>>()
         .map_err(EngineError::from)?;
+    let cut = inputs.iter().filter(|input| input.cut > 0).count();
+    // What follows a prompt that was cut is not what follows the prompt.
+    if let Some(input) = inputs.iter().find(|input| task == Task::CausalLm && input.cut > 0) {
+        return Err(EngineError::Backend(BackendError::WrongInput {
+            record: input.id().to_string(),
+            found: format!("prompt of {} tokens or more", input.tokens + 1),
+            expected: format!("prompts of 1 to {} tokens (`--max-tokens`), which are not cut", backbone.max_tokens()),
+        })
+        .into());
+    }
     let jobs = s3t::engine::Resources::default().job_count();
     let found = in_batches(jobs, &inputs, |batch| logits(&*backbone, &stage, task, batch))?;
     let answers: Vec<Logits> =
         records.iter().zip(found).map(|(record, logits)| Logits { id: record.id.to_string(), logits }).collect();
+    check_finite(answers.iter().map(|answer| (answer.id.as_str(), answer.logits.as_slice())))?;
+    show_cut(cut, backbone.max_tokens(), output);
+    let labels = &backbone.own_head().labels;
+    if task.outputs() == labels.len() && adapter.as_ref().is_none_or(|adapter| adapter.outputs() == 0) {
+        output.result("labels", labels, || {});
+    }
     output.result("predictions", &answers, || {
         let row = |answer: &Logits| {
             let shown: Vec<String> = answer.logits.iter().take(8).map(|logit| format!("{logit:.6}")).collect();
@@ -116,6 +140,16 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
         table(&["record", "logits"], answers.iter().map(row).collect(), 2);
     });
     Ok(0)
+}
+
+/// Refuses outputs that are no numbers: the largest of them would still be taken for an answer.
+fn check_finite<'a>(answers: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<(), Failure> {
+    match answers.into_iter().find(|(_, outputs)| !outputs.iter().all(|output| output.is_finite())) {
+        Some((record, _)) => {
+            Err(EngineError::Backend(BackendError::OutputNotFinite { record: record.to_owned() }).into())
+        }
+        None => Ok(()),
+    }
 }
 
 fn logits(backbone: &dyn Backbone, model: &StageModel, task: Task, batch: &[&Input<'_>]) -> Vec<Vec<f32>> {

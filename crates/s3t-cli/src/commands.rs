@@ -39,7 +39,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Train { pipeline, fresh } => train(&pipeline.pipeline, fresh, output),
         Command::Eval(pipeline) => eval(&pipeline.pipeline, output),
         Command::Predict(args) => answers::predict(&args, output),
-        Command::Export { pipeline, to } => export(&pipeline.pipeline, &to, output),
+        Command::Export { pipeline, to, base_model } => export(&pipeline.pipeline, &to, base_model, output),
         Command::Delete { pipeline, record, subject, records_from, subjects_from, request_id, receipt } => {
             let request = DeletionRequest {
                 id: request_id,
@@ -209,8 +209,10 @@ fn eval(path: &Path, output: &mut Output) -> Outcome {
     Ok(0)
 }
 
-fn export(path: &Path, to: &Path, output: &mut Output) -> Outcome {
-    let system = open_existing(path)?;
+fn export(path: &Path, to: &Path, base_model: Option<String>, output: &mut Output) -> Outcome {
+    let mut pipeline = pipeline_with_store(path)?;
+    pipeline.model_name = base_model.or(pipeline.model_name);
+    let system = System::open(pipeline)?;
     let export = s3t::interchange::export(&system, to)?;
     output.result("export", &export, || {
         let row = |shard: &s3t::interchange::ExportedShard| {
@@ -399,7 +401,9 @@ fn build(system: &System, output: &mut Output) -> Outcome {
     let bars = Bars::new(output.shows_progress());
     let report = system.train(&bars);
     drop(bars);
-    show_build(&report?, started.elapsed().as_secs_f64(), output);
+    let report = report?;
+    show_cut(system.cut_when_made(), system.backbone().max_tokens(), output);
+    show_build(&report, started.elapsed().as_secs_f64(), output);
     Ok(0)
 }
 
@@ -473,6 +477,15 @@ fn ids<T>(
     };
     ids.extend(listed);
     Ok(ids)
+}
+
+/// Says how many texts a limit of the user cut, if it cut any.
+pub(crate) fn show_cut(cut: usize, limit: usize, output: &mut Output) {
+    if cut > 0 {
+        output.result("cut", &cut, || {
+            say!("{} cut to {limit} tokens", if cut == 1 { "1 text was".into() } else { format!("{cut} texts were") })
+        });
+    }
 }
 
 fn show_build(report: &BuildReport, seconds: f64, output: &mut Output) {

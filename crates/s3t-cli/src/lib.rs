@@ -136,7 +136,9 @@ classification head or the adapter's, or of a language model those of the token 
     #[command(after_help = "\
 Examples:
   s3t export pipeline.toml --to exports/first
+  s3t export pipeline.toml --to exports/second --base-model meta-llama/Llama-3.2-1B
 
+The adapters call the base model by --base-model, by `model.name` of the pipeline or by the name of its folder, in this order.
 Older exports beside the new one that hold a stage which a deletion has erased since are named: withdraw them.")]
     Export {
         #[command(flatten)]
@@ -144,6 +146,9 @@ Older exports beside the new one that hold a stage which a deletion has erased s
         /// The new folder.
         #[arg(long)]
         to: PathBuf,
+        /// The name of the base model in the adapters, such as its repository's.
+        #[arg(long)]
+        base_model: Option<String>,
     },
     /// Forget records or subjects: durable, off in every answer, then erased from disk.
     #[command(
@@ -306,9 +311,14 @@ struct PredictArgs {
     /// The most tokens that a system of causal language modelling adds.
     #[arg(long, default_value_t = 64)]
     max_new_tokens: usize,
-    /// The most tokens of a text that a bare model is given.
+    /// The most tokens of a text that a bare model is given: longer texts are cut, and the answer says how many. Without it
+    /// the model takes what it has positions for, and longer texts are refused.
     #[arg(long, requires = "model")]
     max_tokens: Option<usize>,
+    /// A field of a bare model's or its adapter's files that is passed over although it is refused or unknown; may be given
+    /// several times.
+    #[arg(long, requires = "model")]
+    accept_field: Vec<String>,
     /// The device of a bare model: flex, ndarray, cuda, vulkan.
     #[arg(long, requires = "model", default_value = "flex")]
     device: String,

@@ -6,6 +6,8 @@
 mod ids;
 #[path = "bad_inputs/limits.rs"]
 mod limits;
+#[path = "bad_inputs/models.rs"]
+mod models;
 #[path = "bad_inputs/pictures.rs"]
 mod pictures;
 mod workspace;
@@ -89,7 +91,7 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(ids::cases()).chain(pictures::cases())
+    cases().into_iter().chain(ids::cases()).chain(pictures::cases()).chain(models::cases())
 }
 
 #[rustfmt::skip]

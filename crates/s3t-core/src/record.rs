@@ -23,6 +23,8 @@ pub enum Payload {
     Features(Vec<f32>),
     /// Text, valid UTF-8.
     Text(String),
+    /// Two texts that belong together, as a question and a passage.
+    TextPair(String, String),
 }
 
 impl std::fmt::Debug for Payload {
@@ -39,6 +41,7 @@ impl Payload {
             Self::Image { width, height, channels, .. } => format!("{width}x{height}x{channels} image"),
             Self::Features(values) => format!("{} features", values.len()),
             Self::Text(text) => format!("{} bytes of text", text.len()),
+            Self::TextPair(first, second) => format!("pair of texts of {} and {} bytes", first.len(), second.len()),
         }
     }
 }
@@ -133,6 +136,7 @@ impl Record {
                 builder.number(1).bytes(&bytes)
             }
             Payload::Text(text) => builder.number(2).bytes(text.as_bytes()),
+            Payload::TextPair(first, second) => builder.number(3).bytes(first.as_bytes()).bytes(second.as_bytes()),
         };
         builder.finish()
     }
@@ -174,6 +178,8 @@ mod tests {
             record("b", base.payload.clone()),
             record("a", Payload::Features(vec![1.0, 2.5])),
             record("a", Payload::Text("12".into())),
+            record("a", Payload::TextPair("1".into(), "2".into())),
+            record("a", Payload::TextPair("12".into(), String::new())),
         ] {
             assert_ne!(other.digest(&secret), digest);
         }

@@ -155,14 +155,21 @@ where
 const MOST_LISTED: usize = 40;
 const MOST_COMPARED: usize = 64;
 
-/// The message for an unknown name: what it is, the known names, and the closest of them if it is close. Of very many names the
-/// first are listed.
+/// The message for an unknown name: what it is, the known names, and the closest of them if the name is a misspelling of it: one
+/// letter is another one, or two in a name of five or more. (Small letters for large ones are no other letters.) Of very many
+/// names the first are listed.
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let short = |name: &&&str| name.len() <= MOST_COMPARED;
-    let compared = known.iter().take(if short(&&name) { 1000 } else { 0 }).filter(short);
-    let close = compared.map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
+    let distance = |other: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    let most = |other: &str| match name.chars().count().min(other.chars().count()) {
+        0..3 => 0,
+        3..5 => 1,
+        _ => 2,
+    };
+    let short = |name: &str| name.len() <= MOST_COMPARED;
+    let compared = known.iter().take(if short(name) { 1000 } else { 0 });
+    let close = compared.filter(|other| short(other) && **other != name).min_by_key(|other| distance(other));
     let hint = match close {
-        Some((distance, other)) if distance <= 2.max(name.len() / 3) => format!("; did you mean `{other}`?"),
+        Some(other) if distance(other) <= most(other) => format!("; did you mean `{other}`?"),
         _ => String::new(),
     };
     let listed: Vec<String> = known.iter().take(MOST_LISTED).map(|name| crate::limits::shown(name)).collect();
@@ -251,6 +258,24 @@ mod tests {
             assert!(!plugin.documentation().is_empty(), "{} has no documentation", plugin.name);
         }
         assert_eq!(duplicate_plugins(), []);
+    }
+
+    #[test]
+    fn a_hint_is_for_near_misspellings_not_for_other_words() {
+        for (name, known, hint) in [
+            ("cyclik", "cyclic", true),
+            ("cycle", "cyclic", true),
+            ("LoRA", "LORA", true),
+            ("trainning", "training", true),
+            ("rang", "rank", true),
+            ("text_pair", "text", false),
+            ("b", "a", false),
+            ("gpu", "cpu", true),
+            ("mean", "beat", false),
+            ("LORA", "LORA", false),
+        ] {
+            assert_eq!(unknown("name", name, &[known]).contains("did you mean"), hint, "{name} and {known}");
+        }
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct CsvSource {
     /// The column of the text. Give one of this, `template` and `features`.
     #[serde(default)]
     pub text: Option<String>,
+    /// The column of the second text of a pair, such as a passage that answers a question.
+    #[serde(default)]
+    pub text_pair: Option<String>,
     /// A text made of several columns: `{name}` stands for a column, `{{` for a brace. Give one of this, `text` and `features`.
     #[serde(default)]
     pub template: Option<String>,
@@ -42,7 +45,13 @@ pub(crate) fn label() -> String {
 impl CsvSource {
     pub(crate) fn read(&self, base_dir: &Path, targets: &Targets<'_>) -> Result<Vec<Record>, DataError> {
         let path = base_dir.join(&self.file);
-        let content = content(&path, self.text.as_deref(), self.template.as_deref(), self.features.as_deref())?;
+        let content = content(
+            &path,
+            self.text.as_deref(),
+            self.text_pair.as_deref(),
+            self.template.as_deref(),
+            self.features.as_deref(),
+        )?;
         let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
         let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
         records(
@@ -53,6 +62,7 @@ impl CsvSource {
             |row, _| Ok(format!("row-{row}")),
             |row| match content {
                 Content::Text(column) => Ok(Payload::Text(row.short_text(column, &targets.limits)?.to_owned())),
+                Content::Pair(first, second) => row.text_pair(first, second, &targets.limits),
                 Content::Template(ref template) => Ok(Payload::Text(row.filled(template, &targets.limits)?)),
                 Content::Features(names) => {
                     let value = |name: &String| {

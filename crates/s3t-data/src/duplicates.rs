@@ -91,11 +91,11 @@ fn content(record: &Record) -> s3t_core::Digest {
     match &record.payload {
         Payload::Text(text) => {
             builder.number(0);
-            for part in std::iter::once(text.as_str()).chain(target_text(record)) {
-                let words = words(part);
-                builder.number(words.len() as u64);
-                words.iter().fold(&mut builder, |builder, word| builder.bytes(word.as_bytes()));
-            }
+            by_words(&mut builder, std::iter::once(text.as_str()).chain(target_text(record)));
+        }
+        Payload::TextPair(first, second) => {
+            builder.number(5);
+            by_words(&mut builder, [first.as_str(), second.as_str()].into_iter().chain(target_text(record)));
         }
         payload => {
             as_it_stands(payload, &mut builder);
@@ -107,10 +107,22 @@ fn content(record: &Record) -> s3t_core::Digest {
     builder.finish()
 }
 
+/// Adds texts by their words.
+fn by_words<'a>(builder: &mut DigestBuilder, texts: impl IntoIterator<Item = &'a str>) {
+    for text in texts {
+        let words = words(text);
+        builder.number(words.len() as u64);
+        for word in &words {
+            builder.bytes(word.as_bytes());
+        }
+    }
+}
+
 /// Adds content that is not normalised.
 fn as_it_stands(payload: &Payload, builder: &mut DigestBuilder) {
     match payload {
         Payload::Text(text) => builder.number(3).bytes(text.as_bytes()),
+        Payload::TextPair(first, second) => builder.number(4).bytes(first.as_bytes()).bytes(second.as_bytes()),
         Payload::Image { width, height, channels, pixels } => {
             builder.number(1).number((*width).into()).number((*height).into()).number((*channels).into()).bytes(pixels)
         }
@@ -169,12 +181,17 @@ struct Shingles {
 
 impl Shingles {
     fn of(record: &Record) -> Option<Self> {
-        let Payload::Text(text) = &record.payload else { return None };
+        let texts: Vec<&str> = match &record.payload {
+            Payload::Text(text) => vec![text],
+            Payload::TextPair(first, second) => vec![first, second],
+            _ => return None,
+        };
         let runs = |text: &str| -> BTreeSet<u64> {
             let words = words(text);
             words.windows(SHINGLE.min(words.len()).max(1)).map(hash_of).collect()
         };
-        Some(Self { text: runs(text), target: target_text(record).map(runs).unwrap_or_default() })
+        let text = texts.into_iter().flat_map(runs).collect();
+        Some(Self { text, target: target_text(record).map(runs).unwrap_or_default() })
     }
 
     /// The sets as one: if both parts of two records overlap by a share, so do these.

@@ -29,6 +29,9 @@ pub struct JsonlSource {
     /// The key of the text. Give one of this, `template` and `features`.
     #[serde(default)]
     pub text: Option<String>,
+    /// The key of the second text of a pair, such as a passage that answers a question.
+    #[serde(default)]
+    pub text_pair: Option<String>,
     /// A text made of several keys: `{name}` stands for a key, `{{` for a brace. Give one of this, `text` and `features`.
     #[serde(default)]
     pub template: Option<String>,
@@ -43,7 +46,7 @@ impl JsonlSource {
         let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
         // The numbers are under one key, in a list of their own.
         let keys = self.features.as_ref().map(std::slice::from_ref);
-        let content = content(&path, self.text.as_deref(), self.template.as_deref(), keys)?;
+        let content = content(&path, self.text.as_deref(), self.text_pair.as_deref(), self.template.as_deref(), keys)?;
         let limits = &targets.limits;
         let mut length = None;
         records(
@@ -54,6 +57,7 @@ impl JsonlSource {
             |row, _| Ok(format!("row-{row}")),
             |row| match content {
                 Content::Text(key) => Ok(Payload::Text(row.short_text(key, limits)?.to_owned())),
+                Content::Pair(first, second) => row.text_pair(first, second, limits),
                 Content::Template(ref template) => Ok(Payload::Text(row.filled(template, limits)?)),
                 Content::Features(keys) => {
                     let values = numbers(&keys[0], row.required(&keys[0])?, limits)?;

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use s3t_core::limits::shown;
 use s3t_core::picture::PictureSteps;
+use s3t_core::registry::unknown;
 use s3t_core::{Limits, Payload, PictureInput, Record, RecordId, Target};
 
 use crate::DataError;
@@ -14,9 +15,12 @@ use crate::rows::{Row, each_jsonl};
 /// Where the content of a question may be.
 const KINDS: [&str; 3] = ["text", "features", "image"];
 
+/// All fields of a question.
+const FIELDS: [&str; 5] = ["id", "text", "text_pair", "features", "image"];
+
 /// Reads records without targets from a file with one JSON object a line. Each has `text`, `features` (a list of numbers) or
-/// `image` (a file below this one's folder), and may have an `id`; without it ids are `row-0`, `row-1`, ... Images are
-/// read as a model takes them.
+/// `image` (a file below this one's folder), beside `text` the second text of a pair in `text_pair`, and may have an `id`; without
+/// it ids are `row-0`, `row-1`, ... Another field is refused, as it would not be used. Images are read as a model takes them.
 ///
 /// # Errors
 ///
@@ -24,6 +28,7 @@ const KINDS: [&str; 3] = ["text", "features", "image"];
 pub fn read_questions(path: &Path, model: Option<&PictureInput>, limits: &Limits) -> Result<Vec<Record>, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let payload = |row: &Row| match KINDS.iter().filter(|kind| row.required(kind).is_ok()).collect::<Vec<_>>()[..] {
+        [&"text"] if row.required("text_pair").is_ok() => row.text_pair("text", "text_pair", limits),
         [&"text"] => Ok(Payload::Text(row.short_text("text", limits)?.to_owned())),
         [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?, limits)?)),
         [&"image"] => read_image_question(&inside(folder, row.text("image")?)?, model),
@@ -35,7 +40,14 @@ pub fn read_questions(path: &Path, model: Option<&PictureInput>, limits: &Limits
         let make = || -> Result<Record, String> {
             let id = if row.required("id").is_ok() { row.id("id")? } else { format!("row-{ordinal}").into() };
             let id = RecordId::new(id).map_err(|error| error.to_string())?;
-            Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload: payload(&row)? })
+            if row.required("text_pair").is_ok() && row.required("text").is_err() {
+                return Err("has `text_pair`, the second text of a pair, without `text`, the first".into());
+            }
+            let payload = payload(&row)?;
+            if let Some(other) = row.columns().find(|column| !FIELDS.contains(column)) {
+                return Err(unknown(&format!("field `{}` of a question", shown(other)), other, &FIELDS));
+            }
+            Ok(Record { id, subject: None, target: Target::None, ordinal: ordinal as u64, payload })
         };
         records.push(make().map_err(|problem| DataError::line(path, row.line, problem))?);
         Ok(())

@@ -134,6 +134,11 @@ pub(crate) fn each_jsonl(path: &Path, limits: &Limits, visit: Visit<'_>) -> Resu
 }
 
 impl Row {
+    /// The names of its columns.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// A value that must be there.
     pub(crate) fn required(&self, column: &str) -> Result<&Value, String> {
         self.values.get(column).ok_or_else(|| {
@@ -192,6 +197,11 @@ impl Row {
             filled.push_str(text);
         }
         Ok(filled)
+    }
+
+    /// Two texts that must be there and are not too long.
+    pub(crate) fn text_pair(&self, first: &str, second: &str, limits: &Limits) -> Result<Payload, String> {
+        Ok(Payload::TextPair(self.short_text(first, limits)?.to_owned(), self.short_text(second, limits)?.to_owned()))
     }
 
     /// A text that must be there and is not too long.
@@ -364,6 +374,7 @@ pub(crate) fn at_line(clash: &Clash<u64>) -> String {
 /// What the content of a row is read from.
 pub(crate) enum Content<'a> {
     Text(&'a str),
+    Pair(&'a str, &'a str),
     Template(Template),
     Features(&'a [String]),
 }
@@ -372,11 +383,15 @@ pub(crate) enum Content<'a> {
 pub(crate) fn content<'a>(
     path: &Path,
     text: Option<&'a str>,
+    text_pair: Option<&'a str>,
     template: Option<&str>,
     features: Option<&'a [String]>,
 ) -> Result<Content<'a>, DataError> {
+    if text_pair.is_some() && text.is_none() {
+        return Err(DataError::file(path, "has `text_pair`, the second text of a pair, without `text`, the first"));
+    }
     match (text, template, features) {
-        (Some(text), None, None) => Ok(Content::Text(text)),
+        (Some(text), None, None) => Ok(text_pair.map_or(Content::Text(text), |second| Content::Pair(text, second))),
         (None, Some(template), None) => {
             let parsed = Template::parse(template);
             Ok(Content::Template(parsed.map_err(|problem| DataError::file(path, format!("`template` {problem}")))?))

@@ -30,6 +30,7 @@ fn csv(text: Option<&str>, features: Option<&[&str]>) -> Source {
         id: None,
         subject: Some("who".into()),
         text: text.map(Into::into),
+        text_pair: None,
         template: None,
         features: features.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
     })
@@ -42,6 +43,7 @@ fn jsonl() -> Source {
         id: Some("id".into()),
         subject: Some("who".into()),
         text: None,
+        text_pair: None,
         template: None,
         features: Some("x".into()),
     })
@@ -135,6 +137,7 @@ fn each_task_reads_its_own_target() {
             id: None,
             subject: None,
             text: text_of.0.map(Into::into),
+            text_pair: None,
             template: text_of.1.map(Into::into),
             features: None,
         });

@@ -68,8 +68,8 @@ impl System {
         let inputs = self.prepare(&prompts)?;
         let members = self.members()?;
         let backbone = &**self.backbone();
-        // A prompt that fills the model is one that was cut, or leaves no room for an answer.
-        if let Some(input) = inputs.iter().find(|input| input.tokens >= backbone.max_tokens()) {
+        // A prompt that was cut is another one; one that fills the model leaves no room for an answer.
+        if let Some(input) = inputs.iter().find(|input| input.cut > 0 || input.tokens >= backbone.max_tokens()) {
             return Err(EngineError::Backend(BackendError::WrongInput {
                 record: input.id().to_string(),
                 found: format!("prompt of {} tokens or more", input.tokens),

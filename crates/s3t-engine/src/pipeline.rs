@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use s3t_backends::DeviceSpec;
+use s3t_backends::{DeviceSpec, LoadOptions};
 use s3t_core::limits::{read_text_at_most, shown, too_large};
 use s3t_core::partition::KeyedHash;
 use s3t_core::registry::{plugin_from_json, unknown};
@@ -39,8 +39,12 @@ pub struct Pipeline {
     pub wait_seconds: f64,
     /// Where a new store's secret comes from.
     pub secret: SecretSource,
-    /// The most tokens of a text; `None` takes what the model can, up to 512.
+    /// The name by which exports call the base model, such as its repository's; `None` takes the name of its folder.
+    pub model_name: Option<String>,
+    /// The most tokens of a text: longer ones are cut. `None` takes what the model can, and refuses what is longer.
     pub max_tokens: Option<usize>,
+    /// Fields of the model's files that are passed over although they are refused or unknown.
+    pub accept_fields: Vec<String>,
     /// What is learnt.
     pub task: Task,
     /// The class names; none for tasks without classes.
@@ -101,7 +105,9 @@ impl Pipeline {
             encrypt: true,
             wait_seconds: Place::PATIENCE.as_secs_f64(),
             secret: SecretSource::default(),
+            model_name: None,
             max_tokens: None,
+            accept_fields: Vec::new(),
             task: Task::Classification { classes: labels.len() },
             labels,
             train_data: None,
@@ -149,7 +155,14 @@ impl Pipeline {
         let mut section = file.section("model")?;
         let model: String = file.take(&mut section, "model", "path", None)?;
         let max_tokens = file.take(&mut section, "model", "max_tokens", Some(None))?;
-        file.nothing_left(&section, "model", &["max_tokens", "path"])?;
+        let model_name: Option<String> = file.take(&mut section, "model", "name", Some(None))?;
+        if model_name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(
+                file.refuse("model.name", "`model.name` is empty; give the name by which exports call the model")
+            );
+        }
+        let accept_fields = file.take(&mut section, "model", "accept_fields", Some(Vec::new()))?;
+        file.nothing_left(&section, "model", &["accept_fields", "max_tokens", "name", "path"])?;
         let mut section = file.section("store")?;
         let store: String = file.take(&mut section, "store", "path", None)?;
         let secret = file.take(&mut section, "store", "secret", Some(SecretSource::default()))?;
@@ -213,7 +226,9 @@ impl Pipeline {
             encrypt,
             wait_seconds,
             secret,
+            model_name,
             max_tokens,
+            accept_fields,
             task,
             labels,
             train_data,
@@ -253,8 +268,14 @@ impl Pipeline {
     /// [`EngineError::Data`] for the first record that cannot be used, [`EngineError::Backend`] if picture files are asked for
     /// and the model's folder cannot be read.
     pub fn read_source(&self, source: &Source) -> Result<Vec<Record>, EngineError> {
-        let pictures = if source.has_pictures() { s3t_backends::picture_input(&self.model)? } else { None };
+        let pictures =
+            if source.has_pictures() { s3t_backends::picture_input(&self.model, &self.load_options())? } else { None };
         Ok(source.read_for(&self.base_dir, &self.targets(), pictures.as_ref())?)
+    }
+
+    /// What the pipeline chooses about its base model.
+    pub(crate) fn load_options(&self) -> LoadOptions {
+        LoadOptions { max_tokens: self.max_tokens, limits: self.limits, accept_fields: self.accept_fields.clone() }
     }
 
     /// Where the store is, with its keys.

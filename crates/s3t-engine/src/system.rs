@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use s3t_backends::{Backbone, BackendError, Device, Input, LoadOptions};
+use s3t_backends::{Backbone, BackendError, Device, Input, OwnHead};
 use s3t_core::cost::ModelShape;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::placement::place_records;
@@ -47,6 +47,8 @@ pub struct System {
     members: Mutex<Option<Served>>,
     /// The newest deletion whose records this process remembers nothing of.
     forgotten: AtomicU64,
+    /// Texts that were cut when the system was made.
+    cut: usize,
 }
 
 /// What answers, and the snapshot it was taken from.
@@ -298,11 +300,12 @@ impl System {
         let device = pipeline.device.open()?;
         let backbone = load(&pipeline, &device)?;
         let environment = pipeline.device.environment();
+        let mut cut = 0;
         let store = match opening {
             Opening::New(NewSystem { records, held_out, secret, or_open }) => {
                 let secret = secret.map_or_else(random_secret, Ok)?;
                 let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
-                check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
+                cut = check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
                 check_prior(&pipeline, records)?;
                 let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
                 let copies = pipeline.duplicates.groups(records);
@@ -322,7 +325,7 @@ impl System {
         let on_disk = if read_only { 0 } else { (activation_disk_mb as u64).saturating_mul(1 << 20) };
         let builder = Arc::new(trainer.with_spill(store.path(), on_disk));
         let (members, forgotten) = (Mutex::default(), AtomicU64::new(store.snapshot()?.epoch()));
-        Ok(Self { pipeline, device, backbone, builder, environment, store, members, forgotten })
+        Ok(Self { pipeline, device, backbone, builder, environment, store, members, forgotten, cut })
     }
 
     /// Replaces the trainer: for training elsewhere, and for tests that plant mistakes.
@@ -330,6 +333,24 @@ impl System {
     pub fn with_builder(mut self, builder: Arc<dyn StageBuilder>) -> Self {
         self.builder = builder;
         self
+    }
+
+    /// The texts that `model.max_tokens` cut when the system was made, of training and held-out records; 0 for one that was
+    /// opened.
+    pub fn cut_when_made(&self) -> usize {
+        self.cut
+    }
+
+    /// The texts among some records that `model.max_tokens` cuts.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for a record that the model cannot take.
+    pub fn cut(&self, records: &[Record]) -> Result<usize, EngineError> {
+        if self.pipeline.max_tokens.is_none() {
+            return Ok(0);
+        }
+        Ok(self.prepare(records)?.iter().filter(|input| input.cut > 0).count())
     }
 
     /// The pipeline.
@@ -793,13 +814,17 @@ impl Stages for InStore<'_> {
     }
 }
 
+/// The tokens of a text that costs are estimated with where no limit is given.
+const ESTIMATED_TOKENS: usize = 512;
+
 fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
     let block = backbone.block_shape();
     let head = backbone.head().parameters(pipeline.task.outputs(), backbone.hidden());
     let sum = |numbers: &mut dyn Iterator<Item = usize>| numbers.sum::<usize>() as u64;
     ModelShape {
         blocks: backbone.blocks(),
-        tokens: backbone.max_tokens() as u64,
+        // Of texts it is not known before they are read; this is what costs are estimated with.
+        tokens: pipeline.max_tokens.unwrap_or(ESTIMATED_TOKENS).min(backbone.max_tokens()) as u64,
         block_weights: sum(&mut block.linears.values().map(|(inputs, outputs)| inputs * outputs)),
         attention_width: (block.heads * block.head_dim) as u64,
         peft_parameters: sum(&mut pipeline.peft.parameters(&block).iter().map(s3t_peft::ParameterSpec::len)),
@@ -809,28 +834,29 @@ fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
 
 /// Loads the pipeline's base model.
 fn load(pipeline: &Pipeline, device: &Device) -> Result<Arc<dyn Backbone>, EngineError> {
-    let options = LoadOptions { max_tokens: pipeline.max_tokens, limits: pipeline.limits };
+    let options = pipeline.load_options();
     s3t_backends::load(&pipeline.model, options, device).map_err(|error| match error {
         BackendError::MaxTokens { .. } => pipeline.refuse("model.max_tokens", error.to_string()),
         other => other.into(),
     })
 }
 
-/// Checks that the model takes the records, and that the task takes their targets.
+/// Checks that the model takes the records, and that the task takes their targets; how many texts a limit of the pipeline cuts.
 fn check_records<'a>(
     pipeline: &Pipeline,
     backbone: &dyn Backbone,
     records: impl IntoIterator<Item = &'a Record>,
-) -> Result<(), EngineError> {
+) -> Result<usize, EngineError> {
     let task = pipeline.task;
+    let mut cut = 0;
     for record in records {
         if !task.takes(&record.target) {
             let (record, task, found) = (record.id.clone(), task.name(), record.target.describe());
             return Err(EngineError::WrongTarget { record, task, found });
         }
-        backbone.prepare(record)?;
+        cut += usize::from(backbone.prepare(record)?.cut > 0);
     }
-    Ok(())
+    Ok(cut)
 }
 
 /// Checks that the subjects whose probabilities are given are spelt as those of the records are.
@@ -943,8 +969,16 @@ fn settings(
             format!("`serving.aggregator` is for classes; for task `{}` use `mean-logits`", pipeline.task.name());
         return Err(pipeline.refuse("serving.aggregator", problem));
     }
+    if let Some(obstacle) = backbone.head_obstacle().filter(|_| pipeline.task != Task::CausalLm) {
+        let problem = format!(
+            "the base model has no place for a head: {obstacle}, so that an adapter with its head would be of no use there; use a \
+             model that was saved with all its layers"
+        );
+        return Err(pipeline.refuse("model.path", problem));
+    }
     if matches!(pipeline.serving.dead_shard, DeadShard::Base) {
         let task = pipeline.task;
+        check_own_head(pipeline, backbone)?;
         if StageModel::base(backbone, &pipeline.device.open()?, task).is_none() {
             let problem = format!(
                 "`serving.dead_shard` is `base`, but the model has no head of its own with {} outputs; use `leave-out`",
@@ -968,6 +1002,39 @@ fn settings(
         sequences,
         labels: pipeline.labels.names().to_vec(),
     })
+}
+
+/// Checks that the base model's own head means by its outputs what the pipeline means by them.
+fn check_own_head(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<(), EngineError> {
+    let OwnHead { labels, problem, .. } = backbone.own_head();
+    let refuse = |problem: String| {
+        let problem = format!("`serving.dead_shard` is `base`, but {problem}");
+        Err(pipeline.refuse("serving.dead_shard", problem))
+    };
+    if pipeline.task == Task::CausalLm {
+        return Ok(());
+    }
+    let asked = pipeline.labels.names();
+    if !labels.is_empty() && !asked.is_empty() && labels != asked {
+        let (own, order) = (labels.join(", "), asked.join(", "));
+        return refuse(format!(
+            "`id2label` of the base model names its outputs {own}, and `data.labels` is {order}; give `data.labels` the model's \
+             names in its order, or use `leave-out`"
+        ));
+    }
+    let fits = match problem.as_deref() {
+        Some("regression") => pipeline.task == Task::Regression,
+        Some("single_label_classification") => matches!(pipeline.task, Task::Classification { .. }),
+        Some("multi_label_classification") => matches!(pipeline.task, Task::MultiLabel { .. }),
+        _ => true,
+    };
+    match problem {
+        Some(problem) if !fits => refuse(format!(
+            "`problem_type` of the base model is `{problem}`, and `data.task` is `{}`; use `leave-out`",
+            pipeline.task.name()
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn groups_section(error: &s3t_core::CoreError) -> &'static str {

@@ -115,9 +115,18 @@ fn write_data(trial: &Trial, folder: &Path) -> Source {
     let (id, subject, label) = (Some("id".to_owned()), Some("subject".to_owned()), "label".to_owned());
     let (file, text, template) = ("data".into(), None, None);
     if trial.table {
-        Source::Csv(CsvSource { file, label, id, subject, text, template, features: Some(names) })
+        Source::Csv(CsvSource { file, label, id, subject, text, text_pair: None, template, features: Some(names) })
     } else {
-        Source::Jsonl(JsonlSource { file, label, id, subject, text, template, features: Some("x".into()) })
+        Source::Jsonl(JsonlSource {
+            file,
+            label,
+            id,
+            subject,
+            text,
+            text_pair: None,
+            template,
+            features: Some("x".into()),
+        })
     }
 }
 

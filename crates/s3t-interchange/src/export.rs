@@ -55,7 +55,9 @@ pub struct ExportedShard {
     pub blocks: BlockRange,
 }
 
-/// Writes what the system serves with into a new folder, one adapter a shard, and [`MANIFEST`].
+/// Writes what the system serves with into a new folder, one adapter a shard, and [`MANIFEST`]. The adapters call the base model
+/// by the pipeline's name of it, or else by that of its folder: never by a path, which would tell of this machine and mean nothing on
+/// another.
 ///
 /// # Errors
 ///
@@ -101,6 +103,12 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
     Ok(export)
 }
 
+/// The name of a base model's folder.
+fn name_of(model: &Path) -> String {
+    let absolute = std::path::absolute(model).unwrap_or_else(|_| model.to_path_buf());
+    absolute.file_name().map_or_else(|| "base".into(), |name| name.to_string_lossy().into_owned())
+}
+
 /// The folder of a shard's adapter, inside the export's.
 fn folder_of(shard: ShardId) -> String {
     format!("shard-{shard}")
@@ -114,7 +122,7 @@ fn write_shards(
     directory: &Path,
 ) -> Result<Export, InterchangeError> {
     let pipeline = system.pipeline();
-    let base_model = std::path::absolute(&pipeline.model).unwrap_or_else(|_| pipeline.model.clone());
+    let base_model = pipeline.model_name.clone().unwrap_or_else(|| name_of(&pipeline.model));
     let mut shards = Vec::new();
     for (shard, serving, stages) in chains {
         let mut tensors = NamedTensors::new();
@@ -134,7 +142,7 @@ fn write_shards(
             blocks,
             &tensors,
             pipeline.task,
-            &base_model.display().to_string(),
+            &base_model,
         )?;
         shards.push(ExportedShard { shard: *shard, folder, serving: *serving, stages: stages.clone(), blocks });
     }

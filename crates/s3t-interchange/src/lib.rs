@@ -6,8 +6,14 @@
 mod adapter;
 mod error;
 mod export;
+pub mod fields;
 mod names;
+mod read;
+mod targets;
+mod write;
 
-pub use adapter::{Adapter, read_adapter, write_adapter};
+pub use adapter::{Adapter, AdapterPart};
 pub use error::InterchangeError;
 pub use export::{Export, ExportedShard, MANIFEST, Superseded, export, superseded};
+pub use read::read_adapter;
+pub use write::write_adapter;

@@ -1,6 +1,6 @@
 //! The hooks through which an adapter changes a transformer block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use burn::tensor::Tensor;
@@ -174,6 +174,24 @@ impl BlockAdapter for StackedAdapter<'_> {
     }
 }
 
+/// Adapters of one block that adapt different linear layers and do nothing else, each with its layers.
+pub struct AdaptersBySite(pub Vec<(BTreeSet<LinearSite>, Box<dyn BlockAdapter>)>);
+
+impl AdaptersBySite {
+    fn of(&self, site: LinearSite) -> Option<&dyn BlockAdapter> {
+        self.0.iter().find(|(sites, _)| sites.contains(&site)).map(|(_, adapter)| &**adapter)
+    }
+}
+
+impl BlockAdapter for AdaptersBySite {
+    fn linear(&self, site: LinearSite, x: Tensor<2>, base: &Linear) -> Tensor<2> {
+        match self.of(site) {
+            Some(adapter) => adapter.linear(site, x, base),
+            None => base.forward(x),
+        }
+    }
+}
+
 /// The adapters that are switched on, by block index. Blocks that are not named run as in the base model.
 #[derive(Default)]
 pub struct Adapters(BTreeMap<usize, Box<dyn BlockAdapter>>);
@@ -192,6 +210,11 @@ impl Adapters {
     /// The adapter of a block.
     pub fn get(&self, block: usize) -> Option<&dyn BlockAdapter> {
         self.0.get(&block).map(Box::as_ref)
+    }
+
+    /// Takes the adapter of a block out.
+    pub fn remove(&mut self, block: usize) -> Option<Box<dyn BlockAdapter>> {
+        self.0.remove(&block)
     }
 
     /// Adds all adapters of `other`.

@@ -28,6 +28,9 @@ pub enum PeftError {
         /// The shape it must have.
         expected: Vec<usize>,
     },
+    /// An adapter of Hugging Face PEFT that no linked method reads.
+    #[error("{0}")]
+    UnknownAdapter(String),
     /// A method that the files of Hugging Face PEFT cannot hold.
     #[error("`{method}` cannot be written as a Hugging Face PEFT adapter: {reason}")]
     NoInterchange {

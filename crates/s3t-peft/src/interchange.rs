@@ -56,7 +56,7 @@ macro_rules! peft_reader {
 ///
 /// # Errors
 ///
-/// [`PeftError::NoInterchange`] if no linked method reads it; what is wrong with its fields.
+/// [`PeftError::UnknownAdapter`] if no linked method reads it; what is wrong with its fields.
 pub fn read_config(config: &Map<String, Value>, block: &BlockShape) -> Result<Box<dyn PeftMethod>, PeftError> {
     let peft_type = config.get("peft_type").and_then(Value::as_str).unwrap_or_default();
     let mut known: Vec<&str> = Vec::new();
@@ -64,17 +64,24 @@ pub fn read_config(config: &Map<String, Value>, block: &BlockShape) -> Result<Bo
         if reader.peft_type == peft_type
             && let Some(method) = (reader.read)(config, block)
         {
-            let method = method?;
-            method.check(block)?;
-            return Ok(method);
+            return method;
         }
         known.push(reader.peft_type);
     }
     known.sort_unstable();
     known.dedup();
-    let reason =
-        s3t_core::registry::unknown(&format!("`peft_type` `{peft_type}` with these fields"), peft_type, &known);
-    Err(PeftError::NoInterchange { method: peft_type.into(), reason })
+    if known.contains(&peft_type) {
+        return Err(PeftError::UnknownAdapter(format!(
+            "no linked method reads `peft_type` {peft_type} with these fields"
+        )));
+    }
+    let problem = s3t_core::registry::unknown(&format!("adapter: its `peft_type` is `{peft_type}`"), peft_type, &known);
+    Err(PeftError::UnknownAdapter(problem))
+}
+
+/// The values of `peft_type` that linked methods read.
+pub fn known_types() -> BTreeSet<&'static str> {
+    inventory::iter::<PeftReader>.into_iter().map(|reader| reader.peft_type).collect()
 }
 
 /// The linear layers that a list of module names under a key stands for, each once; none if the key is missing or null.
@@ -96,6 +103,34 @@ pub fn sites(config: &Map<String, Value>, key: &str, block: &BlockShape) -> Resu
         sites.extend(block.resolve(key, &[item.as_str().ok_or_else(refuse)?.to_owned()])?);
     }
     Ok(sites.into_iter().collect())
+}
+
+/// A switch; false if it is missing or null.
+///
+/// # Errors
+///
+/// [`PeftError::InvalidField`] for another value than true or false.
+pub fn switch(config: &Map<String, Value>, key: &str) -> Result<bool, PeftError> {
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(on)) => Ok(*on),
+        Some(other) => Err(PeftError::field(key, format!("is {other}, not true or false"))),
+    }
+}
+
+/// A finite number; `default` if it is missing or null.
+///
+/// # Errors
+///
+/// [`PeftError::InvalidField`] for another value.
+pub fn number(config: &Map<String, Value>, key: &str, default: f64) -> Result<f64, PeftError> {
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
+            Some(number) => Ok(number),
+            None => Err(PeftError::field(key, format!("is {value}, not a finite number"))),
+        },
+    }
 }
 
 /// Refuses a configuration in which a field that this project has no meaning for is set.

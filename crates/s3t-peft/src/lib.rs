@@ -15,7 +15,8 @@ mod method;
 pub mod tensors;
 
 pub use adapter::{
-    Adapters, BlockAdapter, KeyValuePrefix, Linear, LinearSite, LowRankAdapter, StackedAdapter, Sublayer,
+    Adapters, AdaptersBySite, BlockAdapter, KeyValuePrefix, Linear, LinearSite, LowRankAdapter, StackedAdapter,
+    Sublayer,
 };
 pub use dropout::Dropout;
 pub use error::PeftError;

@@ -158,6 +158,9 @@ impl Store {
             match self.look_at(&row, true) {
                 Found::Gone { removed, others } => {
                     self.forget_row(row.number)?;
+                    if others == 0 && removed {
+                        remove_empty(&row.folder);
+                    }
                     if others > 0 && removed {
                         let reason =
                             format!("its files were removed; {others} others in the folder are not the store's");
@@ -240,24 +243,14 @@ impl Store {
                 "it was written by an earlier version, which kept no digests of files; {forget}"
             ));
         };
-        let (around, name) = (parent(&row.folder), row.folder.file_name().unwrap_or_default());
-        let opened = Folder::open_without_links(around).and_then(|around| Ok((around.enter(name)?, around)));
-        let (folder, around) = match opened {
-            Ok(opened) => opened,
+        let folder = match Folder::open_without_links(&row.folder) {
+            Ok(folder) => folder,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Found::Unknown(format!("it is not there: its disk may be away, or it was moved; {forget}"));
             }
             Err(error) => return Found::Unknown(format!("it cannot be looked at: {error}; {forget}")),
         };
-        match self.look_in(&folder, files, remove) {
-            Ok(Found::Gone { removed, others: 0 }) if removed && remove => {
-                // An empty folder is the store's; if it cannot be removed, nothing is in it.
-                drop(around.remove_folder(name));
-                Found::Gone { removed, others: 0 }
-            }
-            Ok(found) => found,
-            Err(error) => Found::Unknown(error.to_string()),
-        }
+        self.look_in(&folder, files, remove).unwrap_or_else(|error| Found::Unknown(error.to_string()))
     }
 
     /// Looks for files by their content, whatever their names are.
@@ -392,6 +385,14 @@ fn restrict(folder: &Folder) -> Result<(), StoreError> {
 impl Row {
     fn is_dead(&self, snapshot: &Snapshot) -> bool {
         self.stages.iter().any(|key| !snapshot.has_stage(key))
+    }
+}
+
+/// Removes the folder of an adapter with nothing in it. It stays until its row is forgotten: a folder that is not there says nothing
+/// about its files. One that stays for good is empty.
+fn remove_empty(folder: &Path) {
+    if let Ok(around) = Folder::open_without_links(parent(folder)) {
+        drop(around.remove_folder(folder.file_name().unwrap_or_default()));
     }
 }
 

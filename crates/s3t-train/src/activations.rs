@@ -144,6 +144,7 @@ impl ActivationCache {
             values.resize(row * tokens * hidden, 0.0);
         }
         let states = Tensor::from_data(TensorData::new(values, [records.len(), tokens, hidden]), device);
+        let lengths: Vec<usize> = records.iter().map(|(_, input)| input.length).collect();
         Hidden::new(states, lengths)
     }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use s3t_backends::{Backbone, HEAD_PREFIX, Head, Hidden, Input};
 use s3t_core::{BlockRange, Lineage, Task};
 use s3t_peft::tensors::{on_device, to_host};
-use s3t_peft::{Adapters, NamedTensors, PeftMethod, bind};
+use s3t_peft::{Adapters, Linear, NamedTensors, PeftMethod, bind};
 
 use crate::TrainError;
 
@@ -17,6 +17,8 @@ pub struct StageModel {
     pub(crate) start: usize,
     /// `None` for causal language modelling, in which the base model's own head answers.
     pub(crate) head: Option<Head>,
+    /// In place of the base model's layer before the head.
+    pooler: Option<Linear>,
 }
 
 impl StageModel {
@@ -57,7 +59,24 @@ impl StageModel {
             adapters.extend(bind(method, &shape, *block..block + 1, tensors, None)?);
         }
         let start = blocks.first().copied().unwrap_or(backbone.blocks());
-        Ok(Self { adapters, start, head: head(backbone, outputs, tensors)? })
+        Self::of_adapters(backbone, adapters, start, outputs, tensors, None)
+    }
+
+    /// A model of adapters from elsewhere, the lowest in block `start`, and of a head with `outputs`, 0 for none, by the names
+    /// of a stage's tensors. `pooler` takes the place of the base model's layer before the head, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Peft`] if tensors of the head are missing or have other shapes.
+    pub fn of_adapters(
+        backbone: &dyn Backbone,
+        adapters: Adapters,
+        start: usize,
+        outputs: usize,
+        tensors: &BTreeMap<String, Tensor<1>>,
+        pooler: Option<Linear>,
+    ) -> Result<Self, TrainError> {
+        Ok(Self { adapters, start, head: head(backbone, outputs, tensors)?, pooler })
     }
 
     /// Builds the model from flat tensors that may be tracked for gradients; `step` seeds the dropout of a training step.
@@ -75,7 +94,7 @@ impl StageModel {
         let mut adapters = bind(method, &shape, start..lineage.trained().end, tensors, step)?;
         adapters.extend(bind(method, &shape, lineage.trained().end..end, tensors, None)?);
         let head = head(backbone, lineage.recipe.task.outputs(), tensors)?;
-        Ok(Self { adapters, start, head })
+        Ok(Self { adapters, start, head, pooler: None })
     }
 
     /// The base model's own head on no adapters: what a shard without a live sequence may answer with. `None` if the model
@@ -83,11 +102,11 @@ impl StageModel {
     pub fn base(backbone: &dyn Backbone, device: &Device, task: Task) -> Option<Self> {
         let start = backbone.blocks();
         if task == Task::CausalLm {
-            return Some(Self { adapters: Adapters::none(), start, head: None });
+            return Some(Self { adapters: Adapters::none(), start, head: None, pooler: None });
         }
         let tensors = on_device(backbone.classifier()?, device);
         let head = head(backbone, task.outputs(), &tensors).ok()?;
-        Some(Self { adapters: Adapters::none(), start, head })
+        Some(Self { adapters: Adapters::none(), start, head, pooler: None })
     }
 
     /// The lowest block with an adapter: below it this model is the base model.
@@ -118,7 +137,10 @@ impl StageModel {
     pub fn logits(&self, backbone: &dyn Backbone, hidden: Hidden) -> Tensor<2> {
         let head = self.head.as_ref().expect("a model of causal language modelling is not asked for a class");
         let hidden = backbone.run_to_pool(hidden, self.start..backbone.blocks(), &self.adapters);
-        head.forward(backbone.pool(hidden))
+        head.forward(match &self.pooler {
+            Some(pooler) => backbone.pool_with(hidden, pooler),
+            None => backbone.pool(hidden),
+        })
     }
 
     /// The logits of the tokens that follow those at `rows`, `[rows, vocabulary]`, for records whose input of block

@@ -50,7 +50,7 @@ fn outputs_of(
     tokens: usize,
 ) -> Vec<Vec<Vec<f32>>> {
     let batch = inputs.len();
-    let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens).collect();
+    let lengths: Vec<usize> = inputs.iter().map(|input| input.length).collect();
     // Whose rows stand where; `None` are those of the base model, as long as a model still follows it.
     let mut layout: Vec<Option<usize>> = vec![None];
     let mut states = backbone.embed(inputs, tokens).states;

@@ -162,8 +162,8 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap().exports, [(before, 2 - 1)]);
         assert!(export(&system, &after).unwrap_err().to_string().contains("exists already"));
 
-        let adapter = read_adapter(&after.join("shard-0"), &**system.backbone()).unwrap();
-        assert_eq!(adapter.blocks, BTreeSet::from([2, 3]));
+        let adapter = read_adapter(&after.join("shard-0"), &**system.backbone(), &[]).unwrap();
+        assert_eq!(adapter.blocks(), BTreeSet::from([2, 3]));
         let stage = system.store().stage(&exported.shards[0].stages[0]).unwrap().1;
         assert_eq!(values(&adapter.tensors), values(&stage), "{model}");
         assert!(adapter.model(&**system.backbone(), &Device::flex(), task).is_ok());
@@ -189,7 +189,7 @@ fn layers_whose_names_end_alike_are_exported_and_read_one_by_one() {
             system.train(&Quiet).unwrap();
             let to = folder.path().join("export");
             let exported = export(&system, &to).unwrap();
-            let adapter = read_adapter(&to.join("shard-0"), &**system.backbone()).unwrap();
+            let adapter = read_adapter(&to.join("shard-0"), &**system.backbone(), &[]).unwrap();
             let mut stages = NamedTensors::new();
             for key in &exported.shards[0].stages {
                 stages.extend(system.store().stage(key).unwrap().1);
@@ -200,19 +200,131 @@ fn layers_whose_names_end_alike_are_exported_and_read_one_by_one() {
 }
 
 #[test]
-fn a_head_that_transformers_would_not_build_is_not_exported() {
+fn a_head_that_transformers_would_not_build_is_not_trained() {
     let folder = tempfile::tempdir().unwrap();
     let model = copy_of("bert-classifier", folder.path());
     let weights = s3t::backends::read_safetensors(&model.join("model.safetensors")).unwrap();
-    let without = weights.into_iter().filter(|(name, _)| !name.contains("pooler")).collect();
-    s3t::backends::write_safetensors(&model.join("model.safetensors"), &without).unwrap();
-    let mut pipeline = pipeline("bert-classifier", &folder.path().join("store"), CLASSES, 1);
-    pipeline.model = model;
-    let system = System::create(pipeline, &records(CLASSES, 12), None).unwrap();
-    system.train(&Quiet).unwrap();
-    let to = folder.path().join("export");
-    let message = export(&system, &to).unwrap_err().to_string();
-    assert!(message.contains("`pooler.dense`") && !to.exists(), "{message}");
+    let without = |parts: &'static [&'static str]| {
+        let kept = |name: &str| !parts.iter().any(|part| name.contains(part));
+        weights.clone().into_iter().filter(|(name, _)| kept(name)).collect::<NamedTensors>()
+    };
+    for (parts, message) in [
+        (&["pooler", "classifier"][..], "the base model has no place for a head: the model has no `pooler.dense`"),
+        (&["pooler"], "the weights hold a head, `classifier`, but the model has no `pooler.dense`"),
+    ] {
+        s3t::backends::write_safetensors(&model.join("model.safetensors"), &without(parts)).unwrap();
+        let mut pipeline = pipeline("bert-classifier", &folder.path().join("store"), CLASSES, 1);
+        pipeline.model.clone_from(&model);
+        let found = System::create(pipeline, &records(CLASSES, 12), None).err().expect("refused").to_string();
+        assert!(found.contains(message), "{found}");
+        assert!(!folder.path().join("store").exists());
+    }
+}
+
+fn edit(file: &Path, key: &str, value: serde_json::Value) {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|_| "{}".into());
+    let mut fields: serde_json::Value = serde_json::from_str(&text).unwrap();
+    fields[key] = value;
+    std::fs::write(file, fields.to_string()).unwrap();
+}
+
+#[test]
+fn the_base_models_own_head_answers_for_its_own_classes_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = copy_of("bert-classifier", folder.path());
+    let config = model.join("config.json");
+    let create = |name: &str| {
+        let mut pipeline = pipeline("bert-classifier", &folder.path().join(name), CLASSES, 1);
+        pipeline.model.clone_from(&model);
+        pipeline.serving.dead_shard = s3t::engine::DeadShard::Base;
+        System::create(pipeline, &records(CLASSES, 12), None).map_err(|error| error.to_string())
+    };
+    let names = |names: [&str; 3]| serde_json::json!({ "0": names[0], "1": names[1], "2": names[2] });
+    for (order, words) in [
+        (["green", "red", "blue"], "names its outputs green, red, blue"),
+        (["a", "b", "c"], "`data.labels` is red, green, blue"),
+    ] {
+        edit(&config, "id2label", names(order));
+        let message = create("refused").err().expect("refused");
+        assert!(message.contains(words) && message.contains("`serving.dead_shard`"), "{message}");
+    }
+    edit(&config, "id2label", names(["red", "green", "blue"]));
+    assert!(create("same").is_ok());
+    edit(&config, "id2label", names(["LABEL_0", "LABEL_1", "LABEL_2"]));
+    assert!(create("numbers").is_ok());
+    edit(&config, "problem_type", "regression".into());
+    assert!(create("problem").err().expect("refused").contains("`problem_type` of the base model is `regression`"));
+}
+
+#[test]
+fn completions_end_where_generation_config_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = copy_of("llama-causal", folder.path());
+    let load = || s3t::backends::load(&model, s3t::backends::LoadOptions::default(), &Device::flex());
+    let of_model = load().unwrap();
+    assert_eq!(of_model.end_tokens(), [2]);
+    let generation = model.join("generation_config.json");
+    edit(&generation, "eos_token_id", serde_json::json!([2, 7]));
+    let both = load().unwrap();
+    assert_eq!(both.end_tokens(), [2, 7]);
+    // Training depends on config.json alone.
+    assert_eq!(both.digest(), of_model.digest());
+    edit(&generation, "repetition_penalty", 1.3.into());
+    let message = load().err().expect("refused").to_string();
+    assert!(message.contains("generation_config.json`: `repetition_penalty` is 1.3"), "{message}");
+}
+
+#[test]
+fn exports_call_the_base_model_by_a_name_not_by_a_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = records(CLASSES, 12);
+    let store = folder.path().join("store");
+    drop(trained("bert-classifier", &store, CLASSES, &records, 1));
+    for (given, name) in [(None, "bert-classifier"), (Some("somebody/bert"), "somebody/bert")] {
+        let mut pipeline = pipeline("bert-classifier", &store, CLASSES, 1);
+        pipeline.model_name = given.map(str::to_owned);
+        let system = System::open(pipeline).unwrap();
+        let to = folder.path().join(name.replace('/', "-"));
+        export(&system, &to).unwrap();
+        let config = std::fs::read_to_string(to.join("shard-0/adapter_config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["base_model_name_or_path"], name);
+    }
+}
+
+#[test]
+fn texts_are_cut_to_a_limit_of_the_user_alone_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = records(CLASSES, 12);
+    records[4].payload = Payload::Text("the end ".repeat(40));
+    let create = |name: &str, limit: Option<usize>| {
+        let mut pipeline = pipeline("bert-classifier", &folder.path().join(name), CLASSES, 1);
+        pipeline.max_tokens = limit;
+        System::create(pipeline, &records, None)
+    };
+    let message = create("whole", None).err().expect("refused").to_string();
+    assert!(message.contains("record `record-4` is a text of") && message.contains("`model.max_tokens`"), "{message}");
+    let system = create("cut", Some(32)).unwrap();
+    assert_eq!(system.cut_when_made(), 1);
+    assert_eq!(system.cut(&records).unwrap(), 1);
+}
+
+#[test]
+fn pairs_of_texts_are_learnt_and_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = records(CLASSES, 12);
+    for record in &mut records {
+        let Payload::Text(text) = record.payload.clone() else { unreachable!("they are texts") };
+        record.payload = Payload::TextPair(text, "a film".into());
+    }
+    let system = trained("bert-classifier", &folder.path().join("store"), CLASSES, &records, 1);
+    let pairs = system.predict(&records).unwrap();
+    for record in &mut records {
+        let Payload::TextPair(first, second) = record.payload.clone() else { unreachable!("they are pairs") };
+        record.payload = Payload::TextPair(second, first);
+    }
+    let turned = system.predict(&records).unwrap();
+    assert!(pairs.iter().zip(&turned).any(|(one, other)| one.scores != other.scores));
 }
 
 #[test]

@@ -109,7 +109,6 @@ peft_reader!("IA3", read);
 fn read(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
     let sites = |key: &str| interchange::sites(config, key, block);
     let read = || {
-        interchange::refuse_set(config, &["fan_in_fan_out", "exclude_modules"])?;
         let (all, inputs) = (sites("target_modules")?, sites("feedforward_modules")?);
         let names = |chosen: &mut dyn Iterator<Item = &LinearSite>| chosen.map(|site| site.name().to_owned()).collect();
         Ok(Box::new(Ia3 {

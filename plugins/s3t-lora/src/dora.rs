@@ -100,8 +100,16 @@ s3t_core::plugin!(PeftMethod, "dora", Dora);
 peft_reader!("LORA", read);
 
 fn read(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
-    let fields = Fields::read(config, block, [("use_rslora", false), ("use_dora", true)])?;
-    Some(fields.map(|fields| Box::new(Dora::from(fields)) as Box<dyn PeftMethod>))
+    match Fields::read(config, block) {
+        Ok((fields, rank_stabilised, true)) => {
+            // DoRA with rsLoRA's scale `alpha / sqrt(rank)` is DoRA with a larger alpha.
+            let factor = if rank_stabilised { (fields.rank as f64).sqrt() } else { 1.0 };
+            let fields = Fields { alpha: fields.alpha * factor, ..fields };
+            Some(Ok(Box::new(Dora::from(fields))))
+        }
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    }
 }
 
 struct Layer {

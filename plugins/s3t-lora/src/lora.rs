@@ -138,13 +138,19 @@ peft_reader!("LORA", read_lora);
 peft_reader!("LORA", read_rslora);
 
 fn read_lora(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
-    let fields = Fields::read(config, block, [("use_rslora", false), ("use_dora", false)])?;
-    Some(fields.map(|fields| Box::new(Lora::from(fields)) as Box<dyn PeftMethod>))
+    match Fields::read(config, block) {
+        Ok((fields, false, false)) => Some(Ok(Box::new(Lora::from(fields)))),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    }
 }
 
 fn read_rslora(config: &Map<String, Value>, block: &BlockShape) -> ReadMethod {
-    let fields = Fields::read(config, block, [("use_rslora", true), ("use_dora", false)])?;
-    Some(fields.map(|fields| Box::new(RsLora::from(fields)) as Box<dyn PeftMethod>))
+    match Fields::read(config, block) {
+        Ok((fields, true, false)) => Some(Ok(Box::new(RsLora::from(fields)))),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    }
 }
 
 fn parameters(fields: &Fields, block: &BlockShape) -> Vec<ParameterSpec> {

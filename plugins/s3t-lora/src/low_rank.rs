@@ -99,56 +99,24 @@ impl Fields {
         Interchange { config, tensors: tensors.collect() }
     }
 
-    /// The fields in a PEFT configuration if its flags are these.
-    pub(crate) fn read(
-        config: &Map<String, Value>,
-        block: &BlockShape,
-        flags: [(&str, bool); 2],
-    ) -> Option<Result<Self, PeftError>> {
-        let set = |name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
-        flags.iter().all(|(name, value)| set(name) == *value).then(|| Self::read_fields(config, block))
-    }
-
-    fn read_fields(config: &Map<String, Value>, block: &BlockShape) -> Result<Self, PeftError> {
-        let unsupported = [
-            "rank_pattern",
-            "alpha_pattern",
-            "fan_in_fan_out",
-            "bias",
-            "lora_bias",
-            "target_parameters",
-            "exclude_modules",
-            "layer_replication",
-            "trainable_token_indices",
-            "alora_invocation_tokens",
-            "use_qalora",
-            "arrow_config",
-            "velora_config",
-            "use_bdlora",
-        ];
-        interchange::refuse_set(config, &unsupported)?;
-        // These subtract from the base weights when they start, so that the adapter is not one of the base model.
-        match config.get("init_lora_weights") {
-            None | Some(Value::Null | Value::Bool(_)) => {}
-            Some(Value::String(kind)) if ["gaussian", "eva", "orthogonal"].contains(&kind.as_str()) => {}
-            Some(other) => {
-                let problem = format!(
-                    "is {other}, which changes the base weights too; use true, false, gaussian, eva or orthogonal, or \
-                     convert the adapter with PEFT's `path_initial_model_for_weight_conversion`"
-                );
-                return Err(PeftError::field("init_lora_weights", problem));
-            }
-        }
-        let number = |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default);
-        let rank = config.get("r").and_then(Value::as_u64).ok_or_else(|| PeftError::field("r", "is not a rank"))?;
+    /// The fields in a PEFT configuration, with its two switches: rsLoRA's scale, and DoRA. (Which other values are supported is
+    /// checked before, by the table of PEFT's fields.)
+    pub(crate) fn read(config: &Map<String, Value>, block: &BlockShape) -> Result<(Self, bool, bool), PeftError> {
+        let rank = match config.get("r") {
+            None | Some(Value::Null) => 8,
+            Some(rank) => rank
+                .as_u64()
+                .filter(|rank| (1..=1 << 20).contains(rank))
+                .ok_or_else(|| PeftError::field("r", format!("is {rank}; use a whole number of at least 1")))?,
+        };
         let targets = interchange::sites(config, "target_modules", block)?;
-        let targets = targets.into_iter().map(|site| site.name().to_owned()).collect();
-        Ok(Self {
+        let fields = Self {
             rank: rank as usize,
-            alpha: number("lora_alpha", 8.0),
-            dropout: number("lora_dropout", 0.0),
-            targets,
-        })
+            alpha: interchange::number(config, "lora_alpha", 8.0)?,
+            dropout: interchange::number(config, "lora_dropout", 0.0)?,
+            targets: targets.into_iter().map(|site| site.name().to_owned()).collect(),
+        };
+        Ok((fields, interchange::switch(config, "use_rslora")?, interchange::switch(config, "use_dora")?))
     }
 }
 

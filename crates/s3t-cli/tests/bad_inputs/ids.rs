@@ -69,7 +69,7 @@ pub fn cases() -> Vec<Case> {
         planned("Labels", "number where some class names are numbers", |w| { labels(w, "", r#"["1", "other"]"#); label(w, "1"); },
             "`train.jsonl` line 1: `label` is the number 1, which may be a name or an index, as some class names are numbers; write the name as a text (the class of that name: write \"1\", or the class of that index: write \"other\")"),
         planned("Labels", "number that is no class name where all are numbers", |w| { labels(w, "", r#"["1", "2", "3"]"#); label(w, "0"); },
-            "`train.jsonl` line 1: unknown label 0; known: 1, 2, 3; did you mean `1`?; the class names are numbers, so that a number is a name and not an index"),
+            "`train.jsonl` line 1: unknown label 0; known: 1, 2, 3; the class names are numbers, so that a number is a name and not an index"),
         planned("Labels", "number in another form than the class name", |w| { labels(w, "", r#"["0", "1"]"#); label(w, "1.0"); },
             "`train.jsonl` line 1: unknown label 1.0; known: 0, 1"),
         planned("Labels", "index that is not whole", |w| label(w, "1.0"), "`train.jsonl` line 1: label 1.0 is not a class index; the indices are 0 to 2"),

@@ -49,7 +49,7 @@ fn adapters_of_peft_give_the_outputs_of_peft() {
         let golden = Golden::load(name);
         for (adapter, folder) in folders(name, "adapters").into_iter().filter(|(adapter, _)| adapter != "prefix") {
             let expected: Logits = read_json(&folder.join("golden.json"));
-            let read = read_adapter(&folder, &*golden.model).unwrap();
+            let read = read_adapter(&folder, &*golden.model, &[]).unwrap();
             check_outputs(&golden, &read, &expected.logits, &format!("{name}, {adapter}"));
         }
     }
@@ -64,7 +64,7 @@ fn methods_that_peft_does_not_know_give_the_outputs_of_a_reference() {
             let tensors = read_safetensors(&folder.join("tensors.safetensors")).unwrap();
             let block = |name: &String| name.split('.').nth(1)?.parse().ok();
             let blocks: BTreeSet<usize> = tensors.keys().filter_map(block).collect();
-            let adapter = Adapter { method: read_json(&folder.join("method.json")), blocks, tensors };
+            let adapter = Adapter::new(read_json(&folder.join("method.json")), blocks, tensors);
             check_outputs(&golden, &adapter, &expected.logits, &format!("{name}, {method}"));
         }
     }
@@ -78,7 +78,8 @@ fn every_method_is_compared_on_every_model() {
         let golden = Golden::load(model);
         let mut compared = BTreeSet::new();
         for (_, folder) in folders(model, "adapters").into_iter().filter(|(adapter, _)| adapter != "prefix") {
-            let method = read_adapter(&folder, &*golden.model).unwrap().method;
+            let adapter = read_adapter(&folder, &*golden.model, &[]).unwrap();
+            let method = &adapter.parts[0].method;
             compared.insert(serde_json::to_value(method).unwrap()["type"].as_str().unwrap().to_owned());
         }
         for (_, folder) in folders(model, "reference") {
@@ -96,15 +97,15 @@ fn written_adapters_read_back() {
         let golden = Golden::load(name);
         for (adapter, folder) in folders(name, "adapters").into_iter().filter(|(adapter, _)| adapter != "prefix") {
             let expected: Logits = read_json(&folder.join("golden.json"));
-            let read = read_adapter(&folder, &*golden.model).unwrap();
-            let (first, last) = (*read.blocks.first().unwrap(), *read.blocks.last().unwrap());
+            let read = read_adapter(&folder, &*golden.model, &[]).unwrap();
+            let (first, last) = (*read.blocks().first().unwrap(), *read.blocks().last().unwrap());
             let blocks = BlockRange { start: first, end: last + 1 };
             let out = tempfile::tempdir().unwrap();
-            write_adapter(out.path(), &*golden.model, &*read.method, blocks, &read.tensors, task(&golden), "base")
-                .unwrap();
-            let again = read_adapter(out.path(), &*golden.model).unwrap();
+            let method = &*read.parts[0].method;
+            write_adapter(out.path(), &*golden.model, method, blocks, &read.tensors, task(&golden), "base").unwrap();
+            let again = read_adapter(out.path(), &*golden.model, &[]).unwrap();
             assert_eq!(again.tensors.len(), read.tensors.len());
-            assert_eq!(again.blocks, read.blocks, "{name}, {adapter}");
+            assert_eq!(again.blocks(), read.blocks(), "{name}, {adapter}");
             check_outputs(&golden, &again, &expected.logits, &format!("{name}, {adapter} written again"));
             if adapter.ends_with("old-names") {
                 continue;
@@ -120,7 +121,7 @@ fn written_adapters_read_back() {
 fn what_peft_cannot_hold_or_we_cannot_read_is_refused_with_the_reason() {
     let golden = Golden::load("bert-classifier");
     let folder = root().join("bert-classifier/adapters/prefix");
-    let message = read_adapter(&folder, &*golden.model).unwrap_err().to_string();
+    let message = read_adapter(&folder, &*golden.model, &[]).unwrap_err().to_string();
     assert!(message.contains("PREFIX_TUNING") && message.contains("known: IA3, LORA"), "{message}");
     let with = |key: &str, value: serde_json::Value| {
         let out = tempfile::tempdir().unwrap();
@@ -129,16 +130,19 @@ fn what_peft_cannot_hold_or_we_cannot_read_is_refused_with_the_reason() {
         config[key] = value;
         std::fs::write(out.path().join("adapter_config.json"), config.to_string()).unwrap();
         std::fs::copy(lora.join("adapter_model.safetensors"), out.path().join("adapter_model.safetensors")).unwrap();
-        read_adapter(out.path(), &*golden.model).unwrap_err().to_string()
+        read_adapter(out.path(), &*golden.model, &[]).unwrap_err().to_string()
     };
     for (message, part) in [
-        (with("rank_pattern", serde_json::json!({"query": 2})), "`rank_pattern` is"),
+        (
+            with("rank_pattern", serde_json::json!({"query": 2})),
+            "query.lora_A.weight` has the shape [4, 16], not [2, 16]",
+        ),
         (with("bias", "all".into()), "`bias` is \"all\""),
         (with("target_modules", serde_json::json!(["q_proj"])), "unknown target `q_proj`"),
         (with("layers_to_transform", serde_json::json!([3, 4])), "block 4"),
         (with("layers_to_transform", serde_json::json!([1])), "lacks"),
-        (with("layers_to_transform", serde_json::json!([3])), "does not ask for"),
-        (with("target_modules", serde_json::json!(["query"])), "does not ask for"),
+        (with("layers_to_transform", serde_json::json!([3])), "do not ask for"),
+        (with("target_modules", serde_json::json!(["query"])), "do not ask for"),
         (with("r", 3.into()), "shape"),
     ] {
         assert!(message.contains(part), "`{part}` is not in: {message}");

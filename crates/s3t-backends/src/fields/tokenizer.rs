@@ -1,0 +1,93 @@
+//! The fields of `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`.
+
+use super::{Field, FieldTable};
+
+/// The parts of `tokenizer.json`, which the library reads.
+pub(crate) static TOKENIZER: FieldTable = FieldTable {
+    file: "tokenizer.json",
+    family: "texts",
+    class: "Tokenizer of tokenizers 0.23",
+    version: None,
+    groups: &[&[
+        Field::honoured("version", "read by the library"),
+        Field::honoured("added_tokens", "read by the library; a text with a token that has no embedding is refused"),
+        Field::honoured("normalizer", "read by the library"),
+        Field::honoured("pre_tokenizer", "read by the library"),
+        Field::honoured("post_processor", "read by the library"),
+        Field::honoured("decoder", "read by the library"),
+        Field::honoured("model", "read by the library; a `dropout` above 0 is refused"),
+        Field::honoured(
+            "truncation",
+            "its `direction` is the side that a limit of the user cuts; its length is not a limit here",
+        ),
+        Field::harmless("padding", "padding reaches no result"),
+    ]],
+};
+
+const ALWAYS: &str = "has to be a special token of tokenizer.json too";
+
+const TOKENS: &[Field] = &[
+    Field::honoured("bos_token", ALWAYS),
+    Field::honoured("eos_token", ALWAYS),
+    Field::honoured("unk_token", ALWAYS),
+    Field::honoured("sep_token", ALWAYS),
+    Field::honoured("pad_token", ALWAYS),
+    Field::honoured("cls_token", ALWAYS),
+    Field::honoured("mask_token", ALWAYS),
+    Field::honoured("additional_special_tokens", ALWAYS),
+    Field::honoured("extra_special_tokens", ALWAYS),
+];
+
+/// The fields of `tokenizer_config.json`. Texts are cut by `tokenizer.json`; what this file says otherwise is refused.
+pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
+    file: "tokenizer_config.json",
+    family: "texts",
+    class: "the tokenizer classes of transformers 5.24",
+    version: None,
+    groups: &[
+        TOKENS,
+        &[
+            Field::honoured("added_tokens_decoder", "has to be that of tokenizer.json"),
+            Field::honoured("do_lower_case", "has to be that of tokenizer.json"),
+            Field::honoured("strip_accents", "has to be that of tokenizer.json"),
+            Field::honoured("tokenize_chinese_chars", "has to be that of tokenizer.json"),
+            Field::honoured("add_prefix_space", "for RoBERTa's class it has to be that of tokenizer.json"),
+            Field::honoured("add_bos_token", "has to be what tokenizer.json does"),
+            Field::honoured("add_eos_token", "has to be what tokenizer.json does"),
+            Field::honoured(
+                "truncation_side",
+                "the side that a limit of the user cuts; has to be that of tokenizer.json if that has one",
+            ),
+            Field::honoured(
+                "tokenizer_class",
+                "BERT's and RoBERTa's classes build a tokenizer of their own: tokenizer.json has to be one of its kind",
+            ),
+            Field::only("split_special_tokens", &["false", "null"], "special tokens in a text are always special"),
+            Field::only("do_basic_tokenize", &["true", "null"], "texts without basic tokenisation are not supported"),
+            Field::only("never_split", &["null", "[]"], "tokens that are never split are not supported"),
+            Field::only("fix_mistral_regex", &["false", "null"], "patterns are those of tokenizer.json"),
+            Field::only("auto_map", &["null", "{}"], "code that comes with a model is not run"),
+            Field::harmless("padding_side", "padding reaches no result"),
+            Field::harmless("model_max_length", "texts are cut by a limit of the user alone"),
+            Field::harmless("max_length", "texts are cut by a limit of the user alone"),
+            Field::harmless("truncation_strategy", "texts are cut by a limit of the user alone"),
+            Field::harmless("stride", "texts are not cut into several"),
+            Field::harmless("chat_template", "prompts are made by `template` of the pipeline"),
+            Field::harmless(
+                "clean_up_tokenization_spaces",
+                "completions are put together by the decoder of tokenizer.json",
+            ),
+            Field::harmless("legacy", "tokenizer.json is read as it is"),
+            Field::harmless("model_input_names", "the form of outputs in Python"),
+        ],
+    ],
+};
+
+/// The fields of `special_tokens_map.json`.
+pub(crate) static SPECIAL_TOKENS: FieldTable = FieldTable {
+    file: "special_tokens_map.json",
+    family: "texts",
+    class: "the tokenizer classes of transformers 5.24",
+    version: None,
+    groups: &[TOKENS],
+};
