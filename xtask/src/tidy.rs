@@ -140,6 +140,7 @@ fn check_core_is_pure(metadata: &Metadata, problems: &mut Problems) {
         "strsim",
         "thiserror",
         "typetag",
+        "zeroize",
     ];
     let Some(core) = metadata.workspace_packages().into_iter().find(|package| package.name == "s3t-core") else {
         return;

@@ -197,7 +197,7 @@ fn takes_head(fields: &Map<String, Value>, model_type: &str) -> Result<bool, Str
         Some(_) => vec![""],
     };
     let known = |name: &&str| classes.heads.contains(name) || classes.others.contains(name);
-    if !named.iter().all(|name| known(name)) {
+    if !named.iter().all(known) {
         let value = fields::shown(&fields["architectures"]);
         return Err(format!(
             "`architectures` is {value}; known of this model type: {}",
@@ -236,6 +236,7 @@ fn labels(fields: &Map<String, Value>) -> Result<(Vec<String>, Option<usize>), S
 ///
 /// [`BackendError`] naming the file and what is wrong: an unreadable file, an unsupported model type, activation or field, a
 /// missing, extra or misshapen tensor or one that is not finite, a tokenizer of another model.
+#[allow(clippy::needless_pass_by_value, reason = "callers make the options for the call")]
 pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<Arc<dyn Backbone>, BackendError> {
     let mut file = ModelFile::read(directory, &options)?;
     match file.model_type() {

@@ -172,8 +172,11 @@ pub(crate) fn read_preprocessing(directory: &Path, config: &VitConfig) -> Result
     preprocessing(&fields, config).map_err(|problem| BackendError::Config { path, problem })
 }
 
+/// A file and its fields.
+type FieldsOfFile = (PathBuf, Map<String, Value>);
+
 /// The fields of the processor, and their file.
-fn fields(directory: &Path) -> Result<Option<(PathBuf, Map<String, Value>)>, BackendError> {
+fn fields(directory: &Path) -> Result<Option<FieldsOfFile>, BackendError> {
     let object = |path: &PathBuf, value: Value| match value {
         Value::Object(fields) => Ok(fields),
         _ => Err(BackendError::Config { path: path.clone(), problem: "not a JSON object".into() }),
@@ -211,14 +214,12 @@ fn preprocessing(fields: &Map<String, Value>, config: &VitConfig) -> Result<Prep
         return Err(format!("`do_convert_rgb` is true, but the model takes {channels} channels"));
     }
     let square = switch("default_to_square", true)?;
-    let resize = match switch("do_resize", true)? {
-        true => Some(Resize { size: size(fields.get("size"), square)?, filter: filter(fields.get("resample"))? }),
-        false => None,
+    let resize = if switch("do_resize", true)? {
+        Some(Resize { size: size(fields.get("size"), square)?, filter: filter(fields.get("resample"))? })
+    } else {
+        None
     };
-    let crop = match switch("do_center_crop", false)? {
-        true => Some(crop(fields.get("crop_size"))?),
-        false => None,
-    };
+    let crop = if switch("do_center_crop", false)? { Some(crop(fields.get("crop_size"))?) } else { None };
     let side = config.image_size as u32;
     let mut input = PictureInput::resized(channels as u8, side, side);
     let default = std::mem::replace(&mut input.steps, PictureSteps { resize, crop });
@@ -242,7 +243,7 @@ fn preprocessing(fields: &Map<String, Value>, config: &VitConfig) -> Result<Prep
         preprocessing.rescale_factor = 1.0;
     }
     if switch("do_normalize", true)? {
-        preprocessing.image_mean = numbers(fields, "image_mean", channels, |value| value.is_finite())?;
+        preprocessing.image_mean = numbers(fields, "image_mean", channels, f64::is_finite)?;
         preprocessing.image_std = numbers(fields, "image_std", channels, |value| value.is_finite() && value > 0.0)?;
     } else {
         preprocessing.image_mean = vec![0.0; channels];

@@ -457,6 +457,9 @@ fn request_of_run(system: &System, settings: &s3t::engine::RunSettings) -> Resul
     Ok(DeletionRequest { id: Some(id), records, subjects })
 }
 
+/// The most bytes of a list of ids: a million of the greatest length.
+const MOST_LIST_BYTES: u64 = 256 << 20;
+
 /// The ids on the command line and in a file with one a line.
 fn ids<T>(
     given: Vec<String>,
@@ -464,12 +467,10 @@ fn ids<T>(
     check: impl Fn(String) -> Result<T, s3t::core::CoreError>,
 ) -> Result<Vec<T>, Failure> {
     let mut ids: Vec<T> = given.into_iter().map(&check).collect::<Result<_, _>>().map_err(EngineError::from)?;
-    // A million ids of the greatest length.
-    const MOST_BYTES: u64 = 256 << 20;
     let listed = match file {
         Some(file) if file == Path::new("-") => {
             let refuse = |error| Failure::new(exit::REFUSED, format!("cannot read standard input: {error}"));
-            let text = read_text_at_most(std::io::stdin(), MOST_BYTES).map_err(refuse)?;
+            let text = read_text_at_most(std::io::stdin(), MOST_LIST_BYTES).map_err(refuse)?;
             parse_id_list(&text, Path::new("standard input"), check)?
         }
         Some(file) => read_id_list(file, check)?,
@@ -483,7 +484,7 @@ fn ids<T>(
 pub(crate) fn show_cut(cut: usize, limit: usize, output: &mut Output) {
     if cut > 0 {
         output.result("cut", &cut, || {
-            say!("{} cut to {limit} tokens", if cut == 1 { "1 text was".into() } else { format!("{cut} texts were") })
+            say!("{} cut to {limit} tokens", if cut == 1 { "1 text was".into() } else { format!("{cut} texts were") });
         });
     }
 }

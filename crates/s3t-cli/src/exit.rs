@@ -77,9 +77,8 @@ impl From<EvalError> for Failure {
 fn code(error: &EngineError) -> u8 {
     match error {
         EngineError::NothingServes => NOTHING_SERVES,
-        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } => STORE,
         EngineError::Unfinished { source: StoreError::Io { .. }, .. } => FAILED,
-        EngineError::Unfinished { .. } => STORE,
+        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } | EngineError::Unfinished { .. } => STORE,
         EngineError::Store(error) => match error {
             StoreError::UnknownRecord(_)
             | StoreError::UnknownSubject(_)

@@ -110,18 +110,7 @@ impl System {
             Ok(entries) => (entries, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
-        let foreign = request.key.as_ref().filter(|given| **given != key);
-        let problems = foreign.map(|given| format!("the ledger is signed with {key}, not with {given}"));
-        checks.push(AuditCheck {
-            what: "The ledger is signed with the key that the auditor has".into(),
-            passed: request.key.as_ref().map(|_| foreign.is_none()),
-            detail: if request.key.is_some() {
-                key.to_string()
-            } else {
-                format!("no key was given; the store's is {key}")
-            },
-            problems: problems.into_iter().collect(),
-        });
+        checks.push(check_key(request, &key));
         let mut add = |what: &str, detail: String, problems: Vec<String>| {
             checks.push(AuditCheck { what: what.into(), passed: Some(problems.is_empty()), detail, problems });
         };
@@ -175,7 +164,7 @@ impl System {
                 check.records,
                 check.stages,
                 check.entries,
-                check.notes.iter().map(|note| format!("; {note}")).collect::<String>()
+                check.notes.iter().fold(String::new(), |all, note| all + "; " + note)
             ),
             check.findings.into_iter().map(|finding| finding.problem).collect(),
         );
@@ -286,6 +275,18 @@ impl System {
     }
 }
 
+/// Compares the ledger's key with the one that the auditor has.
+fn check_key(request: &AuditRequest, key: &VerifyingKey) -> AuditCheck {
+    let foreign = request.key.as_ref().filter(|given| *given != key);
+    let problems = foreign.map(|given| format!("the ledger is signed with {key}, not with {given}"));
+    AuditCheck {
+        what: "The ledger is signed with the key that the auditor has".into(),
+        passed: request.key.as_ref().map(|_| foreign.is_none()),
+        detail: if request.key.is_some() { key.to_string() } else { format!("no key was given; the store's is {key}") },
+        problems: problems.into_iter().collect(),
+    }
+}
+
 /// What must not be there, to compare records with.
 struct Absent<'a> {
     /// The ids that must be gone, by kind and comparison form.
@@ -389,10 +390,8 @@ fn read_history(entries: &[Entry], facts: &Facts<'_>) -> Vec<String> {
     if accepted != facts.epoch {
         problems.push(format!("the ledger has {accepted} deletions, the catalogue {}", facts.epoch));
     }
-    if let Some(expected) = facts.plan {
-        if plan != Some(expected) {
-            problems.push("the newest plan in the ledger is not the plan over the records that are there".into());
-        }
+    if facts.plan.is_some_and(|expected| plan != Some(expected)) {
+        problems.push("the newest plan in the ledger is not the plan over the records that are there".into());
     }
     for epoch in (1..=accepted).filter(|epoch| !erased.contains(epoch) && !facts.waiting.contains(epoch)) {
         problems.push(format!("deletion {epoch} was never erased"));

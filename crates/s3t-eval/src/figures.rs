@@ -112,7 +112,7 @@ impl PlannedSystem {
         let PartitionShape { shards, slices } = self.shape;
         let (shards, slices, requests) = (f64::from(shards), f64::from(slices), requests as f64);
         let entries = self.sequences.len().max(self.slice_sizes.len()).max(self.rates.len()) as f64;
-        let places: usize = self.sequences.iter().map(|of_shard| of_shard.len()).sum();
+        let places: usize = self.sequences.iter().map(Vec::len).sum();
         let places = places as f64 * slices;
         let uniform = self.rates.iter().flatten().all(|rate| *rate == self.rates[0][0]);
         let depths = if self.shape.slices <= MAX_EXACT_SLICES {

@@ -15,6 +15,9 @@ use crate::names::{ROOT, shape_with, split};
 use crate::targets::{self, Targets};
 use crate::{Adapter, AdapterPart, InterchangeError, fields};
 
+/// What blocks have in common: the fields of their configuration, the layers that it changes, and the blocks.
+type OfBlocks = (Map<String, Value>, BTreeSet<LinearSite>, BTreeSet<usize>);
+
 /// The most bytes of the configuration.
 const MOST_CONFIG_BYTES: u64 = 4 << 20;
 
@@ -129,7 +132,7 @@ fn parts_of(
     names: &ModuleNames,
     backbone: &dyn Backbone,
 ) -> Result<Vec<AdapterPart>, String> {
-    let mut of_blocks: BTreeMap<String, (Map<String, Value>, BTreeSet<LinearSite>, BTreeSet<usize>)> = BTreeMap::new();
+    let mut of_blocks: BTreeMap<String, OfBlocks> = BTreeMap::new();
     for (block, sites) in &targets.blocks {
         let mut alike: BTreeMap<String, (Own, Vec<LinearSite>, Vec<LinearSite>)> = BTreeMap::new();
         for (site, inside) in names.linears.iter().filter(|(site, _)| sites.contains(site)) {

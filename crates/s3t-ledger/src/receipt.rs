@@ -176,13 +176,13 @@ impl Receipt {
     ///
     /// [`LedgerError::Receipt`] for anything that is none, or of a later format.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
-        let refuse = |problem: String| LedgerError::Receipt(problem);
         /// The field that says how to read the others; these are passed over.
         #[derive(Deserialize)]
         struct Head {
             #[serde(default)]
             format: Option<u64>,
         }
+        let refuse = |problem: String| LedgerError::Receipt(problem);
         let head = match serde_json::from_str::<Head>(text) {
             Ok(head) => head.format,
             Err(error) if error.is_data() => None,

@@ -5,7 +5,8 @@
 //! *Before*: stages were exported to a folder, and a deletion cut one of them. *After* an erasure: the files that this store wrote
 //! there are gone, or the export is named by the deletion's result, by `status` and by `check`; no other file was touched. *Why*:
 //! the catalogue holds a keyed digest of each file from before the folder got its name, a file is removed only if its bytes have
-//! one of these digests, no link is followed, and the row stays until the folder was opened and none of the files is in it.
+//! one of these digests and the adapter's tensors are beside it, no link is followed, and the row stays until the folder was opened
+//! and the tensors are not in it.
 //!
 //! An export is written in a folder with a random name beside its place, which is renamed when it is whole and while no deletion
 //! can be accepted. So everything in a folder of such a name is the store's.
@@ -46,6 +47,13 @@ struct ExportedFile {
     name: String,
     length: u64,
     digest: Digest,
+}
+
+impl ExportedFile {
+    /// Whether the file describes the adapter and holds no tensors.
+    fn is_description(&self) -> bool {
+        Path::new(&self.name).extension().is_some_and(|ending| ending == "json")
+    }
 }
 
 /// A row of the exports: one adapter.
@@ -253,32 +261,41 @@ impl Store {
         self.look_in(&folder, files, remove).unwrap_or_else(|error| Found::Unknown(error.to_string()))
     }
 
-    /// Looks for files by their content, whatever their names are.
+    /// Looks for files by their content, whatever their names are. An adapter is its tensors: a configuration may be the same, byte
+    /// for byte, in somebody else's adapter, so without the tensors nothing in the folder is taken for the store's.
     fn look_in(&self, folder: &Folder, files: &[ExportedFile], remove: bool) -> Result<Found, StoreError> {
         let (mut own, mut others) = (Vec::new(), 0);
         let look = |name: &OsStr| StoreError::io("look at", folder.path_of(name));
         for name in folder.names().map_err(StoreError::io("list", folder.path()))? {
             let Some(entry) = folder.entry(&name).map_err(look(&name))? else { continue };
             let may_be = entry.kind == Kind::File && files.iter().any(|file| file.length == entry.length);
-            let is_own = may_be && {
+            let found = if may_be {
                 let digest = self.digest_of_file(&folder.read(&name).map_err(look(&name))?);
-                files.iter().any(|file| file.digest == digest)
+                files.iter().find(|file| file.digest == digest)
+            } else {
+                None
             };
-            if is_own { own.push((name, entry)) } else { others += 1 }
+            match found {
+                Some(file) => own.push((file.is_description(), name, entry)),
+                None => others += 1,
+            }
+        }
+        if own.iter().all(|(is_description, ..)| *is_description) {
+            return Ok(Found::Gone { removed: false, others: others + own.len() });
         }
         if !remove {
-            return Ok(if own.is_empty() { Found::Gone { removed: false, others } } else { Found::Present });
+            return Ok(Found::Present);
         }
-        for (name, looked_at) in &own {
+        // The tensors go last: as long as one is there, what is left is known to be the store's.
+        own.sort_by_key(|(is_description, ..)| !is_description);
+        for (_, name, looked_at) in &own {
             // The file that was read, not one that has come in its place.
             if folder.entry(name).map_err(look(name))?.is_some_and(|entry| entry.identity == looked_at.identity) {
                 crate::disk::remove(&*self.disk, folder, name)?;
             }
         }
-        if !own.is_empty() {
-            sync_folder(&*self.disk, folder)?;
-        }
-        Ok(Found::Gone { removed: !own.is_empty(), others })
+        sync_folder(&*self.disk, folder)?;
+        Ok(Found::Gone { removed: true, others })
     }
 
     fn digest_of_file(&self, bytes: &[u8]) -> Digest {

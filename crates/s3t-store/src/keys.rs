@@ -74,7 +74,7 @@ impl Keys {
         let slices = make(&folder, SLICES)?;
         let keys = Self { folder: Arc::new(folder), slices: Arc::new(slices), disk };
         keys.write(&keys.folder, SECRET, secret.as_bytes())?;
-        keys.write(&keys.folder, SIGNING, &*Zeroizing::new(random::bytes::<32>()?))?;
+        keys.write(&keys.folder, SIGNING, &Zeroizing::new(random::bytes::<32>()?))?;
         sync_folder(&*keys.disk, &keys.folder)?;
         Ok(keys)
     }
@@ -125,7 +125,7 @@ impl Keys {
 
     /// Draws and keeps a key for a slice. The caller syncs with [`sync`](Self::sync).
     pub(crate) fn make_slice(&self, generation: Generation) -> Result<(), StoreError> {
-        self.write(&self.slices, &slice_name(generation), &*Zeroizing::new(random::bytes::<32>()?))
+        self.write(&self.slices, &slice_name(generation), &Zeroizing::new(random::bytes::<32>()?))
     }
 
     /// The slice keys that are there.

@@ -113,7 +113,7 @@ fn remove_store(place: &Place, at: &Resolved) -> Result<(), StoreError> {
 
 /// The right to make or clear a store at a place, and its keys at theirs.
 pub(crate) struct Making {
-    _locks: Vec<Lock>,
+    locks: Vec<Lock>,
 }
 
 impl Making {
@@ -124,7 +124,7 @@ impl Making {
             let lock = lock::take(&location.parent, location.making_lock(), place.patience)?;
             locks.push(lock.map_err(|holder| StoreError::Making { store: at.store.path(), holder })?);
         }
-        Ok(Self { _locks: locks })
+        Ok(Self { locks })
     }
 
     /// Removes the locks' files: they are held until this returns, and whoever waits for one looks whether it is still there.
@@ -133,6 +133,7 @@ impl Making {
             // A lock's file that stays does no harm: the system has let go of the lock.
             drop(remove(&*place.disk, &location.parent, location.making_lock()));
         }
+        drop(self.locks);
     }
 }
 

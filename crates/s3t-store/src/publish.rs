@@ -68,7 +68,7 @@ impl Store {
             let parent = parent.as_ref().unwrap_or(folder);
             write_atomically(&*self.disk, parent, name, &file.bytes)?;
             // A full tile, or a wider part of one, takes the place of narrower parts.
-            if parts.last().is_some_and(|part| part.ends_with(".p")) {
+            if parts.last().is_some_and(|part| part.strip_suffix(".p").is_some()) {
                 remove_others(&*self.disk, parent, name)?;
             } else if let Ok(narrower) = parent.enter(format!("{name}.p")) {
                 remove_others(&*self.disk, &narrower, "")?;

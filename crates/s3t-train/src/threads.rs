@@ -38,7 +38,7 @@ const LOOKS: u32 = 256;
 ///
 /// # Errors
 ///
-/// [`TrainError::Threads`] if not even the caller's thread can be used.
+/// [`TrainError::NoThread`] if not even the caller's thread can be used.
 pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, TrainError> {
     let threads = threads.max(1);
     let Some(pool) = kept(threads).or_else(|| start(threads)) else { return alone(work) };

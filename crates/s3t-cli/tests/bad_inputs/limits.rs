@@ -35,7 +35,6 @@ fn question(w: &Workspace, image: &str) {
 const ASK: &[&str] = &["predict", "--model", "model", "--input", "questions.jsonl"];
 
 #[rustfmt::skip]
-#[expect(clippy::too_many_lines, reason = "one table, one row a line")]
 pub fn cases() -> Vec<Case> {
     const PART: &str = "Limits";
     let refused = |situation, args, message| Case { part: PART, situation, spoil: |_| {}, args, code: 2, message };

@@ -214,6 +214,7 @@ fn traces(folder: &Path) {
 }
 
 /// Writes all folders below `root`.
+#[allow(clippy::too_many_lines, reason = "one folder after the other")]
 pub fn write_template(root: &Path) {
     let workspace = Workspace::new();
     let make = |name: &str| {
@@ -223,7 +224,7 @@ pub fn write_template(root: &Path) {
     };
     let shorten = |file: &str| {
         let text = fs::read_to_string(workspace.path(file)).expect("it is there");
-        text.lines().take(15).map(|line| format!("{line}\n")).collect::<String>()
+        text.lines().take(15).fold(String::new(), |all, line| all + line + "\n")
     };
     let pipeline = super::workspace::PIPELINE;
     let source = "type = \"jsonl\"\nfile = \"train.jsonl\"\nid = \"id\"\nsubject = \"subject\"\nfeatures = \"x\"";

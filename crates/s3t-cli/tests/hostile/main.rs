@@ -151,7 +151,7 @@ struct Harness {
     work: PathBuf,
     found: Mutex<Found>,
     /// The temporary folder; it stays if something went wrong.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// How a process ended.
@@ -169,7 +169,7 @@ impl Harness {
         let (template, work) = (folder.path().join("sound"), folder.path().join("work"));
         write_template(&template);
         std::fs::create_dir(&work).expect("a new folder");
-        Self { template, work, found: Mutex::default(), _folder: folder }
+        Self { template, work, found: Mutex::default(), folder }
     }
 
     fn run(mut self, inputs: usize) -> Found {
@@ -189,7 +189,7 @@ impl Harness {
         });
         let found = std::mem::take(&mut *self.found.lock().expect("no worker panicked"));
         if found.panics.len() + found.aborts.len() + found.hangs.len() == 0 {
-            self._folder.disable_cleanup(false);
+            self.folder.disable_cleanup(false);
         }
         found
     }

@@ -224,7 +224,7 @@ fn restructure(value: &mut Value, draw: &mut Draw) {
         9 => other,
         10 => {
             let mut deep = node.take();
-            for _ in 0..1 + draw.below(200) {
+            for _ in 0..=draw.below(200) {
                 deep = json!([deep]);
             }
             deep

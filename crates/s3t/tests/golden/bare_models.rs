@@ -77,6 +77,8 @@ fn tokens_hidden_states_and_outputs_agree_with_transformers() {
 fn what_does_not_fit_is_refused_with_what_is_supported() {
     use std::fs;
 
+    let default = LoadOptions::default;
+
     let refused_of = |model: &str, change: &dyn Fn(&std::path::Path), options: LoadOptions| -> String {
         let folder = tempfile::tempdir().unwrap();
         for entry in fs::read_dir(root().join(model)).unwrap().map(Result::unwrap) {
@@ -99,45 +101,27 @@ fn what_does_not_fit_is_refused_with_what_is_supported() {
     };
     for (message, parts) in [
         (
-            refused(&edit("model_type", "berta".into()), LoadOptions::default()),
+            refused(&edit("model_type", "berta".into()), default()),
             &["`berta`", "bert, llama, roberta, vit", "did you mean"][..],
         ),
-        (refused(&edit("hidden_act", "mish".into()), LoadOptions::default()), &["`mish`", "gelu_new"]),
+        (refused(&edit("hidden_act", "mish".into()), default()), &["`mish`", "gelu_new"]),
+        (refused(&edit("position_embedding_type", "relative_key".into()), default()), &["relative_key", "absolute"]),
         (
-            refused(&edit("position_embedding_type", "relative_key".into()), LoadOptions::default()),
-            &["relative_key", "absolute"],
-        ),
-        (
-            refused(&edit("intermediate_size", 20.into()), LoadOptions::default()),
+            refused(&edit("intermediate_size", 20.into()), default()),
             &["intermediate.dense.weight", "[24, 16]", "[20, 16]"],
         ),
-        (refused(&edit("num_hidden_layers", 5.into()), LoadOptions::default()), &["lacks", "encoder.layer.4."]),
-        (refused(&edit("num_hidden_layers", 3.into()), LoadOptions::default()), &["no place", "encoder.layer.3."]),
-        (refused(&edit("num_attention_heads", 5.into()), LoadOptions::default()), &["16", "multiple", "5"]),
-        (refused(&edit("num_hidden_layers", 100_000.into()), LoadOptions::default()), &["lacks", "encoder.layer.4."]),
-        (refused(&edit("vocab_size", 40.into()), LoadOptions::default()), &["tokens up to", "0 to 39"]),
-        (
-            refused(&edit("vocab_size", (1_u64 << 40).into()), LoadOptions::default()),
-            &["`vocab_size` is 1099511627776", "4 to"],
-        ),
-        (
-            refused(&edit("pad_token_id", 80.into()), LoadOptions::default()),
-            &["`pad_token_id` is 80", "`vocab_size` is 80"],
-        ),
-        (
-            refused(&edit("layer_norm_eps", (-1.0).into()), LoadOptions::default()),
-            &["`layer_norm_eps` is -1", "positive"],
-        ),
-        (refused(&edit("layer_norm_eps", 1e-50.into()), LoadOptions::default()), &["`layer_norm_eps`", "positive"]),
-        (
-            refused(&|folder| fs::remove_file(folder.join("tokenizer.json")).unwrap(), LoadOptions::default()),
-            &["tokenizer.json"],
-        ),
-        (
-            refused(&|folder| fs::write(folder.join("tokenizer.json"), "{}").unwrap(), LoadOptions::default()),
-            &["not a tokenizer"],
-        ),
-        (refused(&|_| {}, LoadOptions { max_tokens: Some(41), ..LoadOptions::default() }), &["41", "4 to 40"]),
+        (refused(&edit("num_hidden_layers", 5.into()), default()), &["lacks", "encoder.layer.4."]),
+        (refused(&edit("num_hidden_layers", 3.into()), default()), &["no place", "encoder.layer.3."]),
+        (refused(&edit("num_attention_heads", 5.into()), default()), &["16", "multiple", "5"]),
+        (refused(&edit("num_hidden_layers", 100_000.into()), default()), &["lacks", "encoder.layer.4."]),
+        (refused(&edit("vocab_size", 40.into()), default()), &["tokens up to", "0 to 39"]),
+        (refused(&edit("vocab_size", (1_u64 << 40).into()), default()), &["`vocab_size` is 1099511627776", "4 to"]),
+        (refused(&edit("pad_token_id", 80.into()), default()), &["`pad_token_id` is 80", "`vocab_size` is 80"]),
+        (refused(&edit("layer_norm_eps", (-1.0).into()), default()), &["`layer_norm_eps` is -1", "positive"]),
+        (refused(&edit("layer_norm_eps", 1e-50.into()), default()), &["`layer_norm_eps`", "positive"]),
+        (refused(&|folder| fs::remove_file(folder.join("tokenizer.json")).unwrap(), default()), &["tokenizer.json"]),
+        (refused(&|folder| fs::write(folder.join("tokenizer.json"), "{}").unwrap(), default()), &["not a tokenizer"]),
+        (refused(&|_| {}, LoadOptions { max_tokens: Some(41), ..default() }), &["41", "4 to 40"]),
         (
             refused(
                 &|folder| {
@@ -145,38 +129,23 @@ fn what_does_not_fit_is_refused_with_what_is_supported() {
                     let bytes = fs::read(&path).unwrap();
                     fs::write(path, &bytes[..bytes.len() - 9]).unwrap();
                 },
-                LoadOptions::default(),
+                default(),
             ),
             &["model.safetensors", "header asks for"],
         ),
-        (
-            refused(&|folder| fs::write(folder.join("model.safetensors"), "abc").unwrap(), LoadOptions::default()),
-            &["3 bytes"],
-        ),
-        (
-            refused_of("llama-causal", &edit("eos_token_id", 99.into()), LoadOptions::default()),
-            &["`eos_token_id` is 99", "80"],
-        ),
-        (
-            refused_of("llama-causal", &edit("eos_token_id", "end".into()), LoadOptions::default()),
-            &["`eos_token_id` is \"end\""],
-        ),
-        (
-            refused_of("llama-causal", &edit("rms_norm_eps", 0.0.into()), LoadOptions::default()),
-            &["`rms_norm_eps` is 0"],
-        ),
+        (refused(&|folder| fs::write(folder.join("model.safetensors"), "abc").unwrap(), default()), &["3 bytes"]),
+        (refused_of("llama-causal", &edit("eos_token_id", 99.into()), default()), &["`eos_token_id` is 99", "80"]),
+        (refused_of("llama-causal", &edit("eos_token_id", "end".into()), default()), &["`eos_token_id` is \"end\""]),
+        (refused_of("llama-causal", &edit("rms_norm_eps", 0.0.into()), default()), &["`rms_norm_eps` is 0"]),
         (
             refused_of(
                 "llama-causal",
                 &edit("rope_parameters", serde_json::json!({ "rope_type": "linear", "factor": 0.0 })),
-                LoadOptions::default(),
+                default(),
             ),
             &["`factor`", "above 0"],
         ),
-        (
-            refused_of("vit-classifier", &edit("num_channels", 300.into()), LoadOptions::default()),
-            &["`num_channels` is 300", "255"],
-        ),
+        (refused_of("vit-classifier", &edit("num_channels", 300.into()), default()), &["`num_channels` is 300", "255"]),
     ] {
         for part in parts {
             assert!(message.contains(part), "`{part}` is not in: {message}");

@@ -1,0 +1,169 @@
+//! The law of exports: a deletion removes the files that the store wrote for stages that it cut, wherever in their folders they are by
+//! now, and no other file, whatever is in the folders; what it cannot see it names.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{RECORDS, create, record, train};
+use proptest::prelude::*;
+use s3t_core::StageKey;
+use s3t_store::{DeletionRequest, Place, Store};
+
+/// Something that somebody does to an exported adapter's folder.
+#[derive(Debug, Clone, Copy)]
+enum Prank {
+    /// The tensors get another name.
+    Rename,
+    /// A file of somebody's is put beside them.
+    Note,
+    /// The tensors are changed by somebody, who has an adapter of their own there then.
+    Own,
+    /// The whole folder is replaced by that of somebody else, whose configuration is the same.
+    Other,
+    /// A link to somebody's file.
+    #[cfg(unix)]
+    Link,
+    /// The folder is away while the deletion is made.
+    Away,
+}
+
+fn prank() -> impl Strategy<Value = Prank> {
+    prop_oneof![
+        Just(Prank::Rename),
+        Just(Prank::Note),
+        Just(Prank::Own),
+        Just(Prank::Other),
+        #[cfg(unix)]
+        Just(Prank::Link),
+        Just(Prank::Away),
+    ]
+}
+
+const CONFIG: &str = "{ \"r\": 4 }";
+
+/// An adapter's folder as a test knows it.
+struct Known {
+    folder: PathBuf,
+    stages: Vec<StageKey>,
+    /// The bytes of the tensors that the store wrote.
+    tensors: String,
+    is_away: bool,
+}
+
+fn export(store: &Store, folder: &Path, name: &str) -> Vec<Known> {
+    let stages: Vec<StageKey> = store.snapshot().unwrap().stages().iter().copied().collect();
+    let adapters: Vec<(String, Vec<StageKey>)> =
+        stages.chunks(4).enumerate().map(|(shard, stages)| (format!("shard-{shard}"), stages.to_vec())).collect();
+    let export = store.begin_export(&folder.join(name), &adapters).unwrap();
+    let mut known = Vec::new();
+    for (adapter, stages) in &adapters {
+        let inside = export.path().join(adapter);
+        let tensors = format!("tensors of {stages:?}");
+        fs::create_dir(&inside).unwrap();
+        fs::write(inside.join("adapter_config.json"), CONFIG).unwrap();
+        fs::write(inside.join("adapter_model.safetensors"), &tensors).unwrap();
+        let folder = folder.join(name).join(adapter);
+        known.push(Known { folder, stages: stages.clone(), tensors, is_away: false });
+    }
+    assert!(export.finish().unwrap());
+    known
+}
+
+fn play(known: &mut Known, prank: Prank, away: &Path) {
+    let tensors = known.folder.join("adapter_model.safetensors");
+    match prank {
+        _ if known.is_away => {}
+        Prank::Rename if tensors.exists() => fs::rename(&tensors, known.folder.join("renamed")).unwrap(),
+        Prank::Rename => {}
+        Prank::Note => fs::write(known.folder.join("notes.txt"), "mine").unwrap(),
+        Prank::Own => fs::write(&tensors, "my own tensors").unwrap(),
+        Prank::Other => {
+            fs::remove_dir_all(&known.folder).unwrap();
+            fs::create_dir(&known.folder).unwrap();
+            fs::write(known.folder.join("adapter_config.json"), CONFIG).unwrap();
+            fs::write(&tensors, "another store's live tensors").unwrap();
+        }
+        #[cfg(unix)]
+        Prank::Link => {
+            let victim = away.with_file_name("victim");
+            fs::write(&victim, &known.tensors).unwrap();
+            drop(std::os::unix::fs::symlink(victim, known.folder.join("link")));
+        }
+        Prank::Away => {
+            fs::rename(&known.folder, away).unwrap();
+            known.is_away = true;
+        }
+    }
+}
+
+/// All files below a folder with what they hold; links as their targets.
+fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_symlink() {
+            found.insert(path.clone(), path.read_link().unwrap().display().to_string());
+        } else if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), fs::read_to_string(&path).unwrap());
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_deletion_takes_its_own_files_and_no_others(
+        pranks in proptest::collection::vec((0usize..6, prank()), 0..8),
+        deleted in proptest::collection::btree_set(0..RECORDS, 1..3),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(folder.path().join("store"));
+        let store = create(&place).unwrap();
+        train(&store, usize::MAX).unwrap();
+        let outside = folder.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let mut known = export(&store, &outside, "first");
+        known.extend(export(&store, &outside, "second"));
+        let away = |number: usize| outside.join(format!("away-{number}"));
+        for (number, prank) in pranks {
+            let number = number % known.len();
+            play(&mut known[number], prank, &away(number));
+        }
+        let before = files(&outside);
+        let records = deleted.iter().map(|number| record(*number).id).collect();
+        store.accept(&DeletionRequest { records, ..DeletionRequest::default() }).unwrap();
+        let erasure = store.erase().unwrap();
+        let live = |known: &Known| known.stages.iter().all(|key| store.snapshot().unwrap().has_stage(key));
+        // What has to be gone: in the folders of dead adapters that are there, the files with the store's own bytes, if the
+        // tensors are among them.
+        let mut expected = before.clone();
+        for known in known.iter().filter(|known| !live(known) && !known.is_away) {
+            let inside = |path: &PathBuf| path.parent() == Some(&known.folder);
+            let is_own = |(path, bytes): (&PathBuf, &String)| inside(path) && *bytes == known.tensors;
+            if before.iter().any(is_own) {
+                expected.retain(|path, bytes| !inside(path) || (*bytes != known.tensors && bytes != CONFIG));
+            }
+        }
+        prop_assert_eq!(files(&outside), expected);
+        // What was away is named, and taken when it is back.
+        for (number, known) in known.iter_mut().enumerate().filter(|(_, known)| known.is_away) {
+            let is_named = erasure.remaining_exports.iter().any(|left| left.folder == known.folder && left.pending);
+            prop_assert_eq!(is_named, !live(known));
+            fs::rename(away(number), &known.folder).unwrap();
+        }
+        store.erase().unwrap();
+        let left = files(&outside);
+        for known in known.iter().filter(|known| !live(known)) {
+            let is_there = left.iter().any(|(path, bytes)| path.parent() == Some(&known.folder) && *bytes == known.tensors);
+            prop_assert!(!is_there, "{:?}", left);
+        }
+        prop_assert_eq!(store.remaining_exports().unwrap(), []);
+    }
+}
