@@ -78,19 +78,15 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
         chains.iter().map(|(shard, _, stages)| (folder_of(*shard), stages.clone())).collect();
     let new = system.store().begin_export(directory, &adapters).map_err(|error| match error {
         StoreError::Exists(_) => InterchangeError::Exists(directory.into()),
+        StoreError::MissingStage(_) => InterchangeError::Overtaken,
         other => other.into(),
     })?;
     let export = match write_shards(system, &*pipeline.peft, snapshot.epoch(), &chains, &new.path()) {
         Ok(export) => export,
         Err(error) => {
             new.abandon();
-            // A stage that is gone by now was cut by a deletion.
-            return match error {
-                InterchangeError::Store(StoreError::MissingStage(key)) if !system.snapshot()?.has_stage(&key) => {
-                    Err(InterchangeError::Overtaken)
-                }
-                other => Err(other),
-            };
+            // A deletion takes the stages and what was written of them from under its hands.
+            return Err(if new.is_hit()? { InterchangeError::Overtaken } else { error });
         }
     };
     // What a deletion has hit while it was written is not handed out.

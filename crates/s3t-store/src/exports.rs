@@ -11,7 +11,9 @@
 //! An export is written in a folder with a random name beside its place, which is renamed when it is whole and while no deletion
 //! can be accepted. So everything in a folder of such a name is the store's.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
@@ -28,6 +30,9 @@ use crate::{Erasure, Snapshot, Store, StoreError, random};
 
 /// The lock of an export that is being written.
 const WRITING: &str = "export.lock";
+
+/// How often to make another folder for an export if somebody clears it away.
+const BEGINNINGS: usize = 100;
 
 /// An exported adapter of a dead stage that is still there, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,9 +89,8 @@ pub struct NewExport<'a> {
     parent: Folder,
     name: OsString,
     unfinished: OsString,
-    stages: Vec<StageKey>,
-    /// Number and folder name of each adapter's row.
-    rows: Vec<(i64, String)>,
+    /// Each adapter's row and the name of its folder.
+    rows: Vec<(Row, String)>,
     /// Held, not read.
     _lock: Lock,
 }
@@ -97,7 +101,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Exists`] if there is something at `directory`; [`StoreError::Io`] or [`StoreError::Database`].
+    /// [`StoreError::Exists`] if there is something at `directory`; [`StoreError::MissingStage`] for a stage that is gone;
+    /// [`StoreError::Io`] or [`StoreError::Database`].
     pub fn begin_export(
         &self,
         directory: &Path,
@@ -107,13 +112,28 @@ impl Store {
         let around = parent(directory);
         std::fs::create_dir_all(around).map_err(StoreError::io("make", around))?;
         let around = around.canonicalize().map_err(StoreError::io("find", around))?;
-        let parent = open_folder(&around, &around)?;
-        let name = directory.file_name().ok_or_else(|| StoreError::Exists(directory.into()))?.to_owned();
-        if parent.entry(&name).map_err(StoreError::io("look at", directory))?.is_some() {
-            return Err(StoreError::Exists(directory.into()));
+        let name = directory.file_name().ok_or_else(|| StoreError::Exists(directory.into()))?;
+        for _ in 0..BEGINNINGS {
+            let parent = open_folder(&around, &around)?;
+            if parent.entry(name).map_err(StoreError::io("look at", directory))?.is_some() {
+                return Err(StoreError::Exists(directory.into()));
+            }
+            if let Some(export) = self.begin_export_in(parent, name, adapters)? {
+                return Ok(export);
+            }
         }
+        Err(StoreError::Exists(directory.into()))
+    }
+
+    /// Makes the folder of a new export; `None` if another process took it for an interrupted one before it was locked.
+    fn begin_export_in(
+        &self,
+        parent: Folder,
+        name: &OsStr,
+        adapters: &[(String, Vec<StageKey>)],
+    ) -> Result<Option<NewExport<'_>>, StoreError> {
         let mut unfinished = OsString::from(TEMPORARY);
-        unfinished.push(&name);
+        unfinished.push(name);
         unfinished.push(format!("-{}", Digest::from_bytes(random::bytes()?).short()));
         let place = parent.path_of(&unfinished);
         // The catalogue knows of the folder before it is there, so that an erasure finds it after any crash.
@@ -121,37 +141,61 @@ impl Store {
             let mut rows = Vec::new();
             for (adapter, stages) in adapters {
                 let number = next_number(change)?;
+                let row = Row {
+                    number,
+                    folder: parent.path_of(name).join(adapter),
+                    stages: stages.clone(),
+                    files: None,
+                    unfinished: Some(place.join(adapter)),
+                };
+                let (folder, unfinished) = (to_bytes(&row.folder), to_bytes(&place.join(adapter)));
                 let stages = to_json(self, stages)?;
-                let folder = to_bytes(&parent.path_of(&name).join(adapter));
                 change.touch(EXPORTS, &number, |connection| {
                     let statement = "INSERT INTO exports (number, folder, stages, unfinished) VALUES (?, ?, ?, ?)";
-                    let values = params![number, folder, stages, to_bytes(&place.join(adapter))];
+                    let values = params![number, folder, stages, unfinished];
                     connection.prepare_cached(statement)?.execute(values).map(drop)
                 })?;
-                rows.push((number, adapter.clone()));
+                rows.push((row, adapter.clone()));
             }
             Ok(rows)
         })?;
         let folder = parent.make(&unfinished).map_err(StoreError::io("make", &place))?;
-        let lock = lock::take(&folder, WRITING, std::time::Duration::ZERO)?;
-        let lock = lock.map_err(|holder| StoreError::Erasing { store: place, holder })?;
-        let stages = adapters.iter().flat_map(|(_, stages)| stages.clone()).collect();
-        Ok(NewExport { store: self, parent, name, unfinished, stages, rows, _lock: lock })
+        let lock = match lock::take(&folder, WRITING, std::time::Duration::ZERO) {
+            Ok(Ok(lock)) => lock,
+            Ok(Err(_)) => return Ok(None),
+            Err(_) if !place.exists() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let export = NewExport { store: self, parent, name: name.to_owned(), unfinished, rows, _lock: lock };
+        // An erasure that looked before the folder was there has forgotten the rows of stages that were gone.
+        let snapshot = self.snapshot()?;
+        if let Some(gone) = export.stages().find(|key| !snapshot.has_stage(key)) {
+            export.abandon();
+            return Err(StoreError::MissingStage(*gone));
+        }
+        Ok(Some(export))
     }
 
-    /// Removes the folders of exports whose process has ended before they were finished.
+    /// Removes the folders of exports whose process has ended before they were finished. A row whose folder is not there stays: it
+    /// may be that of an export which is about to make it.
     fn clear_interrupted_exports(&self) -> Result<(), StoreError> {
         // The catalogue is let go of before a row is changed.
         let rows = self.inner().catalogue.read(all_rows)?;
-        for row in rows {
-            let Some(unfinished) = &row.unfinished else { continue };
-            let whole = parent(unfinished);
-            let is_written =
-                Folder::open_without_links(whole).is_ok_and(|folder| lock::holder(&folder, WRITING).is_some());
-            // A folder that is not there was renamed or never made: its row is that of a finished export or of nothing.
-            if !is_written && (whole.exists() || !row.folder.exists()) {
-                remove_unfinished(unfinished)?;
-                self.forget_row(row.number)?;
+        let wholes: BTreeSet<&Path> = rows.iter().filter_map(|row| row.unfinished.as_deref()).map(parent).collect();
+        for whole in wholes {
+            let Ok(folder) = Folder::open_without_links(whole) else { continue };
+            // Whoever has the lock writes the export or clears it.
+            let Ok(Ok(_lock)) = lock::take(&folder, WRITING, std::time::Duration::ZERO) else { continue };
+            let is_of_it = |row: &Row| row.unfinished.as_deref().is_some_and(|adapter| parent(adapter) == whole);
+            let mut left = self.inner().catalogue.read(all_rows)?;
+            left.retain(is_of_it);
+            if left.is_empty() {
+                // It was finished in the meantime: only the lock's file is new in it.
+                folder.remove(OsStr::new(WRITING)).unwrap_or_default();
+            }
+            for row in left {
+                remove_unfinished(row.unfinished.as_deref().unwrap_or(whole))?;
+                self.forget_row(&row)?;
             }
         }
         Ok(())
@@ -165,7 +209,7 @@ impl Store {
             let (folder, remaining) = (row.folder.clone(), &mut erasure.remaining_exports);
             match self.look_at(&row, true) {
                 Found::Gone { removed, others } => {
-                    self.forget_row(row.number)?;
+                    self.forget_row(&row)?;
                     if others == 0 && removed {
                         remove_empty(&row.folder);
                     }
@@ -216,15 +260,21 @@ impl Store {
         let resolved = around.join(absolute.file_name().unwrap_or_default());
         let rows = self.inner().catalogue.read(all_rows)?;
         let here = |row: &&Row| row.folder.starts_with(&absolute) || row.folder.starts_with(&resolved);
-        let found: Vec<i64> = rows.iter().filter(here).map(|row| row.number).collect();
-        found.iter().try_for_each(|number| self.forget_row(*number))?;
+        let found: Vec<&Row> = rows.iter().filter(here).collect();
+        found.iter().try_for_each(|row| self.forget_row(row))?;
         Ok(found.len())
     }
 
-    fn forget_row(&self, number: i64) -> Result<(), StoreError> {
+    /// Forgets a row, unless another has its number by now or it has changed.
+    fn forget_row(&self, row: &Row) -> Result<(), StoreError> {
+        let (folder, unfinished) = (to_bytes(&row.folder), row.unfinished.as_deref().map(to_bytes));
         self.change(|change, _| {
-            change.touch(EXPORTS, &number, |connection| {
-                connection.prepare_cached("DELETE FROM exports WHERE number = ?")?.execute([number]).map(drop)
+            let stages = to_json(self, &row.stages)?;
+            change.touch(EXPORTS, &row.number, |connection| {
+                let statement =
+                    "DELETE FROM exports WHERE number = ? AND folder = ? AND stages = ? AND unfinished IS ?";
+                let values = params![row.number, folder, stages, unfinished];
+                connection.prepare_cached(statement)?.execute(values).map(drop)
             })
         })
     }
@@ -253,7 +303,7 @@ impl Store {
         };
         let folder = match Folder::open_without_links(&row.folder) {
             Ok(folder) => folder,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Found::Unknown(format!("it is not there: its disk may be away, or it was moved; {forget}"));
             }
             Err(error) => return Found::Unknown(format!("it cannot be looked at: {error}; {forget}")),
@@ -318,17 +368,33 @@ impl NewExport<'_> {
     /// the export then.
     pub fn finish(self) -> Result<bool, StoreError> {
         let finished = self.rename_if_live();
-        if !matches!(finished, Ok(true)) {
-            self.abandon();
+        if matches!(finished, Ok(true)) {
+            return finished;
         }
-        finished
+        self.abandon();
+        // An erasure removes what it finds, also while it is read here.
+        if self.is_hit()? { Ok(false) } else { finished }
+    }
+
+    /// Whether a deletion has hit a stage of the export. Then an erasure may have removed what was written.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn is_hit(&self) -> Result<bool, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        Ok(self.stages().any(|key| !snapshot.has_stage(key)))
+    }
+
+    fn stages(&self) -> impl Iterator<Item = &StageKey> {
+        self.rows.iter().flat_map(|(row, _)| &row.stages)
     }
 
     fn rename_if_live(&self) -> Result<bool, StoreError> {
         let store = self.store;
         let folder = enter(&self.parent, &self.unfinished)?;
         let mut written = Vec::new();
-        for (number, adapter) in &self.rows {
+        for (row, adapter) in &self.rows {
             let adapter = enter(&folder, adapter)?;
             let mut files = Vec::new();
             restrict(&adapter)?;
@@ -337,40 +403,48 @@ impl NewExport<'_> {
                 files.push(ExportedFile { length: bytes.len() as u64, digest: store.digest_of_file(&bytes), name });
             }
             sync_folder(&*store.disk, &adapter)?;
-            written.push((*number, to_json(store, &files)?));
+            written.push((row, to_json(store, &files)?));
         }
-        store.change(|change, _| {
-            written.iter().try_for_each(|(number, files)| {
-                change.touch(EXPORTS, number, |connection| {
-                    let mut update = connection.prepare_cached("UPDATE exports SET files = ?2 WHERE number = ?1")?;
-                    update.execute(params![number, files]).map(drop)
-                })
-            })
+        let known = store.change(|change, _| {
+            let mut known = 0;
+            for (row, files) in &written {
+                let unfinished = row.unfinished.as_deref().map(to_bytes);
+                change.touch(EXPORTS, &row.number, |connection| {
+                    let statement = "UPDATE exports SET files = ? WHERE number = ? AND unfinished IS ?";
+                    known += connection.prepare_cached(statement)?.execute(params![files, row.number, unfinished])?;
+                    Ok(())
+                })?;
+            }
+            Ok(known)
         })?;
-        crate::disk::remove(&*store.disk, &folder, WRITING)?;
         sync_folder(&*store.disk, &folder)?;
         restrict(&folder)?;
         let renamed = store.change(|change, snapshot| {
-            if !self.stages.iter().all(|key| snapshot.has_stage(key)) {
+            // An adapter that the catalogue does not know of is not handed out: no deletion would find it.
+            let is_live = self.stages().all(|key| snapshot.has_stage(key));
+            if !is_live || known != written.len() {
                 return Ok(false);
             }
             self.parent.rename_new(&self.unfinished, &self.name).map_err(|error| {
                 let place = self.parent.path_of(&self.name);
-                if error.kind() == std::io::ErrorKind::AlreadyExists {
+                if error.kind() == ErrorKind::AlreadyExists {
                     return StoreError::Exists(place);
                 }
                 StoreError::io("make", place)(error)
             })?;
-            self.rows.iter().try_for_each(|(number, _)| {
-                change.touch(EXPORTS, number, |connection| {
+            self.rows.iter().try_for_each(|(row, _)| {
+                change.touch(EXPORTS, &row.number, |connection| {
                     let mut update =
                         connection.prepare_cached("UPDATE exports SET unfinished = NULL WHERE number = ?")?;
-                    update.execute([number]).map(drop)
+                    update.execute([row.number]).map(drop)
                 })
             })?;
             Ok(true)
         })?;
         if renamed {
+            // Not before the rename is in the catalogue: without the lock's file the export counts as interrupted.
+            crate::disk::remove(&*store.disk, &folder, WRITING)?;
+            sync_folder(&*store.disk, &folder)?;
             sync_folder(&*store.disk, &self.parent)?;
         }
         Ok(renamed)
@@ -378,10 +452,10 @@ impl NewExport<'_> {
 
     /// Removes what was written.
     pub fn abandon(&self) {
-        for (number, adapter) in &self.rows {
+        for (row, adapter) in &self.rows {
             // What stays is removed by the next export or erasure: its row stays too.
             if remove_unfinished(&self.path().join(adapter)).is_ok() {
-                drop(self.store.forget_row(*number));
+                drop(self.store.forget_row(row));
             }
         }
     }
@@ -413,12 +487,25 @@ fn remove_empty(folder: &Path) {
     }
 }
 
-/// Removes one adapter of an unfinished export, and the export's folder with its last adapter.
+/// Removes one adapter of an unfinished export, and the export's folder with its last adapter. Others may do the same beside it.
 fn remove_unfinished(adapter: &Path) -> Result<(), StoreError> {
+    const TRIES: usize = 100;
+    for _ in 1..TRIES {
+        match try_to_remove_unfinished(adapter) {
+            // A name that has come or gone between two steps is another process's work: what is left is looked at again.
+            Err(StoreError::Io { source, .. })
+                if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
+            removed => return removed,
+        }
+    }
+    try_to_remove_unfinished(adapter)
+}
+
+fn try_to_remove_unfinished(adapter: &Path) -> Result<(), StoreError> {
     let whole = parent(adapter);
     let failed = |error| StoreError::io("remove", adapter)(error);
     let folder = match Folder::open_without_links(whole) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(failed)?,
     };
     let name = adapter.file_name().unwrap_or_default();

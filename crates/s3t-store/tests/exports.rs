@@ -167,3 +167,59 @@ proptest! {
         prop_assert_eq!(store.remaining_exports().unwrap(), []);
     }
 }
+
+/// Each export begins by removing what interrupted ones left: never what another is about to write.
+#[test]
+fn exports_beside_each_other_are_all_known_to_a_deletion() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path().join("store"));
+    let store = create(&place).unwrap();
+    train(&store, usize::MAX).unwrap();
+    let outside = folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let write = |thread: usize| {
+        let store = Store::open(&place).unwrap();
+        (0..12).flat_map(|number| export(&store, &outside, &format!("{thread}-{number}"))).collect::<Vec<Known>>()
+    };
+    let known: Vec<Known> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|thread| scope.spawn(move || write(thread))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(!fs::read_dir(&outside).unwrap().any(|entry| {
+        let name = entry.unwrap().file_name();
+        name.to_string_lossy().contains("unfinished")
+    }));
+    store.accept(&DeletionRequest { records: vec![record(0).id], ..DeletionRequest::default() }).unwrap();
+    store.erase().unwrap();
+    let snapshot = store.snapshot().unwrap();
+    for known in &known {
+        let is_live = known.stages.iter().all(|key| snapshot.has_stage(key));
+        assert_eq!(known.folder.join("adapter_model.safetensors").exists(), is_live, "{}", known.folder.display());
+    }
+}
+
+#[test]
+fn an_erasure_takes_an_export_from_under_the_hands_of_who_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path().join("store"));
+    let store = create(&place).unwrap();
+    train(&store, usize::MAX).unwrap();
+    let stages: Vec<StageKey> = store.snapshot().unwrap().stages().iter().copied().collect();
+    let to = folder.path().join("export");
+    let adapters = [("shard-0".to_owned(), stages)];
+    let export = store.begin_export(&to, &adapters).unwrap();
+    fs::create_dir(export.path().join("shard-0")).unwrap();
+    fs::write(export.path().join("shard-0/adapter_model.safetensors"), "tensors").unwrap();
+    store.accept(&DeletionRequest { records: vec![record(0).id], ..DeletionRequest::default() }).unwrap();
+    let written = export.path();
+    assert!(store.erase().unwrap().remaining_exports.is_empty());
+    assert!(!written.exists());
+    assert!(export.is_hit().unwrap());
+    assert!(!export.finish().unwrap(), "it is overtaken, not an error");
+    assert!(!to.exists());
+    assert!(matches!(store.begin_export(&to, &adapters), Err(s3t_store::StoreError::MissingStage(_))));
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "export").count(),
+        0
+    );
+}
