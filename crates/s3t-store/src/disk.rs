@@ -130,22 +130,14 @@ pub(crate) fn sync_folder(disk: &dyn Disk, folder: &Folder) -> Result<(), StoreE
 
 /// Opens a folder by its path; messages show another.
 pub(crate) fn open_folder(path: &Path, shown: &Path) -> Result<Folder, StoreError> {
-    Folder::open_as(path, shown).map_err(|error| match path.read_link() {
-        Ok(target) => StoreError::Link { path: shown.into(), target },
-        Err(_) => StoreError::io("open the folder", shown)(error),
-    })
+    Folder::open_as(path, shown).map_err(StoreError::not_opened("open the folder", path, shown))
 }
 
 /// Opens a folder in another.
 pub(crate) fn enter(folder: &Folder, name: impl AsRef<OsStr>) -> Result<Folder, StoreError> {
     let name = name.as_ref();
-    folder.enter(name).map_err(|error| {
-        let path = folder.path_of(name);
-        match path.read_link() {
-            Ok(target) => StoreError::Link { path, target },
-            Err(_) => StoreError::io("open the folder", path)(error),
-        }
-    })
+    let path = folder.path_of(name);
+    folder.enter(name).map_err(StoreError::not_opened("open the folder", &path, &path))
 }
 
 /// Makes a folder in another that only its owner can enter.

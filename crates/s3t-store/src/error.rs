@@ -233,6 +233,14 @@ impl StoreError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// The error of a file or folder that could not be opened without following links: a link at `at` is named as one.
+    pub(crate) fn not_opened(action: &'static str, at: &Path, shown: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| match at.read_link() {
+            Ok(target) => Self::Link { path: shown.into(), target },
+            Err(_) => Self::io(action, shown)(error),
+        }
+    }
+
     pub(crate) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
         Self::Damaged { path: path.into(), problem: problem.into() }
     }

@@ -89,8 +89,8 @@ pub struct NewExport<'a> {
     parent: Folder,
     name: OsString,
     unfinished: OsString,
-    /// Each adapter's row and the name of its folder.
-    rows: Vec<(Row, String)>,
+    /// Each adapter's row.
+    rows: Vec<Row>,
     /// Held, not read.
     _lock: Lock,
 }
@@ -155,7 +155,7 @@ impl Store {
                     let values = params![number, folder, stages, unfinished];
                     connection.prepare_cached(statement)?.execute(values).map(drop)
                 })?;
-                rows.push((row, adapter.clone()));
+                rows.push(row);
             }
             Ok(rows)
         })?;
@@ -387,15 +387,15 @@ impl NewExport<'_> {
     }
 
     fn stages(&self) -> impl Iterator<Item = &StageKey> {
-        self.rows.iter().flat_map(|(row, _)| &row.stages)
+        self.rows.iter().flat_map(|row| &row.stages)
     }
 
     fn rename_if_live(&self) -> Result<bool, StoreError> {
         let store = self.store;
         let folder = enter(&self.parent, &self.unfinished)?;
         let mut written = Vec::new();
-        for (row, adapter) in &self.rows {
-            let adapter = enter(&folder, adapter)?;
+        for row in &self.rows {
+            let adapter = enter(&folder, row.folder.file_name().unwrap_or_default())?;
             let mut files = Vec::new();
             restrict(&adapter)?;
             for name in names(&adapter)? {
@@ -432,7 +432,7 @@ impl NewExport<'_> {
                 }
                 StoreError::io("make", place)(error)
             })?;
-            self.rows.iter().try_for_each(|(row, _)| {
+            self.rows.iter().try_for_each(|row| {
                 change.touch(EXPORTS, &row.number, |connection| {
                     let mut update =
                         connection.prepare_cached("UPDATE exports SET unfinished = NULL WHERE number = ?")?;
@@ -452,9 +452,9 @@ impl NewExport<'_> {
 
     /// Removes what was written.
     pub fn abandon(&self) {
-        for (row, adapter) in &self.rows {
+        for row in &self.rows {
             // What stays is removed by the next export or erasure: its row stays too.
-            if remove_unfinished(&self.path().join(adapter)).is_ok() {
+            if row.unfinished.as_deref().is_some_and(|adapter| remove_unfinished(adapter).is_ok()) {
                 drop(self.store.forget_row(row));
             }
         }

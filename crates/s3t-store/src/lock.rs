@@ -118,10 +118,7 @@ pub(crate) fn take(
 ) -> Result<Result<Lock, Holder>, StoreError> {
     let name = name.as_ref();
     let path = folder.path_of(name);
-    let failed = |error| match path.read_link() {
-        Ok(target) => StoreError::Link { path: path.clone(), target },
-        Err(_) => StoreError::io("lock", &path)(error),
-    };
+    let failed = |error| StoreError::not_opened("lock", &path, &path)(error);
     let until = Instant::now() + patience;
     loop {
         let file = folder.open_lock(name).map_err(failed)?;

@@ -561,7 +561,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::damaged(&path, "it is not there"));
             }
-            read => read.map_err(|error| not_followed(&path, "read", error))?,
+            read => read.map_err(StoreError::not_opened("read", &path, &path))?,
         };
         let content = self.slice_seal(generation)?.open(&slice_name(generation), &bytes);
         let content = content.map_err(|problem| StoreError::damaged(&path, problem))?;
@@ -578,7 +578,7 @@ impl Store {
         let slices = snapshot.generations_of(key).ok_or(StoreError::MissingStage(*key))?;
         let bytes = match self.stages.read(stage_name(key)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::MissingStage(*key)),
-            read => read.map_err(|error| not_followed(&path, "read", error))?,
+            read => read.map_err(StoreError::not_opened("read", &path, &path))?,
         };
         let content = self.stage_seal(&slices)?.open(&key.to_string(), &bytes);
         let read = content.and_then(|content| stage_file::from_bytes(&content));
@@ -603,14 +603,6 @@ impl Store {
 
     pub(crate) fn stage_path(&self, key: &StageKey) -> PathBuf {
         self.stages.path_of(stage_name(key))
-    }
-}
-
-/// The error of a file that could not be opened: a link is named as one.
-fn not_followed(path: &Path, action: &'static str, error: io::Error) -> StoreError {
-    match path.read_link() {
-        Ok(target) => StoreError::Link { path: path.into(), target },
-        Err(_) => StoreError::io(action, path)(error),
     }
 }
 

@@ -53,6 +53,15 @@ struct Known {
     is_away: bool,
 }
 
+/// A store with all of its stages, in a folder of its own.
+fn trained() -> (tempfile::TempDir, Place, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path().join("store"));
+    let store = create(&place).unwrap();
+    train(&store, usize::MAX).unwrap();
+    (folder, place, store)
+}
+
 fn export(store: &Store, folder: &Path, name: &str) -> Vec<Known> {
     let stages: Vec<StageKey> = store.snapshot().unwrap().stages().iter().copied().collect();
     let adapters: Vec<(String, Vec<StageKey>)> =
@@ -123,10 +132,7 @@ proptest! {
         pranks in proptest::collection::vec((0usize..6, prank()), 0..8),
         deleted in proptest::collection::btree_set(0..RECORDS, 1..3),
     ) {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path().join("store"));
-        let store = create(&place).unwrap();
-        train(&store, usize::MAX).unwrap();
+        let (folder, _, store) = trained();
         let outside = folder.path().join("outside");
         fs::create_dir(&outside).unwrap();
         let mut known = export(&store, &outside, "first");
@@ -171,10 +177,7 @@ proptest! {
 /// Each export begins by removing what interrupted ones left: never what another is about to write.
 #[test]
 fn exports_beside_each_other_are_all_known_to_a_deletion() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = Place::new(folder.path().join("store"));
-    let store = create(&place).unwrap();
-    train(&store, usize::MAX).unwrap();
+    let (folder, place, store) = trained();
     let outside = folder.path().join("outside");
     fs::create_dir(&outside).unwrap();
     let write = |thread: usize| {
@@ -200,10 +203,7 @@ fn exports_beside_each_other_are_all_known_to_a_deletion() {
 
 #[test]
 fn an_erasure_takes_an_export_from_under_the_hands_of_who_writes_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = Place::new(folder.path().join("store"));
-    let store = create(&place).unwrap();
-    train(&store, usize::MAX).unwrap();
+    let (folder, _, store) = trained();
     let stages: Vec<StageKey> = store.snapshot().unwrap().stages().iter().copied().collect();
     let to = folder.path().join("export");
     let adapters = [("shard-0".to_owned(), stages)];
