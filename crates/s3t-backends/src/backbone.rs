@@ -70,7 +70,7 @@ pub struct ModuleNames {
     pub linears: &'static [(LinearSite, &'static str)],
 }
 
-/// What a `config.json` says of the head that came with a model.
+/// The head that came with a model, by its `config.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnHead {
     /// The names of its outputs, in order; empty if they have no names but their numbers (`LABEL_0`).
@@ -137,7 +137,7 @@ pub trait Backbone: Send + Sync {
     /// The classification head that came with the model, in the names of [`HeadLayout::parameters`].
     fn classifier(&self) -> Option<&NamedTensors>;
 
-    /// What the model's configuration says of the head that came with it.
+    /// The head that came with the model, by its configuration.
     fn own_head(&self) -> &OwnHead;
 
     /// What Hugging Face calls the blocks and their linear layers: first as in the files of models, then as in other

@@ -85,7 +85,7 @@ pub enum BackendError {
         path: PathBuf,
         /// The tensors of the head that are there.
         present: Vec<String>,
-        /// Those that are missing.
+        /// The missing tensors.
         names: Vec<String>,
     },
     /// Tensors of a head that the model's type has no place for.

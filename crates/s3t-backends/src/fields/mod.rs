@@ -146,7 +146,7 @@ pub(crate) fn of_model(model_type: &str) -> Option<&'static FieldTable> {
     model::TABLES.iter().find(|table| table.family == model_type)
 }
 
-/// Whether a value is the one that is written as this JSON. Numbers are compared by value: 1 is 1.0.
+/// Whether a value equals a JSON text. Numbers are compared by value: 1 is 1.0.
 fn equals(value: &Value, allowed: &str) -> bool {
     let allowed: Value = serde_json::from_str(allowed).unwrap_or_else(|_| Value::from(allowed));
     match (value.as_f64(), allowed.as_f64()) {

@@ -11,14 +11,14 @@ pub(super) static TABLES: [FieldTable; 4] = [
         family: "bert",
         class: "BertConfig of transformers 5.24",
         version: VERSION,
-        groups: &[COMMON, TRAINING, ENCODER, TEXT, BERT],
+        groups: &[COMMON, TRAINING, ENCODER, TEXT, BERT, BERT_LIKE],
     },
     FieldTable {
         file: "config.json",
         family: "roberta",
         class: "RobertaConfig of transformers 5.24",
         version: VERSION,
-        groups: &[COMMON, TRAINING, ENCODER, TEXT, ROBERTA],
+        groups: &[COMMON, TRAINING, ENCODER, TEXT, ROBERTA, BERT_LIKE],
     },
     FieldTable {
         file: "config.json",
@@ -43,7 +43,7 @@ const fn size(name: &'static str) -> Field {
 const ATTENTION: &[&str] =
     &["null", "\"eager\"", "\"sdpa\"", "\"flash_attention_2\"", "\"flash_attention_3\"", "\"flex_attention\""];
 
-/// What every configuration has, and what code that all models share reads from any configuration.
+/// The fields of every configuration, and those that code of all models reads from any configuration.
 const COMMON: &[Field] = &[
     Field::honoured("model_type", "the family"),
     Field::honoured(
@@ -125,30 +125,19 @@ const TEXT: &[Field] = &[
     Field::harmless("bos_token_id", "the tokenizer puts it there"),
 ];
 
-const BERT_LIKE: &str = "the head of language modelling is not used";
-
-const BERT: &[Field] = &[
-    size("type_vocab_size"),
-    Field::harmless("pad_token_id", "padding is masked, and has no part in positions"),
-    Field::harmless("eos_token_id", "the tokenizer puts it there"),
-    Field::harmless("sep_token_id", "the tokenizer puts it there"),
-    Field::harmless("tie_word_embeddings", BERT_LIKE),
-    Field::harmless("classifier_dropout", "dropout in training of the head in Python"),
-    Field::only(
-        "position_embedding_type",
-        &["\"absolute\"", "null"],
-        "positions relative to each other are not supported",
-    ),
-    Field::only("is_decoder", &["false"], "a decoder's causal mask is not supported for this family"),
-    Field::only("add_cross_attention", &["false"], "attention to another model is not supported"),
-];
+const BERT: &[Field] =
+    &[size("type_vocab_size"), Field::harmless("pad_token_id", "padding is masked, and has no part in positions")];
 
 const ROBERTA: &[Field] = &[
     size("type_vocab_size"),
     Field::honoured("pad_token_id", "positions are counted from behind it, and pass over it in a text"),
+];
+
+/// The fields that BERT and RoBERTa share.
+const BERT_LIKE: &[Field] = &[
     Field::harmless("eos_token_id", "the tokenizer puts it there"),
     Field::harmless("sep_token_id", "the tokenizer puts it there"),
-    Field::harmless("tie_word_embeddings", BERT_LIKE),
+    Field::harmless("tie_word_embeddings", "the head of language modelling is not used"),
     Field::harmless("classifier_dropout", "dropout in training of the head in Python"),
     Field::only(
         "position_embedding_type",
