@@ -1,47 +1,58 @@
 //! Tasks of the repository, run as `cargo xtask NAME`.
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
-mod dependencies;
-mod fashion;
-mod fetch;
+mod cargo;
 mod golden;
-mod pretrain;
-mod reproduce;
 mod tidy;
-mod training;
+mod update;
 
-use clap::Parser;
+use std::ffi::OsString;
+
+use clap::{Args, Parser};
 
 /// Tasks of the repository.
 #[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Pre-trains the bundled ViT backbone on MNIST.
-    Pretrain(pretrain::Pretrain),
-    /// Makes the bundled Fashion-MNIST subset.
-    Fashion(fashion::Fashion),
-    /// Gets data and models that are not bundled, into data/fetched.
-    Fetch(fetch::Fetch),
-    /// Makes the golden files of `transformers` and `peft` again, and compares.
-    Golden(golden::Golden),
-    /// Makes docs/reproduction/sequences.md: the paper's figures about sequences and budgets, beside ours.
-    Reproduce(reproduce::Reproduce),
-    /// Makes docs/reproduction/training.md: slice-wise training against ordinary fine-tuning.
-    ReproduceTraining(training::ReproduceTraining),
     /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
     Tidy,
+    /// Makes the golden files of `transformers` and `peft` again, and compares.
+    Golden(golden::Golden),
     /// Moves all dependencies to their newest compatible versions and checks them: once a month.
-    UpdateDependencies(dependencies::UpdateDependencies),
+    Update(update::Update),
+    /// Gets data and models that are not bundled, into data/fetched.
+    #[command(disable_help_flag = true)]
+    Fetch(Passed),
+    /// Makes the bundled Fashion-MNIST subset.
+    #[command(disable_help_flag = true)]
+    Fashion(Passed),
+    /// Pre-trains the bundled ViT backbone on MNIST. Builds the product first.
+    #[command(disable_help_flag = true)]
+    Pretrain(Passed),
+    /// Makes docs/reproduction/sequences.md: the paper's figures about sequences and budgets, beside ours.
+    #[command(disable_help_flag = true)]
+    Reproduce(Passed),
+    /// Makes docs/reproduction/training.md: slice-wise training against ordinary fine-tuning. Builds the product first.
+    #[command(disable_help_flag = true)]
+    ReproduceTraining(Passed),
+}
+
+/// Arguments of a task in a program of its own, passed on as they are. `--help` is the program's.
+#[derive(Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Task::parse() {
-        Task::Pretrain(task) => task.run(),
-        Task::Fashion(task) => task.run(),
-        Task::Fetch(task) => task.run(),
-        Task::Golden(task) => task.run(),
-        Task::Reproduce(task) => task.run(),
-        Task::ReproduceTraining(task) => task.run(),
         Task::Tidy => tidy::run(),
-        Task::UpdateDependencies(task) => task.run(),
+        Task::Golden(task) => task.run(),
+        Task::Update(task) => task.run(),
+        Task::Fetch(passed) => cargo::program("xtask-data", "fetch", &passed.arguments),
+        Task::Fashion(passed) => cargo::program("xtask-data", "fashion", &passed.arguments),
+        Task::Pretrain(passed) => cargo::program("xtask-models", "pretrain", &passed.arguments),
+        Task::Reproduce(passed) => cargo::program("xtask-figures", "reproduce", &passed.arguments),
+        Task::ReproduceTraining(passed) => cargo::program("xtask-models", "reproduce-training", &passed.arguments),
     }
 }

@@ -49,10 +49,10 @@ fn crates(metadata: &Metadata) -> BTreeMap<String, Member> {
     packages.iter().map(member).collect()
 }
 
-/// Folder name = crate name, for everything in crates/ and plugins/.
+/// Folder name = crate name, for everything in crates/, plugins/ and xtask/.
 fn check_folders(crates: &BTreeMap<String, Member>, root: &Path, problems: &mut Problems) {
     for (name, member) in crates {
-        let expected = [format!("crates/{name}"), format!("plugins/{name}")];
+        let expected = ["crates", "plugins", "xtask"].map(|folder| format!("{folder}/{name}"));
         let elsewhere =
             ["xtask", "benches"].contains(&member.folder.as_str()) || member.folder.starts_with("examples/");
         if !elsewhere && !expected.contains(&member.folder) {

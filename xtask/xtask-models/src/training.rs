@@ -18,8 +18,7 @@ use s3t::peft::NamedTensors;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageModel};
 use serde_json::json;
-
-use crate::reproduce::{Outcome, section, table};
+use xtask_figures::{Outcome, section, table};
 
 /// Makes docs/reproduction/training.md and its pictures.
 #[derive(Args)]

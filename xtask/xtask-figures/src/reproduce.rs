@@ -1,6 +1,5 @@
 //! Makes docs/reproduction/sequences.md: the figures of the paper about sequences and budgets, beside ours.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -19,8 +18,7 @@ use s3t::eval::plot::{Axis, Chart, Format, Series};
 use s3t::eval::simulate::{Lifetimes, Simulation, Stream};
 use s3t::plugins::baseline_sequences::{Random, SortedCyclic};
 use s3t::plugins::prior_sequences::{Bms, Conditional, Greedy};
-
-pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+use xtask_figures::{Outcome, section, table};
 
 /// Makes docs/reproduction/sequences.md and its pictures.
 #[derive(Args)]
@@ -474,32 +472,4 @@ fn system(shards: u32, slices: u32, budget: usize) -> Outcome<PlannedSystem> {
         epochs: 15,
         seed: 1,
     })
-}
-
-pub fn section(title: &str, text: &str, body: &str) -> String {
-    format!("\n## {title}\n\n{}\n\n{body}", wrapped(text))
-}
-
-/// Lines of at most 120 characters.
-fn wrapped(text: &str) -> String {
-    let (mut lines, mut line) = (Vec::new(), String::new());
-    for word in text.split_whitespace() {
-        if !line.is_empty() && line.len() + word.len() >= 120 {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines.join("\n")
-}
-
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
-    for row in rows {
-        let _ = writeln!(text, "| {} |", row.join(" | "));
-    }
-    text
 }

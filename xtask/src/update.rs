@@ -1,20 +1,20 @@
 //! The monthly update of what the workspace is built from.
 
-use std::process::Command;
+use crate::cargo::cargo;
 
 /// Moves every dependency to its newest compatible version, and checks that everything still builds and that no bit changed.
 ///
 /// Run it once a month, and when a fault of a dependency becomes known. The versions that decide bits are exact in Cargo.toml,
 /// and move only by hand.
 #[derive(clap::Args)]
-pub(crate) struct UpdateDependencies {
+pub struct Update {
     /// Only say what would change.
     #[arg(long)]
     dry_run: bool,
 }
 
-impl UpdateDependencies {
-    pub(crate) fn run(self) -> Result<(), Box<dyn std::error::Error>> {
+impl Update {
+    pub fn run(self) -> Result<(), Box<dyn std::error::Error>> {
         if self.dry_run {
             return cargo(&["update", "--dry-run"]);
         }
@@ -26,10 +26,4 @@ impl UpdateDependencies {
         println!("Look at the difference of Cargo.lock, run `.ci/run`, and commit both together.");
         Ok(())
     }
-}
-
-fn cargo(arguments: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo {}", arguments.join(" "));
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(arguments).status()?;
-    if status.success() { Ok(()) } else { Err(format!("`cargo {}` failed", arguments.join(" ")).into()) }
 }
