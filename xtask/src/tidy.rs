@@ -100,6 +100,21 @@ fn check_arrows(crates: &BTreeMap<String, Member>, problems: &mut Problems) {
             "s3t-interchange",
             &["s3t-core", "s3t-peft", "s3t-backends", "s3t-ledger", "s3t-store", "s3t-train", "s3t-engine"],
         ),
+        (
+            "s3t-api",
+            &[
+                "s3t-core",
+                "s3t-peft",
+                "s3t-backends",
+                "s3t-data",
+                "s3t-ledger",
+                "s3t-store",
+                "s3t-train",
+                "s3t-engine",
+                "s3t-eval",
+                "s3t-interchange",
+            ],
+        ),
         ("s3t-cli", &["s3t"]),
     ];
     for (name, allowed) in allowed {

@@ -7,6 +7,7 @@
 //! This crate puts the others together and links the plugins that come with the project. Start with the [`prelude`], and
 //! with `examples/library` in the repository.
 
+pub use s3t_api as api;
 pub use s3t_backends as backends;
 pub use s3t_core as core;
 pub use s3t_data as data;
