@@ -29,5 +29,5 @@ pub use jsonl::JsonlSource;
 pub use labels::{Labels, Targets};
 pub use pictures::PictureLimits;
 pub use probabilities::read_probabilities;
-pub use questions::{read_image_question, read_questions};
+pub use questions::{read_image_bytes, read_image_question, read_questions};
 pub use source::Source;

@@ -95,3 +95,13 @@ pub fn read_image_question(path: &Path, model: Option<&PictureInput>) -> Result<
         None => pictures::read(path, 3, &PictureSteps::default(), limits),
     }
 }
+
+/// Reads the bytes of a picture file, as somebody sent them, as a model takes pictures. `name` calls the picture in messages.
+///
+/// # Errors
+///
+/// The problem with the bytes, or that the model takes no pictures, in words.
+pub fn read_image_bytes(bytes: &[u8], name: &str, model: Option<&PictureInput>) -> Result<Payload, String> {
+    let Some(model) = model else { return Err(format!("cannot use {name}: the model takes no pictures")) };
+    pictures::bytes_for(bytes, name, model, PictureLimits::default())
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use s3t_backends::{Backbone, Hidden, Input};
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Serving, ShardId, StageKey, Task};
+use s3t_ledger::ShardServes;
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, rows, stacked_outputs};
@@ -25,6 +26,17 @@ pub struct Member {
     pub key: Option<StageKey>,
     #[serde(skip)]
     pub(crate) model: StageModel,
+}
+
+/// Answers for some records, all from one moment of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The number of deletions that the answers know of.
+    pub epoch: u64,
+    /// Each shard that answered, with the last of its stages. A stage's lineage covers the stages before it.
+    pub stages: Arc<[ShardServes]>,
+    /// The answers, in the order of the records.
+    pub predictions: Vec<Prediction>,
 }
 
 /// The answer for one record.

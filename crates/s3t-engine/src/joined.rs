@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use s3t_core::Record;
 
-use crate::{EngineError, Prediction, System};
+use crate::{Answer, EngineError, Prediction, System};
 
 /// A system that answers the records of several callers together, as a server has them.
 ///
@@ -50,7 +50,7 @@ struct Group(Mutex<Outcome>);
 enum Outcome {
     #[default]
     Waiting,
-    Answered(Vec<Prediction>),
+    Answered(Answer),
     /// There are none: each call has to ask for itself.
     Failed,
 }
@@ -75,12 +75,21 @@ impl JoinedSystem {
         if records.is_empty() {
             return Ok(Vec::new());
         }
+        Ok(self.answer(records)?.predictions)
+    }
+
+    /// Answers for records, in their order, with the deletions they know of and the stages they came from.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict`](Self::predict).
+    pub fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
         // What the model cannot take is refused before it joins others.
         self.system.prepare(records)?;
         let mut state = self.lock();
         let (group, first) = self.join(&mut state, records);
         if first == 0 {
-            self.answer(state, &group);
+            self.answer_group(state, &group);
         } else {
             while matches!(*group.lock(), Outcome::Waiting) {
                 state = self.wait(state);
@@ -88,11 +97,15 @@ impl JoinedSystem {
             drop(state);
         }
         let found = match &*group.lock() {
-            Outcome::Answered(answers) => Some(answers[first..first + records.len()].to_vec()),
+            Outcome::Answered(answer) => Some(Answer {
+                epoch: answer.epoch,
+                stages: Arc::clone(&answer.stages),
+                predictions: answer.predictions[first..first + records.len()].to_vec(),
+            }),
             _ => None,
         };
         // Why there is no answer is told to each caller by its own attempt.
-        found.map_or_else(|| self.system.predict(records), Ok)
+        found.map_or_else(|| self.system.answer(records), Ok)
     }
 
     /// Puts records into the last group, or a new one: the group, and their place in it.
@@ -113,7 +126,7 @@ impl JoinedSystem {
     }
 
     /// Answers the group that this call has begun, when it is its turn and the group is full or has waited.
-    fn answer(&self, mut state: MutexGuard<'_, State>, group: &Arc<Group>) {
+    fn answer_group(&self, mut state: MutexGuard<'_, State>, group: &Arc<Group>) {
         // A wait without end is one until the group is full.
         let until = Instant::now().checked_add(self.wait);
         let records = loop {
@@ -135,7 +148,7 @@ impl JoinedSystem {
         drop(state);
         // Whoever waits is told, also if answering panics.
         let answered = Answered { joined: self, group };
-        let outcome = self.system.predict(&records).map_or(Outcome::Failed, Outcome::Answered);
+        let outcome = self.system.answer(&records).map_or(Outcome::Failed, Outcome::Answered);
         *answered.group.lock() = outcome;
     }
 

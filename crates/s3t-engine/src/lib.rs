@@ -17,7 +17,7 @@ mod system;
 mod verify;
 
 pub use audit::{AuditCheck, AuditReport, AuditRequest, GUARANTEE, LIMITS};
-pub use ensemble::{Member, Prediction};
+pub use ensemble::{Answer, Member, Prediction};
 pub use error::EngineError;
 pub use jobs::{Observer, Quiet, StageLabel, in_batches, parallel};
 pub use joined::JoinedSystem;

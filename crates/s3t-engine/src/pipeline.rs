@@ -81,6 +81,8 @@ pub struct Pipeline {
     pub limits: Limits,
     /// What `s3t run` does after training.
     pub run: RunSettings,
+    /// The section `[server]`, which is checked by whoever serves: [`server_settings`](Self::server_settings).
+    server: Table,
     lines: Lines,
 }
 
@@ -126,6 +128,7 @@ impl Pipeline {
             resources: Resources::default(),
             limits: Limits::default(),
             run: RunSettings::default(),
+            server: Table::new(),
             lines: Lines::default(),
         }
     }
@@ -216,6 +219,7 @@ impl Pipeline {
         let serving = file.serving()?;
         let resources = file.whole_section("resources")?;
         let run = file.whole_section("run")?;
+        let server = if file.has("server") { file.section("server")? } else { Table::new() };
         file.no_unknown_sections()?;
         Ok(Self {
             seed,
@@ -247,6 +251,7 @@ impl Pipeline {
             resources,
             limits,
             run,
+            server,
             lines: file.lines,
         })
     }
@@ -271,6 +276,20 @@ impl Pipeline {
         let pictures =
             if source.has_pictures() { s3t_backends::picture_input(&self.model, &self.load_options())? } else { None };
         Ok(source.read_for(&self.base_dir, &self.targets(), pictures.as_ref())?)
+    }
+
+    /// The section `[server]`, read as the settings of a server; defaults if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Pipeline`] for the first key in it that cannot be used.
+    pub fn server_settings<T: DeserializeOwned>(&self) -> Result<T, EngineError> {
+        self.lines.read_value("server", Value::Table(self.server.clone()))
+    }
+
+    /// The error for a key of the section `[server]` whose value cannot be used.
+    pub fn refuse_server(&self, key: &str, problem: &str) -> EngineError {
+        self.lines.refuse(&format!("server.{key}"), format!("`server.{key}` {problem}"))
     }
 
     /// What the pipeline chooses about its base model.
@@ -351,6 +370,20 @@ impl Lines {
         }
     }
 
+    fn read_value<T: DeserializeOwned>(&self, path: &str, value: Value) -> Result<T, EngineError> {
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let inner = error.path().to_string();
+            let message = error.into_inner().message().trim().to_owned();
+            let mut key = if inner == "." { path.to_owned() } else { format!("{path}.{inner}") };
+            if let Some(name) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
+                && !key.ends_with(name)
+            {
+                key = format!("{key}.{name}");
+            }
+            self.refuse(&key, format!("`{key}`: {message}"))
+        })
+    }
+
     /// The line of a dotted key, or of the innermost table around it that is there.
     fn line(&self, key: &str) -> Option<usize> {
         // Read when there is something to say: the document takes more memory than the file.
@@ -375,7 +408,7 @@ struct PipelineText {
     root: Table,
 }
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "seed",
     "device",
     "model",
@@ -389,6 +422,7 @@ const SECTIONS: [&str; 13] = [
     "resources",
     "limits",
     "run",
+    "server",
 ];
 
 impl PipelineText {
@@ -486,17 +520,7 @@ impl PipelineText {
     }
 
     fn read_value<T: DeserializeOwned>(&self, path: &str, value: Value) -> Result<T, EngineError> {
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let inner = error.path().to_string();
-            let message = error.into_inner().message().trim().to_owned();
-            let mut key = if inner == "." { path.to_owned() } else { format!("{path}.{inner}") };
-            if let Some(name) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
-                && !key.ends_with(name)
-            {
-                key = format!("{key}.{name}");
-            }
-            self.refuse(&key, format!("`{key}`: {message}"))
-        })
+        self.lines.read_value(path, value)
     }
 
     /// The task and its class names.

@@ -15,16 +15,16 @@ use s3t_core::{
     Cut, LayerGroups, NumericEnvironment, Plan, PlannedStage, Prior, Recipe, Record, RecordId, Sequence,
     SequenceRequest, Serving, ShardId, SliceAddress, StageKey, StoreSecret, SubjectId, Task, lineage,
 };
-use s3t_ledger::{Event, Named, Receipt};
+use s3t_ledger::{Event, Named, Receipt, ShardServes};
 use s3t_peft::{NamedTensors, PeftError};
 use s3t_store::{
-    DeletionRequest, Erasure, NewStore, PendingDeletion, RemainingExport, Snapshot, Store, StoreError, StoreSettings,
-    random_secret,
+    Accepted, DeletionRequest, Erasure, NewStore, PendingDeletion, RemainingExport, Snapshot, Store, StoreError,
+    StoreSettings, random_secret,
 };
 use s3t_train::{StageBuilder, StageJob, StageModel, StageTrainer};
 use serde::Serialize;
 
-use crate::ensemble::{self, Member, Prediction};
+use crate::ensemble::{self, Answer, Member, Prediction};
 use crate::jobs::{self, Observer, Stages, in_batches};
 use crate::settings::{DeadShard, PriorSource};
 use crate::{EngineError, Pipeline};
@@ -51,10 +51,28 @@ pub struct System {
     cut: usize,
 }
 
-/// What answers, and the snapshot it was taken from.
+/// The shards that answer, and the snapshot they were taken from.
+#[derive(Clone)]
 struct Served {
     snapshot: Arc<Snapshot>,
     members: Arc<Vec<Arc<Member>>>,
+    stages: Arc<[ShardServes]>,
+}
+
+impl Served {
+    fn new(snapshot: Arc<Snapshot>, members: Vec<Arc<Member>>) -> Self {
+        let serves = |member: &Arc<Member>| {
+            let depth = member.serving.map_or(0, |serving| serving.depth);
+            ShardServes { shard: member.shard, stage: member.key, depth }
+        };
+        let stages = members.iter().map(serves).collect();
+        Self { snapshot, members: Arc::new(members), stages }
+    }
+
+    /// Itself, unless no shard can answer.
+    fn that_answers(self) -> Result<Self, EngineError> {
+        if self.members.is_empty() { Err(EngineError::NothingServes) } else { Ok(self) }
+    }
 }
 
 /// A way to open a system.
@@ -450,13 +468,17 @@ impl System {
     ///
     /// [`EngineError::NothingServes`] if no shard can answer; a stage that cannot be read.
     pub fn members(&self) -> Result<Arc<Vec<Arc<Member>>>, EngineError> {
+        Ok(self.served()?.members)
+    }
+
+    fn served(&self) -> Result<Served, EngineError> {
         loop {
             let snapshot = self.store.snapshot()?;
             let mut served = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Served { snapshot: seen, members }) = &*served
-                && (Arc::ptr_eq(seen, &snapshot) || seen.epoch() > snapshot.epoch())
+            if let Some(known) = &*served
+                && (Arc::ptr_eq(&known.snapshot, &snapshot) || known.snapshot.epoch() > snapshot.epoch())
             {
-                return if members.is_empty() { Err(EngineError::NothingServes) } else { Ok(Arc::clone(members)) };
+                return known.clone().that_answers();
             }
             let old = served.as_ref().map(|served| Arc::clone(&served.members)).unwrap_or_default();
             match self.make_members(&snapshot, &old) {
@@ -464,9 +486,7 @@ impl System {
                 Err(EngineError::Store(StoreError::MissingStage(key))) if !self.store.snapshot()?.has_stage(&key) => {}
                 Err(error) => return Err(error),
                 Ok(members) => {
-                    let members = Arc::new(members);
-                    *served = Some(Served { snapshot, members: Arc::clone(&members) });
-                    return if members.is_empty() { Err(EngineError::NothingServes) } else { Ok(members) };
+                    return served.insert(Served::new(snapshot, members)).clone().that_answers();
                 }
             }
         }
@@ -498,7 +518,26 @@ impl System {
     ///
     /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](Self::members).
     pub fn predict(&self, records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
-        self.predict_with(&self.members()?, records)
+        Ok(self.answer(records)?.predictions)
+    }
+
+    /// Answers for records, with the deletions they know of and the stages they came from, all of one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict`](Self::predict).
+    pub fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
+        let Served { snapshot, members, stages } = self.served()?;
+        Ok(Answer { epoch: snapshot.epoch(), stages, predictions: self.predict_with(&members, records)? })
+    }
+
+    /// Checks that the model can answer for these records, without answering.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for the first record that the model cannot take.
+    pub fn check_questions(&self, records: &[Record]) -> Result<(), EngineError> {
+        self.prepare(records).map(drop)
     }
 
     /// Answers for records with these members, whatever is deleted in the meantime.
@@ -547,24 +586,15 @@ impl System {
     pub fn fulfil(&self, request: &DeletionRequest) -> Result<Deletion, EngineError> {
         let start = std::time::Instant::now();
         let mut availability = self.store.snapshot()?.availability();
-        let accepted = self.store.accept(request).map_err(|error| match error {
-            StoreError::UnknownRecord(record) => self.store.unknown(Named::Record(&record)),
-            StoreError::UnknownSubject(subject) => self.store.unknown(Named::Subject(&subject)),
-            error => error,
-        })?;
+        let accepted = self.accept(request)?;
         let durable_seconds = start.elapsed().as_secs_f64();
         let epoch = accepted.effect.epoch;
         let stands = |source| EngineError::Unfinished { epoch, source };
         // The next answer looks at the catalogue anyway; so it need not load what is off.
         let snapshot = self.store.snapshot().map_err(stands)?;
         let effective_seconds = start.elapsed().as_secs_f64();
-        let (erasure, failed) = self.store.erase_pending();
+        let (erasure, failed) = self.erase_pending();
         let Erasure { slices, stages, records, exports, remaining_exports } = erasure;
-        if failed.is_some() {
-            // Which records were erased all the same is not known.
-            self.builder.forget_all();
-        }
-        records.iter().for_each(|(digest, _)| self.builder.forget(digest));
         // Nobody else deleted anything in between, so nothing else is to be forgotten.
         let _ = self.forgotten.compare_exchange(epoch.saturating_sub(1), epoch, Ordering::Relaxed, Ordering::Relaxed);
         let published = self.store.publish_unless_held();
@@ -597,6 +627,34 @@ impl System {
             pending,
             other_spellings: if accepted.repeated { Vec::new() } else { self.spellings_left(request) },
         })
+    }
+
+    /// Accepts a deletion: when this returns it survives any crash, and no answer that begins from then on uses a stage that saw one
+    /// of its records, in whatever process. Its bytes are still on disk until [`erase_pending`](Self::erase_pending).
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] for an unknown record or subject, an invalid request id or one of another request: nothing is deleted
+    /// then.
+    pub fn accept(&self, request: &DeletionRequest) -> Result<Accepted, EngineError> {
+        let accepted = self.store.accept(request).map_err(|error| match error {
+            StoreError::UnknownRecord(record) => self.store.unknown(Named::Record(&record)),
+            StoreError::UnknownSubject(subject) => self.store.unknown(Named::Subject(&subject)),
+            error => error,
+        })?;
+        Ok(accepted)
+    }
+
+    /// Erases the accepted deletions from disk, and from what this process remembers of their records. Gives what was erased, and the
+    /// failure that kept the rest: those deletions stay in effect, and the next erasure finishes them.
+    pub fn erase_pending(&self) -> (Erasure, Option<StoreError>) {
+        let (erasure, failed) = self.store.erase_pending();
+        if failed.is_some() {
+            // Which records were erased all the same is not known.
+            self.builder.forget_all();
+        }
+        erasure.records.iter().for_each(|(digest, _)| self.builder.forget(digest));
+        (erasure, failed)
     }
 
     /// The other spellings of a request's names that are still there. Only a store from before such ids were refused can have any, and

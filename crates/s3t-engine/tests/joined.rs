@@ -218,3 +218,25 @@ fn answers_beside_deletions_are_of_one_moment_after_the_call() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn an_answer_names_the_epoch_and_the_live_stages_that_it_came_from() {
+    let world = trained();
+    let system = Arc::new(world.system);
+    let joined = JoinedSystem::new(Arc::clone(&system), Duration::ZERO, 8);
+    let asked = toy_records(3, 0, 12);
+    for epoch in 0..4 {
+        let snapshot = system.snapshot().unwrap();
+        let serves: Vec<_> = snapshot.serves((0..2).map(s3t_core::ShardId));
+        let serves: Vec<_> = serves.into_iter().filter(|shard| shard.stage.is_some()).collect();
+        let answer = match joined.answer(&asked) {
+            Err(EngineError::NothingServes) if serves.is_empty() => break,
+            answer => answer.unwrap(),
+        };
+        assert_eq!((answer.epoch, snapshot.epoch()), (epoch, epoch));
+        assert_eq!(answer.stages.to_vec(), serves);
+        assert!(answer.stages.iter().all(|shard| shard.stage.is_some_and(|stage| snapshot.has_stage(&stage))));
+        assert!(are_same(&answer.predictions, &system.predict(&asked).unwrap()));
+        system.delete(&[toy_records(40, 0, 11)[epoch as usize].id.clone()], &[]).unwrap();
+    }
+}

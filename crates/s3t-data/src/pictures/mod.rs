@@ -187,13 +187,20 @@ fn file_bytes(path: &Path, limits: PictureLimits) -> Result<Vec<u8>, String> {
 ///
 /// What is wrong with the file, in words.
 pub(crate) fn read(path: &Path, channels: u8, steps: &PictureSteps, limits: PictureLimits) -> Result<Payload, String> {
-    let pixels = || -> Result<Pixels, String> {
-        let decoded = decode(&file_bytes(path, limits)?, limits)?;
-        let pixels = decoded.orientation.apply(decoded.pixels);
-        process(if channels == 1 { pixels.into_grey() } else { pixels }, steps, limits)
-    };
+    let payload = file_bytes(path, limits).and_then(|bytes| read_bytes(&bytes, channels, steps, limits));
+    payload.map_err(|problem| format!("cannot read the image `{}`: {problem}", path.display()))
+}
+
+/// Reads the bytes of a picture file: decoded, the right way up, in `channels` (1 for grey, 3 for RGB), resized and cropped.
+///
+/// # Errors
+///
+/// The problem with the bytes, in words.
+fn read_bytes(bytes: &[u8], channels: u8, steps: &PictureSteps, limits: PictureLimits) -> Result<Payload, String> {
+    let decoded = decode(bytes, limits)?;
+    let pixels = decoded.orientation.apply(decoded.pixels);
     let Pixels { width, height, values, .. } =
-        pixels().map_err(|problem| format!("cannot read the image `{}`: {problem}", path.display()))?;
+        process(if channels == 1 { pixels.into_grey() } else { pixels }, steps, limits)?;
     Ok(Payload::Image { width, height, channels, pixels: values })
 }
 
@@ -203,23 +210,36 @@ pub(crate) fn read(path: &Path, channels: u8, steps: &PictureSteps, limits: Pict
 ///
 /// What is wrong with the file, or that its processed size is not the model's, in words.
 pub(crate) fn read_for(path: &Path, input: &PictureInput, limits: PictureLimits) -> Result<Payload, String> {
+    let name = format!("the image `{}`", path.display());
+    let bytes = file_bytes(path, limits).map_err(|problem| format!("cannot read {name}: {problem}"))?;
+    bytes_for(&bytes, &name, input, limits)
+}
+
+/// Reads the bytes of a picture file as a model takes pictures; `name` calls the picture in messages.
+///
+/// # Errors
+///
+/// The problem with the bytes, or that the processed size is not the model's, in words.
+pub(crate) fn bytes_for(
+    bytes: &[u8],
+    name: &str,
+    input: &PictureInput,
+    limits: PictureLimits,
+) -> Result<Payload, String> {
     if ![1, 3].contains(&input.channels) {
         return Err(format!(
-            "cannot read the image `{}`: the model takes {} channels, but a picture has 1 or 3",
-            path.display(),
+            "cannot read {name}: the model takes {} channels, but a picture has 1 or 3",
             input.channels
         ));
     }
-    let payload = read(path, input.channels, &input.steps, limits)?;
-    match &payload {
-        Payload::Image { width, height, .. } if (*height, *width) != (input.height, input.width) => Err(format!(
-            "cannot use the image `{}`: the model's processor makes it {width}x{height}, but the model takes {}x{}; resize \
-             it before, or set `size`, `do_resize` and `do_center_crop` of `preprocessor_config.json`",
-            path.display(),
-            input.width,
-            input.height
+    let payload = read_bytes(bytes, input.channels, &input.steps, limits);
+    match payload.map_err(|problem| format!("cannot read {name}: {problem}"))? {
+        Payload::Image { width, height, .. } if (height, width) != (input.height, input.width) => Err(format!(
+            "cannot use {name}: the model's processor makes it {width}x{height}, but the model takes {}x{}; resize it before, or \
+             set `size`, `do_resize` and `do_center_crop` of `preprocessor_config.json`",
+            input.width, input.height
         )),
-        _ => Ok(payload),
+        payload => Ok(payload),
     }
 }
 
