@@ -11,8 +11,8 @@ use s3t::core::spelling::{DIFFERENCES, Visible, beside};
 use s3t::core::{PluginKind, Record, RecordId, Serving, StageKey, SubjectId};
 use s3t::data::{parse_id_list, read_id_list};
 use s3t::engine::{
-    BuildReport, Deletion, EngineError, Pipeline, RepairPolicy, SpellingsLeft, Status, System, VerifyReport,
-    VerifyScope,
+    BuildReport, CheckedPipeline, Deletion, EngineError, Pipeline, RepairPolicy, SpellingsLeft, Status, System,
+    VerifyReport, VerifyScope,
 };
 use s3t::eval::{Baseline, Evaluation, Metric, evaluate};
 use s3t::ledger::Named;
@@ -151,7 +151,9 @@ fn repair(args: &RepairArgs, output: &mut Output) -> Outcome {
         return refuse(format!("--minutes is {minutes}; it takes a number above 0, at most a million"));
     }
     let mut pipeline = pipeline_with_store(&args.pipeline)?;
-    pipeline.resources.jobs = args.jobs.unwrap_or(pipeline.resources.jobs);
+    if let Some(jobs) = args.jobs {
+        pipeline = pipeline.change(|pipeline| pipeline.resources.jobs = jobs)?;
+    }
     let system = System::open(pipeline)?;
     let policy = RepairPolicy {
         below_depth: args.below_depth,
@@ -211,7 +213,9 @@ fn eval(path: &Path, output: &mut Output) -> Outcome {
 
 fn export(path: &Path, to: &Path, base_model: Option<String>, output: &mut Output) -> Outcome {
     let mut pipeline = pipeline_with_store(path)?;
-    pipeline.model_name = base_model.or(pipeline.model_name);
+    if let Some(name) = base_model {
+        pipeline = pipeline.change(|pipeline| pipeline.model_name = Some(name))?;
+    }
     let system = System::open(pipeline)?;
     let export = s3t::interchange::export(&system, to)?;
     output.result("export", &export, || {
@@ -364,7 +368,7 @@ fn write_template(file: &Path, output: &Output) -> Outcome {
     Ok(0)
 }
 
-fn open(pipeline: Pipeline, fresh: FreshArgs, output: &Output) -> Result<System, Failure> {
+fn open(pipeline: CheckedPipeline, fresh: FreshArgs, output: &Output) -> Result<System, Failure> {
     if fresh.fresh
         && let Some(deletions @ 1..) = System::start_afresh(&pipeline, fresh.yes)?
     {
@@ -386,7 +390,7 @@ pub(crate) fn open_to_read(path: &Path) -> Result<System, Failure> {
     Ok(System::open_read_only(pipeline_with_store(path)?)?)
 }
 
-pub(crate) fn pipeline_with_store(path: &Path) -> Result<Pipeline, Failure> {
+pub(crate) fn pipeline_with_store(path: &Path) -> Result<CheckedPipeline, Failure> {
     let pipeline = Pipeline::read(path)?;
     if !pipeline.store.exists() {
         let message =

@@ -157,8 +157,9 @@ impl SystemArgs {
     }
 
     fn of_pipeline(&self, path: &Path) -> Result<Described, Failure> {
-        let mut pipeline = Pipeline::read(path)?;
+        let mut pipeline = Pipeline::read(path)?.into_unchecked();
         let changed = self.apply(&mut pipeline)?;
+        let pipeline = pipeline.check()?;
         if pipeline.store.exists() && !changed {
             return Described::of_system(&System::open_read_only(pipeline)?);
         }
@@ -237,7 +238,6 @@ impl SystemArgs {
             pipeline.prior = PriorSource::Given(parse_prior(prior)?);
         }
         check_sizes(pipeline.shape, pipeline.budget)?;
-        pipeline.check_extent()?;
         Ok(shards.is_some()
             || slices.is_some()
             || budget.is_some()

@@ -5,27 +5,45 @@
 //! repairs and verifies. Each of these is a comparison of the plan with what is on disk.
 
 mod audit;
+mod base_model;
+mod checked;
 mod ensemble;
 mod error;
+mod fresh;
+mod fulfilment;
 mod jobs;
 mod joined;
 mod language;
+mod lines;
+mod opening;
 mod pipeline;
+mod pipeline_file;
+mod preview;
+mod record_checks;
 mod repair;
+mod section;
+mod serving;
 mod settings;
+mod status;
+mod store_settings;
 mod system;
+mod training;
 mod verify;
 
 pub use audit::{AuditCheck, AuditReport, AuditRequest, GUARANTEE, LIMITS};
+pub use checked::CheckedPipeline;
 pub use ensemble::{Answer, Member, Prediction};
 pub use error::EngineError;
+pub use fulfilment::{Deletion, PendingErasure, SpellingsLeft};
 pub use jobs::{Observer, Quiet, StageLabel, in_batches, parallel};
 pub use joined::JoinedSystem;
 pub use language::{Completion, Response, right_tokens};
 pub use pipeline::Pipeline;
+pub use preview::Preview;
 pub use repair::{RepairPolicy, RepairReport};
+pub use serving::serving_chains;
 pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
-pub use system::{
-    BuildReport, Deletion, PendingErasure, Preview, ShardStatus, SpellingsLeft, Status, System, serving_chains,
-};
+pub use status::{ShardStatus, Status};
+pub use system::System;
+pub use training::BuildReport;
 pub use verify::{VerifiedStage, VerifyReport};

@@ -11,10 +11,11 @@ use s3t_store::{Snapshot, Store, StoreError};
 use s3t_train::StageJob;
 use serde::Serialize;
 
+use crate::error::EngineError;
 use crate::jobs::{self, Observer, StageLabel, Stages};
+use crate::serving::serving_chains;
 use crate::settings::VerifyScope;
-use crate::system::serving_chains;
-use crate::{EngineError, System};
+use crate::system::System;
 
 /// A stage that was trained again.
 #[derive(Debug, Clone, PartialEq, Serialize)]

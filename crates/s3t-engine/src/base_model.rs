@@ -1,0 +1,70 @@
+//! The pipeline's base model.
+
+use std::sync::Arc;
+
+use s3t_backends::{Backbone, BackendError, Device, OwnHead};
+use s3t_core::Task;
+use s3t_core::cost::ModelShape;
+
+use crate::error::EngineError;
+use crate::pipeline::Pipeline;
+
+/// The tokens of a text that costs are estimated with where no limit is given.
+const ESTIMATED_TOKENS: usize = 512;
+
+pub(crate) fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
+    let block = backbone.block_shape();
+    let head = backbone.head().parameters(pipeline.task.outputs(), backbone.hidden());
+    let sum = |numbers: &mut dyn Iterator<Item = usize>| numbers.sum::<usize>() as u64;
+    ModelShape {
+        blocks: backbone.blocks(),
+        // Of texts it is not known before they are read; this is what costs are estimated with.
+        tokens: pipeline.max_tokens.unwrap_or(ESTIMATED_TOKENS).min(backbone.max_tokens()) as u64,
+        block_weights: sum(&mut block.linears.values().map(|(inputs, outputs)| inputs * outputs)),
+        attention_width: (block.heads * block.head_dim) as u64,
+        peft_parameters: sum(&mut pipeline.peft.parameters(&block).iter().map(s3t_peft::ParameterSpec::len)),
+        head_parameters: sum(&mut head.iter().map(s3t_peft::ParameterSpec::len)),
+    }
+}
+
+/// Loads the pipeline's base model.
+pub(crate) fn load(pipeline: &Pipeline, device: &Device) -> Result<Arc<dyn Backbone>, EngineError> {
+    let options = pipeline.load_options();
+    s3t_backends::load(&pipeline.model, options, device).map_err(|error| match error {
+        BackendError::MaxTokens { .. } => pipeline.refuse("model.max_tokens", error.to_string()),
+        other => other.into(),
+    })
+}
+
+/// Checks that the base model's own head means by its outputs what the pipeline means by them.
+pub(crate) fn check_own_head(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<(), EngineError> {
+    let OwnHead { labels, problem, .. } = backbone.own_head();
+    let refuse = |problem: String| {
+        let problem = format!("`serving.dead_shard` is `base`, but {problem}");
+        Err(pipeline.refuse("serving.dead_shard", problem))
+    };
+    if pipeline.task == Task::CausalLm {
+        return Ok(());
+    }
+    let asked = pipeline.labels.names();
+    if !labels.is_empty() && !asked.is_empty() && labels != asked {
+        let (own, order) = (labels.join(", "), asked.join(", "));
+        return refuse(format!(
+            "`id2label` of the base model names its outputs {own}, and `data.labels` is {order}; give `data.labels` the model's \
+             names in its order, or use `leave-out`"
+        ));
+    }
+    let fits = match problem.as_deref() {
+        Some("regression") => pipeline.task == Task::Regression,
+        Some("single_label_classification") => matches!(pipeline.task, Task::Classification { .. }),
+        Some("multi_label_classification") => matches!(pipeline.task, Task::MultiLabel { .. }),
+        _ => true,
+    };
+    match problem {
+        Some(problem) if !fits => refuse(format!(
+            "`problem_type` of the base model is `{problem}`, and `data.task` is `{}`; use `leave-out`",
+            pipeline.task.name()
+        )),
+        _ => Ok(()),
+    }
+}

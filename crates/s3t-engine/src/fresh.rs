@@ -1,0 +1,41 @@
+//! Starting afresh: the one way in which deleted records may come back, and so the one with a consent.
+
+use s3t_store::Store;
+
+use crate::checked::CheckedPipeline;
+use crate::error::EngineError;
+use crate::preview::Preview;
+use crate::system::System;
+
+impl System {
+    /// Deletes the pipeline's store, to make it anew from the source of its data: the number of deletions that it had accepted;
+    /// `None` if there is no store. `consent` says that somebody knows that deleted records come back if they are still in the source.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Resurrection`] without consent, where a deletion was ever accepted or that cannot be told;
+    /// [`EngineError::NotAStoreToDelete`]; whatever is wrong with the pipeline. Nothing is deleted then.
+    pub fn start_afresh(pipeline: &CheckedPipeline, consent: bool) -> Result<Option<u64>, EngineError> {
+        if !pipeline.store.exists() && !pipeline.store.is_symlink() {
+            return Ok(None);
+        }
+        let place = pipeline.place();
+        if !place.is_store() && !pipeline.store.join("manifest.json").is_file() {
+            return Err(EngineError::NotAStoreToDelete(pipeline.store.clone()));
+        }
+        let deletions = Store::open_read_only(&place).and_then(|store| Ok(store.snapshot()?.epoch()));
+        let words = match &deletions {
+            Ok(0) => None,
+            Ok(1) => Some("1 deletion".to_owned()),
+            Ok(number) => Some(format!("{number} deletions")),
+            Err(error) => Some(format!("an unknown number of deletions ({error})")),
+        };
+        if let Some(deletions) = words.filter(|_| !consent) {
+            return Err(EngineError::Resurrection { store: pipeline.store.clone(), deletions });
+        }
+        // Nothing is deleted for a pipeline that cannot be made.
+        Preview::new(pipeline)?;
+        Store::remove(&place)?;
+        Ok(Some(deletions.unwrap_or_default()))
+    }
+}

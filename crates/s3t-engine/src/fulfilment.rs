@@ -1,0 +1,202 @@
+//! Deletion requests: accepted, off in every answer, then erased from disk.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use s3t_core::{Cut, RecordId, SliceAddress, StageKey, SubjectId};
+use s3t_ledger::{Named, Receipt};
+use s3t_store::{Accepted, DeletionRequest, Erasure, RemainingExport, StoreError};
+use serde::Serialize;
+
+use crate::error::EngineError;
+use crate::system::System;
+
+/// A name whose records were deleted, and other spellings of it whose records were not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SpellingsLeft {
+    /// `record` or `subject`.
+    pub kind: &'static str,
+    /// The name, as the request has it.
+    pub named: String,
+    /// The other spellings.
+    pub left: Vec<String>,
+}
+
+/// What a deletion did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Deletion {
+    /// The request's id.
+    pub request: String,
+    /// Whether the same request was made before: then nothing was done now.
+    pub repeated: bool,
+    /// The records that are gone.
+    pub records: Vec<RecordId>,
+    /// What was cut in each slice that was hit, and what the shard serves with now.
+    pub cuts: Vec<Cut>,
+    /// Stages whose files were removed.
+    pub erased_stages: Vec<StageKey>,
+    /// Slices whose files were written anew.
+    pub rewritten_slices: Vec<SliceAddress>,
+    /// Names whose other spellings are still there, in a store from before such ids were refused.
+    pub other_spellings: Vec<SpellingsLeft>,
+    /// Exported adapters of dead stages whose files were removed.
+    #[serde(serialize_with = "as_texts")]
+    pub removed_exports: Vec<PathBuf>,
+    /// Exported adapters of dead stages that could not be removed, or whose folders hold other files.
+    pub remaining_exports: Vec<RemainingExport>,
+    /// How many deletions this store has seen, this one included.
+    pub epoch: u64,
+    /// Seconds until the deletion could no longer be lost.
+    pub durable_seconds: f64,
+    /// Seconds until no answer used a dead stage.
+    pub effective_seconds: f64,
+    /// Seconds until the bytes were gone from disk; `None` if they are not yet.
+    pub erased_seconds: Option<f64>,
+    /// Why the erasure is not finished; the deletion stands, and whatever command changes the store next finishes it.
+    pub pending: Option<PendingErasure>,
+    /// The proof of all this.
+    #[serde(skip)]
+    pub receipt: Receipt,
+}
+
+/// Why an erasure is not finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PendingErasure {
+    /// The reason, and whoever is in the way.
+    pub reason: String,
+    /// Whether the disk failed; otherwise another process has the store in hand, or the store is damaged.
+    pub disk_failed: bool,
+}
+
+impl From<StoreError> for PendingErasure {
+    fn from(error: StoreError) -> Self {
+        Self { reason: error.to_string(), disk_failed: matches!(error, StoreError::Io { .. }) }
+    }
+}
+
+impl System {
+    /// Deletes records and subjects: accepted, off in every answer, then erased from disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`fulfil`](Self::fulfil).
+    pub fn delete(&self, records: &[RecordId], subjects: &[SubjectId]) -> Result<Deletion, EngineError> {
+        self.fulfil(&DeletionRequest { id: None, records: records.to_vec(), subjects: subjects.to_vec() })
+    }
+
+    /// Does what a request asks for: accepted, off in every answer, then erased from disk. Asking again under the same id does
+    /// nothing twice.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] for an unknown record or subject: nothing is deleted then. [`EngineError::Unfinished`] if the receipt
+    /// cannot be made after the request was accepted. What keeps the erasure from being finished is not an error: the deletion
+    /// stands, and [`Deletion::pending`] says why.
+    pub fn fulfil(&self, request: &DeletionRequest) -> Result<Deletion, EngineError> {
+        let start = std::time::Instant::now();
+        let mut availability = self.store.snapshot()?.availability();
+        let accepted = self.accept(request)?;
+        let durable_seconds = start.elapsed().as_secs_f64();
+        let epoch = accepted.effect.epoch;
+        let stands = |source| EngineError::Unfinished { epoch, source };
+        // The next answer looks at the catalogue anyway; so it need not load what is off.
+        let snapshot = self.store.snapshot().map_err(stands)?;
+        let effective_seconds = start.elapsed().as_secs_f64();
+        let (erasure, failed) = self.erase_pending();
+        let Erasure { slices, stages, records, exports, remaining_exports } = erasure;
+        // Nobody else deleted anything in between, so nothing else is to be forgotten.
+        let _ = self.forgotten.compare_exchange(epoch.saturating_sub(1), epoch, Ordering::Relaxed, Ordering::Relaxed);
+        let published = self.store.publish_unless_held();
+        let erased_seconds = start.elapsed().as_secs_f64();
+        let now = self.store.snapshot().unwrap_or(snapshot);
+        let pending = failed.filter(|_| now.unerased().contains(&epoch)).map(PendingErasure::from);
+        let hits = accepted.effect.slices.iter().filter(|_| !accepted.repeated);
+        // Where the deletion emptied a slice, a sequence that is passed over there may serve the same stages under a lower number.
+        let now = now.availability();
+        let cut = |address: &SliceAddress| Cut { after: now.serving(address.shard), ..availability.hit(*address) };
+        let cuts = hits.map(cut).collect();
+        let mut records: Vec<RecordId> = records.into_iter().map(|(_, record)| record).collect();
+        records.sort_unstable();
+        let receipt = self.store.receipt(&accepted.request, Some(accepted.opening)).map_err(stands)?;
+        published.map_err(stands)?;
+        Ok(Deletion {
+            receipt,
+            request: accepted.request,
+            repeated: accepted.repeated,
+            records,
+            cuts,
+            erased_stages: stages,
+            rewritten_slices: slices,
+            removed_exports: exports,
+            remaining_exports,
+            epoch,
+            durable_seconds,
+            effective_seconds,
+            erased_seconds: pending.is_none().then_some(erased_seconds),
+            pending,
+            other_spellings: if accepted.repeated { Vec::new() } else { self.spellings_left(request) },
+        })
+    }
+
+    /// Accepts a deletion: when this returns it survives any crash, and no answer that begins from then on uses a stage that saw one
+    /// of its records, in whatever process. Its bytes are still on disk until [`erase_pending`](Self::erase_pending).
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] for an unknown record or subject, an invalid request id or one of another request: nothing is deleted
+    /// then.
+    pub fn accept(&self, request: &DeletionRequest) -> Result<Accepted, EngineError> {
+        let accepted = self.store.accept(request).map_err(|error| match error {
+            StoreError::UnknownRecord(record) => self.store.unknown(Named::Record(&record)),
+            StoreError::UnknownSubject(subject) => self.store.unknown(Named::Subject(&subject)),
+            error => error,
+        })?;
+        Ok(accepted)
+    }
+
+    /// Erases the accepted deletions from disk, and from what this process remembers of their records. Gives what was erased, and the
+    /// failure that kept the rest: those deletions stay in effect, and the next erasure finishes them.
+    pub fn erase_pending(&self) -> (Erasure, Option<StoreError>) {
+        let (erasure, failed) = self.store.erase_pending();
+        if failed.is_some() {
+            // Which records were erased all the same is not known.
+            self.builder.forget_all();
+        }
+        erasure.records.iter().for_each(|(digest, _)| self.builder.forget(digest));
+        (erasure, failed)
+    }
+
+    /// The other spellings of a request's names that are still there. Only a store from before such ids were refused can have any, and
+    /// is looked through until it has none.
+    fn spellings_left(&self, request: &DeletionRequest) -> Vec<SpellingsLeft> {
+        // What cannot be read is told by `check` and `audit`; the deletion was done all the same.
+        if !matches!(self.store.ids_are_distinct(), Ok(false)) {
+            return Vec::new();
+        }
+        let records = request.records.iter().map(Named::Record);
+        let names: Vec<Named<'_>> = records.chain(request.subjects.iter().map(Named::Subject)).collect();
+        let left = self.store.other_spellings(&names).unwrap_or_default();
+        if self.store.confusable_ids().is_ok_and(|groups| groups.is_empty()) {
+            let _ = self.store.note_distinct_ids();
+        }
+        let named = names.iter().zip(left).filter(|(_, left)| !left.is_empty());
+        let named =
+            named.map(|(name, left)| SpellingsLeft { kind: name.kind(), named: name.as_str().to_owned(), left });
+        named.collect()
+    }
+
+    /// Says that the receipt of a deletion is in somebody's hands: the store forgets the key to the names in it. Asking for the
+    /// same again gives the receipt again.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Unfinished`] if the catalogue cannot be changed; then the key stays until the next time.
+    pub fn receipt_delivered(&self, deletion: &Deletion) -> Result<(), EngineError> {
+        let failed = |source| EngineError::Unfinished { epoch: deletion.epoch, source };
+        self.store.forget_opening(&deletion.request).map_err(failed)
+    }
+}
+
+fn as_texts<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}

@@ -1,0 +1,168 @@
+//! Opening a store, and making one.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use s3t_backends::Backbone;
+use s3t_core::{Record, StoreSecret};
+use s3t_store::{NewStore, Store, StoreError, random_secret};
+use s3t_train::StageTrainer;
+
+use crate::base_model::load;
+use crate::checked::CheckedPipeline;
+use crate::error::EngineError;
+use crate::record_checks::{check_prior, check_records};
+use crate::settings::{PriorSource, Resources};
+use crate::store_settings::{check_settings, choose_sequences, settings};
+use crate::system::System;
+
+/// A way to open a system.
+enum Opening<'a> {
+    New(NewSystem<'a>),
+    /// Answers only.
+    ToRead,
+    /// Finishes what a crash left unfinished.
+    ToChange,
+    /// Accepts a deletion before anything else.
+    ToAccept,
+}
+
+/// What a new system is made from besides its pipeline.
+struct NewSystem<'a> {
+    records: &'a [Record],
+    /// Checked, not stored.
+    held_out: &'a [Record],
+    secret: Option<StoreSecret>,
+    /// Whether a store that another process has made in the meantime is opened.
+    or_open: bool,
+}
+
+impl System {
+    /// Opens the pipeline's store, or makes it from the training data if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the pipeline, the model, the data or the store; nothing is written then.
+    pub fn open<P>(pipeline: P) -> Result<Self, EngineError>
+    where
+        P: TryInto<CheckedPipeline>,
+        EngineError: From<P::Error>,
+    {
+        let pipeline = pipeline.try_into()?;
+        if pipeline.store.exists() {
+            return Self::assemble(pipeline, Opening::ToChange);
+        }
+        let records = pipeline.read_train_data()?;
+        // What the system will be evaluated on is looked at too, before anything is written.
+        let held_out = match &pipeline.test_data {
+            Some(source) => pipeline.read_source(source)?,
+            None => Vec::new(),
+        };
+        Self::make(pipeline, &records, &held_out, None, true)
+    }
+
+    /// Opens the pipeline's store to delete from it: unfinished erasures are left until a deletion was accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`s3t_store::StoreError::NotAStore`] if there is none.
+    pub fn open_to_delete<P>(pipeline: P) -> Result<Self, EngineError>
+    where
+        P: TryInto<CheckedPipeline>,
+        EngineError: From<P::Error>,
+    {
+        let pipeline = pipeline.try_into()?;
+        Self::assemble(pipeline, Opening::ToAccept)
+    }
+
+    /// Opens the pipeline's store to answer only, beside processes that change it: what they delete is off at once here too.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`s3t_store::StoreError::NotAStore`] if there is none.
+    pub fn open_read_only<P>(pipeline: P) -> Result<Self, EngineError>
+    where
+        P: TryInto<CheckedPipeline>,
+        EngineError: From<P::Error>,
+    {
+        let pipeline = pipeline.try_into()?;
+        Self::assemble(pipeline, Opening::ToRead)
+    }
+
+    /// Makes the pipeline's store from these records. `secret` keys the partition; `None` takes the pipeline's choice.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the pipeline, the model or the records, or if the store exists; nothing is written then.
+    pub fn create<P>(pipeline: P, records: &[Record], secret: Option<StoreSecret>) -> Result<Self, EngineError>
+    where
+        P: TryInto<CheckedPipeline>,
+        EngineError: From<P::Error>,
+    {
+        Self::make(pipeline.try_into()?, records, &[], secret, false)
+    }
+
+    fn make(
+        pipeline: CheckedPipeline,
+        records: &[Record],
+        held_out: &[Record],
+        secret: Option<StoreSecret>,
+        or_open: bool,
+    ) -> Result<Self, EngineError> {
+        if records.is_empty() {
+            return Err(EngineError::NoRecords("the training data is empty".into()));
+        }
+        let secret = secret.or_else(|| pipeline.secret.secret(pipeline.seed));
+        Self::assemble(pipeline, Opening::New(NewSystem { records, held_out, secret, or_open }))
+    }
+
+    fn assemble(pipeline: CheckedPipeline, opening: Opening<'_>) -> Result<Self, EngineError> {
+        let read_only = matches!(opening, Opening::ToRead);
+        let device = pipeline.device.open()?;
+        let backbone = load(&pipeline, &device)?;
+        let environment = pipeline.device.environment();
+        let mut cut = 0;
+        let store = match opening {
+            Opening::New(NewSystem { records, held_out, secret, or_open }) => {
+                let secret = secret.map_or_else(random_secret, Ok)?;
+                let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
+                cut = check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
+                check_prior(&pipeline, records)?;
+                let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
+                let copies = pipeline.duplicates.groups(records);
+                let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt };
+                match Store::create(&pipeline.place(), &new) {
+                    Err(StoreError::Exists(_)) if or_open && pipeline.place().is_store() => {
+                        opened(&pipeline, &*backbone, &Opening::ToChange)?
+                    }
+                    created => created?,
+                }
+            }
+            opening => opened(&pipeline, &*backbone, &opening)?,
+        };
+        let Resources { activation_memory_mb, activation_disk_mb, .. } = pipeline.resources;
+        let trainer =
+            StageTrainer::new(Arc::clone(&backbone), device.clone(), activation_memory_mb.saturating_mul(1 << 20));
+        let on_disk = if read_only { 0 } else { (activation_disk_mb as u64).saturating_mul(1 << 20) };
+        let builder = Arc::new(trainer.with_spill(store.path(), on_disk));
+        let (members, forgotten) = (Mutex::default(), AtomicU64::new(store.snapshot()?.epoch()));
+        Ok(Self { pipeline, device, backbone, builder, environment, store, members, forgotten, cut })
+    }
+}
+
+/// Opens a pipeline's store and compares its settings.
+fn opened(pipeline: &CheckedPipeline, backbone: &dyn Backbone, opening: &Opening<'_>) -> Result<Store, EngineError> {
+    let place = pipeline.place();
+    let store = match opening {
+        Opening::ToRead => Store::open_read_only(&place)?,
+        Opening::ToAccept => Store::open_to_accept(&place)?,
+        Opening::ToChange | Opening::New(_) => Store::open(&place)?,
+    };
+    // What subjects were likely to do was asked once: their numbers may have changed or gone since then.
+    let sequences = match &pipeline.prior {
+        PriorSource::Subjects(_) => store.settings().sequences.clone(),
+        PriorSource::Given(_) => choose_sequences(pipeline, backbone, store.secret())?,
+    };
+    check_settings(&store, settings(pipeline, backbone, sequences)?)?;
+    Ok(store)
+}

@@ -1,0 +1,141 @@
+//! Answering from the deepest live prefix of each shard, by one snapshot an answer.
+
+use std::sync::{Arc, PoisonError};
+
+use s3t_core::{Record, Serving, ShardId, ShardPlan, StageKey};
+use s3t_peft::NamedTensors;
+use s3t_store::{Snapshot, StoreError};
+use s3t_train::StageModel;
+
+use crate::ensemble::{self, Answer, Member, Prediction};
+use crate::error::EngineError;
+use crate::settings::DeadShard;
+use crate::system::{Served, System};
+
+impl System {
+    /// What each shard answers with now.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NothingServes`] if no shard can answer; a stage that cannot be read.
+    pub fn members(&self) -> Result<Arc<Vec<Arc<Member>>>, EngineError> {
+        Ok(self.served()?.members)
+    }
+
+    fn served(&self) -> Result<Served, EngineError> {
+        loop {
+            let snapshot = self.store.snapshot()?;
+            let mut served = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = &*served
+                && (Arc::ptr_eq(&known.snapshot, &snapshot) || known.snapshot.epoch() > snapshot.epoch())
+            {
+                return known.clone().that_answers();
+            }
+            let old = served.as_ref().map(|served| Arc::clone(&served.members)).unwrap_or_default();
+            match self.make_members(&snapshot, &old) {
+                // Erased by another process since the snapshot was taken.
+                Err(EngineError::Store(StoreError::MissingStage(key))) if !self.store.snapshot()?.has_stage(&key) => {}
+                Err(error) => return Err(error),
+                Ok(members) => {
+                    return served.insert(Served::new(snapshot, members)).clone().that_answers();
+                }
+            }
+        }
+    }
+
+    /// The members of a snapshot; those that have not changed are taken over.
+    fn make_members(&self, snapshot: &Snapshot, old: &[Arc<Member>]) -> Result<Vec<Arc<Member>>, EngineError> {
+        let availability = snapshot.availability();
+        let mut members = Vec::new();
+        for shard in snapshot.plan().shards() {
+            let chain = availability.serving(shard.shard).map(|serving| (serving, chain(shard, serving)));
+            let key = chain.as_ref().and_then(|(_, keys)| keys.last().copied());
+            let same = old.iter().find(|member| {
+                member.shard == shard.shard
+                    && member.key == key
+                    && member.serving == chain.as_ref().map(|(serving, _)| *serving)
+            });
+            match same {
+                Some(member) => members.push(Arc::clone(member)),
+                None => members.extend(self.member(shard.shard, chain)?.map(Arc::new)),
+            }
+        }
+        Ok(members)
+    }
+
+    /// Answers for records.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](Self::members).
+    pub fn predict(&self, records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
+        Ok(self.answer(records)?.predictions)
+    }
+
+    /// Answers for records, with the deletions they know of and the stages they came from, all of one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict`](Self::predict).
+    pub fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
+        let Served { snapshot, members, stages } = self.served()?;
+        Ok(Answer { epoch: snapshot.epoch(), stages, predictions: self.predict_with(&members, records)? })
+    }
+
+    /// Checks that the model can answer for these records, without answering.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for the first record that the model cannot take.
+    pub fn check_questions(&self, records: &[Record]) -> Result<(), EngineError> {
+        self.prepare(records).map(drop)
+    }
+
+    /// Answers for records with these members, whatever is deleted in the meantime.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Backend`] for a record that the model cannot take.
+    pub fn predict_with(&self, members: &[Arc<Member>], records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
+        let inputs = self.prepare(records)?;
+        let aggregator = &*self.pipeline.serving.aggregator;
+        let task = self.pipeline.task;
+        self.in_batches(&inputs, |batch| ensemble::predict(&*self.backbone, members, aggregator, task, batch))
+    }
+
+    fn member(&self, shard: ShardId, chain: Option<(Serving, Vec<StageKey>)>) -> Result<Option<Member>, EngineError> {
+        let Some((serving, keys)) = chain else {
+            let base = match self.pipeline.serving.dead_shard {
+                DeadShard::LeaveOut => None,
+                DeadShard::Base => StageModel::base(&*self.backbone, &self.device, self.pipeline.task),
+            };
+            return Ok(base.map(|model| Member { shard, serving: None, key: None, model }));
+        };
+        let mut stages = Vec::with_capacity(keys.len());
+        let mut lineage = None;
+        for key in &keys {
+            let (of_stage, tensors) = self.store.stage(key)?;
+            lineage = Some(of_stage);
+            stages.push(tensors);
+        }
+        let Some(lineage) = lineage else { return Ok(None) };
+        let stages: Vec<&NamedTensors> = stages.iter().collect();
+        let model = StageModel::new(&*self.backbone, &self.device, &lineage, &stages)?;
+        Ok(Some(Member { shard, serving: Some(serving), key: keys.last().copied(), model }))
+    }
+}
+
+/// The shards that answer with stages of the store, with these stages, first to last.
+pub fn serving_chains(snapshot: &Snapshot) -> Vec<(ShardId, Serving, Vec<StageKey>)> {
+    let availability = snapshot.availability();
+    let of_shard = |shard: &ShardPlan| {
+        let serving = availability.serving(shard.shard)?;
+        Some((shard.shard, serving, chain(shard, serving)))
+    };
+    snapshot.plan().shards().iter().filter_map(of_shard).collect()
+}
+
+/// The stages, first to last, that a shard answers with.
+fn chain(shard: &ShardPlan, serving: Serving) -> Vec<StageKey> {
+    shard.sequences[serving.sequence].keys[..serving.depth].to_vec()
+}

@@ -1,0 +1,93 @@
+//! The system as it is, for people and monitors.
+
+use std::path::{Path, PathBuf};
+
+use s3t_core::{Serving, ShardId};
+use s3t_store::{PendingDeletion, RemainingExport};
+use serde::Serialize;
+
+use crate::error::EngineError;
+use crate::system::System;
+
+/// One shard as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShardStatus {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its records.
+    pub records: usize,
+    /// What it serves with.
+    pub serving: Option<Serving>,
+    /// The usable depth of each sequence.
+    pub depths: Vec<usize>,
+    /// The number of requests with which somebody who picks slices could kill it.
+    pub adversarial_budget: usize,
+}
+
+/// The system as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Where the store is.
+    #[serde(serialize_with = "as_text")]
+    pub store: PathBuf,
+    /// Records that are there.
+    pub records: u64,
+    /// Subjects that are there.
+    pub subjects: u64,
+    /// Deletion requests seen.
+    pub epoch: u64,
+    /// Stages of the plan.
+    pub planned_stages: usize,
+    /// Stages of the plan that are on disk.
+    pub built_stages: usize,
+    /// Each shard.
+    pub shards: Vec<ShardStatus>,
+    /// Whether stages can be trained and compared here: the arithmetic is the store's.
+    pub same_environment: bool,
+    /// Deletions that are in effect and not erased yet.
+    pub pending: Vec<PendingDeletion>,
+    /// The process that has the store's files in hand, if any does.
+    pub holder: Option<String>,
+    /// Exported adapters of dead stages that are still there, or may be.
+    pub remaining_exports: Vec<RemainingExport>,
+}
+
+impl System {
+    /// The system as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`] if the catalogue cannot be read.
+    pub fn status(&self) -> Result<Status, EngineError> {
+        let snapshot = self.store.snapshot()?;
+        let availability = snapshot.availability();
+        let shard = |(index, sizes): (usize, &Vec<u64>)| {
+            let shard = ShardId(index as u32);
+            ShardStatus {
+                shard,
+                records: sizes.iter().sum::<u64>() as usize,
+                serving: availability.serving(shard),
+                depths: availability.depths(shard).to_vec(),
+                adversarial_budget: availability.adversarial_budget(shard),
+            }
+        };
+        Ok(Status {
+            store: self.store.path().into(),
+            records: snapshot.records(),
+            subjects: self.store.subjects()?,
+            epoch: snapshot.epoch(),
+            planned_stages: snapshot.plan().stages().len(),
+            built_stages: snapshot.stages().len(),
+            shards: snapshot.sizes().iter().enumerate().map(shard).collect(),
+            same_environment: self.environment == self.store.settings().recipe.environment,
+            pending: self.store.pending()?,
+            holder: self.store.holder().map(|holder| holder.to_string()),
+            remaining_exports: self.store.remaining_exports()?,
+        })
+    }
+}
+
+/// A path as text for people; what is not UTF-8 in it is replaced.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}

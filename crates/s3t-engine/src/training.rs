@@ -1,0 +1,98 @@
+//! Building every missing stage: training, resuming and repair differ in what is missing only.
+
+use std::collections::BTreeSet;
+
+use s3t_core::{PlannedStage, StageKey};
+use s3t_ledger::Event;
+use s3t_peft::NamedTensors;
+use s3t_store::{Snapshot, Store, StoreError};
+use s3t_train::StageJob;
+use serde::Serialize;
+
+use crate::error::EngineError;
+use crate::jobs::{self, Observer, Stages};
+use crate::system::System;
+
+/// What a build did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BuildReport {
+    /// Stages of the plan.
+    pub planned: usize,
+    /// Stages that were there already.
+    pub reused: usize,
+    /// Stages that were trained.
+    pub trained: usize,
+}
+
+impl System {
+    /// Builds every missing stage. This is training, resuming and repair: they differ in what is missing only. Answers and
+    /// deletions go on beside it; a stage that a deletion hits is dropped, and what is left is planned anew.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Environment`] on another arithmetic than the store's; [`s3t_store::StoreError::Building`] while another
+    /// process builds; otherwise the first failure, or [`s3t_train::TrainError::Interrupted`] if the observer breaks. Finished
+    /// stages are kept in either case.
+    pub fn train(&self, observer: &dyn Observer) -> Result<BuildReport, EngineError> {
+        self.check_environment()?;
+        let _lock = self.store.lock_building()?;
+        let mut trained = 0;
+        let mut reused = None;
+        loop {
+            let snapshot = self.store.snapshot()?;
+            self.forget_deleted(&snapshot);
+            let missing = snapshot.missing();
+            let reused = *reused.get_or_insert(snapshot.plan().stages().len() - missing.len());
+            if missing.is_empty() {
+                if snapshot.is_erasing() {
+                    // Another process accepted a deletion: what is left is known when it is erased.
+                    match self.store.erase() {
+                        // The slices are written anew; only SQLite's log has to wait for whoever reads it.
+                        Ok(_) | Err(StoreError::Reading { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    continue;
+                }
+                let planned = snapshot.plan().stages().len();
+                if trained > 0 && snapshot.epoch() > 0 {
+                    self.store.note(Event::Repaired { epoch: snapshot.epoch(), stages: trained as u64 })?;
+                } else {
+                    self.store.publish_unless_held()?;
+                }
+                return Ok(BuildReport { planned, reused, trained });
+            }
+            observer.started(missing.len(), self.steps(&snapshot, &missing));
+            let jobs = self.pipeline.resources.job_count();
+            let stages = InStore(&self.store);
+            trained += jobs::build(&self.store, &snapshot, &*self.builder, &stages, &missing, jobs, observer)?;
+        }
+    }
+
+    /// The optimiser steps that building these stages takes.
+    pub(crate) fn steps(&self, snapshot: &Snapshot, stages: &BTreeSet<StageKey>) -> usize {
+        let sizes = snapshot.sizes();
+        let records = |stage: &PlannedStage| -> u64 {
+            stage.slices.iter().map(|slice| sizes[stage.shard.index()][slice.index()]).sum()
+        };
+        let planned = stages.iter().filter_map(|key| snapshot.plan().stage(key));
+        planned.map(|stage| self.pipeline.training.steps(records(stage) as usize)).sum()
+    }
+}
+
+/// Stages that come from the store and go there.
+struct InStore<'a>(&'a Store);
+
+impl Stages for InStore<'_> {
+    fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError> {
+        Ok(self.0.stage(key)?.1)
+    }
+
+    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<bool, EngineError> {
+        Ok(self.0.add_stage(&job.lineage, tensors)?)
+    }
+
+    fn is_wanted(&self, key: &StageKey) -> bool {
+        // What cannot be read now is told when the stage is added.
+        self.0.snapshot().map_or(true, |snapshot| snapshot.is_live(key))
+    }
+}
