@@ -43,6 +43,19 @@ impl CheckedPipeline {
         pipeline.check()
     }
 
+    /// The pipeline, if its store was made.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NoStore`] if there is nothing at the store's place.
+    pub fn with_store(self) -> Result<Self, EngineError> {
+        if self.store.exists() {
+            return Ok(self);
+        }
+        let file = if self.lines.file.is_empty() { String::new() } else { format!(" {}", self.lines.file) };
+        Err(EngineError::NoStore { store: self.store.clone(), file })
+    }
+
     /// The pipeline, to be changed freely.
     pub fn into_unchecked(self) -> Pipeline {
         self.0

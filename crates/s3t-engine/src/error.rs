@@ -80,6 +80,38 @@ pub enum EngineError {
     /// A folder that is to be deleted as a store and is not one.
     #[error("`{0}` is not a store, so --fresh does not delete it")]
     NotAStoreToDelete(PathBuf),
+    /// A file for a receipt that cannot be made.
+    #[error("cannot write the receipt `{path}`: {source}; nothing was done")]
+    ReserveReceipt {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file for a receipt that holds something else.
+    #[error("`{0}` exists already; a receipt is a new file, or the one of the same request")]
+    ReceiptExists(PathBuf),
+    /// A receipt that cannot be written after its deletion.
+    #[error(
+        "deletion {epoch} stands: it is accepted and in effect; but its receipt `{path}` cannot be written: {source}; the same \
+         request under the same id gives it again"
+    )]
+    DeliverReceipt {
+        /// The deletion.
+        epoch: u64,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A pipeline whose store was not made yet, where a store is needed.
+    #[error("there is no store at `{store}`; `s3t train{file}` makes it")]
+    NoStore {
+        /// The store.
+        store: PathBuf,
+        /// The pipeline file, after a blank; empty for a pipeline that was not read from a file.
+        file: String,
+    },
     /// No shard can answer.
     #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
     NothingServes,

@@ -38,4 +38,15 @@ impl System {
         Store::remove(&place)?;
         Ok(Some(deletions.unwrap_or_default()))
     }
+
+    /// Opens the pipeline's store after deleting it, so that it is made anew from the source of its data: the system, and the number of
+    /// deletions that the old store had accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_afresh`](Self::start_afresh) and [`open`](Self::open).
+    pub fn open_afresh(pipeline: CheckedPipeline, consent: bool) -> Result<(Self, u64), EngineError> {
+        let deletions = Self::start_afresh(&pipeline, consent)?.unwrap_or_default();
+        Ok((Self::open(pipeline)?, deletions))
+    }
 }

@@ -100,7 +100,7 @@ impl System {
         let epoch = accepted.effect.epoch;
         let stands = |source| EngineError::Unfinished { epoch, source };
         // The next answer looks at the catalogue anyway; so it need not load what is off.
-        let snapshot = self.store.snapshot().map_err(stands)?;
+        let snapshot = tracing::info_span!("effect", epoch).in_scope(|| self.store.snapshot()).map_err(stands)?;
         let effective_seconds = start.elapsed().as_secs_f64();
         let (erasure, failed) = self.erase_pending();
         let Erasure { slices, stages, records, exports, remaining_exports } = erasure;
@@ -146,18 +146,23 @@ impl System {
     /// [`EngineError::Store`] for an unknown record or subject, an invalid request id or one of another request: nothing is deleted
     /// then.
     pub fn accept(&self, request: &DeletionRequest) -> Result<Accepted, EngineError> {
+        let span = tracing::info_span!("accept", epoch = tracing::field::Empty).entered();
         let accepted = self.store.accept(request).map_err(|error| match error {
             StoreError::UnknownRecord(record) => self.store.unknown(Named::Record(&record)),
             StoreError::UnknownSubject(subject) => self.store.unknown(Named::Subject(&subject)),
             error => error,
         })?;
+        span.record("epoch", accepted.effect.epoch);
         Ok(accepted)
     }
 
     /// Erases the accepted deletions from disk, and from what this process remembers of their records. Gives what was erased, and the
     /// failure that kept the rest: those deletions stay in effect, and the next erasure finishes them.
     pub fn erase_pending(&self) -> (Erasure, Option<StoreError>) {
+        let span =
+            tracing::info_span!("erase", stages = tracing::field::Empty, finished = tracing::field::Empty).entered();
         let (erasure, failed) = self.store.erase_pending();
+        span.record("stages", erasure.stages.len()).record("finished", failed.is_none());
         if failed.is_some() {
             // Which records were erased all the same is not known.
             self.builder.forget_all();

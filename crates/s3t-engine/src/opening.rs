@@ -118,6 +118,7 @@ impl System {
 
     fn assemble(pipeline: CheckedPipeline, opening: Opening<'_>) -> Result<Self, EngineError> {
         let read_only = matches!(opening, Opening::ToRead);
+        let span = tracing::info_span!("open", read_only, epoch = tracing::field::Empty).entered();
         let device = pipeline.device.open()?;
         let backbone = load(&pipeline, &device)?;
         let environment = pipeline.device.environment();
@@ -145,7 +146,9 @@ impl System {
             StageTrainer::new(Arc::clone(&backbone), device.clone(), activation_memory_mb.saturating_mul(1 << 20));
         let on_disk = if read_only { 0 } else { (activation_disk_mb as u64).saturating_mul(1 << 20) };
         let builder = Arc::new(trainer.with_spill(store.path(), on_disk));
-        let (members, forgotten) = (Mutex::default(), AtomicU64::new(store.snapshot()?.epoch()));
+        let epoch = store.snapshot()?.epoch();
+        span.record("epoch", epoch);
+        let (members, forgotten) = (Mutex::default(), AtomicU64::new(epoch));
         Ok(Self { pipeline, device, backbone, builder, environment, store, members, forgotten, cut })
     }
 }

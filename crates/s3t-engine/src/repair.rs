@@ -7,8 +7,10 @@ use s3t_store::Snapshot;
 use s3t_train::{Step, TrainError};
 use serde::Serialize;
 
+use crate::error::EngineError;
 use crate::jobs::{Observer, StageLabel};
-use crate::{BuildReport, EngineError, System};
+use crate::system::System;
+use crate::training::BuildReport;
 
 /// When missing stages are built again. Without a threshold, whenever any is missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -87,6 +89,7 @@ impl System {
             Ok(reason) => reason,
             Err(reason) => return Ok(RepairReport { missing, reason, build: None, out_of_time: false }),
         };
+        let _span = tracing::info_span!("repair", epoch = snapshot.epoch(), missing).entered();
         let limited = Limited { observer, until: policy.time.map(|time| Instant::now() + time) };
         match self.train(&limited) {
             Err(EngineError::Train(TrainError::Interrupted(_))) if limited.is_over() => {

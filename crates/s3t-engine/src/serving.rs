@@ -32,7 +32,8 @@ impl System {
                 return known.clone().that_answers();
             }
             let old = served.as_ref().map(|served| Arc::clone(&served.members)).unwrap_or_default();
-            match self.make_members(&snapshot, &old) {
+            let span = tracing::info_span!("reload", epoch = snapshot.epoch());
+            match span.in_scope(|| self.make_members(&snapshot, &old)) {
                 // Erased by another process since the snapshot was taken.
                 Err(EngineError::Store(StoreError::MissingStage(key))) if !self.store.snapshot()?.has_stage(&key) => {}
                 Err(error) => return Err(error),
@@ -119,6 +120,7 @@ impl System {
             stages.push(tensors);
         }
         let Some(lineage) = lineage else { return Ok(None) };
+        tracing::debug!(shard = shard.0, stage = %lineage.key(), "member loaded");
         let stages: Vec<&NamedTensors> = stages.iter().collect();
         let model = StageModel::new(&*self.backbone, &self.device, &lineage, &stages)?;
         Ok(Some(Member { shard, serving: Some(serving), key: keys.last().copied(), model }))

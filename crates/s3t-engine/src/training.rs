@@ -61,6 +61,8 @@ impl System {
                 }
                 return Ok(BuildReport { planned, reused, trained });
             }
+            let span = tracing::info_span!("train", epoch = snapshot.epoch(), stages = missing.len());
+            let _entered = span.enter();
             observer.started(missing.len(), self.steps(&snapshot, &missing));
             let jobs = self.pipeline.resources.job_count();
             let stages = InStore(&self.store);

@@ -61,8 +61,10 @@ impl System {
     /// [`EngineError::Environment`] if stages are to be trained on another arithmetic than the store's; the observer's
     /// interruption. What is found wrong is in the report, not an error.
     pub fn verify(&self, scope: VerifyScope, observer: &dyn Observer) -> Result<VerifyReport, EngineError> {
+        let span = tracing::info_span!("verify", epoch = tracing::field::Empty).entered();
         let check = self.store().check()?;
         let snapshot = self.store().snapshot()?;
+        span.record("epoch", snapshot.epoch());
         let mut report = VerifyReport {
             lineages: check.stages as usize,
             records: check.records as usize,
@@ -126,6 +128,7 @@ impl System {
                     continue;
                 }
             };
+            tracing::info!(stage = %key, equal = difference.is_none(), "stage trained again");
             let stage = StageLabel { key, shard: stage.shard, slices: stage.slices.clone() };
             report.stages.push(VerifiedStage { stage, difference });
         }

@@ -165,6 +165,19 @@ pub struct Superseded {
     pub unreadable: Vec<PathBuf>,
 }
 
+/// Looks at the exports of the system's store beside a new one: in its parent folder and the subfolders of that.
+///
+/// # Errors
+///
+/// As [`superseded`].
+pub fn superseded_beside(system: &System, export: &Path) -> Result<Superseded, InterchangeError> {
+    let absolute = std::path::absolute(export).ok();
+    match absolute.as_deref().and_then(Path::parent) {
+        Some(folder) => superseded(system, folder),
+        None => Ok(Superseded::default()),
+    }
+}
+
 /// Looks at the exports of the system's store in the subfolders of `directory` and in itself.
 ///
 /// # Errors
