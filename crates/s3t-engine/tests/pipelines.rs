@@ -92,12 +92,12 @@ fn a_checked_pipeline_is_checked_again_when_it_changes() {
 
 /// Small sizes, and the extremes.
 fn size() -> impl Strategy<Value = u32> {
-    prop_oneof![8 => 0..4_u32, 1 => Just(1_000_001), 1 => Just(u32::MAX)]
+    prop_oneof![20 => 1..4_u32, 1 => Just(0), 1 => Just(1_000_001), 1 => Just(u32::MAX)]
 }
 
 /// Any number that a program may come up with.
 fn number() -> impl Strategy<Value = f64> {
-    prop_oneof![4 => 0.0..1.0, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(-1.0), 1 => Just(1e300)]
+    prop_oneof![40 => 0.0..1.0, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(-1.0), 1 => Just(1e300)]
 }
 
 fn prior() -> impl Strategy<Value = PriorSource> {
@@ -116,24 +116,24 @@ proptest! {
 
     #[test]
     fn a_pipeline_made_in_code_never_panics(
-        (shards, slices, budget) in (size(), size(), prop_oneof![8 => 0..4_usize, 1 => Just(usize::MAX)]),
-        capacity in prop::option::of(prop::option::of(prop_oneof![0..60_u64, Just(u64::MAX)])),
+        (shards, slices, budget) in (size(), size(), prop_oneof![20 => 1..4_usize, 1 => Just(0), 1 => Just(usize::MAX)]),
+        capacity in prop::option::of(prop::option::weighted(0.9, prop_oneof![10..60_u64, Just(0), Just(u64::MAX)])),
         single in any::<bool>(),
         prior in prior(),
-        blocks_per_slice in prop::option::of(prop_oneof![0..4_usize, Just(usize::MAX)]),
-        (exact, text_similarity, image_distance) in (any::<bool>(), prop::option::of(number()), prop::option::of(any::<u32>())),
+        blocks_per_slice in prop::option::weighted(0.2, prop_oneof![0..4_usize, Just(usize::MAX)]),
+        (exact, text_similarity, image_distance) in (any::<bool>(), prop::option::weighted(0.2, 0.6..1.1), prop::option::weighted(0.2, prop_oneof![0..17_u32, Just(64), Just(u32::MAX)])),
         (wait_seconds, warmup, learning_rate) in (number(), number(), number()),
-        (epochs, batch_size, jobs) in (0..3_usize, 0..9_usize, prop_oneof![0..3_usize, Just(usize::MAX)]),
+        (epochs, batch_size, jobs) in (prop_oneof![9 => 1..3_usize, 1 => Just(0)], prop_oneof![9 => 1..9_usize, 1 => Just(0)], prop_oneof![0..3_usize, Just(usize::MAX)]),
         (memory, disk) in (prop_oneof![Just(0), Just(1), Just(usize::MAX)], prop_oneof![Just(0), Just(usize::MAX)]),
         task in prop_oneof![
-            4 => Just(None),
+            20 => Just(None),
             1 => (0..5_usize).prop_map(|classes| Some(Task::Classification { classes })),
             1 => (0..5_usize).prop_map(|classes| Some(Task::MultiLabel { classes })),
             1 => Just(Some(Task::Regression)),
             1 => Just(Some(Task::CausalLm)),
         ],
-        max_tokens in prop::option::of(prop_oneof![Just(0_usize), Just(usize::MAX)]),
-        records in 0..40_u64,
+        max_tokens in prop::option::weighted(0.1, prop_oneof![Just(0_usize), Just(usize::MAX)]),
+        records in prop_oneof![9 => 1..40_u64, 1 => Just(0)],
     ) {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
