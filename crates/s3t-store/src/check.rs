@@ -356,7 +356,20 @@ impl Store {
         if !held {
             return Ok(());
         }
-        let named = self.slice_files(&snapshot);
+        // Files and keys that a killed erasure left belong to the deletion that is waiting, and go with it.
+        if snapshot.unerased().is_empty() {
+            self.check_unnamed_slices(&snapshot, check)?;
+        }
+        let unnamed = self.unnamed_stages(|key| snapshot.has_stage(key))?;
+        if !unnamed.is_empty() {
+            self.check_unnamed_stages(&unnamed, check)?;
+        }
+        Ok(())
+    }
+
+    /// Files and keys of slices that the catalogue does not name, while no deletion waits for its erasure.
+    fn check_unnamed_slices(&self, snapshot: &crate::Snapshot, check: &mut StoreCheck) -> Result<(), StoreError> {
+        let named = self.slice_files(snapshot);
         for name in names(&self.records)? {
             let is_own = parse_slice_file_name(name.strip_prefix(TEMPORARY).unwrap_or(&name)).is_some();
             if is_own && !named.contains(&name) {
@@ -374,10 +387,6 @@ impl Store {
         if self.keys.has_unfinished()? {
             check.push("a key that a crash left unfinished is still there", Some("destroys the key"));
         }
-        let unnamed = self.unnamed_stages(|key| snapshot.has_stage(key))?;
-        if !unnamed.is_empty() {
-            self.check_unnamed_stages(&unnamed, check)?;
-        }
         Ok(())
     }
 
@@ -390,14 +399,19 @@ impl Store {
         Ok(names(&self.stages)?.into_iter().filter(unnamed).collect())
     }
 
-    /// Looks at unnamed stages again while nobody can add one: those that are still there were left by a crash.
+    /// Looks at unnamed stages again while nobody can add one: those that are still there were left by a crash. A live stage of the
+    /// plan was being built: nothing deleted is in its file, which goes when the stage is built or its slices are hit.
     fn check_unnamed_stages(&self, unnamed: &HashSet<String>, check: &mut StoreCheck) -> Result<(), StoreError> {
         let look = |snapshot: &crate::Snapshot| {
             // Stages that a deletion has cut off are waiting to be erased.
             if !snapshot.unerased().is_empty() {
-                return Ok(HashSet::new());
+                return Ok(Vec::new());
             }
-            self.unnamed_stages(|key| snapshot.has_stage(key))
+            let unnamed = self.unnamed_stages(|key| snapshot.has_stage(key))?.into_iter();
+            let is_live = |name: &str| {
+                parse_stage_name(name.strip_prefix(TEMPORARY).unwrap_or(name)).is_some_and(|key| snapshot.is_live(&key))
+            };
+            Ok(unnamed.map(|name| (is_live(&name), name)).collect())
         };
         let now = match self.while_nobody_writes(look) {
             Err(StoreError::Busy { holder, .. }) => {
@@ -406,9 +420,19 @@ impl Store {
             }
             now => now?,
         };
-        let mut left: Vec<&String> = unnamed.intersection(&now).collect();
+        let mut left: Vec<(bool, String)> = now.into_iter().filter(|(_, name)| unnamed.contains(name)).collect();
         left.sort();
-        left.iter().for_each(|name| left_over(check, &self.stages.path_of(name)));
+        for (is_live, name) in left {
+            let path = self.stages.path_of(&name);
+            if is_live {
+                check.waiting.push(format!(
+                    "`{}` was left by a build that was killed; the next command that changes the store removes it",
+                    path.display()
+                ));
+            } else {
+                left_over(check, &path);
+            }
+        }
         Ok(())
     }
 

@@ -348,3 +348,32 @@ fn a_sound_store_is_sound_to_others_while_it_is_changed() {
         over.store(true, Ordering::SeqCst);
     });
 }
+
+#[test]
+fn a_killed_build_leaves_something_to_tidy_up_and_a_dead_stage_is_a_fault() {
+    let (_folder, place) = world();
+    let store = Store::open(&place).unwrap();
+    let missing = *store.snapshot().unwrap().missing().first().unwrap();
+    let stage = |key: &s3t_core::StageKey| place.path.join(format!("stages/{key}.stage"));
+    // Killed between the file and the transaction that names the stage; or while the file was written.
+    for name in [stage(&missing), place.path.join(format!("stages/.unfinished-{missing}.stage"))] {
+        fs::write(&name, b"bytes").unwrap();
+        let check = Store::open_read_only(&place).unwrap().check().unwrap();
+        assert!(check.passed(), "{:?}", check.findings);
+        assert!(matches!(&check.waiting[..], [line] if line.contains("was left by a build that was killed")));
+        drop(Store::open(&place).unwrap());
+        assert!(!name.exists());
+        assert_eq!(store.check().unwrap().waiting, Vec::<String>::new());
+    }
+    // The stage saw a record that is deleted by now.
+    let saw = store.snapshot().unwrap().plan().stage(&missing).unwrap().clone();
+    let has_seen = |number: &u64| {
+        let address = store.address(&record(*number).id).unwrap();
+        address.is_some_and(|address| address.shard == saw.shard && saw.slices.contains(&address.slice))
+    };
+    store.accept(&request((0..common::RECORDS).find(has_seen).unwrap())).unwrap();
+    store.erase().unwrap();
+    store.publish().unwrap();
+    fs::write(stage(&missing), b"bytes").unwrap();
+    assert!(complaints(&place)[0].contains("named by nothing"));
+}
