@@ -92,7 +92,7 @@ impl ErrorKind {
 /// assert_eq!(error.kind(), ErrorKind::Refused);
 /// assert!(error.to_string().contains("it is empty"));
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", .field.map(|field| format!("`{field}` ")).unwrap_or_default())]
 pub struct ApiError {
     kind: ErrorKind,
@@ -158,9 +158,11 @@ fn of_engine(error: &EngineError) -> ErrorKind {
     match error {
         EngineError::NothingServes => ErrorKind::NothingServes,
         EngineError::Unfinished { source: StoreError::Io { .. }, .. } => ErrorKind::Failed,
-        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } | EngineError::Unfinished { .. } => {
-            ErrorKind::Store
-        }
+        EngineError::ReserveReceipt { .. } | EngineError::DeliverReceipt { .. } => ErrorKind::Failed,
+        EngineError::StoreMismatch { .. }
+        | EngineError::Environment { .. }
+        | EngineError::NoStore { .. }
+        | EngineError::Unfinished { .. } => ErrorKind::Store,
         EngineError::Store(error) => of_store(error),
         EngineError::Train(error) => of_train(error),
         _ => ErrorKind::Refused,

@@ -5,12 +5,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::reply::plain_answers;
+
 /// The answer to `plugins`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PluginsAnswer {
     /// Every plugin, by kind and name.
     pub plugins: Vec<Plugin>,
 }
+
+plain_answers!(PluginsAnswer);
 
 /// A plugin that a pipeline file can name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -150,8 +150,17 @@ impl Pipeline {
     ///
     /// [`EngineError::Pipeline`] if the pipeline names no source of them; as [`read_source`](Self::read_source).
     pub fn read_test_data(&self) -> Result<Vec<Record>, EngineError> {
+        self.read_source(self.test_source()?)
+    }
+
+    /// The source of held-out records.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Pipeline`] if the pipeline names none.
+    pub fn test_source(&self) -> Result<&Source, EngineError> {
         let missing = || self.refuse("data", "the pipeline has no `data.test` to evaluate on");
-        self.read_source(self.test_data.as_ref().ok_or_else(missing)?)
+        self.test_data.as_ref().ok_or_else(missing)
     }
 
     /// Reads the records of a source; picture files as the base model takes them.

@@ -1,0 +1,66 @@
+//! The JSON Schema of every answer, made from the types.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    AuditAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer, ForgetExportAnswer, ModelAnswer, PluginsAnswer,
+    PredictAnswer, ReceiptAnswer, RepairAnswer, RunAnswer, StatusAnswer, StoreCheckAnswer, TrainAnswer,
+    VerifiedReceiptAnswer, VerifyAnswer,
+};
+
+/// The object that a failed command prints, beside the fields of the answer that were there until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedAnswer {
+    /// The message: what was wrong, where, and what to do.
+    pub error: String,
+    /// The kind of the failure.
+    pub kind: ErrorKind,
+    /// The exit code of the program.
+    pub exit_code: u8,
+}
+
+/// The schema of every answer, by command: an object with a property for each command, whose schemas share their definitions. `extend`
+/// adds the answers of other crates' commands.
+///
+/// ```
+/// let schema = s3t_api::schema(|_| Vec::new());
+/// assert!(schema["properties"]["status"].is_object());
+/// ```
+pub fn schema(extend: impl FnOnce(&mut SchemaGenerator) -> Vec<(&'static str, schemars::Schema)>) -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let generator = &mut generator;
+    let mut commands: Vec<(&str, schemars::Schema)> = vec![
+        ("run", generator.subschema_for::<RunAnswer>()),
+        ("train", generator.subschema_for::<TrainAnswer>()),
+        ("eval", generator.subschema_for::<EvalAnswer>()),
+        ("predict", generator.subschema_for::<PredictAnswer>()),
+        ("predict --model", generator.subschema_for::<ModelAnswer>()),
+        ("export", generator.subschema_for::<ExportAnswer>()),
+        ("delete", generator.subschema_for::<DeleteAnswer>()),
+        ("receipt show", generator.subschema_for::<ReceiptAnswer>()),
+        ("receipt verify", generator.subschema_for::<VerifiedReceiptAnswer>()),
+        ("store check", generator.subschema_for::<StoreCheckAnswer>()),
+        ("store forget-export", generator.subschema_for::<ForgetExportAnswer>()),
+        ("repair", generator.subschema_for::<RepairAnswer>()),
+        ("audit", generator.subschema_for::<AuditAnswer>()),
+        ("verify", generator.subschema_for::<VerifyAnswer>()),
+        ("status", generator.subschema_for::<StatusAnswer>()),
+        ("plugins", generator.subschema_for::<PluginsAnswer>()),
+        ("failed", generator.subschema_for::<FailedAnswer>()),
+    ];
+    commands.extend(extend(generator));
+    let properties: Map<String, Value> =
+        commands.into_iter().map(|(command, schema)| (command.to_owned(), schema.to_value())).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "s3t --json",
+        "description": "The JSON objects that `s3t COMMAND --json` prints, by command; `failed` describes the fields that a failed \
+            command adds to those of its answer that were there until then.",
+        "type": "object",
+        "properties": properties,
+        "$defs": generator.take_definitions(true),
+    })
+}
