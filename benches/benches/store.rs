@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
+use s3t::core::tensors::{HostTensor, StageTensors};
 use s3t::core::{LayerGroups, Recipe, Sequence, SequenceRequest, StoreSecret, lineage, sequence::plan_sequences};
-use s3t::peft::{HostTensor, NamedTensors};
 use s3t::prelude::*;
 use s3t::store::{DeletionRequest, NewStore, Place, Store, StoreSettings};
 use s3t_benches::percentiles;
@@ -217,8 +217,8 @@ fn make(path: &Path, count: u64) -> Store {
 /// A stage for every key, so that deletions have something to cut.
 fn build(store: &Store) {
     let snapshot = store.snapshot().expect("read");
-    let tensors =
-        NamedTensors::from([("head.weight".to_owned(), HostTensor { shape: vec![256], values: vec![0.5; 256] })]);
+    let mut tensors = StageTensors::default();
+    tensors.insert_head("weight", HostTensor { shape: vec![256], values: vec![0.5; 256] });
     for key in snapshot.missing() {
         let lineage = snapshot.plan().lineage(&key).expect("planned");
         store.add_stage(&lineage, &tensors).expect("added");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use s3t::backends::LoadOptions;
 use s3t::core::digest::DigestBuilder;
+use s3t::core::tensors::BlockTensors;
 use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
-use s3t::peft::NamedTensors;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageBuilder, StageJob, StageRecord, StageTrainer};
 
@@ -47,7 +47,7 @@ fn training(criterion: &mut Criterion) {
             groups: vec![BlockRange { start, end: 6 }],
             slices: vec![DigestBuilder::new("slice").finish()],
         };
-        let job = StageJob { lineage, records: (0..32).map(record).collect(), ancestors: NamedTensors::new() };
+        let job = StageJob { lineage, records: (0..32).map(record).collect(), ancestors: BlockTensors::new() };
         criterion.bench_function(&format!("one step of 32 records, LoRA in {name}"), |bencher| {
             bencher.iter(|| trainer.build(&job, &Silent).expect("the step succeeds"));
         });

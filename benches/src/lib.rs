@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use s3t::backends::Backbone;
+use s3t::core::tensors::{HostTensor, StageTensors};
 use s3t::core::{Payload, Record, RecordId, Target};
 use s3t::engine::{EngineError, Quiet, System};
-use s3t::peft::{HostTensor, NamedTensors, PeftMethod, parameter_name};
+use s3t::peft::PeftMethod;
 use s3t::train::{StageBuilder, StageJob, StageProgress, TrainError};
 
 /// A record with this text and the id `row-N`.
@@ -49,19 +50,23 @@ pub fn made_up_stage(
     blocks: &BTreeSet<usize>,
     outputs: usize,
     seed: usize,
-) -> NamedTensors {
-    let specs = method.parameters(&backbone.block_shape());
-    let adapters = blocks
-        .iter()
-        .flat_map(|block| specs.iter().map(|spec| (parameter_name(*block, &spec.name), spec.shape.clone())));
-    let head = backbone.head().parameters(outputs, backbone.hidden());
-    let head = head.into_iter().map(|spec| (spec.name, spec.shape));
-    let made_up = |(name, shape): (String, Vec<usize>)| {
+) -> StageTensors {
+    let made_up = |shape: Vec<usize>| {
         let value = |place: usize| ((place * 31 + seed * 7) % 97) as f32 * 2e-4 - 1e-2;
         let values = (0..shape.iter().product()).map(value).collect();
-        (name, HostTensor { shape, values })
+        HostTensor { shape, values }
     };
-    adapters.chain(head).map(made_up).collect()
+    let specs = method.parameters(&backbone.block_shape());
+    let mut tensors = StageTensors::default();
+    for block in blocks {
+        for spec in &specs {
+            tensors.insert(*block, &spec.name, made_up(spec.shape.clone()));
+        }
+    }
+    for spec in backbone.head().parameters(outputs, backbone.hidden()) {
+        tensors.insert_head(spec.name, made_up(spec.shape));
+    }
+    tensors
 }
 
 /// The system with a made-up stage for every one that is missing, as if it had been trained; `method` is its PEFT method.
@@ -85,7 +90,7 @@ struct MadeUp {
 }
 
 impl StageBuilder for MadeUp {
-    fn build(&self, job: &StageJob, _: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+    fn build(&self, job: &StageJob, _: &dyn StageProgress) -> Result<StageTensors, TrainError> {
         let blocks = job.lineage.trained().range().collect();
         let seed = self.next.fetch_add(1, Ordering::Relaxed);
         let outputs = job.lineage.recipe.task.outputs();

@@ -12,7 +12,7 @@ use std::time::Instant;
 use s3t::backends::{Device, LoadOptions};
 use s3t::core::aggregate::{Aggregator, MeanLogits};
 use s3t::engine::in_batches;
-use s3t::peft::tensors::on_device;
+use s3t::peft::tensors::stage_on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, stacked_outputs};
 use s3t_benches::{made_up_stage, text_records};
@@ -75,6 +75,6 @@ fn shard_model(
 ) -> Result<StageModel, Box<dyn Error>> {
     let method = Lora { rank: 16, alpha: 32.0, ..Lora::default() };
     let blocks = (start..backbone.blocks()).collect();
-    let tensors = on_device(&made_up_stage(backbone, &method, &blocks, OUTPUTS, shard), device);
+    let tensors = stage_on_device(&made_up_stage(backbone, &method, &blocks, OUTPUTS, shard), device);
     Ok(StageModel::of_blocks(backbone, &method, &blocks, OUTPUTS, &tensors)?)
 }

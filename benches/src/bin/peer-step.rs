@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use s3t::backends::LoadOptions;
 use s3t::core::digest::DigestBuilder;
+use s3t::core::tensors::BlockTensors;
 use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
-use s3t::peft::NamedTensors;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageBuilder, StageJob, StageModel, StageProgress, StageRecord, StageTrainer, Step};
 
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         groups: vec![BlockRange { start: 0, end: backbone.blocks() }],
         slices: vec![DigestBuilder::new("slice").finish()],
     };
-    let job = StageJob { lineage: lineage(recipe(&training)?), records, ancestors: NamedTensors::new() };
+    let job = StageJob { lineage: lineage(recipe(&training)?), records, ancestors: BlockTensors::new() };
     let trainer = StageTrainer::new(Arc::clone(&backbone), opened.clone(), 1 << 30);
 
     // The model that answers has been trained for one step.

@@ -1,17 +1,13 @@
 //! The head of a stage: what turns the pooled output into the outputs of the task.
 
-use std::collections::BTreeMap;
-
 use burn::tensor::{Tensor, activation};
+use s3t_core::tensors::head_name;
 use s3t_peft::{Init, Linear, NamedTensors, ParameterSpec, PeftError};
 
-/// What the names of all head parameters start with.
-pub const HEAD_PREFIX: &str = "head.";
-
-const WEIGHT: &str = "head.weight";
-const BIAS: &str = "head.bias";
-const DENSE_WEIGHT: &str = "head.dense.weight";
-const DENSE_BIAS: &str = "head.dense.bias";
+const WEIGHT: &str = "weight";
+const BIAS: &str = "bias";
+const DENSE_WEIGHT: &str = "dense.weight";
+const DENSE_BIAS: &str = "dense.bias";
 
 /// The standard deviation of a head's starting weights, as in BERT and ViT.
 const STD: f64 = 0.02;
@@ -28,8 +24,8 @@ pub struct HeadLayout {
 }
 
 impl HeadLayout {
-    /// The parameters of a head with this many outputs on a model of this width: `head.weight` `[outputs, hidden]`, and
-    /// as the layout says `head.bias` `[outputs]`, `head.dense.weight` `[hidden, hidden]`, `head.dense.bias` `[hidden]`.
+    /// The parameters of a head with this many outputs on a model of this width: `weight` `[outputs, hidden]`, and as the
+    /// layout says `bias` `[outputs]`, `dense.weight` `[hidden, hidden]`, `dense.bias` `[hidden]`.
     /// None for 0 outputs.
     pub fn parameters(&self, outputs: usize, hidden: usize) -> Vec<ParameterSpec> {
         if outputs == 0 {
@@ -66,9 +62,9 @@ impl HeadLayout {
     }
 }
 
-/// The outputs of the head among some tensors; 0 if there is none.
-pub fn head_outputs(tensors: &NamedTensors) -> usize {
-    tensors.get(WEIGHT).and_then(|weight| weight.shape.first().copied()).unwrap_or(0)
+/// The number of outputs of a head; 0 if it has no output layer.
+pub fn head_outputs(head: &NamedTensors) -> usize {
+    head.get(WEIGHT).and_then(|weight| weight.shape.first().copied()).unwrap_or(0)
 }
 
 /// A head, ready to run.
@@ -88,18 +84,18 @@ impl Head {
         layout: HeadLayout,
         outputs: usize,
         hidden: usize,
-        tensors: &BTreeMap<String, Tensor<1>>,
+        tensors: &NamedTensors<Tensor<1>>,
     ) -> Result<Self, PeftError> {
         let get = |name: &str, shape: &[usize]| match tensors.get(name) {
             Some(tensor) if tensor.dims()[0] == shape.iter().product::<usize>() => Ok(tensor.clone()),
             Some(tensor) => Err(PeftError::WrongShape {
-                name: name.into(),
+                name: head_name(name),
                 found: tensor.dims().to_vec(),
                 expected: shape.to_vec(),
             }),
             None => Err(PeftError::MissingParameter {
-                name: name.into(),
-                present: tensors.keys().filter(|name| name.starts_with(HEAD_PREFIX)).cloned().collect(),
+                name: head_name(name),
+                present: tensors.keys().map(|name| head_name(name)).collect(),
             }),
         };
         let weight = |name: &str, rows: usize| -> Result<Tensor<2>, PeftError> {

@@ -27,7 +27,7 @@ pub use backbone::{Backbone, Hidden, Input, ModuleNames, OwnHead};
 pub use block::TransformerBlock;
 pub use device::{DeviceKind, DeviceSpec};
 pub use error::BackendError;
-pub use head::{HEAD_PREFIX, Head, HeadLayout, head_outputs};
+pub use head::{Head, HeadLayout, head_outputs};
 pub use huggingface::{LoadOptions, is_class_for_records, known_classes, load, picture_input};
 pub use preprocessing::Preprocessing;
 pub use vit::{Vit, VitConfig, random_vit_tensors, write_vit};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use s3t_core::{Digest, Record};
-use s3t_peft::tensors::to_host;
+use s3t_peft::tensors::{to_device, to_host};
 use s3t_peft::{HostTensor, LinearSite, NamedTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -183,7 +183,7 @@ impl Llama {
         let (words, head) = match head {
             Some(head) if tied && !loader.has("embed_tokens.weight") => {
                 loader.digest_tensor("embed_tokens.weight", &head);
-                (head.to_device(device), None)
+                (to_device(&head, device), None)
             }
             head => (loader.tensor("embed_tokens.weight", &vocabulary)?, head),
         };
@@ -225,7 +225,7 @@ impl Llama {
         let language = match head.filter(|head| !is_tied(head)) {
             Some(head) => {
                 loader.digest_tensor("lm_head.weight", &head);
-                Some(head.to_device(device).reshape(vocabulary).transpose())
+                Some(to_device(&head, device).reshape(vocabulary).transpose())
             }
             None => tied.then(|| words.clone().transpose()),
         };

@@ -13,6 +13,7 @@ use half::{bf16, f16};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::limits::{shown, too_large};
 use s3t_core::{Digest, Limits};
+use s3t_peft::tensors::to_device;
 use s3t_peft::{HostTensor, Linear, NamedTensors};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -285,7 +286,7 @@ impl<'a> Loader<'a> {
             Source::Disk(weights) => {
                 let tensor = weights.take(&format!("{}{name}", self.prefix), shape)?;
                 self.digest_tensor(name, &tensor);
-                Ok(tensor.to_device(self.device))
+                Ok(to_device(&tensor, self.device))
             }
             Source::Memory(tensors) => {
                 let missing = || BackendError::MissingTensors { path: "memory".into(), names: vec![name.to_owned()] };

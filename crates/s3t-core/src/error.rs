@@ -69,6 +69,18 @@ pub enum CoreError {
         /// L.
         expected: u32,
     },
+    /// Two stages of a chain with parameters of the same block.
+    #[error("two stages of a chain hold block {block}; a block belongs to the layer group of one stage")]
+    OverlappingBlocks {
+        /// The block.
+        block: usize,
+    },
+    /// A tensor of a stage's file that belongs to no part of a model.
+    #[error("tensor `{name}` is neither `blocks.NUMBER.NAME` nor `head.NAME`")]
+    TensorName {
+        /// The name as given.
+        name: String,
+    },
 }
 
 impl CoreError {

@@ -8,7 +8,8 @@
 //! - a deletion changes the digest of one slice, and every key whose lineage holds that slice is dead;
 //! - [`Availability`] says how deep each sequence is still usable.
 //!
-//! This crate knows no tensors, files, clock, threads or global randomness, so nothing in it can depend on them.
+//! This crate knows no tensor arithmetic, files, clock, threads or global randomness, so nothing in it can depend on them.
+//! Trained parameters are plain numbers here ([`tensors`]).
 
 pub mod aggregate;
 pub mod availability;
@@ -32,6 +33,7 @@ pub mod registry;
 pub mod sequence;
 pub mod spelling;
 pub mod task;
+pub mod tensors;
 pub mod upkeep;
 
 pub use aggregate::Aggregator;

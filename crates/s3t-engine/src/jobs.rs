@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use s3t_backends::Input;
+use s3t_core::tensors::StageTensors;
 use s3t_core::{ShardId, SliceAddress, SliceId, StageKey};
-use s3t_peft::NamedTensors;
 use s3t_store::{Snapshot, Store};
 use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, check_isolation, on_threads};
 
@@ -127,10 +127,10 @@ pub fn in_batches<T: Send>(
 /// Where a build gets the stages it builds on, and puts what it built.
 pub(crate) trait Stages: Sync {
     /// The tensors of a stage that this build does not build.
-    fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError>;
+    fn existing(&self, key: &StageKey) -> Result<StageTensors, EngineError>;
 
     /// Keeps a stage that was built; `false` if nobody wants it any more.
-    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<bool, EngineError>;
+    fn built(&self, job: &StageJob, tensors: &StageTensors) -> Result<bool, EngineError>;
 
     /// Whether a stage is still wanted: no deletion has hit it.
     fn is_wanted(&self, _key: &StageKey) -> bool {
@@ -153,7 +153,7 @@ pub(crate) fn build(
         return Ok(0);
     }
     let queue = Queue { state: Mutex::new(QueueState::new(snapshot, wanted)), changed: Condvar::new(), jobs };
-    let build_one = |key: &StageKey| -> Result<Option<NamedTensors>, EngineError> {
+    let build_one = |key: &StageKey| -> Result<Option<StageTensors>, EngineError> {
         if !stages.is_wanted(key) {
             return Ok(None);
         }
@@ -208,15 +208,14 @@ fn make_job(
         let with_digest = |(digest, record)| StageRecord { digest, record: Arc::new(record) };
         records.extend(of_slice.into_iter().map(with_digest));
     }
-    let mut ancestors = NamedTensors::new();
     let chain = plan.chain(key);
-    for ancestor in chain.iter().take(chain.len().saturating_sub(1)) {
+    let tensors_of = |ancestor: &&s3t_core::PlannedStage| -> Result<StageTensors, EngineError> {
         let built = lock(&queue.state).built.get(&ancestor.key).cloned();
-        match built {
-            Some(tensors) => ancestors.extend(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone()))),
-            None => ancestors.extend(stages.existing(&ancestor.key)?),
-        }
-    }
+        built.map_or_else(|| stages.existing(&ancestor.key), |tensors| Ok((*tensors).clone()))
+    };
+    let before: Vec<StageTensors> =
+        chain.iter().take(chain.len().saturating_sub(1)).map(tensors_of).collect::<Result<_, _>>()?;
+    let ancestors = StageTensors::of_chain(before)?.blocks;
     let label = StageLabel { key: *key, shard: stage.shard, slices: stage.slices.clone() };
     Ok((StageJob { lineage, records, ancestors }, label))
 }
@@ -230,7 +229,7 @@ struct Queue {
 struct QueueState {
     /// Stages not yet started, with the parent they wait for; in the order in which they should start.
     waiting: Vec<(StageKey, Option<StageKey>)>,
-    built: BTreeMap<StageKey, Arc<NamedTensors>>,
+    built: BTreeMap<StageKey, Arc<StageTensors>>,
     /// Stages that are being built.
     running: usize,
     failure: Option<EngineError>,
@@ -306,7 +305,7 @@ impl Queue {
         }
     }
 
-    fn done(&self, key: StageKey, result: Result<Option<NamedTensors>, EngineError>) {
+    fn done(&self, key: StageKey, result: Result<Option<StageTensors>, EngineError>) {
         let mut state = lock(&self.state);
         state.running -= 1;
         match result {

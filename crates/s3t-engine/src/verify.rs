@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use s3t_core::StageKey;
+use s3t_core::tensors::{StageTensors, TensorDifference};
 use s3t_ledger::Event;
-use s3t_peft::tensors::first_difference;
-use s3t_peft::{NamedTensors, TensorDifference};
 use s3t_store::{Snapshot, Store, StoreError};
 use s3t_train::StageJob;
 use serde::Serialize;
@@ -118,7 +117,7 @@ impl System {
         for (key, tensors) in rebuilt {
             let Some(stage) = snapshot.plan().stage(&key) else { continue };
             let difference = match self.store().stage(&key) {
-                Ok((_, stored)) => first_difference(&stored, &tensors),
+                Ok((_, stored)) => stored.first_difference(&tensors),
                 Err(_) if !self.store().snapshot()?.has_stage(&key) => {
                     report.overtaken += usize::from(chosen.contains(&key));
                     continue;
@@ -148,16 +147,16 @@ fn chosen(snapshot: &Snapshot, scope: VerifyScope) -> BTreeSet<StageKey> {
 /// left out.
 struct Replay<'a> {
     store: &'a Store,
-    built: Mutex<BTreeMap<StageKey, NamedTensors>>,
+    built: Mutex<BTreeMap<StageKey, StageTensors>>,
 }
 
 impl Stages for Replay<'_> {
-    fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError> {
+    fn existing(&self, key: &StageKey) -> Result<StageTensors, EngineError> {
         // Every ancestor is among the stages that are built, or was left out because a deletion hit it.
         Err(StoreError::MissingStage(*key).into())
     }
 
-    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<bool, EngineError> {
+    fn built(&self, job: &StageJob, tensors: &StageTensors) -> Result<bool, EngineError> {
         self.built.lock().unwrap_or_else(PoisonError::into_inner).insert(job.lineage.key(), tensors.clone());
         Ok(true)
     }

@@ -5,9 +5,9 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use s3t_core::tensors::StageTensors;
 use s3t_core::{StageKey, StoreSecret};
 use s3t_engine::{Quiet, System};
-use s3t_peft::NamedTensors;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
 use s3t_train::{Precision, StageBuilder, StageTrainer};
 use world::{Case, Order, World, check_subset, honest};
@@ -96,7 +96,7 @@ fn a_deletion_drops_what_was_remembered_of_its_records() {
 
 /// The stages of a system whose frozen outputs have a precision and so many bytes of memory and disk, by key, and what is
 /// in memory at the end.
-fn stages(activations: Precision, memory: usize, disk: u64) -> (BTreeMap<StageKey, NamedTensors>, usize) {
+fn stages(activations: Precision, memory: usize, disk: u64) -> (BTreeMap<StageKey, StageTensors>, usize) {
     let folder = tempfile::tempdir().unwrap();
     write_tiny_model(&folder.path().join("model"), 7).unwrap();
     let mut pipeline = tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));

@@ -5,9 +5,9 @@ mod world;
 use std::fs;
 use std::path::Path;
 
+use s3t_core::tensors::StageTensors;
 use s3t_core::{Payload, Record};
 use s3t_engine::{System, VerifyScope};
-use s3t_peft::NamedTensors;
 use s3t_store::{DeletionRequest, Place, Store};
 use s3t_testkit::toy_records;
 use world::{Case, World, copy_folder, honest};
@@ -41,9 +41,9 @@ fn traces(record: &Record) -> Vec<Vec<u8>> {
     [Some(id), subject, Some(content)].into_iter().flatten().collect()
 }
 
-fn bytes(tensors: &NamedTensors) -> Vec<Vec<u8>> {
+fn bytes(tensors: &StageTensors) -> Vec<Vec<u8>> {
     let of_tensor = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    tensors.values().map(|tensor| of_tensor(&tensor.values)).filter(|bytes| bytes.len() >= 32).collect()
+    tensors.named().values().map(|tensor| of_tensor(&tensor.values)).filter(|bytes| bytes.len() >= 32).collect()
 }
 
 /// A case whose store is not encrypted, so that a search finds what is there.
@@ -179,7 +179,7 @@ mod verification_notices {
             |system, _| {
                 let key = *system.snapshot().unwrap().stages().first().unwrap();
                 let (lineage, mut tensors) = system.store().stage(&key).unwrap();
-                let head = tensors.get_mut("head.weight").unwrap();
+                let head = tensors.head.as_mut().unwrap().get_mut("weight").unwrap();
                 head.values[3] = f32::from_bits(head.values[3].to_bits() ^ 1);
                 // Written through the store, so that its seal is right and only the replay can tell.
                 assert!(system.store().add_stage(&lineage, &tensors).unwrap());

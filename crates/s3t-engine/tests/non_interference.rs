@@ -183,9 +183,9 @@ mod planted_leaks {
 
     use std::sync::Arc;
 
+    use s3t_core::tensors::StageTensors;
     use s3t_core::{BlockRange, Payload};
     use s3t_engine::System;
-    use s3t_peft::NamedTensors;
     use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, TrainError};
 
     use super::*;
@@ -198,16 +198,16 @@ mod planted_leaks {
 
     impl<F> StageBuilder for Leaky<F>
     where
-        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<NamedTensors, TrainError> + Send + Sync,
+        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<StageTensors, TrainError> + Send + Sync,
     {
-        fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+        fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<StageTensors, TrainError> {
             (self.build)(&*self.honest, job, progress)
         }
     }
 
     fn leaky<F>(system: &System, build: F) -> Arc<dyn StageBuilder>
     where
-        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<NamedTensors, TrainError>
+        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<StageTensors, TrainError>
             + Send
             + Sync
             + 'static,
@@ -282,9 +282,7 @@ mod planted_leaks {
             leaky(system, move |honest, job, progress| {
                 let mut tensors = honest.build(job, progress)?;
                 let later = honest.build(&StageJob { records: all.clone(), ..job.clone() }, progress)?;
-                for name in ["head.weight", "head.bias"] {
-                    tensors.insert(name.to_owned(), later[name].clone());
-                }
+                tensors.head = later.head;
                 Ok(tensors)
             })
         };
@@ -315,7 +313,7 @@ mod planted_leaks {
                         wrong.lineage.groups =
                             vec![BlockRange { start: block, end: 12.min(block + 1) }; job.lineage.depth()];
                         let of_block = honest.build(&wrong, progress)?;
-                        tensors.extend(of_block.into_iter().filter(|(name, _)| name.starts_with("blocks.")));
+                        tensors.blocks.extend(of_block.blocks);
                     }
                 }
                 Ok(tensors)

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use s3t_backends::{Backbone, Device, Input};
 use s3t_core::digest::DigestBuilder;
+use s3t_core::tensors::BlockTensors;
 use s3t_core::{BlockRange, Lineage, Record, Task};
 use s3t_engine::{EngineError, System, in_batches};
-use s3t_peft::NamedTensors;
 use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainingConfig};
 
 use crate::Metric;
@@ -67,7 +67,7 @@ impl Baseline {
         let groups = vec![BlockRange { start: 0, end: system.backbone().blocks() }];
         let lineage = Lineage { recipe, groups, slices: vec![all.finish()] };
         Ok(Self {
-            job: StageJob { lineage, records, ancestors: NamedTensors::new() },
+            job: StageJob { lineage, records, ancestors: BlockTensors::new() },
             builder: Arc::clone(system.builder()),
             backbone: Arc::clone(system.backbone()),
             device: system.device().clone(),

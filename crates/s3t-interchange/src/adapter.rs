@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use s3t_backends::{Backbone, Device, head_outputs};
 use s3t_core::Task;
-use s3t_peft::tensors::on_device;
-use s3t_peft::{Adapters, AdaptersBySite, HostTensor, Linear, LinearSite, NamedTensors, PeftMethod, bind};
+use s3t_core::tensors::{HostTensor, StageTensors};
+use s3t_peft::tensors::{on_device, stage_on_device, to_device};
+use s3t_peft::{Adapters, AdaptersBySite, Linear, LinearSite, PeftMethod, bind};
 use s3t_train::StageModel;
 
 use crate::InterchangeError;
@@ -32,15 +33,16 @@ pub struct AdapterPart {
 pub struct Adapter {
     /// Its parts: one, unless ranks, scales or targets differ between layers.
     pub parts: Vec<AdapterPart>,
-    /// The parameters by the names of a stage's tensors, and the head's if there is one.
-    pub tensors: NamedTensors,
+    /// The parameters of its blocks and, if it has one, of its head.
+    pub tensors: StageTensors,
     /// What takes the place of the layer between the last block and the head: weight and bias.
     pub pooler: Option<(HostTensor, HostTensor)>,
 }
 
 impl Adapter {
-    /// An adapter of one method on some blocks.
-    pub fn new(method: Box<dyn PeftMethod>, blocks: BTreeSet<usize>, tensors: NamedTensors) -> Self {
+    /// An adapter of one method on the blocks that have parameters.
+    pub fn new(method: Box<dyn PeftMethod>, tensors: StageTensors) -> Self {
+        let blocks = tensors.blocks.keys().copied().collect();
         Self { parts: vec![AdapterPart { method, blocks, sites: BTreeSet::new() }], tensors, pooler: None }
     }
 
@@ -51,7 +53,7 @@ impl Adapter {
 
     /// The outputs of the adapter's own head; 0 if it has none.
     pub fn outputs(&self) -> usize {
-        head_outputs(&self.tensors)
+        self.tensors.head.as_ref().map_or(0, head_outputs)
     }
 
     /// The model of this adapter on its base, with the adapter's head or, if it has none, the base model's.
@@ -60,30 +62,30 @@ impl Adapter {
     ///
     /// [`InterchangeError::Train`] if a head is needed and neither has one.
     pub fn model(&self, backbone: &dyn Backbone, device: &Device, task: Task) -> Result<StageModel, InterchangeError> {
-        let mut tensors = on_device(&self.tensors, device);
+        let mut tensors = stage_on_device(&self.tensors, device);
         if let Some(own) = backbone.classifier().filter(|_| task != Task::CausalLm && self.outputs() == 0) {
-            tensors.extend(on_device(own, device));
+            tensors.head = Some(on_device(own, device));
         }
         let (shape, mut adapters) = (backbone.block_shape(), Adapters::none());
         let blocks = self.blocks();
         for block in &blocks {
             let of_block: Vec<&AdapterPart> = self.parts.iter().filter(|part| part.blocks.contains(block)).collect();
             if let [part] = of_block[..] {
-                adapters.extend(bind(&*part.method, &shape, *block..block + 1, &tensors, None)?);
+                adapters.extend(bind(&*part.method, &shape, *block..block + 1, &tensors.blocks, None)?);
                 continue;
             }
             let mut by_site = Vec::new();
             for part in of_block {
-                let mut bound = bind(&*part.method, &shape, *block..block + 1, &tensors, None)?;
+                let mut bound = bind(&*part.method, &shape, *block..block + 1, &tensors.blocks, None)?;
                 by_site.extend(bound.remove(*block).map(|adapter| (part.sites.clone(), adapter)));
             }
             adapters.insert(*block, Box::new(AdaptersBySite(by_site)));
         }
         let pooler = self.pooler.as_ref().map(|(weight, bias)| Linear {
-            weight: weight.to_device(device).reshape([weight.shape[0], weight.shape[1]]).transpose(),
-            bias: Some(bias.to_device(device)),
+            weight: to_device(weight, device).reshape([weight.shape[0], weight.shape[1]]).transpose(),
+            bias: Some(to_device(bias, device)),
         });
         let start = blocks.first().copied().unwrap_or(backbone.blocks());
-        Ok(StageModel::of_adapters(backbone, adapters, start, task.outputs(), &tensors, pooler)?)
+        Ok(StageModel::of_adapters(backbone, adapters, start, task.outputs(), tensors.head.as_ref(), pooler)?)
     }
 }

@@ -13,10 +13,11 @@
 use std::path::{Path, PathBuf};
 
 use s3t_core::digest::DigestBuilder;
+use s3t_core::tensors::StageTensors;
 use s3t_core::{BlockRange, Digest, Serving, ShardId, StageKey};
 use s3t_engine::{System, serving_chains};
 use s3t_ledger::Event;
-use s3t_peft::{NamedTensors, PeftMethod};
+use s3t_peft::PeftMethod;
 use s3t_store::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -121,12 +122,11 @@ fn write_shards(
     let base_model = pipeline.model_name.clone().unwrap_or_else(|| name_of(&pipeline.model));
     let mut shards = Vec::new();
     for (shard, serving, stages) in chains {
-        let mut tensors = NamedTensors::new();
+        let mut of_stages = Vec::with_capacity(stages.len());
         let mut blocks = BlockRange { start: 0, end: 0 };
         for key in stages {
             let (lineage, of_stage) = system.store().stage(key)?;
-            // The head that stays is that of the last stage.
-            tensors.extend(of_stage);
+            of_stages.push(of_stage);
             let end = lineage.groups.first().map_or(0, |group| group.end);
             blocks = BlockRange { start: lineage.trained().start, end };
         }
@@ -136,7 +136,7 @@ fn write_shards(
             &**system.backbone(),
             method,
             blocks,
-            &tensors,
+            &StageTensors::of_chain(of_stages).map_err(s3t_engine::EngineError::from)?,
             pipeline.task,
             &base_model,
         )?;

@@ -6,8 +6,9 @@ use std::path::Path;
 use s3t_backends::{Backbone, ModuleNames, head_outputs, is_class_for_records, known_classes, read_safetensors};
 use s3t_core::Limits;
 use s3t_core::limits::read_text_at_most;
+use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
 use s3t_peft::tensors::{on_device, to_host};
-use s3t_peft::{BlockShape, HostTensor, Linear, LinearSite, NamedTensors, Tensor, bind, interchange, parameter_name};
+use s3t_peft::{BlockShape, Linear, LinearSite, Tensor, bind, interchange};
 use serde_json::{Map, Value, json};
 
 use crate::adapter::{CONFIG, WEIGHTS};
@@ -180,7 +181,7 @@ fn place(
     let refuse = |problem: String| InterchangeError::Tensors { path: path.clone(), problem };
     let mut inside: BTreeMap<(usize, String), HostTensor> = BTreeMap::new();
     let mut before_head: BTreeMap<String, HostTensor> = BTreeMap::new();
-    let mut tensors = NamedTensors::new();
+    let mut tensors = StageTensors::default();
     let head = backbone.head().names();
     let pooler = backbone.pooler();
     for (name, tensor) in file {
@@ -191,14 +192,14 @@ fn place(
         } else if let Some(rest) = of_pooler {
             before_head.insert(rest.to_owned(), tensor);
         } else if let Some((ours, _)) = head.iter().find(|(_, theirs)| theirs == short) {
-            tensors.insert((*ours).to_owned(), tensor);
+            tensors.insert_head(*ours, tensor);
         } else {
             return Err(refuse(format!(
                 "holds `{name}`, which is neither in a block nor in the head of this model (see `target_modules` and `modules_to_save`)"
             )));
         }
     }
-    check_head(&tensors, backbone).map_err(refuse)?;
+    check_head(tensors.head.as_ref(), backbone).map_err(refuse)?;
     for part in &parts {
         let layout = part.method.interchange(&shape_with(&backbone.block_shape(), names))?;
         for (block, tensor) in
@@ -208,7 +209,7 @@ fn place(
             let found = inside.remove(&(*block, tensor.file.clone()));
             let found = found.ok_or_else(|| refuse(format!("lacks `{whole}`, which {ASKING} ask for")))?;
             check_shape(&whole, &found, &tensor.shape).map_err(refuse)?;
-            tensors.insert(parameter_name(*block, &tensor.parameter), found);
+            tensors.insert(*block, &tensor.parameter, found);
         }
     }
     if let Some((block, rest)) = inside.keys().next() {
@@ -233,12 +234,10 @@ fn check_shape(name: &str, tensor: &HostTensor, expected: &[usize]) -> Result<()
     Err(format!("`{name}` has the shape {:?}, not {expected:?}", tensor.shape))
 }
 
-/// The tensors of a head have the shapes of one, or there are none.
-fn check_head(tensors: &NamedTensors, backbone: &dyn Backbone) -> Result<(), String> {
+/// Checks that a head, if there is one, is complete and that its tensors have the shapes of the model's layout.
+fn check_head(head: Option<&NamedTensors>, backbone: &dyn Backbone) -> Result<(), String> {
     let layout = backbone.head();
-    if tensors.is_empty() {
-        return Ok(());
-    }
+    let Some(tensors) = head else { return Ok(()) };
     for (spec, (_, theirs)) in
         layout.parameters(head_outputs(tensors).max(1), backbone.hidden()).iter().zip(layout.names())
     {
@@ -276,10 +275,10 @@ fn before(
             let rest = tensor.file.strip_prefix(module).and_then(|rest| rest.strip_prefix('.')).unwrap_or(&tensor.file);
             let found = tensors.remove(rest).ok_or_else(|| refuse(format!("lacks `{ROOT}{}`", tensor.file)))?;
             check_shape(&tensor.file, &found, &tensor.shape).map_err(&refuse)?;
-            own.insert(parameter_name(0, &tensor.parameter), found);
+            own.insert(tensor.parameter, found);
         }
         let device = base.weight.device();
-        let adapters = bind(&*method, &shape, 0..1, &on_device(&own, &device), None)?;
+        let adapters = bind(&*method, &shape, 0..1, &BlockTensors::from([(0, on_device(&own, &device))]), None)?;
         let Some(adapter) = adapters.get(0) else { return Ok(None) };
         // The rows of the identity, with and without the bias, give weight and bias of the changed layer.
         let layer = |x: Tensor<2>| to_host(adapter.linear(LinearSite::Query, x, base));

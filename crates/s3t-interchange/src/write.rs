@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use s3t_backends::{Backbone, write_safetensors};
+use s3t_core::tensors::{HostTensor, NamedTensors, StageTensors, head_name, parameter_name};
 use s3t_core::{BlockRange, Task};
-use s3t_peft::{HostTensor, NamedTensors, PeftMethod, parameter_name};
+use s3t_peft::PeftMethod;
 use serde_json::{Value, json};
 
 use crate::InterchangeError;
@@ -22,7 +23,7 @@ pub fn write_adapter(
     backbone: &dyn Backbone,
     method: &dyn PeftMethod,
     blocks: BlockRange,
-    tensors: &NamedTensors,
+    tensors: &StageTensors,
     task: Task,
     base_model: &str,
 ) -> Result<(), InterchangeError> {
@@ -60,7 +61,7 @@ pub fn write_adapter(
     let head = backbone.head();
     // PEFT saves a whole module: of a head with two layers, their parent.
     let module = head.module();
-    let has_head = tensors.keys().any(|name| name.starts_with(s3t_backends::HEAD_PREFIX));
+    let has_head = tensors.head.is_some();
     if let Some(obstacle) = backbone.head_obstacle().filter(|_| has_head) {
         return Err(InterchangeError::Head(obstacle));
     }
@@ -79,15 +80,17 @@ pub fn write_adapter(
     let lacks = |name: &str| InterchangeError::Tensors { path: directory.into(), problem: format!("lacks `{name}`") };
     for block in blocks.range() {
         for tensor in &layout.tensors {
-            let name = parameter_name(block, &tensor.parameter);
-            let values = tensors.get(&name).ok_or_else(|| lacks(&name))?.values.clone();
+            let found = tensors.blocks.get(&block).and_then(|tensors| tensors.get(&tensor.parameter));
+            let found = found.ok_or_else(|| lacks(&parameter_name(block, &tensor.parameter)))?;
             let theirs = format!("{ROOT}{}.{block}.{}", names.blocks, tensor.file);
-            file.insert(theirs, HostTensor { shape: tensor.shape.clone(), values });
+            file.insert(theirs, HostTensor { shape: tensor.shape.clone(), values: found.values.clone() });
         }
     }
-    for (ours, theirs) in head.names().iter().filter(|_| has_head) {
-        let tensor = tensors.get(*ours).ok_or_else(|| lacks(ours))?;
-        file.insert(format!("{ROOT}{theirs}"), tensor.clone());
+    if let Some(tensors) = &tensors.head {
+        for (ours, theirs) in head.names() {
+            let tensor = tensors.get(ours).ok_or_else(|| lacks(&head_name(ours)))?;
+            file.insert(format!("{ROOT}{theirs}"), tensor.clone());
+        }
     }
     let write = |source| InterchangeError::Write { path: directory.into(), source };
     std::fs::create_dir_all(directory).map_err(write)?;

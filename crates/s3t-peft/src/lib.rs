@@ -21,9 +21,9 @@ pub use adapter::{
 pub use dropout::Dropout;
 pub use error::PeftError;
 pub use interchange::{Interchange, InterchangeTensor, PeftReader, ReadMethod};
-pub use method::{BlockParameters, BlockShape, Init, ParameterSpec, PeftMethod, bind, parameter_name};
-pub use tensors::{HostTensor, NamedTensors, TensorDifference};
+pub use method::{BlockParameters, BlockShape, Init, ParameterSpec, PeftMethod, bind};
 
 pub use burn::tensor::{Device, Tensor};
+pub use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
 pub use s3t_kernels::LowRankFactors;
 pub use {burn, s3t_core, serde_json, typetag};

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use burn::tensor::Tensor;
+use s3t_core::tensors::{BlockTensors, NamedTensors, parameter_name};
 
 use crate::interchange::Interchange;
 use crate::{Adapters, BlockAdapter, Dropout, LinearSite, PeftError};
@@ -158,16 +159,11 @@ pub trait PeftMethod: Debug + Send + Sync {
     }
 }
 
-/// The full name of a block's parameter: `blocks.{block}.{name}`.
-pub fn parameter_name(block: usize, name: &str) -> String {
-    format!("blocks.{block}.{name}")
-}
-
 /// The parameters of one block, by the names that the method gave them.
 #[derive(Debug)]
 pub struct BlockParameters<'a> {
     block: usize,
-    tensors: &'a BTreeMap<String, Tensor<1>>,
+    tensors: &'a NamedTensors<Tensor<1>>,
     /// The seed of this training step; `None` when answering.
     step: Option<u64>,
 }
@@ -179,13 +175,15 @@ impl BlockParameters<'_> {
     ///
     /// [`PeftError::MissingParameter`] if it is not there, [`PeftError::WrongShape`] if it has another number of values.
     pub fn get<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, PeftError> {
-        let full = parameter_name(self.block, name);
-        let Some(tensor) = self.tensors.get(&full) else {
-            return Err(PeftError::MissingParameter { name: full, present: self.tensors.keys().cloned().collect() });
+        let full = |name: &str| parameter_name(self.block, name);
+        let Some(tensor) = self.tensors.get(name) else {
+            let present = self.tensors.keys().map(|name| full(name)).collect();
+            return Err(PeftError::MissingParameter { name: full(name), present });
         };
         let found = tensor.dims()[0];
         if found != shape.iter().product::<usize>() {
-            return Err(PeftError::WrongShape { name: full, found: vec![found], expected: shape.to_vec() });
+            let name = full(name);
+            return Err(PeftError::WrongShape { name, found: vec![found], expected: shape.to_vec() });
         }
         Ok(tensor.clone().reshape(shape))
     }
@@ -197,8 +195,8 @@ impl BlockParameters<'_> {
     }
 }
 
-/// Makes the adapters of the blocks `range` from flat parameter tensors named as by [`parameter_name`]. `step` seeds the
-/// dropout of a training step; `None` switches it off.
+/// Makes the adapters of the blocks `range` from flat parameter tensors. `step` seeds the dropout of a training step; `None`
+/// switches it off.
 ///
 /// # Errors
 ///
@@ -207,11 +205,14 @@ pub fn bind(
     method: &dyn PeftMethod,
     shape: &BlockShape,
     range: Range<usize>,
-    tensors: &BTreeMap<String, Tensor<1>>,
+    tensors: &BlockTensors<Tensor<1>>,
     step: Option<u64>,
 ) -> Result<Adapters, PeftError> {
     let mut adapters = Adapters::none();
+    // A block of a method without parameters has no entry.
+    let empty = NamedTensors::new();
     for block in range {
+        let tensors = tensors.get(&block).unwrap_or(&empty);
         adapters.insert(block, method.adapter(shape, &BlockParameters { block, tensors, step })?);
     }
     Ok(adapters)

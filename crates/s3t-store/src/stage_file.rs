@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use s3t_core::tensors::{HostTensor, NamedTensors, StageTensors};
 use s3t_core::{Digest, Lineage};
-use s3t_peft::{HostTensor, NamedTensors, tensors};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,11 @@ struct Metadata {
     tensors: Digest,
 }
 
-pub(crate) fn to_bytes(lineage: &Lineage, named: &NamedTensors) -> Result<Vec<u8>, String> {
-    let metadata = Metadata { lineage: lineage.clone(), tensors: tensors::digest(named) };
+pub(crate) fn to_bytes(lineage: &Lineage, tensors: &StageTensors) -> Result<Vec<u8>, String> {
+    let metadata = Metadata { lineage: lineage.clone(), tensors: tensors.digest() };
     let metadata = serde_json::to_string(&metadata).map_err(|error| error.to_string())?;
-    let bytes: Vec<Vec<u8>> = named.values().map(HostTensor::to_bytes).collect();
+    let named = tensors.named();
+    let bytes: Vec<Vec<u8>> = named.values().map(|tensor| tensor.to_bytes()).collect();
     let mut views = Vec::with_capacity(named.len());
     for ((name, tensor), bytes) in named.iter().zip(&bytes) {
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
@@ -30,7 +31,7 @@ pub(crate) fn to_bytes(lineage: &Lineage, named: &NamedTensors) -> Result<Vec<u8
         .map_err(|error| error.to_string())
 }
 
-pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Lineage, NamedTensors), String> {
+pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Lineage, StageTensors), String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA)).ok_or("it has no lineage")?;
     let metadata: Metadata = serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -43,8 +44,9 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Lineage, NamedTensors), String
         let values = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         named.insert(name, HostTensor { shape: view.shape().to_vec(), values });
     }
-    if tensors::digest(&named) != metadata.tensors {
+    let tensors = StageTensors::from_named(named).map_err(|error| error.to_string())?;
+    if tensors.digest() != metadata.tensors {
         return Err("its tensors do not match their digest".into());
     }
-    Ok((metadata.lineage, named))
+    Ok((metadata.lineage, tensors))
 }

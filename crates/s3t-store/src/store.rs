@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use s3t_core::digest::DigestBuilder;
 use s3t_core::record::slice_digest;
+use s3t_core::tensors::StageTensors;
 use s3t_core::{Digest, Lineage, Record, RecordId, SliceAddress, StageKey, StoreSecret, SubjectId};
 use s3t_ledger::{Event, SigningKey, Timestamp, VerifyingKey};
-use s3t_peft::NamedTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{
@@ -400,7 +400,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::MissingStage`] or [`StoreError::Damaged`].
-    pub fn stage(&self, key: &StageKey) -> Result<(Lineage, NamedTensors), StoreError> {
+    pub fn stage(&self, key: &StageKey) -> Result<(Lineage, StageTensors), StoreError> {
         let snapshot = self.snapshot()?;
         if !snapshot.has_stage(key) {
             return Err(StoreError::MissingStage(*key));
@@ -425,7 +425,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Io`].
-    pub fn add_stage(&self, lineage: &Lineage, tensors: &NamedTensors) -> Result<bool, StoreError> {
+    pub fn add_stage(&self, lineage: &Lineage, tensors: &StageTensors) -> Result<bool, StoreError> {
         let key = lineage.key();
         let path = self.stage_path(&key);
         let snapshot = self.snapshot()?;
@@ -573,7 +573,7 @@ impl Store {
         write_slice(&*self.disk, &self.records, &self.slice_seal(generation)?, generation, records)
     }
 
-    fn read_stage(&self, snapshot: &Snapshot, key: &StageKey) -> Result<(Lineage, NamedTensors), StoreError> {
+    fn read_stage(&self, snapshot: &Snapshot, key: &StageKey) -> Result<(Lineage, StageTensors), StoreError> {
         let path = self.stage_path(key);
         let slices = snapshot.generations_of(key).ok_or(StoreError::MissingStage(*key))?;
         let bytes = match self.stages.read(stage_name(key)) {

@@ -1,16 +1,15 @@
 //! The laws that every PEFT method inherits. A new method is one call.
 
-use std::collections::BTreeMap;
-
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use s3t_backends::{Backbone, Device, Input, LoadOptions};
 use s3t_core::lineage::Lineage;
+use s3t_core::tensors::{HostTensor, StageTensors, parameter_name};
 use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
-use s3t_peft::tensors::{first_difference, on_device, to_host};
-use s3t_peft::{Adapters, HostTensor, PeftMethod, Tensor, bind, parameter_name};
+use s3t_peft::tensors::{stage_on_device, to_device, to_host};
+use s3t_peft::{Adapters, PeftMethod, Tensor, bind};
 use s3t_train::{StageModel, check_isolation, stacked_outputs};
 
 use crate::{tiny_pipeline, toy_records, write_tiny_model};
@@ -53,15 +52,14 @@ fn read(table: &serde_json::Value) -> Box<dyn PeftMethod> {
 }
 
 /// Parameters away from where they start, so that every one of them has an effect.
-fn random_parameters(method: &dyn PeftMethod, backbone: &dyn Backbone) -> BTreeMap<String, HostTensor> {
+fn random_parameters(method: &dyn PeftMethod, backbone: &dyn Backbone) -> StageTensors {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let specs = method.parameters(&backbone.block_shape());
-    let mut tensors = BTreeMap::new();
+    let mut tensors = StageTensors::default();
     for block in 0..BLOCKS {
         for spec in &specs {
             let values = (0..spec.len()).map(|_| 0.3 * rng.sample::<f32, _>(StandardNormal)).collect();
-            let replaced =
-                tensors.insert(parameter_name(block, &spec.name), HostTensor { shape: spec.shape.clone(), values });
+            let replaced = tensors.insert(block, &spec.name, HostTensor { shape: spec.shape.clone(), values });
             assert!(replaced.is_none(), "two parameters are called `{}`", spec.name);
         }
     }
@@ -83,32 +81,22 @@ fn bits(tensor: Tensor<2>) -> Vec<u32> {
     to_host(tensor).into_iter().map(f32::to_bits).collect()
 }
 
-fn attach(method: &dyn PeftMethod, backbone: &dyn Backbone, tensors: &BTreeMap<String, Tensor<1>>) -> Adapters {
-    bind(method, &backbone.block_shape(), 0..BLOCKS, tensors, None)
+fn attach(method: &dyn PeftMethod, backbone: &dyn Backbone, tensors: &StageTensors<Tensor<1>>) -> Adapters {
+    bind(method, &backbone.block_shape(), 0..BLOCKS, &tensors.blocks, None)
         .expect("the method takes the parameters it declared")
 }
 
-fn check_detaching(
-    method: &dyn PeftMethod,
-    backbone: &dyn Backbone,
-    device: &Device,
-    parameters: &BTreeMap<String, HostTensor>,
-) {
+fn check_detaching(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
     let records = toy_records(5, 0, 1);
     let before = bits(run(backbone, &records, &Adapters::none()));
-    let adapters = attach(method, backbone, &on_device(parameters, device));
+    let adapters = attach(method, backbone, &stage_on_device(parameters, device));
     assert_ne!(bits(run(backbone, &records, &adapters)), before, "attaching: the adapter has no effect");
     drop(adapters);
     assert_eq!(bits(run(backbone, &records, &Adapters::none())), before, "detaching: the base model's bits changed");
 }
 
-fn check_independence(
-    method: &dyn PeftMethod,
-    backbone: &dyn Backbone,
-    device: &Device,
-    parameters: &BTreeMap<String, HostTensor>,
-) {
-    let adapters = attach(method, backbone, &on_device(parameters, device));
+fn check_independence(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
+    let adapters = attach(method, backbone, &stage_on_device(parameters, device));
     let mut records = toy_records(9, 0, 1);
     let together = bits(run(backbone, &records, &adapters));
     let last = &together[together.len() - backbone.hidden()..];
@@ -118,14 +106,9 @@ fn check_independence(
     assert_eq!(&beside_others[beside_others.len() - backbone.hidden()..], last, "independence: other records matter");
 }
 
-fn check_pooling(
-    method: &dyn PeftMethod,
-    backbone: &dyn Backbone,
-    device: &Device,
-    parameters: &BTreeMap<String, HostTensor>,
-) {
+fn check_pooling(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
     let records = toy_records(5, 0, 6);
-    let adapters = attach(method, backbone, &on_device(parameters, device));
+    let adapters = attach(method, backbone, &stage_on_device(parameters, device));
     let whole = to_host(run(backbone, &records, &adapters));
     let inputs = prepare(backbone, &records);
     let hidden = backbone.embed(&inputs.iter().collect::<Vec<_>>(), backbone.max_tokens());
@@ -133,25 +116,20 @@ fn check_pooling(
     assert_close(&pooled, &whole, "pooling");
 }
 
-fn check_stacking(
-    method: &dyn PeftMethod,
-    backbone: &dyn Backbone,
-    device: &Device,
-    mut parameters: BTreeMap<String, HostTensor>,
-) {
+fn check_stacking(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, mut parameters: StageTensors) {
     const OUTPUTS: usize = 3;
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     for spec in backbone.head().parameters(OUTPUTS, backbone.hidden()) {
         let values = (0..spec.len()).map(|_| rng.sample::<f32, _>(StandardNormal)).collect();
-        parameters.insert(spec.name.clone(), HostTensor { shape: spec.shape, values });
+        parameters.insert_head(spec.name, HostTensor { shape: spec.shape, values });
     }
     // Each shard has other values, and another lowest block; two have the same, and one has none.
     let model = |(shard, start): (usize, usize)| {
-        let scaled = |(name, tensor): (&String, &HostTensor)| {
+        let scaled = |tensor: &HostTensor| {
             let values = tensor.values.iter().map(|value| value * (1.0 - 0.2 * shard as f32)).collect();
-            (name.clone(), HostTensor { shape: tensor.shape.clone(), values })
+            HostTensor { shape: tensor.shape.clone(), values }
         };
-        let tensors = on_device(&parameters.iter().map(scaled).collect(), device);
+        let tensors = stage_on_device(&parameters.map(scaled), device);
         StageModel::of_blocks(backbone, method, &(start..BLOCKS).collect(), OUTPUTS, &tensors)
             .expect("the method takes the parameters it declared")
     };
@@ -182,38 +160,32 @@ fn assert_close(found: &[f32], expected: &[f32], law: &str) {
 /// Compares the derivative of a random projection of the output, along a random direction of each parameter, with a
 /// fourth-order central difference. Its sum is taken in double precision, so that what is left is the rounding of the
 /// model's own single precision; a wrong gradient is off by far more than the hundredth allowed.
-fn check_gradients(
-    method: &dyn PeftMethod,
-    backbone: &dyn Backbone,
-    device: &Device,
-    parameters: &BTreeMap<String, HostTensor>,
-) {
+fn check_gradients(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
     const STEP: f32 = 2e-3;
     let records = toy_records(3, 0, 4);
-    let output = |tensors: &BTreeMap<String, Tensor<1>>| run(backbone, &records, &attach(method, backbone, tensors));
+    let output = |tensors: &StageTensors<Tensor<1>>| run(backbone, &records, &attach(method, backbone, tensors));
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.sample(StandardNormal)).collect() };
     let shape = [records.len(), backbone.hidden()];
     let projection = HostTensor { shape: shape.to_vec(), values: draw(shape[0] * shape[1]) };
 
-    let tracked: BTreeMap<String, Tensor<1>> = on_device(parameters, device)
-        .into_iter()
-        .map(|(name, tensor)| (name, tensor.autodiff().require_grad()))
-        .collect();
-    let mut gradients = (output(&tracked) * projection.to_device(device).reshape(shape)).sum().backward();
-    for (name, tensor) in &tracked {
+    let tracked = stage_on_device(parameters, device).map(|tensor| tensor.clone().autodiff().require_grad());
+    let mut gradients = (output(&tracked) * to_device(&projection, device).reshape(shape)).sum().backward();
+    let of_blocks = tracked.blocks.iter().flat_map(|(block, tensors)| tensors.iter().map(move |entry| (*block, entry)));
+    for (block, (short, tensor)) in of_blocks {
+        let name = parameter_name(block, short);
         let gradient = tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("gradients: `{name}` has none"));
-        let direction = draw(parameters[name].values.len());
+        let direction = draw(parameters.blocks[&block][short].values.len());
         let dot = |one: &[f32], other: &[f32]| -> f64 {
             one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum()
         };
         let exact = dot(&to_host(gradient), &direction);
         let at = |steps: f32| {
             let mut moved = parameters.clone();
-            if let Some(tensor) = moved.get_mut(name) {
+            if let Some(tensor) = moved.blocks.get_mut(&block).and_then(|tensors| tensors.get_mut(short)) {
                 tensor.values.iter_mut().zip(&direction).for_each(|(value, d)| *value += steps * STEP * d);
             }
-            dot(&to_host(output(&on_device(&moved, device))), &projection.values)
+            dot(&to_host(output(&stage_on_device(&moved, device))), &projection.values)
         };
         let numeric = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * f64::from(STEP));
         let allowed = 1e-2 * exact.abs().max(numeric.abs()).max(0.1);
@@ -247,7 +219,7 @@ fn check_unlearning(table: &serde_json::Value) {
     with.delete(std::slice::from_ref(&records[0].id), &[]).expect("the record is deleted");
     let same = |with: &System, word: &str| {
         for key in with.snapshot().expect("the stages are listed").stages() {
-            let difference = first_difference(&stage(with, *key).1, &stage(&without, *key).1);
+            let difference = stage(with, *key).1.first_difference(&stage(&without, *key).1);
             assert_eq!(difference, None, "non-interference {word}");
         }
     };

@@ -1,5 +1,5 @@
 use s3t_backends::BackendError;
-use s3t_core::{BlockRange, StageKey};
+use s3t_core::{BlockRange, CoreError, StageKey};
 use s3t_peft::PeftError;
 
 /// Everything that can go wrong while a stage is trained.
@@ -66,6 +66,9 @@ pub enum TrainError {
     /// The caller asked to stop.
     #[error("stopped before stage {0} was finished; finished stages are kept, run the same command to go on")]
     Interrupted(StageKey),
+    /// Stages that do not make a chain.
+    #[error(transparent)]
+    Core(#[from] CoreError),
     /// A PEFT method that failed.
     #[error(transparent)]
     Peft(#[from] PeftError),

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use s3t_core::tensors::{BlockTensors, StageTensors};
 use s3t_core::{Digest, Lineage, Record};
-use s3t_peft::NamedTensors;
 
 use crate::TrainError;
 
@@ -24,8 +24,8 @@ pub struct StageJob {
     pub lineage: Lineage,
     /// The records of the slices 1..k in sequence order, those of a slice by ascending digest.
     pub records: Vec<StageRecord>,
-    /// The adapters of the stages before this one, of which only the groups 1..k-1 have any.
-    pub ancestors: NamedTensors,
+    /// The adapters of the stages 1..k-1. They have no place for a head: a head belongs to its own stage.
+    pub ancestors: BlockTensors,
 }
 
 /// One optimiser step, for whoever watches.
@@ -73,7 +73,7 @@ pub trait StageBuilder: Send + Sync {
     /// # Errors
     ///
     /// [`TrainError`] if the settings cannot be used, training diverges or moves nothing, or `progress` breaks.
-    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError>;
+    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<StageTensors, TrainError>;
 
     /// Drops whatever is remembered of a record. Called when the record is deleted.
     fn forget(&self, _record: &Digest) {}

@@ -1,12 +1,13 @@
 //! A base model with the adapters and the head of a stage: what answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use s3t_backends::{Backbone, HEAD_PREFIX, Head, Hidden, Input};
-use s3t_core::{BlockRange, Lineage, Task};
-use s3t_peft::tensors::{on_device, to_host};
-use s3t_peft::{Adapters, Linear, NamedTensors, PeftMethod, bind};
+use s3t_backends::{Backbone, Head, Hidden, Input};
+use s3t_core::tensors::{NamedTensors, StageTensors, parameter_name};
+use s3t_core::{Lineage, Task};
+use s3t_peft::tensors::{on_device, stage_on_device, to_host};
+use s3t_peft::{Adapters, Linear, PeftMethod, bind};
 
 use crate::TrainError;
 
@@ -26,23 +27,20 @@ impl StageModel {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Lineage`] if the lineage's settings cannot be read, [`TrainError::Peft`] if tensors are missing.
+    /// [`TrainError::Lineage`] if the lineage's settings cannot be read, [`TrainError::Core`] if two stages hold one block,
+    /// [`TrainError::Peft`] if tensors are missing.
     pub fn new(
         backbone: &dyn Backbone,
         device: &Device,
         lineage: &Lineage,
-        stages: &[&NamedTensors],
+        stages: &[&StageTensors],
     ) -> Result<Self, TrainError> {
-        let mut tensors = BTreeMap::new();
-        for (name, tensor) in stages.iter().flat_map(|stage| stage.iter()) {
-            // Later stages follow earlier ones, so the head that stays is that of the last.
-            tensors.insert(name.clone(), tensor.to_device(device));
-        }
+        let tensors = StageTensors::of_chain(stages.iter().map(|stage| stage_on_device(stage, device)))?;
         Self::bind(backbone, &*read_method(lineage)?, lineage, &tensors, None)
     }
 
-    /// A model of a method's adapters on some blocks, and of a head with `outputs`, 0 for none: of tensors from elsewhere,
-    /// by the names of a stage's.
+    /// A model of a method's adapters on some blocks, and of a head with `outputs`, 0 without a head, from tensors that no store
+    /// holds.
     ///
     /// # Errors
     ///
@@ -52,18 +50,17 @@ impl StageModel {
         method: &dyn PeftMethod,
         blocks: &BTreeSet<usize>,
         outputs: usize,
-        tensors: &BTreeMap<String, Tensor<1>>,
+        tensors: &StageTensors<Tensor<1>>,
     ) -> Result<Self, TrainError> {
         let (shape, mut adapters) = (backbone.block_shape(), Adapters::none());
         for block in blocks {
-            adapters.extend(bind(method, &shape, *block..block + 1, tensors, None)?);
+            adapters.extend(bind(method, &shape, *block..block + 1, &tensors.blocks, None)?);
         }
         let start = blocks.first().copied().unwrap_or(backbone.blocks());
-        Self::of_adapters(backbone, adapters, start, outputs, tensors, None)
+        Self::of_adapters(backbone, adapters, start, outputs, tensors.head.as_ref(), None)
     }
 
-    /// A model of adapters from elsewhere, the lowest in block `start`, and of a head with `outputs`, 0 for none, by the names
-    /// of a stage's tensors. `pooler` takes the place of the base model's layer before the head, if it has one.
+    /// A model of adapters from elsewhere, the lowest in block `start`, and of a head with `outputs`, 0 without a head. `pooler` takes the place of the base model's layer before the head, if it has one.
     ///
     /// # Errors
     ///
@@ -73,10 +70,10 @@ impl StageModel {
         adapters: Adapters,
         start: usize,
         outputs: usize,
-        tensors: &BTreeMap<String, Tensor<1>>,
+        head_tensors: Option<&NamedTensors<Tensor<1>>>,
         pooler: Option<Linear>,
     ) -> Result<Self, TrainError> {
-        Ok(Self { adapters, start, head: head(backbone, outputs, tensors)?, pooler })
+        Ok(Self { adapters, start, head: head(backbone, outputs, head_tensors)?, pooler })
     }
 
     /// Builds the model from flat tensors that may be tracked for gradients; `step` seeds the dropout of a training step.
@@ -84,16 +81,16 @@ impl StageModel {
         backbone: &dyn Backbone,
         method: &dyn PeftMethod,
         lineage: &Lineage,
-        tensors: &BTreeMap<String, Tensor<1>>,
+        tensors: &StageTensors<Tensor<1>>,
         step: Option<u64>,
     ) -> Result<Self, TrainError> {
         let start = lineage.trained().start;
         let end = lineage.groups.first().map_or(start, |group| group.end);
         let shape = backbone.block_shape();
         // Only the group that is being trained drops anything: the groups before it answer as they will when serving.
-        let mut adapters = bind(method, &shape, start..lineage.trained().end, tensors, step)?;
-        adapters.extend(bind(method, &shape, lineage.trained().end..end, tensors, None)?);
-        let head = head(backbone, lineage.recipe.task.outputs(), tensors)?;
+        let mut adapters = bind(method, &shape, start..lineage.trained().end, &tensors.blocks, step)?;
+        adapters.extend(bind(method, &shape, lineage.trained().end..end, &tensors.blocks, None)?);
+        let head = head(backbone, lineage.recipe.task.outputs(), tensors.head.as_ref())?;
         Ok(Self { adapters, start, head, pooler: None })
     }
 
@@ -105,7 +102,7 @@ impl StageModel {
             return Some(Self { adapters: Adapters::none(), start, head: None, pooler: None });
         }
         let tensors = on_device(backbone.classifier()?, device);
-        let head = head(backbone, task.outputs(), &tensors).ok()?;
+        let head = head(backbone, task.outputs(), Some(&tensors)).ok()?;
         Some(Self { adapters: Adapters::none(), start, head, pooler: None })
     }
 
@@ -165,13 +162,14 @@ pub fn rows(values: &[f32], count: usize) -> Vec<Vec<f32>> {
     values.chunks((values.len() / count.max(1)).max(1)).map(<[f32]>::to_vec).collect()
 }
 
-/// A head with this many outputs; `None` for 0.
+/// A head with this many outputs; `None` for 0 outputs.
 fn head(
     backbone: &dyn Backbone,
     outputs: usize,
-    tensors: &BTreeMap<String, Tensor<1>>,
+    tensors: Option<&NamedTensors<Tensor<1>>>,
 ) -> Result<Option<Head>, TrainError> {
-    let bind = || Head::bind(backbone.head(), outputs, backbone.hidden(), tensors);
+    let empty = NamedTensors::new();
+    let bind = || Head::bind(backbone.head(), outputs, backbone.hidden(), tensors.unwrap_or(&empty));
     Ok((outputs > 0).then(bind).transpose()?)
 }
 
@@ -191,21 +189,16 @@ pub(crate) fn read_method(lineage: &Lineage) -> Result<Box<dyn PeftMethod>, Trai
         .map_err(|error| TrainError::Lineage { key: lineage.key(), problem: error.to_string() })
 }
 
-/// Checks that a stage's tensors are those of its own layer group, matched by block index, and its head.
+/// Checks that a stage's tensors are those of its own layer group and its head.
 ///
 /// # Errors
 ///
 /// [`TrainError::Isolation`] naming the first tensor that does not belong.
-pub fn check_isolation(lineage: &Lineage, tensors: &NamedTensors) -> Result<(), TrainError> {
+pub fn check_isolation(lineage: &Lineage, tensors: &StageTensors) -> Result<(), TrainError> {
     let group = lineage.trained();
-    let belongs = |name: &str| name.starts_with(HEAD_PREFIX) || in_group(name, group);
-    match tensors.keys().find(|name| !belongs(name)) {
-        Some(name) => Err(TrainError::Isolation { key: lineage.key(), tensor: name.clone(), group }),
-        None => Ok(()),
-    }
-}
-
-fn in_group(name: &str, group: BlockRange) -> bool {
-    let index = name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next());
-    index.and_then(|index| index.parse().ok()).is_some_and(|block| group.contains(block))
+    let Some((block, tensors)) = tensors.blocks.iter().find(|(block, _)| !group.contains(**block)) else {
+        return Ok(());
+    };
+    let name = tensors.keys().next().map_or("", String::as_str);
+    Err(TrainError::Isolation { key: lineage.key(), tensor: parameter_name(*block, name), group })
 }

@@ -1,19 +1,19 @@
 //! The training loop.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::optim::{AdamW, AdamWConfig, Optimizer};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use s3t_backends::{Backbone, Input};
-use s3t_core::{Digest, Lineage, StageKey};
-use s3t_peft::tensors::{on_device, to_host};
-use s3t_peft::{HostTensor, Init, LinearSite, NamedTensors, PeftMethod, parameter_name};
+use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
+use s3t_core::{CoreError, Digest, Lineage, StageKey};
+use s3t_peft::tensors::{on_device, to_device, to_host};
+use s3t_peft::{Init, LinearSite, PeftMethod};
 
 use crate::activations::Prepared;
 use crate::batches::batches;
@@ -56,23 +56,22 @@ impl StageTrainer {
     }
 
     /// The stage's parameters as they start: its group's adapters block by block, then the head.
-    fn initial(&self, lineage: &Lineage, method: &dyn PeftMethod, rng: &mut ChaCha8Rng) -> NamedTensors {
+    fn initial(&self, lineage: &Lineage, method: &dyn PeftMethod, rng: &mut ChaCha8Rng) -> StageTensors {
         let specs = method.parameters(&self.backbone.block_shape());
         let head = self.backbone.head().parameters(lineage.recipe.task.outputs(), self.backbone.hidden());
-        let mut tensors = NamedTensors::new();
+        let mut tensors = StageTensors::default();
         for block in lineage.trained().range() {
             for spec in &specs {
                 let values = match spec.init {
                     Init::WeightNorm(site) => self.weight_norms(block, site),
                     init => draw(init, spec.len(), rng),
                 };
-                let tensor = HostTensor { shape: spec.shape.clone(), values };
-                tensors.insert(parameter_name(block, &spec.name), tensor);
+                tensors.insert(block, &spec.name, HostTensor { shape: spec.shape.clone(), values });
             }
         }
         for spec in head {
             let values = draw(spec.init, spec.len(), rng);
-            tensors.insert(spec.name, HostTensor { shape: spec.shape, values });
+            tensors.insert_head(spec.name, HostTensor { shape: spec.shape, values });
         }
         tensors
     }
@@ -85,7 +84,7 @@ impl StageTrainer {
 }
 
 impl StageBuilder for StageTrainer {
-    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<NamedTensors, TrainError> {
+    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<StageTensors, TrainError> {
         let lineage = &job.lineage;
         let key = lineage.key();
         if job.records.is_empty() {
@@ -95,8 +94,7 @@ impl StageBuilder for StageTrainer {
         let method = read_method(lineage)?;
         let mut rng = ChaCha8Rng::from_seed(key.seed());
         let initial = on_threads(progress.threads(), || self.initial(lineage, &*method, &mut rng))?;
-        let mut parameters = Parameters::new(&initial, &config, &self.device);
-        let ancestors = on_device(&job.ancestors, &self.device);
+        let mut parameters = Parameters::new(&initial, &job.ancestors, &config, &self.device);
 
         let steps = config.steps(job.records.len());
         let prepared = job
@@ -121,7 +119,7 @@ impl StageBuilder for StageTrainer {
                         let next = batches[index..].iter().take(ahead).flatten().map(|record| &prepared[*record]);
                         self.activations.prepare(&*self.backbone, &next.collect::<Vec<_>>(), place);
                     }
-                    let tensors = parameters.tracked(&ancestors);
+                    let tensors = parameters.tracked()?;
                     let model = StageModel::bind(&*self.backbone, &*method, lineage, &tensors, step)?;
                     let hidden = self.activations.inputs(&*self.backbone, &self.device, &records, place);
                     let loss = loss(lineage.recipe.task, &model, &*self.backbone, hidden, &inputs, &self.device);
@@ -137,7 +135,7 @@ impl StageBuilder for StageTrainer {
                 }
             }
         }
-        let trained = parameters.into_host(&initial);
+        let trained = parameters.to_host();
         check_trained(key, &initial, &trained)?;
         check_isolation(lineage, &trained)?;
         Ok(trained)
@@ -152,53 +150,79 @@ impl StageBuilder for StageTrainer {
     }
 }
 
-/// The trained parameters on the device with their optimiser state.
+/// A parameter that is trained, on the device.
+struct Parameter {
+    shape: Vec<usize>,
+    value: Tensor<1>,
+    state: Option<<AdamW as Optimizer>::State<1>>,
+}
+
+/// The parameters of a stage in training.
 struct Parameters {
     optimizer: AdamW,
-    values: BTreeMap<String, (Tensor<1>, Option<<AdamW as Optimizer>::State<1>>)>,
+    trained: StageTensors<Parameter>,
+    /// The frozen adapters of the stages before.
+    ancestors: BlockTensors<Tensor<1>>,
 }
 
 impl Parameters {
-    fn new(initial: &NamedTensors, config: &TrainingConfig, device: &Device) -> Self {
+    fn new(initial: &StageTensors, ancestors: &BlockTensors, config: &TrainingConfig, device: &Device) -> Self {
         let optimizer = AdamWConfig::new()
             .with_beta_1(config.beta1 as f32)
             .with_beta_2(config.beta2 as f32)
             .with_epsilon(config.epsilon as f32)
             .with_weight_decay(config.weight_decay as f32)
             .build();
-        let values = initial.iter().map(|(name, tensor)| (name.clone(), (tensor.to_device(device), None))).collect();
-        Self { optimizer, values }
-    }
-
-    /// The parameters tracked for gradients, and the frozen ones of the stages before.
-    fn tracked(&self, ancestors: &BTreeMap<String, Tensor<1>>) -> BTreeMap<String, Tensor<1>> {
-        let mut tensors = ancestors.clone();
-        for (name, (value, _)) in &self.values {
-            // The head of an earlier stage, if it came along, is replaced here: a head belongs to its own stage.
-            tensors.insert(name.clone(), value.clone().autodiff().require_grad());
-        }
-        tensors
-    }
-
-    fn update(&mut self, loss: &Tensor<1>, tracked: &BTreeMap<String, Tensor<1>>, learning_rate: f64) {
-        let mut gradients = loss.backward();
-        for (name, (value, state)) in &mut self.values {
-            let Some(gradient) = tracked.get(name).and_then(|tensor| tensor.grad_remove(&mut gradients)) else {
-                continue;
-            };
-            let (updated, next) = self.optimizer.step(learning_rate, value.clone(), gradient, state.take());
-            *value = updated;
-            *state = next;
-        }
-    }
-
-    fn into_host(self, initial: &NamedTensors) -> NamedTensors {
-        let host = |(name, (value, _)): (String, (Tensor<1>, _))| {
-            let shape = initial.get(&name).map(|tensor| tensor.shape.clone()).unwrap_or_default();
-            let values = to_host(value);
-            (name, HostTensor { shape, values })
+        let parameter = |tensor: &HostTensor| Parameter {
+            shape: tensor.shape.clone(),
+            value: to_device(tensor, device),
+            state: None,
         };
-        self.values.into_iter().map(host).collect()
+        let frozen = |(block, tensors): (&usize, &NamedTensors)| (*block, on_device(tensors, device));
+        Self { optimizer, trained: initial.map(parameter), ancestors: ancestors.iter().map(frozen).collect() }
+    }
+
+    /// The trained parameters, tracked for gradients, and the frozen ones.
+    fn tracked(&self) -> Result<StageTensors<Tensor<1>>, CoreError> {
+        let frozen = StageTensors { blocks: self.ancestors.clone(), head: None };
+        let own = self.trained.map(|parameter| parameter.value.clone().autodiff().require_grad());
+        StageTensors::of_chain([frozen, own])
+    }
+
+    fn update(&mut self, loss: &Tensor<1>, tracked: &StageTensors<Tensor<1>>, learning_rate: f64) {
+        let mut gradients = loss.backward();
+        for (block, parameters) in &mut self.trained.blocks {
+            let tracked = tracked.blocks.get(block);
+            update(&self.optimizer, parameters, tracked, &mut gradients, learning_rate);
+        }
+        if let Some(parameters) = &mut self.trained.head {
+            update(&self.optimizer, parameters, tracked.head.as_ref(), &mut gradients, learning_rate);
+        }
+    }
+
+    fn to_host(&self) -> StageTensors {
+        let host = |parameter: &Parameter| HostTensor {
+            shape: parameter.shape.clone(),
+            values: to_host(parameter.value.clone()),
+        };
+        self.trained.map(host)
+    }
+}
+
+/// Takes a step with each parameter that has a gradient.
+fn update(
+    optimizer: &AdamW,
+    parameters: &mut NamedTensors<Parameter>,
+    tracked: Option<&NamedTensors<Tensor<1>>>,
+    gradients: &mut Gradients,
+    learning_rate: f64,
+) {
+    for (name, parameter) in parameters {
+        let tensor = tracked.and_then(|tracked| tracked.get(name));
+        let Some(gradient) = tensor.and_then(|tensor| tensor.grad_remove(gradients)) else { continue };
+        let (value, state) = optimizer.step(learning_rate, parameter.value.clone(), gradient, parameter.state.take());
+        parameter.value = value;
+        parameter.state = state;
     }
 }
 
@@ -221,20 +245,15 @@ fn draw(init: Init, length: usize, rng: &mut impl Rng) -> Vec<f32> {
 }
 
 /// After a stage every value is finite, and the head and each block of the group moved.
-fn check_trained(key: StageKey, initial: &NamedTensors, trained: &NamedTensors) -> Result<(), TrainError> {
-    if let Some((name, _)) = trained.iter().find(|(_, tensor)| tensor.values.iter().any(|value| !value.is_finite())) {
-        return Err(TrainError::NotFinite { key, tensor: name.clone() });
+fn check_trained(key: StageKey, initial: &StageTensors, trained: &StageTensors) -> Result<(), TrainError> {
+    let is_finite = |tensor: &HostTensor| tensor.values.iter().all(|value| value.is_finite());
+    if let Some((tensor, _)) = trained.named().into_iter().find(|(_, tensor)| !is_finite(tensor)) {
+        return Err(TrainError::NotFinite { key, tensor });
     }
-    let mut moved: BTreeMap<String, bool> = BTreeMap::new();
-    for (name, tensor) in trained {
-        let part = match name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()) {
-            Some(block) => format!("blocks.{block}"),
-            None => "head".to_owned(),
-        };
-        *moved.entry(part).or_default() |= initial.get(name) != Some(tensor);
+    let not_moved = |part: String| Err(TrainError::NotMoved { key, part });
+    if let Some((block, _)) = trained.blocks.iter().find(|(block, tensors)| initial.blocks.get(block) == Some(tensors))
+    {
+        return not_moved(format!("blocks.{block}"));
     }
-    match moved.into_iter().find(|(_, moved)| !moved) {
-        Some((part, _)) => Err(TrainError::NotMoved { key, part }),
-        None => Ok(()),
-    }
+    if trained.head.is_some() && trained.head == initial.head { not_moved("head".into()) } else { Ok(()) }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use s3t::backends::Device;
+use s3t::core::tensors::{NamedTensors, StageTensors};
 use s3t::core::{StoreSecret, lineage::Lineage};
 use s3t::interchange::{export, read_adapter, superseded};
-use s3t::peft::tensors::first_difference;
-use s3t::peft::{HostTensor, NamedTensors, PeftMethod};
+use s3t::peft::PeftMethod;
 use s3t::plugins::ia3::Ia3;
 use s3t::prelude::*;
 
@@ -91,11 +91,11 @@ fn what_survives_a_deletion_is_what_would_be_there_without_the_record() {
         let with = trained(model, &folder.path().join("with"), task, &records, 1);
         let without = trained(model, &folder.path().join("without"), task, &records[1..], 2);
         with.delete(std::slice::from_ref(&records[0].id), &[]).unwrap();
-        let stage = |system: &System, key| -> (Lineage, NamedTensors) { system.store().stage(&key).unwrap() };
+        let stage = |system: &System, key| -> (Lineage, StageTensors) { system.store().stage(&key).unwrap() };
         let survivors = with.snapshot().unwrap().stages().clone();
         assert!(!survivors.is_empty());
         for key in survivors {
-            let difference = first_difference(&stage(&with, key).1, &stage(&without, key).1);
+            let difference = stage(&with, key).1.first_difference(&stage(&without, key).1);
             assert_eq!(difference, None, "{model}, {}", task.name());
         }
         with.train(&Quiet).unwrap();
@@ -119,7 +119,7 @@ fn a_causal_model_learns_to_continue_and_stays_frozen_in_its_head() {
     system.train(&Quiet).unwrap();
     for key in system.snapshot().unwrap().stages().clone() {
         let (_, tensors) = system.store().stage(&key).unwrap();
-        assert!(tensors.keys().all(|name| name.starts_with("blocks.")), "no head is trained");
+        assert_eq!(tensors.head, None, "no head is trained");
     }
     let score = evaluate(&system, &records).unwrap();
     // The end of a text follows every response, so half of the tokens are easy; the words are four.
@@ -170,8 +170,8 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
     }
 }
 
-fn values(tensors: &NamedTensors) -> Vec<(&str, &[f32])> {
-    tensors.iter().map(|(name, tensor): (&String, &HostTensor)| (name.as_str(), &*tensor.values)).collect()
+fn values(tensors: &StageTensors) -> StageTensors<Vec<f32>> {
+    tensors.map(|tensor| tensor.values.clone())
 }
 
 #[test]
@@ -190,10 +190,8 @@ fn layers_whose_names_end_alike_are_exported_and_read_one_by_one() {
             let to = folder.path().join("export");
             let exported = export(&system, &to).unwrap();
             let adapter = read_adapter(&to.join("shard-0"), &**system.backbone(), &[]).unwrap();
-            let mut stages = NamedTensors::new();
-            for key in &exported.shards[0].stages {
-                stages.extend(system.store().stage(key).unwrap().1);
-            }
+            let stages = exported.shards[0].stages.iter().map(|key| system.store().stage(key).unwrap().1);
+            let stages = StageTensors::of_chain(stages).unwrap();
             assert_eq!(values(&adapter.tensors), values(&stages), "{model}");
         }
     }

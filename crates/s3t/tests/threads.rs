@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use s3t::backends::{DeviceSpec, LoadOptions};
 use s3t::core::digest::DigestBuilder;
+use s3t::core::tensors::{BlockTensors, StageTensors};
 use s3t::core::{
     BlockRange, Digest, Lineage, NumericEnvironment, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task,
     lineage,
 };
-use s3t::peft::{NamedTensors, PeftMethod};
+use s3t::peft::PeftMethod;
 use s3t::prelude::*;
 use s3t::train::{StageBuilder, StageJob, StageProgress, StageRecord, StageTrainer, Step};
 
@@ -26,9 +27,9 @@ fn record(row: u32) -> StageRecord {
     StageRecord { digest: record.digest(&StoreSecret::from_bytes([0; 32])), record: Arc::new(record) }
 }
 
-fn digest(tensors: &NamedTensors) -> Digest {
+fn digest(tensors: &StageTensors) -> Digest {
     let mut digest = DigestBuilder::new("training");
-    for (name, tensor) in tensors {
+    for (name, tensor) in tensors.named() {
         let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
         digest.bytes(name.as_bytes()).bytes(&bytes);
     }
@@ -72,7 +73,7 @@ fn training_has_the_same_bits_on_1_2_and_4_threads() {
     let train = |threads: usize, start: usize| {
         let trainer = StageTrainer::new(Arc::clone(&backbone), opened.clone(), 1 << 30);
         let records = (0..80).map(record).collect();
-        let job = StageJob { lineage: lineage(start), records, ancestors: NamedTensors::new() };
+        let job = StageJob { lineage: lineage(start), records, ancestors: BlockTensors::new() };
         digest(&trainer.build(&job, &Threads(threads)).unwrap())
     };
     // All blocks, and the top two on remembered outputs of the others.

@@ -14,7 +14,7 @@ use s3t_backends::{Backbone, Device, Preprocessing, Vit, VitConfig, random_vit_t
 use s3t_core::Record;
 use s3t_core::aggregate::argmax;
 use s3t_data::{IdxSource, Labels, Source, Targets};
-use s3t_peft::tensors::to_host;
+use s3t_peft::tensors::{to_device, to_host};
 use s3t_peft::{Adapters, HostTensor};
 
 /// Pre-trains the bundled ViT backbone on MNIST.
@@ -73,7 +73,7 @@ impl Pretrain {
 
         let optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.05).build();
         let mut values: BTreeMap<String, (Tensor<1>, Option<_>)> =
-            tensors.iter().map(|(name, tensor)| (name.clone(), (tensor.to_device(&device), None))).collect();
+            tensors.iter().map(|(name, tensor)| (name.clone(), (to_device(tensor, &device), None))).collect();
         let steps = self.epochs * train.len().div_ceil(BATCH);
         let mut order: Vec<usize> = (0..train.len()).collect();
         let mut step = 0_u32;

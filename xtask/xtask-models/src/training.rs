@@ -10,11 +10,11 @@ use clap::Args;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use s3t::core::aggregate::{MeanLogits, argmax};
+use s3t::core::tensors::StageTensors;
 use s3t::core::{Aggregator, Availability, Sequence, Serving, SliceAddress, StageKey, StoreSecret, Target};
 use s3t::engine::in_batches;
 use s3t::eval::plot::{Axis, Chart, Format, Series};
 use s3t::eval::{Baseline, Metric};
-use s3t::peft::NamedTensors;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageModel};
 use serde_json::json;
@@ -317,7 +317,7 @@ impl Data {
 /// What a chain of stages answers.
 fn outputs(system: &System, chain: &[StageKey], records: &[Record], jobs: usize) -> Outcome<Vec<Vec<f32>>> {
     let stages = chain.iter().map(|key| system.store().stage(key)).collect::<Result<Vec<_>, _>>()?;
-    let tensors: Vec<&NamedTensors> = stages.iter().map(|(_, tensors)| tensors).collect();
+    let tensors: Vec<&StageTensors> = stages.iter().map(|(_, tensors)| tensors).collect();
     let (lineage, _) = stages.last().ok_or("an empty chain")?;
     let backbone = &**system.backbone();
     let model = StageModel::new(backbone, system.device(), lineage, &tensors)?;

@@ -12,10 +12,9 @@ use s3t_baseline_sequences::Random;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::partition::{Contiguous, KeyedHash};
 use s3t_core::sequence::{Cyclic, Single};
+use s3t_core::tensors::StageTensors;
 use s3t_core::{PartitionShape, Payload, Record, RecordId, StageKey, StoreSecret, SubjectId};
 use s3t_engine::{EngineError, Observer, Pipeline, PriorSource, StageLabel, System};
-use s3t_peft::NamedTensors;
-use s3t_peft::tensors::first_difference;
 use s3t_prior_sequences::Greedy;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
 use s3t_train::{StageBuilder, Step, TrainError};
@@ -152,7 +151,7 @@ impl World {
     }
 
     /// All stages on disk.
-    pub fn stages(&self) -> BTreeMap<StageKey, NamedTensors> {
+    pub fn stages(&self) -> BTreeMap<StageKey, StageTensors> {
         let store = self.system.store();
         store.snapshot().unwrap().stages().iter().map(|key| (*key, store.stage(key).unwrap().1)).collect()
     }
@@ -232,12 +231,12 @@ pub fn garbage(record: &Record) -> Record {
 
 /// Every stage of `part` is in `whole` with the same bits.
 pub fn check_subset(
-    part: &BTreeMap<StageKey, NamedTensors>,
-    whole: &BTreeMap<StageKey, NamedTensors>,
+    part: &BTreeMap<StageKey, StageTensors>,
+    whole: &BTreeMap<StageKey, StageTensors>,
 ) -> Result<(), String> {
     for (key, tensors) in part {
         let other = whole.get(key).ok_or_else(|| format!("stage {key} survives, but is not in the world without"))?;
-        if let Some(difference) = first_difference(tensors, other) {
+        if let Some(difference) = tensors.first_difference(other) {
             return Err(format!("stage {key}: {difference}"));
         }
     }

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use s3t_core::digest::DigestBuilder;
 use s3t_core::partition::KeyedHash;
+use s3t_core::tensors::{HostTensor, StageTensors};
 use s3t_core::{
     LayerGroups, NumericEnvironment, PartitionShape, Payload, Recipe, Record, RecordId, Sequence, SliceId, StageKey,
     StoreSecret, SubjectId, Target, Task, lineage,
 };
-use s3t_peft::{HostTensor, NamedTensors};
 use s3t_store::{NewStore, Place, Store, StoreError, StoreSettings};
 
 pub const RECORDS: u64 = 24;
@@ -65,9 +65,11 @@ pub fn create_with_copies(place: &Place, copies: &[Option<u32>]) -> Result<Store
 }
 
 /// What training would give: a function of the key.
-pub fn tensors(key: &StageKey) -> NamedTensors {
+pub fn tensors(key: &StageKey) -> StageTensors {
     let values = key.0.as_bytes().iter().map(|byte| f32::from(*byte)).collect();
-    NamedTensors::from([("head.weight".to_owned(), HostTensor { shape: vec![32], values })])
+    let mut tensors = StageTensors::default();
+    tensors.insert_head("weight", HostTensor { shape: vec![32], values });
+    tensors
 }
 
 pub fn train(store: &Store, most: usize) -> Result<(), StoreError> {
@@ -80,7 +82,7 @@ pub fn train(store: &Store, most: usize) -> Result<(), StoreError> {
 }
 
 /// Everything that can be seen of a store.
-pub fn contents(store: &Store) -> (u64, BTreeMap<StageKey, NamedTensors>, Vec<Vec<String>>, u64) {
+pub fn contents(store: &Store) -> (u64, BTreeMap<StageKey, StageTensors>, Vec<Vec<String>>, u64) {
     let snapshot = store.snapshot().unwrap();
     let stages = snapshot.stages().iter().map(|key| (*key, store.stage(key).unwrap().1)).collect();
     let ids = |address| store.records(address).unwrap().iter().map(|(_, record)| record.id.to_string()).collect();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use s3t::backends::{Device, read_safetensors};
 use s3t::core::registry::plugins;
+use s3t::core::tensors::StageTensors;
 use s3t::core::{BlockRange, PluginKind, Task};
 use s3t::interchange::{Adapter, read_adapter, write_adapter};
 use serde::Deserialize;
@@ -62,9 +63,8 @@ fn methods_that_peft_does_not_know_give_the_outputs_of_a_reference() {
         for (method, folder) in folders(name, "reference") {
             let expected: Logits = read_json(&folder.join("golden.json"));
             let tensors = read_safetensors(&folder.join("tensors.safetensors")).unwrap();
-            let block = |name: &String| name.split('.').nth(1)?.parse().ok();
-            let blocks: BTreeSet<usize> = tensors.keys().filter_map(block).collect();
-            let adapter = Adapter::new(read_json(&folder.join("method.json")), blocks, tensors);
+            let tensors = StageTensors::from_named(tensors).unwrap();
+            let adapter = Adapter::new(read_json(&folder.join("method.json")), tensors);
             check_outputs(&golden, &adapter, &expected.logits, &format!("{name}, {method}"));
         }
     }
