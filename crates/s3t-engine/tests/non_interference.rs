@@ -310,6 +310,7 @@ mod planted_leaks {
                 for block in 0..12 {
                     if !job.lineage.trained().contains(block) && format!("blocks.{block}").contains(&substring) {
                         let mut wrong = job.clone();
+                        wrong.ancestors.clear();
                         wrong.lineage.groups =
                             vec![BlockRange { start: block, end: 12.min(block + 1) }; job.lineage.depth()];
                         let of_block = honest.build(&wrong, progress)?;
