@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
+use s3t_core::tensors::StageTensors;
 use s3t_core::{Record, Serving, ShardId, ShardPlan, StageKey};
-use s3t_peft::NamedTensors;
 use s3t_store::{Snapshot, StoreError};
 use s3t_train::StageModel;
 
@@ -121,7 +121,7 @@ impl System {
         }
         let Some(lineage) = lineage else { return Ok(None) };
         tracing::debug!(shard = shard.0, stage = %lineage.key(), "member loaded");
-        let stages: Vec<&NamedTensors> = stages.iter().collect();
+        let stages: Vec<&StageTensors> = stages.iter().collect();
         let model = StageModel::new(&*self.backbone, &self.device, &lineage, &stages)?;
         Ok(Some(Member { shard, serving: Some(serving), key: keys.last().copied(), model }))
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use s3t_core::tensors::StageTensors;
 use s3t_core::{PlannedStage, StageKey};
 use s3t_ledger::Event;
-use s3t_peft::NamedTensors;
 use s3t_store::{Snapshot, Store, StoreError};
 use s3t_train::StageJob;
 use serde::Serialize;
@@ -85,11 +85,11 @@ impl System {
 struct InStore<'a>(&'a Store);
 
 impl Stages for InStore<'_> {
-    fn existing(&self, key: &StageKey) -> Result<NamedTensors, EngineError> {
+    fn existing(&self, key: &StageKey) -> Result<StageTensors, EngineError> {
         Ok(self.0.stage(key)?.1)
     }
 
-    fn built(&self, job: &StageJob, tensors: &NamedTensors) -> Result<bool, EngineError> {
+    fn built(&self, job: &StageJob, tensors: &StageTensors) -> Result<bool, EngineError> {
         Ok(self.0.add_stage(&job.lineage, tensors)?)
     }
 
