@@ -14,8 +14,8 @@ use clap::{Args, Parser};
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
-    Tidy,
+    /// Checks what must hold of the repository and can be read without building it.
+    Tidy(tidy::Tidy),
     /// Makes the golden files of `transformers` and `peft` again, and compares.
     Golden(golden::Golden),
     /// Moves all dependencies to their newest compatible versions and checks them: once a month.
@@ -46,7 +46,7 @@ struct Passed {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Task::parse() {
-        Task::Tidy => tidy::run(),
+        Task::Tidy(task) => task.run(),
         Task::Golden(task) => task.run(),
         Task::Update(task) => task.run(),
         Task::Fetch(passed) => cargo::program("xtask-data", "fetch", &passed.arguments),

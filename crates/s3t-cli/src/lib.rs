@@ -17,7 +17,7 @@ mod system_args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use s3t::engine::VerifyScope;
 
 use crate::output::Output;
@@ -406,6 +406,11 @@ impl From<Scope> for VerifyScope {
             Scope::Lineages => Self::Lineages,
         }
     }
+}
+
+/// The definition of the command line: its commands and flags, from which help, man pages and completions are made.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line with the program's arguments.
