@@ -4,13 +4,13 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use s3t::core::cost::ModelShape;
-use s3t::core::deletion::{Lifetime, Requests, ShardHeads};
-use s3t::core::planner::{Advice, Fixed, Goal, Limits, Task};
+use s3t::core::budget::cost::ModelShape;
+use s3t::core::budget::lifetime::{FirstSlices, Lifetime, Requests};
+use s3t::core::budget::search::{Advice, Fixed, Goal, SearchLimits, SearchRequest};
 use s3t::core::sequence::{Cyclic, SequenceRequest, plan_sequences};
-use s3t::core::{PartitionShape, Prior, Sequence, SequenceStrategy, ShardId};
-use s3t::eval::simulate::{Simulation, Stream};
+use s3t::core::{PartitionShape, PerShard, Prior, Sequence, SequenceStrategy, ShardId};
 use s3t::plugins::prior_sequences::{Auto, Bms, Greedy};
+use s3t::simulation::{Simulation, Stream};
 
 /// Falls like a geometric series, with all slices different.
 fn falling(slices: u32) -> Prior {
@@ -45,7 +45,7 @@ fn strategies(criterion: &mut Criterion) {
 fn simulation(shards: u32, slices: u32, budget: usize, trials: usize) -> Simulation {
     Simulation {
         shape: PartitionShape { shards, slices },
-        sequences: vec![cyclic(0, slices, budget)],
+        sequences: PerShard::alike(cyclic(0, slices, budget)),
         stream: Stream::Uniform,
         records: None,
         trials,
@@ -81,8 +81,8 @@ fn exact(criterion: &mut Criterion) {
     for shards in [100u32, 1_000, 10_000] {
         group.throughput(Throughput::Elements(shards.into()));
         let rates: Vec<f64> = falling(64).probabilities(64).iter().map(|hit| hit / f64::from(shards)).collect();
-        let system: Vec<ShardHeads> =
-            (0..shards).map(|shard| ShardHeads::of(1, &cyclic(shard, 64, 1 + shard as usize % 64), &rates)).collect();
+        let system: Vec<FirstSlices> =
+            (0..shards).map(|shard| FirstSlices::of(1, &cyclic(shard, 64, 1 + shard as usize % 64), &rates)).collect();
         group.bench_with_input(BenchmarkId::from_parameter(shards), &system, |bencher, system| {
             bencher.iter(|| Lifetime::of(black_box(system), Requests::Independent));
         });
@@ -94,18 +94,18 @@ fn planner(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("planner, 1 million records, 32 blocks");
     group.sample_size(10);
     for (name, goal) in [("deletions", Goal::Deletions), ("depth", Goal::Depth { requests: 100 })] {
-        let task = Task {
+        let request = SearchRequest {
             records: 1_000_000,
             model: ModelShape::transformer(32, 4096, 11008, 256, 32, 2),
             epochs: 3,
             prior: &Prior::Uniform,
             goal,
             wanted_deletions: Some(300.0),
-            limits: Limits { shards: 100, ..Limits::default() },
+            limits: SearchLimits { shards: 100, ..SearchLimits::default() },
             fixed: Fixed::default(),
             seed: 0,
         };
-        group.bench_function(name, |bencher| bencher.iter(|| Advice::search(black_box(&task), &[&Auto {}])));
+        group.bench_function(name, |bencher| bencher.iter(|| Advice::search(black_box(&request), &[&Auto {}])));
     }
     group.finish();
 }

@@ -4,10 +4,11 @@ use s3t_backends::BackendError;
 use s3t_core::CoreError;
 use s3t_data::DataError;
 use s3t_engine::EngineError;
-use s3t_eval::EvalError;
 use s3t_interchange::InterchangeError;
 use s3t_ledger::LedgerError;
 use s3t_peft::PeftError;
+use s3t_plot::PlotError;
+use s3t_simulation::SimulationError;
 use s3t_store::StoreError;
 use s3t_train::TrainError;
 use schemars::JsonSchema;
@@ -178,9 +179,9 @@ fn of_interchange(error: &InterchangeError) -> ErrorKind {
     }
 }
 
-fn of_eval(error: &EvalError) -> ErrorKind {
+fn of_plot(error: &PlotError) -> ErrorKind {
     match error {
-        EvalError::Plot(_) => ErrorKind::Failed,
+        PlotError::Draw(_) => ErrorKind::Failed,
         _ => ErrorKind::Refused,
     }
 }
@@ -201,7 +202,8 @@ kinds! {
     StoreError => of_store,
     TrainError => of_train,
     InterchangeError => of_interchange,
-    EvalError => of_eval,
+    PlotError => of_plot,
+    SimulationError => |_| ErrorKind::Refused,
     CoreError => |_| ErrorKind::Refused,
     DataError => |_| ErrorKind::Refused,
     BackendError => |_| ErrorKind::Refused,

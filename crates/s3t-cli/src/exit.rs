@@ -1,8 +1,9 @@
 //! Exit codes, and the failures that end in one.
 
 use s3t::engine::EngineError;
-use s3t::eval::EvalError;
 use s3t::interchange::InterchangeError;
+use s3t::plot::PlotError;
+use s3t::simulation::SimulationError;
 use s3t::store::StoreError;
 use s3t::train::TrainError;
 
@@ -67,10 +68,16 @@ impl From<InterchangeError> for Failure {
     }
 }
 
-impl From<EvalError> for Failure {
-    fn from(error: EvalError) -> Self {
-        let code = if matches!(error, EvalError::Plot(_)) { FAILED } else { REFUSED };
+impl From<PlotError> for Failure {
+    fn from(error: PlotError) -> Self {
+        let code = if matches!(error, PlotError::Draw(_)) { FAILED } else { REFUSED };
         Self { code, message: error.to_string() }
+    }
+}
+
+impl From<SimulationError> for Failure {
+    fn from(error: SimulationError) -> Self {
+        Self { code: REFUSED, message: error.to_string() }
     }
 }
 

@@ -4,20 +4,21 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use s3t::core::cost::Cost;
-use s3t::core::deletion::{Lifetime, Requests, ShardHeads};
-use s3t::core::depth::MAX_EXACT_SLICES;
-use s3t::core::planner::{Advice, Candidate, Goal, Limits, Task};
+use s3t::core::budget::cost::Cost;
+use s3t::core::budget::depth::MAX_EXACT_SLICES;
+use s3t::core::budget::lifetime::{FirstSlices, Lifetime, Requests};
+use s3t::core::budget::search::{Advice, Candidate, Goal, SearchLimits, SearchRequest};
 use s3t::core::registry::plugins;
-use s3t::core::sequence::{Cyclic, MOST_STEPS, factorial, plan_sequences};
+use s3t::core::sequence::{Cyclic, MAX_STEPS, factorial, plan_sequences};
+use s3t::core::spelling::Spellings;
 use s3t::core::{PartitionShape, PluginKind, Prior, SequenceRequest, SequenceStrategy, ShardId};
-use s3t::eval::Trace;
-use s3t::eval::compare::{Comparison, StrategyFigures};
-use s3t::eval::figures::{DepthFigures, LifetimeFigures, PlannedSystem, Upkeep};
-use s3t::eval::plot::{Axis, Chart, Format, Series};
-use s3t::eval::simulate::{CurvePoint, Lifetimes, Simulation, Stream};
+use s3t::plot::{Axis, Chart, Format, Series};
 use s3t::plugins::baseline_sequences::SortedCyclic;
 use s3t::plugins::prior_sequences::{Auto, Bms};
+use s3t::simulation::{
+    Comparison, CurvePoint, DepthFigures, LifetimeFigures, Lifetimes, PlannedSystem, Simulation, StrategyFigures,
+    Stream, Summary, Trace, Upkeep,
+};
 
 use crate::exit::{self, Failure};
 use crate::output::{Output, count, decimal, duration, percent, say, size, table};
@@ -84,16 +85,16 @@ pub(crate) struct AdviseArgs {
     #[arg(long)]
     max_megabytes: Option<u64>,
     /// The most shards.
-    #[arg(long, default_value_t = Limits::default().shards)]
+    #[arg(long, default_value_t = SearchLimits::default().shards)]
     max_shards: u32,
     /// The most sequences of a shard.
-    #[arg(long, default_value_t = Limits::default().budget)]
+    #[arg(long, default_value_t = SearchLimits::default().budget)]
     max_budget: usize,
     /// The fewest records of a slice.
-    #[arg(long, default_value_t = Limits::default().slice_records)]
+    #[arg(long, default_value_t = SearchLimits::default().slice_records)]
     min_slice_records: u64,
     /// The fewest blocks of a slice.
-    #[arg(long, default_value_t = Limits::default().slice_blocks)]
+    #[arg(long, default_value_t = SearchLimits::default().slice_blocks)]
     min_slice_blocks: usize,
     /// Draw the front (.svg or .png).
     #[arg(long)]
@@ -230,7 +231,7 @@ pub(crate) fn show_figures(described: &Described, lifetime: &LifetimeFigures, ou
         })
     });
     output.print(|| {
-        let sizes = || system.slice_sizes.iter().flatten().copied();
+        let sizes = || system.slice_sizes.entries().iter().flatten().copied();
         let (smallest, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
         let of =
             if smallest == largest { count(smallest) } else { format!("{} to {}", count(smallest), count(largest)) };
@@ -379,7 +380,7 @@ pub(crate) fn advise(args: &AdviseArgs, output: &mut Output) -> Outcome {
         GoalName::Deletions => Goal::Deletions,
         GoalName::Depth => Goal::Depth { requests: args.after },
     };
-    let limits = Limits {
+    let limits = SearchLimits {
         flops: args.max_flops.unwrap_or(f64::INFINITY),
         bytes: args.max_megabytes.map_or(u64::MAX, |megabytes| megabytes.saturating_mul(1_000_000)),
         shards: args.max_shards,
@@ -393,8 +394,8 @@ pub(crate) fn advise(args: &AdviseArgs, output: &mut Output) -> Outcome {
         return Err(Failure::new(exit::REFUSED, message));
     }
     let start = Instant::now();
-    let task = Task { records, model, epochs, prior: &prior, goal, wanted_deletions, limits, fixed, seed };
-    let advice = Advice::search(&task, &strategies).map_err(limit_flag)?;
+    let request = SearchRequest { records, model, epochs, prior: &prior, goal, wanted_deletions, limits, fixed, seed };
+    let advice = Advice::search(&request, &strategies).map_err(limit_flag)?;
     let seconds = start.elapsed().as_secs_f64();
     let best = advice.best();
     output.merge(|| {
@@ -518,12 +519,12 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
     }
     let stream = match args.stream {
         StreamName::Uniform => Stream::Uniform,
-        StreamName::Prior if system.rates.len() == 1 => Stream::of(&described.prior),
+        StreamName::Prior if system.rates.is_alike() => Stream::of(&described.prior),
         StreamName::Prior => Stream::Rates(system.rates.clone()),
         StreamName::Adversarial => Stream::Adversarial,
         StreamName::Bursty => Stream::Bursty { mean_burst: args.burst },
         StreamName::Subjects => Stream::Subjects { mean_records: args.subject_records, scattered: args.scattered },
-        StreamName::Trace => Stream::Trace(Trace::read(args.trace.as_deref().unwrap_or(Path::new("")))?),
+        StreamName::Trace => Stream::Trace(read_trace(args.trace.as_deref().unwrap_or(Path::new("")))?),
     };
     let exact = exact_lifetime(&stream, args.finite, system);
     let trials = args.system.trials.unwrap_or(10_000);
@@ -584,6 +585,16 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
     Ok(0)
 }
 
+/// A trace whose ids a person can tell apart.
+fn read_trace(path: &Path) -> Result<Trace, Failure> {
+    let mut seen: Option<Spellings<'static, u64>> = None;
+    let check = |kind: &'static str, id: &str, line: u64| {
+        let clash = seen.get_or_insert_with(|| Spellings::new(kind)).add(id.to_owned(), line);
+        clash.map(drop).map_err(|clash| clash.problem(|line| format!(" in line {line}")))
+    };
+    Ok(Trace::read(path, check)?)
+}
+
 /// Requests after which a trial is given up: what was asked for, or far more than a system lasts; refused if the trials would
 /// take minutes or hours.
 fn max_requests(args: &SimulateArgs, system: &PlannedSystem, trials: usize) -> Result<u64, Failure> {
@@ -623,7 +634,7 @@ fn exact_lifetime(stream: &Stream, finite: bool, system: &PlannedSystem) -> Opti
         Stream::Prior(_) | Stream::Rates(_) => Some(lifetime.independent.all_dead),
         Stream::Adversarial => Some(lifetime.independent.adversary_all as f64),
         Stream::Uniform => {
-            let rates = s3t::core::prior::rates_of_prior(&Prior::Uniform, system.shape);
+            let rates = s3t::core::budget::prior::rates_of_prior(&Prior::Uniform, system.shape);
             Some(PlannedSystem { rates, ..system.clone() }.lifetime().independent.all_dead)
         }
         _ => None,
@@ -637,7 +648,7 @@ fn show_lifetimes(
     shape: PartitionShape,
     seconds: f64,
 ) {
-    let row = |name: &str, summary: &s3t::eval::simulate::Summary| {
+    let row = |name: &str, summary: &Summary| {
         let mut row = vec![name.to_owned(), decimal(summary.mean), decimal(summary.standard_error)];
         row.extend(summary.quantiles.iter().map(|quantile| decimal(*quantile)));
         row
@@ -723,7 +734,7 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
         seed: system.seed,
     };
     // A strategy that would be refused takes no time.
-    let choosing = strategies.iter().map(|strategy| strategy.steps(&request)).filter(|steps| *steps <= MOST_STEPS);
+    let choosing = strategies.iter().map(|strategy| strategy.steps(&request)).filter(|steps| *steps <= MAX_STEPS);
     let work = choosing.sum::<f64>() + 2.0 * steps * names.len() as f64;
     args.system.check_work(work, "--strategies, --slices, --budget, --trials or --requests")?;
     let (mut found, mut refused) = (Vec::new(), Vec::new());
@@ -839,7 +850,7 @@ fn depth_chart(system: &PlannedSystem, lifetime: f64) -> Result<Chart, Failure> 
         x: Axis::linear("deletion requests"),
         y: Axis::linear("expected best depth of a shard"),
         series: vec![
-            Series::line(format!("{} sequences", system.sequences[0].len()), points),
+            Series::line(format!("{} sequences", system.sequences.first().len()), points),
             Series::line("one sequence", sisa_points),
         ],
     })
@@ -888,7 +899,7 @@ fn rate_chart(described: &Described, against: Against) -> Result<Chart, Failure>
         let sequences = plan_sequences(&*strategy, &request)?;
         let probabilities = prior.probabilities(slices);
         let rates: Vec<f64> = probabilities.iter().map(|probability| probability / f64::from(shards)).collect();
-        let heads = ShardHeads::of(shards.into(), &sequences, &rates);
+        let heads = FirstSlices::of(shards.into(), &sequences, &rates);
         Ok(Lifetime::of(&[heads], Requests::Independent).all_dead)
     };
     let line = |name: String, budget: usize, flat: bool| -> Result<Series, Failure> {

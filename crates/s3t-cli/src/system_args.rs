@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use s3t::core::cost::ModelShape;
+use s3t::core::budget::cost::ModelShape;
+use s3t::core::budget::prior::rates_of_prior;
+use s3t::core::budget::search::Fixed;
 use s3t::core::limits::shown;
-use s3t::core::planner::Fixed;
-use s3t::core::prior::rates_of_prior;
 use s3t::core::registry::plugin_from_json;
-use s3t::core::sequence::{Cyclic, MOST_PLACES, check_steps, plan_sequences};
+use s3t::core::sequence::{Cyclic, MAX_POSITIONS, check_steps, plan_sequences};
 use s3t::core::{
-    LayerGroups, PartitionShape, Plan, PluginKind, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId,
+    LayerGroups, PartitionShape, PerShard, Plan, PluginKind, Prior, Sequence, SequenceRequest, SequenceStrategy,
+    ShardId,
 };
 use s3t::engine::{Pipeline, Preview, PriorSource, System};
-use s3t::eval::figures::PlannedSystem;
+use s3t::simulation::PlannedSystem;
 
 use crate::exit::{self, Failure};
 
@@ -164,7 +165,7 @@ impl SystemArgs {
             return Described::of_system(&System::open_read_only(pipeline)?);
         }
         let Preview { plan, slice_sizes, rates, model, copies } = Preview::new(&pipeline)?;
-        let mut described = Described::new(&pipeline, &plan, slice_sizes, rates, model);
+        let mut described = Described::new(&pipeline, &plan, slice_sizes, rates, model)?;
         if let (groups @ 1.., records) = copies {
             described.warnings.push(format!(
                 "{records} records are copies of each other, in {groups} groups: a deletion of one takes its group"
@@ -199,7 +200,7 @@ impl SystemArgs {
         let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &prior, seed };
         let own = if strategy.depends_on_shard(&request) { shards } else { 1 };
         check_steps(&*strategy, &request, own)?;
-        let sequences = (0..own).map(sequences_of).collect::<Result<_, _>>()?;
+        let sequences = PerShard::each((0..own).map(sequences_of).collect::<Result<_, _>>()?)?;
         // Figures of deletions need no model: a model that is too small for the slices is not refused for them.
         let blocks = self.model.blocks.max(slices as usize);
         let mut warnings = Vec::new();
@@ -212,7 +213,7 @@ impl SystemArgs {
             shape,
             sequences,
             rates: rates_of_prior(&prior, shape),
-            slice_sizes: spread(self.model.records, shape),
+            slice_sizes: spread(self.model.records, shape)?,
             groups,
             model: ModelShape { blocks, ..self.model.shape() },
             epochs: self.model.epochs,
@@ -251,30 +252,27 @@ impl Described {
     /// A system that has a store.
     pub(crate) fn of_system(system: &System) -> Result<Self, Failure> {
         let (snapshot, rates) = (system.snapshot()?, system.rates()?);
-        Ok(Self::new(system.pipeline(), snapshot.plan(), snapshot.sizes().to_vec(), rates, system.model_shape()))
+        Self::new(system.pipeline(), snapshot.plan(), snapshot.sizes().to_vec(), rates, system.model_shape())
     }
 
     fn new(
         pipeline: &Pipeline,
         plan: &Plan,
         slice_sizes: Vec<Vec<u64>>,
-        rates: Vec<Vec<f64>>,
+        rates: PerShard<Vec<f64>>,
         model: ModelShape,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let of_shard = |shard: &s3t::core::ShardPlan| -> Vec<Sequence> {
             shard.sequences.iter().map(|planned| planned.sequence.clone()).collect()
         };
         let Pipeline { shape, budget, seed, .. } = *pipeline;
         let prior = match &pipeline.prior {
             PriorSource::Given(prior) => prior.clone(),
-            PriorSource::Subjects(_) => Prior::of_rates(&rates[0]),
+            PriorSource::Subjects(_) => Prior::of_rates(rates.first()),
         };
         let request = SequenceRequest { shard: ShardId(0), slices: shape.slices, budget, prior: &prior, seed };
         let reason = pipeline.strategy.reason(&request);
-        let mut sequences: Vec<Vec<Sequence>> = plan.shards().iter().map(of_shard).collect();
-        if sequences.windows(2).all(|pair| pair[0] == pair[1]) {
-            sequences.truncate(1);
-        }
+        let sequences = PerShard::each(plan.shards().iter().map(of_shard).collect())?.collapsed();
         let mut warnings = Vec::new();
         if matches!(pipeline.prior, PriorSource::Subjects(_)) {
             warnings.push(
@@ -282,12 +280,12 @@ impl Described {
                     .into(),
             );
         }
-        Self {
+        Ok(Self {
             system: PlannedSystem {
                 shape,
                 sequences,
                 rates,
-                slice_sizes,
+                slice_sizes: PerShard::each(slice_sizes)?,
                 groups: plan.groups().clone(),
                 model,
                 epochs: pipeline.training.epochs as u64,
@@ -300,7 +298,7 @@ impl Described {
             reason,
             method: pipeline.peft.typetag_name().to_owned(),
             warnings,
-        }
+        })
     }
 
     /// The strategy, to choose other sequences with.
@@ -342,9 +340,9 @@ fn check_sizes(shape: PartitionShape, budget: usize) -> Result<(), Failure> {
         ("shards", shards, 1_000_000),
         ("slices", slices, 4096),
         ("budget", budget, 1_000_000),
-        ("shards x slices", shards.saturating_mul(slices), MOST_PLACES),
-        ("budget x slices", budget.saturating_mul(slices), MOST_PLACES),
-        ("shards x budget", budget.saturating_mul(shards), MOST_PLACES),
+        ("shards x slices", shards.saturating_mul(slices), MAX_POSITIONS),
+        ("budget x slices", budget.saturating_mul(slices), MAX_POSITIONS),
+        ("shards x budget", budget.saturating_mul(shards), MAX_POSITIONS),
     ] {
         if !(1..=most).contains(&value) {
             return Err(Failure::new(exit::REFUSED, format!("`{what}` is {value}; it takes 1 to {most}")));
@@ -354,16 +352,18 @@ fn check_sizes(shape: PartitionShape, budget: usize) -> Result<(), Failure> {
 }
 
 /// The same number of records in each slice, the remainder over the first; one entry if that makes all shards alike.
-fn spread(records: u64, shape: PartitionShape) -> Vec<Vec<u64>> {
+fn spread(records: u64, shape: PartitionShape) -> Result<PerShard<Vec<u64>>, Failure> {
     let (shards, slices) = (shape.shards as usize, shape.slices as usize);
     let count = (shards * slices) as u64;
     let (even, rest) = (records / count, records % count);
     if rest == 0 {
-        return vec![vec![even; slices]];
+        return Ok(PerShard::alike(vec![even; slices]));
     }
     let size = |number: usize| even + u64::from((number as u64) < rest);
     // Slices of all shards take turns, so that shards differ by one record at most.
-    (0..shards).map(|shard| (0..slices).map(|slice| size(slice * shards + shard)).collect()).collect()
+    Ok(PerShard::each(
+        (0..shards).map(|shard| (0..slices).map(|slice| size(slice * shards + shard)).collect()).collect(),
+    )?)
 }
 
 /// A strategy by name, or as the table that a pipeline file has.

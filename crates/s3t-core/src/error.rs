@@ -1,5 +1,3 @@
-use crate::{RecordId, SliceId};
-
 /// Everything that can be wrong with an input of this crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -22,9 +20,9 @@ pub enum CoreError {
     },
     /// Two records with one id.
     #[error("record id `{0}` occurs twice; ids must be unique")]
-    DuplicateRecord(RecordId),
-    /// Two different ids that a person cannot tell apart, or an id that shows nothing; see [`spelling`](crate::spelling).
-    #[error("{}", crate::spelling::problem(kind, id, earlier.as_deref().map(|earlier| (earlier, String::new()))))]
+    DuplicateRecord(String),
+    /// Two different ids that a person cannot tell apart, or an id that shows nothing; see `spelling`.
+    #[error("{problem}")]
     ConfusableIds {
         /// `record` or `subject`.
         kind: &'static str,
@@ -32,6 +30,8 @@ pub enum CoreError {
         id: String,
         /// The earlier id that it looks like; `None` for an id that shows nothing.
         earlier: Option<String>,
+        /// The sentence for people, with both ids as they differ.
+        problem: String,
     },
     /// A field whose value cannot be used.
     #[error("`{field}` {problem}")]
@@ -65,7 +65,7 @@ pub enum CoreError {
     #[error("{slices:?} is not a permutation of the slices 0 to {}", .expected.saturating_sub(1))]
     NotAPermutation {
         /// The list as given.
-        slices: Vec<SliceId>,
+        slices: Vec<u32>,
         /// L.
         expected: u32,
     },

@@ -12,45 +12,63 @@
 //! Trained parameters are plain numbers here ([`tensors`]).
 
 pub mod aggregate;
+#[cfg(feature = "records")]
 pub mod availability;
-pub mod cost;
-pub mod deletion;
-pub mod depth;
+pub mod budget;
+#[cfg(feature = "records")]
 pub mod digest;
 mod error;
 pub mod groups;
 pub mod ids;
 pub mod limits;
+#[cfg(feature = "records")]
 pub mod lineage;
+#[cfg(feature = "records")]
 pub mod partition;
+mod per_shard;
+#[cfg(feature = "records")]
 pub mod picture;
+#[cfg(feature = "records")]
 pub mod placement;
+#[cfg(feature = "records")]
 pub mod plan;
-pub mod planner;
-pub mod prior;
+#[cfg(feature = "records")]
 pub mod record;
 pub mod registry;
 pub mod sequence;
+mod shape;
+#[cfg(feature = "records")]
 pub mod spelling;
+#[cfg(feature = "records")]
 pub mod task;
+#[cfg(feature = "records")]
 pub mod tensors;
-pub mod upkeep;
 
 pub use aggregate::Aggregator;
+#[cfg(feature = "records")]
 pub use availability::{Availability, Cut, Serving};
+pub use budget::prior::Prior;
+#[cfg(feature = "records")]
 pub use digest::{Digest, StoreSecret};
 pub use error::CoreError;
 pub use groups::{BlockRange, LayerGroups};
 pub use ids::{RecordId, ShardId, SliceAddress, SliceId, SubjectId};
 pub use limits::Limits;
+#[cfg(feature = "records")]
 pub use lineage::{Lineage, NumericEnvironment, Recipe, StageKey};
-pub use partition::{PartitionShape, Partitioner};
+#[cfg(feature = "records")]
+pub use partition::Partitioner;
+pub use per_shard::PerShard;
+#[cfg(feature = "records")]
 pub use picture::PictureInput;
+#[cfg(feature = "records")]
 pub use plan::{Plan, PlannedStage, ShardPlan, SliceDigests};
-pub use prior::Prior;
+#[cfg(feature = "records")]
 pub use record::{Payload, Record, Target};
 pub use registry::{FieldInfo, PluginError, PluginInfo, PluginKind};
 pub use sequence::{Sequence, SequenceRequest, SequenceStrategy};
+pub use shape::PartitionShape;
+#[cfg(feature = "records")]
 pub use task::Task;
 
 /// What the plugin macro needs from other crates; not part of the interface.

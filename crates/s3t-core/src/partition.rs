@@ -13,32 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::DigestBuilder;
-use crate::{CoreError, RecordId, SliceAddress, StoreSecret, SubjectId};
-
-/// The number of shards m and of slices in each shard L.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionShape {
-    /// Shards m, at least 1.
-    pub shards: u32,
-    /// Slices in each shard L, at least 1.
-    pub slices: u32,
-}
-
-impl PartitionShape {
-    /// All slices of all shards, in order.
-    pub fn addresses(self) -> impl Iterator<Item = SliceAddress> {
-        (0..self.shards).flat_map(move |shard| (0..self.slices).map(move |slice| SliceAddress::new(shard, slice)))
-    }
-
-    fn address(self, number: u64) -> SliceAddress {
-        let slices = u64::from(self.slices);
-        SliceAddress::new((number / slices) as u32, (number % slices) as u32)
-    }
-
-    fn count(self) -> u64 {
-        u64::from(self.shards) * u64::from(self.slices)
-    }
-}
+use crate::{CoreError, PartitionShape, RecordId, SliceAddress, StoreSecret, SubjectId};
 
 /// What is placed as one: a subject with all its records, or a record without a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +35,12 @@ impl Group<'_> {
         let digest = builder.finish();
         u64::from_le_bytes(std::array::from_fn(|byte| digest.as_bytes()[byte]))
     }
+}
+
+/// The slice with this number, counted through all shards.
+fn address(shape: PartitionShape, number: u64) -> SliceAddress {
+    let slices = u64::from(shape.slices);
+    SliceAddress::new((number / slices) as u32, (number % slices) as u32)
 }
 
 /// A way to spread groups over shards and slices.
@@ -94,7 +75,7 @@ impl Partitioner for KeyedHash {
     fn place(&self, group: Group<'_>, _ordinal: u64, shape: PartitionShape, secret: &StoreSecret) -> SliceAddress {
         // Multiply and shift maps a uniform 64-bit number to 0..count with a bias below count / 2^64.
         let number = (u128::from(group.keyed_number(secret)) * u128::from(shape.count())) >> 64;
-        shape.address(number as u64)
+        address(shape, number as u64)
     }
 }
 
@@ -135,7 +116,7 @@ impl Partitioner for Contiguous {
     fn place(&self, _group: Group<'_>, ordinal: u64, shape: PartitionShape, _secret: &StoreSecret) -> SliceAddress {
         let capacity = self.capacity.unwrap_or(1).max(1);
         let number = u128::from(ordinal) * u128::from(shape.count()) / u128::from(capacity);
-        shape.address((number as u64).min(shape.count() - 1))
+        address(shape, (number as u64).min(shape.count() - 1))
     }
 }
 

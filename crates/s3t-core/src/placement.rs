@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use crate::partition::Group;
 use crate::spelling::Spellings;
-use crate::{CoreError, PartitionShape, Partitioner, Record, SliceAddress, StoreSecret, SubjectId};
+use crate::{CoreError, PartitionShape, Partitioner, PerShard, Record, SliceAddress, StoreSecret, SubjectId};
 
 /// Places every record: the slice of its subject, or its own if it has none.
 ///
@@ -24,7 +24,7 @@ pub fn place_records(
     let (mut ids, mut subjects) = (Spellings::new("record"), Spellings::new("subject"));
     for record in records {
         if ids.add(record.id.as_str(), ())?.is_some() {
-            return Err(CoreError::DuplicateRecord(record.id.clone()));
+            return Err(CoreError::DuplicateRecord(record.id.to_string()));
         }
         if let Some(subject) = &record.subject {
             match first_ordinals.entry(subject) {
@@ -43,11 +43,55 @@ pub fn place_records(
     Ok(records.iter().map(place).collect())
 }
 
+/// The probability that a request hits each slice, `[shard][slice]`, from how likely each subject is to ask: a request is
+/// a subject's in proportion to its number, and hits the slice where the partition puts that subject.
+///
+/// # Proof note
+///
+/// *Before*: one number for each subject, given by the operator and not read from records, and a partition that places a
+/// subject by itself. *After*: rates that sum to 1, a function of the numbers, the shape and the secret. *Why it matters*:
+/// which records there are is no argument, so sequences chosen from these rates are the same whether a record was ever
+/// there or not.
+///
+/// # Errors
+///
+/// [`CoreError::InvalidField`] for a number that is negative, not finite or above 1, for numbers that are all 0, and for a
+/// partitioner that places by order.
+pub fn rates_of_subjects(
+    subjects: &[(SubjectId, f64)],
+    partitioner: &dyn Partitioner,
+    shape: PartitionShape,
+    secret: &StoreSecret,
+) -> Result<PerShard<Vec<f64>>, CoreError> {
+    if partitioner.uses_order() {
+        let problem = format!(
+            "comes from subjects, but `{}` places records by their order; use `keyed-hash`",
+            partitioner.typetag_name()
+        );
+        return Err(CoreError::field("prior", problem));
+    }
+    let mut rates = vec![vec![0.0; shape.slices as usize]; shape.shards as usize];
+    for (subject, probability) in subjects {
+        if !(0.0..=1.0).contains(probability) {
+            let problem = format!("gives {probability} for subject `{subject}`; probabilities are from 0 to 1");
+            return Err(CoreError::field("prior", problem));
+        }
+        let place = partitioner.place(Group::Subject(subject), 0, shape, secret);
+        rates[place.shard.index()][place.slice.index()] += probability;
+    }
+    let total: f64 = rates.iter().flatten().sum();
+    if total <= 0.0 {
+        return Err(CoreError::field("prior", "gives no subject a probability above 0"));
+    }
+    rates.iter_mut().flatten().for_each(|rate| *rate /= total);
+    PerShard::each(rates)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::partition::KeyedHash;
-    use crate::{Payload, RecordId, Target};
+    use crate::partition::{Contiguous, KeyedHash};
+    use crate::{Payload, Prior, RecordId, Target};
 
     fn id(text: &str) -> RecordId {
         RecordId::new(text).unwrap()
@@ -101,5 +145,32 @@ mod tests {
         for (record, place) in fewer.iter().zip(&fewer_places) {
             assert_eq!(*place, places[record.ordinal as usize]);
         }
+    }
+
+    #[test]
+    fn rates_follow_the_subjects_to_their_slices() {
+        let shape = PartitionShape { shards: 2, slices: 3 };
+        let secret = StoreSecret::from_bytes([7; 32]);
+        let subject = |name: &str, probability| (SubjectId::new(name).unwrap(), probability);
+        let subjects = [subject("ann", 0.5), subject("bob", 0.25), subject("cleo", 0.0), subject("dan", 0.25)];
+        let rates = rates_of_subjects(&subjects, &KeyedHash {}, shape, &secret).unwrap();
+        assert!((rates.entries().iter().flatten().sum::<f64>() - 1.0).abs() < 1e-12);
+        let ann = KeyedHash {}.place(Group::Subject(&subjects[0].0), 0, shape, &secret);
+        assert!(rates.get(ann.shard.index())[ann.slice.index()] >= 0.5);
+        for shard in rates.entries() {
+            Prior::of_rates(shard).check(3).unwrap();
+        }
+        assert_eq!(Prior::of_rates(&[0.0, 0.0]), Prior::Uniform);
+        for (subjects, word) in [
+            (vec![subject("ann", 1.5)], "`ann`"),
+            (vec![subject("ann", f64::NAN)], "NaN"),
+            (vec![subject("ann", 0.0)], "no subject"),
+        ] {
+            let message = rates_of_subjects(&subjects, &KeyedHash {}, shape, &secret).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+        let contiguous = Contiguous { capacity: Some(10) };
+        let message = rates_of_subjects(&subjects, &contiguous, shape, &secret).unwrap_err().to_string();
+        assert!(message.contains("`contiguous` places records by their order"), "{message}");
     }
 }

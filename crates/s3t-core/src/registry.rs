@@ -4,6 +4,7 @@
 //! alternatives. A plugin's fields are documented once, by the docstrings of its struct.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
@@ -53,18 +54,23 @@ pub struct FieldInfo {
     pub documentation: String,
 }
 
-/// What the registry knows about one plugin. Made by [`plugin!`](crate::plugin).
+/// The registry's entry of one plugin. Made by [`plugin!`](crate::plugin).
 #[derive(Debug)]
 pub struct PluginInfo {
     kind: PluginKind,
     name: &'static str,
+    package: &'static str,
     describe: fn() -> (String, Vec<FieldInfo>),
 }
 
 impl PluginInfo {
-    /// The description of the plugin struct `T`.
-    pub const fn of<T: JsonSchema + Serialize + Default>(kind: PluginKind, name: &'static str) -> Self {
-        Self { kind, name, describe: describe::<T> }
+    /// The description of the plugin struct `T`, registered by the crate `package`.
+    pub const fn of<T: JsonSchema + Serialize + Default>(
+        kind: PluginKind,
+        name: &'static str,
+        package: &'static str,
+    ) -> Self {
+        Self { kind, name, package, describe: describe::<T> }
     }
 
     /// Its kind.
@@ -77,7 +83,12 @@ impl PluginInfo {
         self.name
     }
 
-    /// What it is: the docstring of its struct, up to the first heading (the proof note).
+    /// The crate that registered it.
+    pub fn package(&self) -> &'static str {
+        self.package
+    }
+
+    /// The docstring of its struct, up to the first heading (the proof note).
     pub fn documentation(&self) -> String {
         (self.describe)().0
     }
@@ -97,7 +108,9 @@ inventory::collect!(PluginInfo);
 #[macro_export]
 macro_rules! plugin {
     ($kind:ident, $name:literal, $plugin:ty) => {
-        $crate::reexport::inventory::submit! { $crate::PluginInfo::of::<$plugin>($crate::PluginKind::$kind, $name) }
+        $crate::reexport::inventory::submit! {
+            $crate::PluginInfo::of::<$plugin>($crate::PluginKind::$kind, $name, env!("CARGO_PKG_NAME"))
+        }
     };
 }
 
@@ -108,14 +121,31 @@ pub fn plugins() -> Vec<&'static PluginInfo> {
     all
 }
 
-/// Names that two linked plugins of one kind share: always a mistake in how the program was put together.
-pub fn duplicate_plugins() -> Vec<(PluginKind, &'static str)> {
-    let all = plugins();
-    let same = |pair: &&[&PluginInfo]| (pair[0].kind, pair[0].name) == (pair[1].kind, pair[1].name);
-    all.windows(2).filter(same).map(|pair| (pair[0].kind, pair[0].name)).collect()
+/// Checks that no two linked plugins of one kind have one name. [`plugin_from_json`] checks it before it reads a table, so that
+/// a program put together wrongly is refused at the first use of a plugin.
+///
+/// # Errors
+///
+/// [`PluginError`] naming the plugin and the crates that registered it.
+pub fn check_names() -> Result<(), PluginError> {
+    static CHECKED: OnceLock<Result<(), PluginError>> = OnceLock::new();
+    CHECKED.get_or_init(|| check_names_of(&plugins())).clone()
 }
 
-/// Why a plugin's table was refused.
+/// [`check_names`] of plugins that are sorted by kind and name.
+fn check_names_of(sorted: &[&PluginInfo]) -> Result<(), PluginError> {
+    let same = |pair: &&[&PluginInfo]| (pair[0].kind, pair[0].name) == (pair[1].kind, pair[1].name);
+    let Some(pair) = sorted.windows(2).find(same) else { return Ok(()) };
+    let (kind, name, mut packages) = (pair[0].kind, pair[0].name, [pair[0].package, pair[1].package]);
+    packages.sort_unstable();
+    let message = format!(
+        "two {kind} plugins are called `{name}`: of the crates {} and {}; link one of them only, or rename one",
+        packages[0], packages[1]
+    );
+    Err(PluginError { key: "type".to_owned(), message })
+}
+
+/// The refusal of a plugin's table.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct PluginError {
@@ -129,11 +159,13 @@ pub struct PluginError {
 ///
 /// # Errors
 ///
-/// [`PluginError`] naming the key, for a missing or unknown `type`, an unknown field, or a value of the wrong type.
+/// [`PluginError`] naming the key, for a missing or unknown `type`, an unknown field, or a value of the wrong type; the refusal of
+/// [`check_names`].
 pub fn plugin_from_json<P: ?Sized>(kind: PluginKind, table: &Value) -> Result<Box<P>, PluginError>
 where
     Box<P>: DeserializeOwned,
 {
+    check_names()?;
     let of_kind: Vec<_> = plugins().into_iter().filter(|plugin| plugin.kind == kind).collect();
     let names: Vec<&str> = of_kind.iter().map(|plugin| plugin.name).collect();
     let refuse = |key: &str, message: String| PluginError { key: key.to_owned(), message };
@@ -152,8 +184,8 @@ where
 
 /// The most names that a message lists, and the longest that are compared with a misspelt one: comparing takes the product of
 /// two lengths.
-const MOST_LISTED: usize = 40;
-const MOST_COMPARED: usize = 64;
+const MAX_LISTED: usize = 40;
+const MAX_COMPARED: usize = 64;
 
 /// The message for an unknown name: what it is, the known names, and the closest of them if the name is a misspelling of it: one
 /// letter is another one, or two in a name of five or more. (Small letters for large ones are no other letters.) Of very many
@@ -165,14 +197,14 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
         3..5 => 1,
         _ => 2,
     };
-    let short = |name: &str| name.len() <= MOST_COMPARED;
+    let short = |name: &str| name.len() <= MAX_COMPARED;
     let compared = known.iter().take(if short(name) { 1000 } else { 0 });
     let close = compared.filter(|other| short(other) && **other != name).min_by_key(|other| distance(other));
     let hint = match close {
         Some(other) if distance(other) <= most(other) => format!("; did you mean `{other}`?"),
         _ => String::new(),
     };
-    let listed: Vec<String> = known.iter().take(MOST_LISTED).map(|name| crate::limits::shown(name)).collect();
+    let listed: Vec<String> = known.iter().take(MAX_LISTED).map(|name| crate::limits::shown(name)).collect();
     let more = match known.len() - listed.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -236,7 +268,7 @@ fn types_of(property: &Value) -> Vec<String> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "records"))]
 mod tests {
     use serde_json::json;
 
@@ -257,7 +289,7 @@ mod tests {
             }
             assert!(!plugin.documentation().is_empty(), "{} has no documentation", plugin.name);
         }
-        assert_eq!(duplicate_plugins(), []);
+        assert_eq!(check_names(), Ok(()));
     }
 
     #[test]

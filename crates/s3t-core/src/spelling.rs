@@ -250,8 +250,9 @@ pub(crate) fn problem(kind: &str, id: &str, earlier: Option<(&str, String)>) -> 
 
 impl<P> From<Clash<P>> for CoreError {
     fn from(clash: Clash<P>) -> Self {
+        let problem = clash.problem(|_| String::new());
         let earlier = clash.earlier.map(|(earlier, _)| earlier);
-        Self::ConfusableIds { kind: clash.kind, id: clash.id, earlier }
+        Self::ConfusableIds { kind: clash.kind, id: clash.id, earlier, problem }
     }
 }
 

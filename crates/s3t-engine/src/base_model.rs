@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use s3t_backends::{Backbone, BackendError, Device, OwnHead};
 use s3t_core::Task;
-use s3t_core::cost::ModelShape;
+use s3t_core::budget::cost::ModelShape;
 
 use crate::error::EngineError;
 use crate::pipeline::Pipeline;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use s3t_core::cost::ModelShape;
+use s3t_core::budget::cost::ModelShape;
 use s3t_core::digest::DigestBuilder;
 use s3t_core::placement::place_records;
-use s3t_core::{Plan, SliceAddress, StoreSecret};
+use s3t_core::{PerShard, Plan, SliceAddress, StoreSecret};
 
 use crate::base_model::{load, model_shape};
 use crate::checked::CheckedPipeline;
@@ -21,8 +21,8 @@ pub struct Preview {
     /// The number of records in each slice, `[shard][slice]`. A store that draws its secret
     /// has other sizes, by a few percent.
     pub slice_sizes: Vec<Vec<u64>>,
-    /// The probability that a request hits each slice, `[shard][slice]`; one entry stands for all shards.
-    pub rates: Vec<Vec<f64>>,
+    /// The probability that a request hits each slice of each shard.
+    pub rates: PerShard<Vec<f64>>,
     /// What of the model and the PEFT method decides about costs.
     pub model: ModelShape,
     /// Groups of near-duplicates, and the records in them.

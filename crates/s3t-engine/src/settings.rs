@@ -1,9 +1,10 @@
 //! The sections of a pipeline file that say how to run, not what to train: none is part of a lineage.
 
 use s3t_core::aggregate::MeanLogits;
+use s3t_core::budget::prior::rates_of_prior;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::prior::{rates_of_prior, rates_of_subjects};
-use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, Prior, StoreSecret, SubjectId};
+use s3t_core::placement::rates_of_subjects;
+use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PerShard, Prior, StoreSecret, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +70,7 @@ pub enum PriorSource {
 }
 
 impl PriorSource {
-    /// The probability that a request hits each slice, `[shard][slice]`; one entry stands for all shards.
+    /// The probability that a request hits each slice of each shard.
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ impl PriorSource {
         partitioner: &dyn Partitioner,
         shape: PartitionShape,
         secret: &StoreSecret,
-    ) -> Result<Vec<Vec<f64>>, CoreError> {
+    ) -> Result<PerShard<Vec<f64>>, CoreError> {
         match self {
             Self::Given(prior) => Ok(rates_of_prior(prior, shape)),
             Self::Subjects(subjects) => rates_of_subjects(subjects, partitioner, shape, secret),

@@ -2,7 +2,7 @@
 
 use s3t_backends::Backbone;
 use s3t_core::sequence::{check_steps, plan_sequences};
-use s3t_core::{LayerGroups, Prior, Recipe, Sequence, SequenceRequest, ShardId, StoreSecret, Task, lineage};
+use s3t_core::{LayerGroups, PerShard, Prior, Recipe, Sequence, SequenceRequest, ShardId, StoreSecret, Task, lineage};
 use s3t_peft::PeftError;
 use s3t_store::{Store, StoreSettings};
 use s3t_train::StageModel;
@@ -13,7 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::section::Section;
 use crate::settings::{DeadShard, PriorSource};
 
-pub(crate) fn rates(pipeline: &Pipeline, secret: &StoreSecret) -> Result<Vec<Vec<f64>>, EngineError> {
+pub(crate) fn rates(pipeline: &Pipeline, secret: &StoreSecret) -> Result<PerShard<Vec<f64>>, EngineError> {
     let rates = pipeline.prior.rates(&*pipeline.partitioner, pipeline.shape, secret);
     rates.map_err(|error| pipeline.refuse_core(Section::Sequences, &error))
 }
@@ -56,7 +56,7 @@ pub(crate) fn choose_sequences(
         PriorSource::Given(prior) => (0..pipeline.shape.shards).map(|shard| of_shard(shard, prior)).collect(),
         PriorSource::Subjects(_) => {
             let rates = rates(pipeline, secret)?;
-            (0..).zip(&rates).map(|(shard, rates)| of_shard(shard, &Prior::of_rates(rates))).collect()
+            (0..).zip(rates.entries()).map(|(shard, rates)| of_shard(shard, &Prior::of_rates(rates))).collect()
         }
     }
 }

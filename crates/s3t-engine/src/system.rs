@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use s3t_backends::{Backbone, Device, Input};
-use s3t_core::cost::ModelShape;
-use s3t_core::{NumericEnvironment, Record};
+use s3t_core::budget::cost::ModelShape;
+use s3t_core::{NumericEnvironment, PerShard, Record};
 use s3t_ledger::ShardServes;
 use s3t_store::{Snapshot, Store};
 use s3t_train::StageBuilder;
@@ -114,7 +114,7 @@ impl System {
     /// # Errors
     ///
     /// [`EngineError::Pipeline`] for a prior that is none.
-    pub fn rates(&self) -> Result<Vec<Vec<f64>>, EngineError> {
+    pub fn rates(&self) -> Result<PerShard<Vec<f64>>, EngineError> {
         rates(&self.pipeline, self.store.secret())
     }
 

@@ -1,13 +1,7 @@
-//! Evaluation: accuracy of the ensemble, ordinary fine-tuning to compare with, simulated request streams, pictures.
+//! Evaluation: accuracy of an ensemble, and ordinary fine-tuning to compare with.
 
 mod baseline;
-pub mod compare;
-mod error;
-pub mod figures;
 mod metric;
-pub mod plot;
-pub mod simulate;
-mod trace;
 
 use std::sync::Arc;
 
@@ -16,9 +10,7 @@ use s3t_engine::{EngineError, System};
 use serde::Serialize;
 
 pub use baseline::{Baseline, BaselineModel};
-pub use error::EvalError;
 pub use metric::Metric;
-pub use trace::Trace;
 
 /// How well a system answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]

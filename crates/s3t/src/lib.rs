@@ -16,6 +16,8 @@ pub use s3t_eval as eval;
 pub use s3t_interchange as interchange;
 pub use s3t_ledger as ledger;
 pub use s3t_peft as peft;
+pub use s3t_plot as plot;
+pub use s3t_simulation as simulation;
 pub use s3t_store as store;
 pub use s3t_train as train;
 

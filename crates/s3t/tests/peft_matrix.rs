@@ -1,7 +1,7 @@
 //! Every registered PEFT method inherits every law. A method without a row here fails the test.
 
 use s3t::core::PluginKind;
-use s3t::core::registry::{duplicate_plugins, plugins};
+use s3t::core::registry::{check_names, plugins};
 use serde_json::json;
 
 /// One row a method: its tables with fields small enough for the tiny model.
@@ -36,7 +36,7 @@ fn every_method_has_a_row_and_obeys_the_laws() {
 
 #[test]
 fn no_two_plugins_share_a_name() {
-    assert_eq!(duplicate_plugins(), []);
+    assert_eq!(check_names(), Ok(()));
 }
 
 /// The same stages, trained on the older CPU backend, answer the same within 1e-4. The backend is part of a stage's lineage

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use s3t_core::depth::{DepthTable, untouched_sets};
+use s3t_core::budget::depth::{DepthTable, untouched_sets};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::sequence::{Cyclic, check_factorial, rotations};
 use s3t_core::{CoreError, Sequence, SequenceRequest, SequenceStrategy, SliceId, plugin};
@@ -341,7 +341,7 @@ impl Objective for Drawn {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use s3t_core::depth::DepthLaw;
+    use s3t_core::budget::depth::DepthLaw;
     use s3t_core::sequence::plan_sequences;
     use s3t_core::{Prior, ShardId};
 

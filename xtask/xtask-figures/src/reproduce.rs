@@ -7,17 +7,16 @@ use std::path::PathBuf;
 use clap::Args;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use s3t::core::cost::ModelShape;
-use s3t::core::deletion::deletion_rate;
-use s3t::core::depth::{DepthLaw, retention_lemma_2};
-use s3t::core::prior::rates_of_prior;
-use s3t::core::sequence::{Cyclic, diversity, plan_sequences};
-use s3t::core::{LayerGroups, PartitionShape, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId};
-use s3t::eval::figures::PlannedSystem;
-use s3t::eval::plot::{Axis, Chart, Format, Series};
-use s3t::eval::simulate::{Lifetimes, Simulation, Stream};
-use s3t::plugins::baseline_sequences::{Random, SortedCyclic};
-use s3t::plugins::prior_sequences::{Bms, Conditional, Greedy};
+use s3t_baseline_sequences::{Random, SortedCyclic};
+use s3t_core::budget::cost::ModelShape;
+use s3t_core::budget::depth::{DepthLaw, retention_lemma_2};
+use s3t_core::budget::lifetime::deletion_rate;
+use s3t_core::budget::prior::rates_of_prior;
+use s3t_core::sequence::{Cyclic, diversity, plan_sequences};
+use s3t_core::{LayerGroups, PartitionShape, PerShard, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId};
+use s3t_plot::{Axis, Chart, Format, Series};
+use s3t_prior_sequences::{Bms, Conditional, Greedy};
+use s3t_simulation::{Lifetimes, PlannedSystem, Simulation, Stream};
 use xtask_figures::{Outcome, section, table};
 
 /// Makes docs/reproduction/sequences.md and its pictures.
@@ -236,7 +235,7 @@ impl Reproduce {
         let sisa = (upkeep[1].total[1000] / upkeep[1].build, deletion_rate(5, 4, 1));
         let s3t = (upkeep[2].total[1000] / upkeep[2].build, deletion_rate(5, 4, 4));
         let unit = upkeep[0].build;
-        let line = |one: &s3t::eval::figures::Upkeep| {
+        let line = |one: &s3t_simulation::Upkeep| {
             let points = (0..).zip(&one.total).map(|(requests, total)| (f64::from(requests), total / unit));
             Series::line(&one.policy, points.step_by(4).collect())
         };
@@ -448,7 +447,7 @@ fn choose(
 fn lifetimes(shards: u32, slices: u32, budget: usize, trials: usize) -> Outcome<Lifetimes> {
     let simulation = Simulation {
         shape: PartitionShape { shards, slices },
-        sequences: vec![choose(&Cyclic {}, slices, budget, &Prior::Uniform, 0)?],
+        sequences: PerShard::alike(choose(&Cyclic {}, slices, budget, &Prior::Uniform, 0)?),
         stream: Stream::Uniform,
         records: None,
         trials,
@@ -464,9 +463,9 @@ fn system(shards: u32, slices: u32, budget: usize) -> Outcome<PlannedSystem> {
     let shape = PartitionShape { shards, slices };
     Ok(PlannedSystem {
         shape,
-        sequences: vec![choose(&Cyclic {}, slices, budget, &Prior::Uniform, 0)?],
+        sequences: PerShard::alike(choose(&Cyclic {}, slices, budget, &Prior::Uniform, 0)?),
         rates: rates_of_prior(&Prior::Uniform, shape),
-        slice_sizes: vec![vec![50_000 / u64::from(shards * slices); slices as usize]],
+        slice_sizes: PerShard::alike(vec![50_000 / u64::from(shards * slices); slices as usize]),
         groups: LayerGroups::from_top(12, slices, None)?,
         model: ModelShape::transformer(12, 768, 3072, 197, 16, 10),
         epochs: 15,

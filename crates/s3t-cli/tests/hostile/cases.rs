@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use s3t::backends::{Device, LoadOptions};
-use s3t::core::{Limits, Payload, PictureInput, Record, RecordId, SubjectId, Target, Task};
+use s3t::core::{Limits, Payload, PerShard, PictureInput, Record, RecordId, SubjectId, Target, Task};
 use s3t::data::{read_image_question, read_probabilities, read_questions};
 use s3t::engine::{Pipeline, Preview};
-use s3t::eval::Trace;
-use s3t::eval::simulate::{Simulation, Stream};
 use s3t::ledger::{Entry, Named, Receipt, VerifyingKey, read_entries};
+use s3t::simulation::{Simulation, Stream, Trace};
 
 use super::workspace::{Workspace, repository};
 
@@ -196,12 +195,12 @@ fn ledger(folder: &Path) {
 
 fn traces(folder: &Path) {
     for file in ["subjects.csv", "slices.csv"] {
-        let Ok(trace) = Trace::read(&folder.join(file)) else { continue };
+        let Ok(trace) = Trace::read(&folder.join(file), |_, _, _| Ok(())) else { continue };
         let simulation = Simulation {
             shape: s3t::core::PartitionShape { shards: 2, slices: 3 },
-            sequences: vec![vec![
+            sequences: PerShard::alike(vec![
                 s3t::core::Sequence::new((0..3).map(s3t::core::SliceId).collect(), 3).expect("a permutation"),
-            ]],
+            ]),
             stream: Stream::Trace(trace),
             records: None,
             trials: 3,

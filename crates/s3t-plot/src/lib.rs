@@ -1,7 +1,7 @@
 //! Line charts, as SVG and PNG.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use plotters::coord::Shift;
@@ -9,7 +9,17 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use crate::EvalError;
+/// A picture that is refused or could not be drawn.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlotError {
+    /// A file name that does not say the format.
+    #[error("`plot` is `{}`; the name must end in .svg or .png", .0.display())]
+    Format(PathBuf),
+    /// A picture that could not be drawn.
+    #[error("cannot draw the picture: {0}")]
+    Draw(String),
+}
 
 /// An axis.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,15 +100,12 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// [`EvalError::InvalidField`] for a name that ends neither in `.svg` nor in `.png`.
-    pub fn of(path: &Path) -> Result<Self, EvalError> {
+    /// [`PlotError::Format`] for a name that ends neither in `.svg` nor in `.png`.
+    pub fn of(path: &Path) -> Result<Self, PlotError> {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("svg") => Ok(Self::Svg),
             Some("png") => Ok(Self::Png),
-            _ => Err(EvalError::InvalidField {
-                field: "plot".into(),
-                problem: format!("is `{}`; the name must end in .svg or .png", path.display()),
-            }),
+            _ => Err(PlotError::Format(path.into())),
         }
     }
 }
@@ -122,8 +129,8 @@ impl Chart {
     ///
     /// # Errors
     ///
-    /// [`EvalError::Plot`] if there is nothing to draw.
-    pub fn draw(&self, format: Format) -> Result<Vec<u8>, EvalError> {
+    /// [`PlotError::Draw`] if there is nothing to draw.
+    pub fn draw(&self, format: Format) -> Result<Vec<u8>, PlotError> {
         load_font();
         match format {
             Format::Svg => {
@@ -142,7 +149,7 @@ impl Chart {
         }
     }
 
-    fn draw_on<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), EvalError> {
+    fn draw_on<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), PlotError> {
         let points = || {
             let of_series = |series: &Series| {
                 let band = series.band.iter().flat_map(|(x, low, high)| [(*x, *low), (*x, *high)]);
@@ -200,7 +207,7 @@ impl Chart {
         area: &DrawingArea<B, Shift>,
         x: impl AsRangedCoord<CoordDescType = X, Value = f64>,
         y: impl AsRangedCoord<CoordDescType = Y, Value = f64>,
-    ) -> Result<(), EvalError>
+    ) -> Result<(), PlotError>
     where
         B: DrawingBackend,
         X: Ranged<ValueType = f64> + ValueFormatter<f64>,
@@ -324,8 +331,8 @@ fn rounded(value: f64) -> String {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn failed(problem: impl ToString) -> EvalError {
-    EvalError::Plot(problem.to_string())
+fn failed(problem: impl ToString) -> PlotError {
+    PlotError::Draw(problem.to_string())
 }
 
 /// The font of all text in bitmaps; SVG names the family only.

@@ -12,7 +12,7 @@ use std::ops::{Add, Mul};
 use serde::{Deserialize, Serialize};
 
 use crate::sequence::PrefixTree;
-use crate::{LayerGroups, Plan, SliceId};
+use crate::{LayerGroups, SliceId};
 
 /// What of a model decides about costs. All blocks are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,17 +189,6 @@ impl CostModel<'_> {
             }
         }
         cost
-    }
-
-    /// The cost of a plan over slices of these sizes, `[shard][slice]` records.
-    pub fn plan(&self, plan: &Plan, sizes: &[Vec<u64>]) -> PlanCost {
-        let mut total = PlanCost::default();
-        for (shard, sizes) in plan.shards().iter().zip(sizes) {
-            let orders: Vec<&[SliceId]> = shard.sequences.iter().map(|planned| &*planned.slices).collect();
-            let cost = self.shard(&orders, sizes);
-            total = PlanCost { shared: total.shared + cost.shared, unshared: total.unshared + cost.unshared };
-        }
-        total
     }
 
     /// The blocks below each group, once for each record that a stage of that group sees. A slice is seen by every stage

@@ -2,16 +2,16 @@ use std::path::PathBuf;
 
 use s3t_core::CoreError;
 
-/// Everything that can be wrong with a simulation, a trace or a picture.
+/// The refusals of a simulation or a trace.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum EvalError {
+pub enum SimulationError {
     /// A field whose value cannot be used.
     #[error("`{field}` {problem}")]
     InvalidField {
         /// The field.
         field: String,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the values that are allowed.
         problem: String,
     },
     /// A recorded stream that cannot be read.
@@ -21,13 +21,17 @@ pub enum EvalError {
         path: PathBuf,
         /// The line.
         line: u64,
-        /// What is wrong with it.
+        /// The problem with the line.
         problem: String,
     },
-    /// A picture that could not be drawn.
-    #[error("cannot draw the picture: {0}")]
-    Plot(String),
-    /// Something of the mathematics.
+    /// A refusal of the mathematics.
     #[error(transparent)]
     Core(#[from] CoreError),
+}
+
+impl SimulationError {
+    /// A [`SimulationError::InvalidField`].
+    pub fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidField { field: field.into(), problem: problem.into() }
+    }
 }

@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use s3t_core::deletion::{Lifetime, Requests, ShardHeads};
-use s3t_core::depth::DepthLaw;
+use s3t_core::budget::depth::DepthLaw;
+use s3t_core::budget::lifetime::{FirstSlices, Lifetime, Requests};
 use s3t_core::sequence::{Cyclic, rotations};
-use s3t_core::{PartitionShape, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId, SliceAddress, SliceId};
-use s3t_eval::Trace;
-use s3t_eval::simulate::{Simulation, Stream};
+use s3t_core::{
+    PartitionShape, PerShard, Prior, Sequence, SequenceRequest, SequenceStrategy, ShardId, SliceAddress, SliceId,
+};
+use s3t_simulation::{Simulation, Stream, Trace};
 
 fn cyclic(slices: u32, budget: usize) -> Vec<Sequence> {
     let request = SequenceRequest { shard: ShardId(0), slices, budget, prior: &Prior::Uniform, seed: 0 };
@@ -17,7 +18,7 @@ fn cyclic(slices: u32, budget: usize) -> Vec<Sequence> {
 fn simulation(shards: u32, slices: u32, budget: usize, stream: Stream) -> Simulation {
     Simulation {
         shape: PartitionShape { shards, slices },
-        sequences: vec![cyclic(slices, budget)],
+        sequences: PerShard::alike(cyclic(slices, budget)),
         stream,
         records: None,
         trials: 400,
@@ -88,12 +89,12 @@ fn simulated_and_exact_deletion_rates_agree() {
                 (None, Some(records)) => (vec![records as f64; slices as usize], Requests::Finite(records * total)),
                 (None, None) => (vec![1.0 / total as f64; slices as usize], Requests::Independent),
             };
-            let exact = Lifetime::of(&[ShardHeads::of(shards.into(), &sequences, &rates)], requests);
+            let exact = Lifetime::of(&[FirstSlices::of(shards.into(), &sequences, &rates)], requests);
             let simulation = Simulation {
                 shape: PartitionShape { shards, slices },
-                sequences: vec![sequences],
+                sequences: PerShard::alike(sequences),
                 stream: prior.map_or(Stream::Uniform, Stream::Prior),
-                records: records_per_slice.map(|records| vec![vec![records; slices as usize]]),
+                records: records_per_slice.map(|records| PerShard::alike(vec![records; slices as usize])),
                 trials: 300,
                 seed,
                 max_requests: u64::MAX,
@@ -115,7 +116,7 @@ fn simulated_and_exact_deletion_rates_agree() {
 #[test]
 fn numbers_stay_right_at_size() {
     let large = Simulation { trials: 8, ..simulation(10_000, 64, 64, Stream::Uniform) };
-    let exact = s3t_core::deletion::deletion_rate(10_000, 64, 64);
+    let exact = s3t_core::budget::lifetime::deletion_rate(10_000, 64, 64);
     agrees(&large, exact, |simulation| {
         let found = simulation.lifetimes().unwrap().all_dead;
         (found.mean, found.standard_error)
@@ -163,12 +164,13 @@ fn the_number_of_threads_changes_nothing() {
 fn finite_slices_of_unequal_sizes_agree_with_the_integral() {
     let sizes = vec![vec![3, 9, 5], vec![12, 2, 7]];
     let sequences = cyclic(3, 2);
-    let heads: Vec<ShardHeads> = sizes
+    let first_slices: Vec<FirstSlices> = sizes
         .iter()
-        .map(|sizes| ShardHeads::of(1, &sequences, &sizes.iter().map(|size| *size as f64).collect::<Vec<_>>()))
+        .map(|sizes| FirstSlices::of(1, &sequences, &sizes.iter().map(|size| *size as f64).collect::<Vec<_>>()))
         .collect();
-    let exact = Lifetime::of(&heads, Requests::Finite(38));
-    let simulation = Simulation { records: Some(sizes), ..simulation(2, 3, 2, Stream::Uniform) };
+    let exact = Lifetime::of(&first_slices, Requests::Finite(38));
+    let simulation =
+        Simulation { records: Some(PerShard::each(sizes).unwrap()), ..simulation(2, 3, 2, Stream::Uniform) };
     agrees(&simulation, exact.all_dead, |simulation| {
         let found = simulation.lifetimes().unwrap().all_dead;
         (found.mean, found.standard_error)
@@ -188,8 +190,10 @@ fn an_adversary_needs_one_request_for_each_first_slice() {
     let lives = simulation(7, 5, 3, Stream::Adversarial).lifetimes().unwrap();
     assert_eq!((lives.all_dead.mean, lives.first_dead.mean, lives.trials), (21.0, 3.0, 1));
     // The shard with the fewest first slices goes first.
-    let unequal =
-        Simulation { sequences: vec![cyclic(4, 4), cyclic(4, 1)], ..simulation(2, 4, 1, Stream::Adversarial) };
+    let unequal = Simulation {
+        sequences: PerShard::each(vec![cyclic(4, 4), cyclic(4, 1)]).unwrap(),
+        ..simulation(2, 4, 1, Stream::Adversarial)
+    };
     assert_eq!(unequal.lifetimes().unwrap().first_dead.mean, 1.0);
 }
 
@@ -245,10 +249,10 @@ fn impossible_simulations_are_refused() {
     check(|simulation| simulation.trials = 0, "trials");
     check(|simulation| simulation.shape.shards = 0, "shards");
     check(|simulation| simulation.shape.slices = 4, "order of 4 slices");
-    check(|simulation| simulation.sequences = vec![cyclic(3, 1); 5], "for 5 shards");
-    check(|simulation| simulation.sequences = vec![Vec::new()], "at least 1");
-    check(|simulation| simulation.records = Some(vec![vec![0; 3]]), "records");
-    check(|simulation| simulation.records = Some(vec![vec![5; 2]]), "not given for 2 x 3 slices");
+    check(|simulation| simulation.sequences = PerShard::each(vec![cyclic(3, 1); 5]).unwrap(), "for 5 shards");
+    check(|simulation| simulation.sequences = PerShard::alike(Vec::new()), "at least 1");
+    check(|simulation| simulation.records = Some(PerShard::alike(vec![0; 3])), "records");
+    check(|simulation| simulation.records = Some(PerShard::alike(vec![5; 2])), "not given for 2 x 3 slices");
     check(|simulation| simulation.trials = usize::MAX, "trials");
     check(|simulation| simulation.stream = Stream::Prior(vec![0.5, 0.6, 0.0]), "sums");
     check(|simulation| simulation.stream = Stream::Bursty { mean_burst: 0.5 }, "mean_burst");
@@ -264,7 +268,7 @@ fn traces_are_read_or_refused_with_the_line() {
     let read = |text: &str| {
         let path = folder.path().join("trace.csv");
         std::fs::write(&path, text).unwrap();
-        Trace::read(&path).map_err(|error| error.to_string())
+        Trace::read(&path, |_, _, _| Ok(())).map_err(|error| error.to_string())
     };
     assert_eq!(read("subject,day\nann,1\nbob,1\nann,2\n"), Ok(Trace::Ids(vec![0, 1, 0])));
     assert_eq!(read("shard,slice\n0,2\n"), Ok(Trace::Addresses(vec![SliceAddress::new(0, 2)])));

@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use s3t_core::deletion::{Lifetime, Requests, ShardHeads};
-use s3t_core::depth::{DepthLaw, MAX_EXACT_SLICES};
+use s3t_core::budget::depth::{DepthLaw, MAX_EXACT_SLICES};
+use s3t_core::budget::lifetime::{FirstSlices, Lifetime, Requests};
 use s3t_core::sequence::{PrefixTree, SequenceRequest, diversity, plan_sequences};
-use s3t_core::{PartitionShape, Prior, Sequence, SequenceStrategy, ShardId};
+use s3t_core::{PartitionShape, PerShard, Prior, Sequence, SequenceStrategy, ShardId};
 use serde::Serialize;
 
-use crate::EvalError;
-use crate::simulate::{Simulation, Stream};
+use crate::{Simulation, SimulationError, Stream};
 
 /// What strategies are compared on.
 #[derive(Debug, Clone)]
@@ -64,8 +63,8 @@ impl Comparison {
     ///
     /// # Errors
     ///
-    /// The strategy's own refusal; [`EvalError::Core`] for a prior that is none.
-    pub fn of(&self, strategy: &dyn SequenceStrategy) -> Result<StrategyFigures, EvalError> {
+    /// The strategy's own refusal; [`SimulationError::Core`] for an invalid prior.
+    pub fn of(&self, strategy: &dyn SequenceStrategy) -> Result<StrategyFigures, SimulationError> {
         let PartitionShape { shards, slices } = self.shape;
         let request =
             SequenceRequest { shard: ShardId(0), slices, budget: self.budget, prior: &self.prior, seed: self.seed };
@@ -74,14 +73,14 @@ impl Comparison {
         let seconds = start.elapsed().as_secs_f64();
         let probabilities = self.prior.probabilities(slices);
         let rates: Vec<f64> = probabilities.iter().map(|probability| probability / f64::from(shards)).collect();
-        let heads = ShardHeads::of(shards.into(), &sequences, &rates);
+        let first_slices = FirstSlices::of(shards.into(), &sequences, &rates);
         let (depth, depth_confidence) = if slices <= MAX_EXACT_SLICES {
             let law = DepthLaw::new(&sequences, &rates)?;
             (self.requests.iter().map(|requests| law.expected_depth(*requests)).collect(), None)
         } else {
             let simulation = Simulation {
                 shape: self.shape,
-                sequences: vec![sequences.clone()],
+                sequences: PerShard::alike(sequences.clone()),
                 stream: Stream::of(&self.prior),
                 records: None,
                 trials: self.trials,
@@ -96,11 +95,11 @@ impl Comparison {
         for sequence in &sequences {
             sequence.slices().iter().fold(PrefixTree::EMPTY, |prefix, slice| prefixes.extend(prefix, *slice).0);
         }
-        let lifetime = Lifetime::of(std::slice::from_ref(&heads), Requests::Independent);
+        let lifetime = Lifetime::of(std::slice::from_ref(&first_slices), Requests::Independent);
         Ok(StrategyFigures {
             strategy: strategy.typetag_name().to_owned(),
             reason: strategy.reason(&request),
-            heads: heads.rates.len(),
+            heads: first_slices.rates.len(),
             diversity: diversity(&sequences),
             score: sequences.iter().map(|sequence| sequence.score(&probabilities, self.t)).sum(),
             lifetime,

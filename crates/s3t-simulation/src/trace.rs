@@ -1,16 +1,16 @@
 //! Recorded request streams.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use s3t_core::SliceAddress;
 use s3t_core::limits::shown;
-use s3t_core::spelling::Spellings;
 
-use crate::EvalError;
+use crate::SimulationError;
 
 /// The most requests of a trace, and the most bytes: ids are held in memory.
-const MOST_REQUESTS: usize = 4_000_000;
-const MOST_BYTES: u64 = 256 << 20;
+const MAX_REQUESTS: usize = 4_000_000;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Requests in the order in which they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +24,20 @@ pub enum Trace {
 impl Trace {
     /// Reads a CSV file with a header. It has the columns `shard` and `slice`, or a column `subject` or `record`.
     ///
+    /// `check` gets the kind (`subject` or `record`), the id and the line of every id when it occurs first, and may refuse it: for
+    /// ids that a person cannot tell apart, which take Unicode's tables to find.
+    ///
     /// # Errors
     ///
-    /// [`EvalError::Trace`] naming the file and line.
-    pub fn read(path: &std::path::Path) -> Result<Self, EvalError> {
-        let refuse = |line: u64, problem: String| EvalError::Trace { path: path.into(), line, problem };
+    /// [`SimulationError::Trace`] naming the file and line.
+    pub fn read(
+        path: &Path,
+        mut check: impl FnMut(&'static str, &str, u64) -> Result<(), String>,
+    ) -> Result<Self, SimulationError> {
+        let refuse = |line: u64, problem: String| SimulationError::Trace { path: path.into(), line, problem };
         let file = std::fs::File::open(path).map_err(|error| refuse(1, error.to_string()))?;
         // One more than the limit tells a file that was cut off from one that ends there.
-        let mut reader = csv::Reader::from_reader(std::io::Read::take(file, MOST_BYTES + 1));
+        let mut reader = csv::Reader::from_reader(std::io::Read::take(file, MAX_BYTES + 1));
         let header = reader.headers().map_err(|error| refuse(1, error.to_string()))?.clone();
         let column = |name: &str| header.iter().position(|column| column.trim() == name);
         let address = column("shard").zip(column("slice"));
@@ -43,22 +49,22 @@ impl Trace {
             );
             return Err(refuse(1, problem));
         };
-        let too_long = || format!("a trace has at most {MOST_REQUESTS} requests in {} MB", MOST_BYTES >> 20);
+        let too_long = || format!("a trace has at most {MAX_REQUESTS} requests in {} MB", MAX_BYTES >> 20);
         let (mut numbers, mut ids, mut addresses) = (HashMap::new(), Vec::new(), Vec::new());
-        let mut seen = Spellings::new(if column("subject").is_some() { "subject" } else { "record" });
+        let kind = if column("subject").is_some() { "subject" } else { "record" };
         let mut row = csv::StringRecord::new();
         loop {
             let more = reader.read_record(&mut row).map_err(|error| {
                 refuse(error.position().map_or(1, csv::Position::line), format!("not CSV: {error}"))
             })?;
-            if reader.position().byte() > MOST_BYTES {
+            if reader.position().byte() > MAX_BYTES {
                 return Err(refuse(reader.position().line(), too_long()));
             }
             if !more {
                 break;
             }
             let line = row.position().map_or(1, csv::Position::line);
-            if addresses.len().max(ids.len()) >= MOST_REQUESTS {
+            if addresses.len().max(ids.len()) >= MAX_REQUESTS {
                 return Err(refuse(line, too_long()));
             }
             let value = |column: usize| row.get(column).unwrap_or_default();
@@ -75,8 +81,7 @@ impl Trace {
                 let next = numbers.len() as u32;
                 let number = *numbers.entry(value(id).to_owned()).or_insert(next);
                 if number == next {
-                    let clash = seen.add(value(id).to_owned(), line);
-                    clash.map_err(|clash| refuse(line, clash.problem(|line| format!(" in line {line}"))))?;
+                    check(kind, value(id), line).map_err(|problem| refuse(line, problem))?;
                 }
                 ids.push(number);
             }

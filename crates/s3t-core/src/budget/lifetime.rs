@@ -1,7 +1,7 @@
 //! How many deletion requests a system lasts.
 //!
 //! A shard is dead when the first slice of each of its sequences was hit, so what counts are the distinct first slices of
-//! a shard, its *heads*. Everything here is exact for the stated process. Sums over shards are taken over groups of
+//! a shard. Everything here is exact for the stated process. Sums over shards are taken over groups of
 //! shards that are alike, so the cost grows with the number of different rates, not with the number of shards.
 //!
 //! # Proof note
@@ -36,43 +36,43 @@ pub fn deletion_rate(shards: u64, slices: u64, budget: u64) -> f64 {
     shards as f64 * slices as f64 * harmonic(shards.saturating_mul(budget.min(slices)))
 }
 
-/// Shards alike: so many, each with these rates on its heads.
+/// Shards alike: so many, each with these rates on its first slices.
 ///
-/// A rate is the probability that a request hits the head, or, with [`Requests::Finite`], the number of records in it.
+/// A rate is the probability that a request hits the first slice, or, with [`Requests::Finite`], the number of records in it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ShardHeads {
+pub struct FirstSlices {
     /// How many shards are like this.
     pub shards: u64,
     /// The rate of each distinct first slice of one such shard.
     pub rates: Vec<f64>,
 }
 
-impl ShardHeads {
-    /// The heads of `shards` shards that all have these sequences; `rates[s]` is the rate of slice s of one shard.
+impl FirstSlices {
+    /// The first slices of `shards` shards that all have these sequences; `rates[s]` is the rate of slice s of one shard.
     ///
     /// # Panics
     ///
     /// If a sequence holds a slice that has no rate.
     pub fn of(shards: u64, sequences: &[Sequence], rates: &[f64]) -> Self {
-        let heads: BTreeSet<usize> =
+        let firsts: BTreeSet<usize> =
             sequences.iter().filter_map(|sequence| Some(sequence.slices().first()?.index())).collect();
-        Self { shards, rates: heads.into_iter().map(|head| rates[head]).collect() }
+        Self { shards, rates: firsts.into_iter().map(|first| rates[first]).collect() }
     }
 }
 
 /// Where requests come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requests {
-    /// Independent; a head's rate is the probability that a request hits it. Slices never run out of records.
+    /// Independent; a first slice's rate is the probability that a request hits it. Slices never run out of records.
     Independent,
-    /// This many records are deleted one after the other in random order; a head's rate is its number of records.
+    /// This many records are deleted one after the other in random order; a first slice's rate is its number of records.
     Finite(u64),
 }
 
 /// How many requests a system lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Lifetime {
-    /// Expected requests until every shard is dead (infinite if a head can never be hit).
+    /// Expected requests until every shard is dead (infinite if a first slice can never be hit).
     pub all_dead: f64,
     /// Expected requests until the first shard is dead.
     pub first_dead: f64,
@@ -84,7 +84,7 @@ pub struct Lifetime {
 
 impl Lifetime {
     /// The lifetime of a system.
-    pub fn of(system: &[ShardHeads], requests: Requests) -> Self {
+    pub fn of(system: &[FirstSlices], requests: Requests) -> Self {
         Self {
             all_dead: expected_requests_until_all_dead(system, requests),
             first_dead: expected_requests_until_first_dead(system, requests),
@@ -100,10 +100,10 @@ impl Lifetime {
 }
 
 /// The expected number of requests until every shard is dead: the integral over t of `1 - prod_c (1 - exp(-q_c t))`
-/// (S3T, section 4, for any rates). Infinite if a head can never be hit; 0 without heads.
+/// (S3T, section 4, for any rates). Infinite if a first slice can never be hit; 0 without first slices.
 ///
 /// Relative error below 1e-11.
-pub fn expected_requests_until_all_dead(system: &[ShardHeads], requests: Requests) -> f64 {
+pub fn expected_requests_until_all_dead(system: &[FirstSlices], requests: Requests) -> f64 {
     let mut rates: BTreeMap<u64, f64> = BTreeMap::new();
     for group in system {
         for rate in &group.rates {
@@ -129,10 +129,10 @@ pub fn expected_requests_until_all_dead(system: &[ShardHeads], requests: Request
 }
 
 /// The expected number of requests until some shard is dead: the integral over t of
-/// `prod_d (1 - prod_(c in d) (1 - exp(-q_c t)))`. Infinite if no shard can die; 0 if one has no heads.
+/// `prod_d (1 - prod_(c in d) (1 - exp(-q_c t)))`. Infinite if no shard can die; 0 if one has no first slices.
 ///
 /// Relative error below 1e-11.
-pub fn expected_requests_until_first_dead(system: &[ShardHeads], requests: Requests) -> f64 {
+pub fn expected_requests_until_first_dead(system: &[FirstSlices], requests: Requests) -> f64 {
     let mut groups: BTreeMap<Vec<u64>, f64> = BTreeMap::new();
     for group in system.iter().filter(|group| group.shards > 0) {
         let mut bits: Vec<u64> = group.rates.iter().map(|rate| rate.to_bits()).collect();
@@ -152,34 +152,34 @@ pub fn expected_requests_until_first_dead(system: &[ShardHeads], requests: Reque
     let rates: Vec<(f64, f64)> =
         groups.iter().flat_map(|(rates, count)| rates.iter().map(|rate| (*rate, *count))).collect();
     expected_time(&rates, requests, |time| {
-        let mut log_none_dead = 0.0;
+        let mut log_all_alive = 0.0;
         for (rates, count) in &groups {
             let log_dead: f64 = rates.iter().map(|rate| log_hit(*rate, time)).sum();
-            log_none_dead += count * log_complement(log_dead);
-            if log_none_dead < -50.0 {
+            log_all_alive += count * log_complement(log_dead);
+            if log_all_alive < -50.0 {
                 return 0.0;
             }
         }
-        log_none_dead.exp()
+        log_all_alive.exp()
     })
 }
 
-/// The probability that every one of `heads` equally likely first slices was hit after each number of requests
+/// The probability that every one of `firsts` equally likely first slices was hit after each number of requests
 /// `0..=requests`, where a request hits each with probability `rate`. Exact, and a sum of positive terms.
 ///
-/// The chain of the number of heads hit: from j it goes to j + 1 with probability `(heads - j) rate`.
-pub fn probability_all_dead(heads: u64, rate: f64, requests: u64) -> Vec<f64> {
-    let heads = heads as usize;
-    let mut hit = vec![0.0; heads + 1];
+/// The chain of the number of first slices hit: from j it goes to j + 1 with probability `(firsts - j) rate`.
+pub fn probability_all_dead(firsts: u64, rate: f64, requests: u64) -> Vec<f64> {
+    let firsts = firsts as usize;
+    let mut hit = vec![0.0; firsts + 1];
     hit[0] = 1.0;
-    let mut all = vec![hit[heads]];
+    let mut all = vec![hit[firsts]];
     for _ in 0..requests {
-        for j in (0..=heads).rev() {
-            let stay = 1.0 - (heads - j) as f64 * rate;
-            let enter = if j > 0 { hit[j - 1] * (heads - j + 1) as f64 * rate } else { 0.0 };
+        for j in (0..=firsts).rev() {
+            let stay = 1.0 - (firsts - j) as f64 * rate;
+            let enter = if j > 0 { hit[j - 1] * (firsts - j + 1) as f64 * rate } else { 0.0 };
             hit[j] = hit[j] * stay + enter;
         }
-        all.push(hit[heads]);
+        all.push(hit[firsts]);
     }
     all
 }
@@ -201,7 +201,7 @@ fn expected_time(rates: &[(f64, f64)], requests: Requests, survives: impl Fn(f64
         Requests::Independent => integral(1e-17 / total, slowest, rates, &survives),
         Requests::Finite(records) => {
             let weighted = |time: f64| survives(time) * (-time).exp();
-            // The weight ends the integral at time 40 however slow the heads are.
+            // The weight ends the integral at time 40 however slow the first slices are.
             (records as f64 + 1.0) * integral(1e-17 / total.max(1.0), slowest.max(1.0), rates, &weighted)
         }
     }
@@ -212,8 +212,8 @@ fn expected_time(rates: &[(f64, f64)], requests: Requests, survives: impl Fn(f64
 /// The trapezoid rule in `ln t`: the integrand is analytic there and falls at both ends faster than any power, so the
 /// error falls exponentially with the number of nodes. The step is halved until nothing moves.
 fn integral(start: f64, slowest: f64, rates: &[(f64, f64)], function: &impl Fn(f64) -> f64) -> f64 {
-    let heads: f64 = rates.iter().map(|(_, count)| count).sum();
-    let (low, high) = (start.ln(), ((heads.max(1.0).ln() + 45.0) / slowest).ln());
+    let firsts: f64 = rates.iter().map(|(_, count)| count).sum();
+    let (low, high) = (start.ln(), ((firsts.max(1.0).ln() + 45.0) / slowest).ln());
     let at = |y: f64| {
         let time = y.exp();
         function(time) * time
@@ -239,8 +239,8 @@ mod tests {
 
     use super::*;
 
-    fn uniform(shards: u64, heads: usize, rate: f64) -> Vec<ShardHeads> {
-        vec![ShardHeads { shards, rates: vec![rate; heads] }]
+    fn uniform(shards: u64, firsts: usize, rate: f64) -> Vec<FirstSlices> {
+        vec![FirstSlices { shards, rates: vec![rate; firsts] }]
     }
 
     fn close(one: f64, other: f64, tolerance: f64) -> bool {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_integral_equals_the_closed_form_from_one_head_to_640_000() {
+    fn the_integral_equals_the_closed_form_from_one_first_slice_to_640_000() {
         for (shards, slices, budget) in [(1, 1, 1), (5, 6, 3), (5, 32, 8), (10_000, 64, 64), (1_000_000, 64, 64)] {
             let rate = 1.0 / (shards * slices) as f64;
             let found = expected_requests_until_all_dead(&uniform(shards, budget, rate), Requests::Independent);
@@ -279,12 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn one_head_in_each_shard_dies_first_after_the_mean_of_the_minimum() {
-        // With one head a shard, the first death is the first request that hits any head.
+    fn one_first_slice_in_each_shard_dies_first_after_the_mean_of_the_minimum() {
+        // With one first slice a shard, the first death is the first request that hits any first slice.
         let found = expected_requests_until_first_dead(&uniform(5, 1, 0.04), Requests::Independent);
         assert!(close(found, 5.0, 1e-11), "{found}");
         // With one shard, first and last are one.
-        let one = [ShardHeads { shards: 1, rates: vec![0.1, 0.2, 0.3] }];
+        let one = [FirstSlices { shards: 1, rates: vec![0.1, 0.2, 0.3] }];
         let (first, all) = (
             expected_requests_until_first_dead(&one, Requests::Independent),
             expected_requests_until_all_dead(&one, Requests::Independent),
@@ -294,12 +294,12 @@ mod tests {
 
     #[test]
     fn finite_systems_match_the_beta_function() {
-        // K heads of n records among N: (N + 1) (1 - prod_(j = 1..K) jn / (jn + 1)).
-        for (heads, records, n) in [(1u64, 1u64, 1u64), (3, 30, 10), (12, 600, 25), (40, 1_000_000, 1000)] {
+        // K first slices of n records among N: (N + 1) (1 - prod_(j = 1..K) jn / (jn + 1)).
+        for (firsts, records, n) in [(1u64, 1u64, 1u64), (3, 30, 10), (12, 600, 25), (40, 1_000_000, 1000)] {
             let expected = (records as f64 + 1.0)
-                * (1.0 - (1..=heads).map(|j| (j * n) as f64 / ((j * n) as f64 + 1.0)).product::<f64>());
-            let found = expected_requests_until_all_dead(&uniform(heads, 1, n as f64), Requests::Finite(records));
-            assert!(close(found, expected, 1e-10), "{heads} {records} {n}: {found} {expected}");
+                * (1.0 - (1..=firsts).map(|j| (j * n) as f64 / ((j * n) as f64 + 1.0)).product::<f64>());
+            let found = expected_requests_until_all_dead(&uniform(firsts, 1, n as f64), Requests::Finite(records));
+            assert!(close(found, expected, 1e-10), "{firsts} {records} {n}: {found} {expected}");
         }
         // A large finite system is the independent one.
         let finite = expected_requests_until_all_dead(&uniform(5, 3, 1e9), Requests::Finite(30_000_000_000));
@@ -307,22 +307,22 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_cannot_be_hit_never_die() {
-        let system = [ShardHeads { shards: 1, rates: vec![0.5, 0.0] }, ShardHeads { shards: 2, rates: vec![0.1] }];
+    fn first_slices_that_cannot_be_hit_never_die() {
+        let system = [FirstSlices { shards: 1, rates: vec![0.5, 0.0] }, FirstSlices { shards: 2, rates: vec![0.1] }];
         let lifetime = Lifetime::of(&system, Requests::Independent);
         assert_eq!(lifetime.all_dead, f64::INFINITY);
         assert!(close(lifetime.first_dead, 5.0, 1e-11));
         assert_eq!((lifetime.adversary_all, lifetime.adversary_first), (4, 1));
-        let immortal = [ShardHeads { shards: 1, rates: vec![1e-310] }];
+        let immortal = [FirstSlices { shards: 1, rates: vec![1e-310] }];
         assert_eq!(expected_requests_until_first_dead(&immortal, Requests::Independent), f64::INFINITY);
         assert_eq!(expected_requests_until_all_dead(&[], Requests::Independent), 0.0);
     }
 
-    /// `E max` by inclusion and exclusion over the sets of heads.
+    /// `E max` by inclusion and exclusion over the sets of first slices.
     fn by_inclusion_and_exclusion(rates: &[f64]) -> f64 {
         (1u32..1 << rates.len())
             .map(|set| {
-                let sum: f64 = (0..rates.len()).filter(|head| set >> head & 1 == 1).map(|head| rates[head]).sum();
+                let sum: f64 = (0..rates.len()).filter(|first| set >> first & 1 == 1).map(|first| rates[first]).sum();
                 let sign = if set.count_ones() % 2 == 1 { 1.0 } else { -1.0 };
                 sign / sum
             })
@@ -334,7 +334,7 @@ mod tests {
         fn any_rates_agree_with_inclusion_and_exclusion(rates in proptest::collection::vec(1e-4f64..1.0, 1..9)) {
             let total: f64 = rates.iter().sum();
             let rates: Vec<f64> = rates.iter().map(|rate| rate / total).collect();
-            let system = [ShardHeads { shards: 1, rates: rates.clone() }];
+            let system = [FirstSlices { shards: 1, rates: rates.clone() }];
             let found = expected_requests_until_all_dead(&system, Requests::Independent);
             let expected = by_inclusion_and_exclusion(&rates);
             prop_assert!(close(found, expected, 1e-9), "{} {}", found, expected);

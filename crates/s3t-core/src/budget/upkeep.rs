@@ -6,7 +6,7 @@
 /// whenever every shard is dead: the renewal function of the law of its lifetime.
 ///
 /// `all_dead[r]` is `P[every shard is dead after r requests]`, as
-/// [`probability_all_dead`](crate::deletion::probability_all_dead) gives it. Takes `n^2` steps.
+/// [`probability_all_dead`](crate::budget::lifetime::probability_all_dead) gives it. Takes `n^2` steps.
 ///
 /// # Proof note
 ///
@@ -59,7 +59,7 @@ pub fn cost_with_retraining(build: f64, all_dead: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deletion::{deletion_rate, probability_all_dead};
+    use crate::budget::lifetime::{deletion_rate, probability_all_dead};
 
     #[test]
     fn one_slice_dies_with_every_request() {
