@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use s3t::backends::{VitConfig, random_vit_tensors, write_vit};
+use s3t::plugins::vit::{VitConfig, random_vit_tensors, write_vit};
 use s3t::prelude::*;
 
 fn main() {
@@ -51,10 +51,10 @@ fn write_model(folder: &Path, width: usize) -> f64 {
         0.04 * (f64::from(state) / f64::from(u32::MAX) - 0.5) as f32
     };
     let tensors = random_vit_tensors(&config, &mut value);
-    let preprocessing = s3t::backends::Preprocessing {
+    let preprocessing = s3t::models::pictures::Preprocessing {
         image_mean: vec![0.5],
         image_std: vec![0.5],
-        ..s3t::backends::Preprocessing::default()
+        ..s3t::models::pictures::Preprocessing::default()
     };
     write_vit(folder, &config, &preprocessing, &tensors).expect("the model is written");
     tensors.values().map(|tensor| tensor.values.len() * 4).sum::<usize>() as f64 / 1e6

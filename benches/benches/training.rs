@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use s3t::backends::LoadOptions;
 use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::BlockTensors;
 use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
+use s3t::models::LoadOptions;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageBuilder, StageJob, StageRecord, StageTrainer};
 
@@ -28,7 +28,7 @@ fn training(criterion: &mut Criterion) {
     let device: s3t::backends::DeviceSpec = "flex".parse().expect("a known device");
     let opened = device.open().expect("the device is compiled in");
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/vit-mnist");
-    let backbone = s3t::backends::load(&model, LoadOptions::default(), &opened).expect("the bundled model");
+    let backbone = s3t::models::load(&model, LoadOptions::default(), &opened).expect("the bundled model");
     let method: Box<dyn s3t::peft::PeftMethod> = Box::new(Lora::default());
     // One epoch of one batch: a job is one step, with starting and checking its parameters.
     let training = TrainingConfig { epochs: 1, batch_size: 32, ..TrainingConfig::default() };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use s3t::backends::Backbone;
 use s3t::core::tensors::{HostTensor, StageTensors};
 use s3t::core::{Payload, Record, RecordId, Target};
 use s3t::engine::{EngineError, Quiet, System};
+use s3t::models::Backbone;
 use s3t::peft::PeftMethod;
 use s3t::train::{StageBuilder, StageJob, StageProgress, TrainError};
 
@@ -45,7 +45,7 @@ pub fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
 /// Adapters on some blocks and a head with so many outputs, with small values that differ from one `seed` to the next: as good as
 /// trained ones for measuring time.
 pub fn made_up_stage(
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     method: &dyn PeftMethod,
     blocks: &BTreeSet<usize>,
     outputs: usize,
@@ -84,7 +84,7 @@ pub fn with_made_up_stages(system: System, method: impl PeftMethod + 'static) ->
 
 /// Makes stages up.
 struct MadeUp {
-    backbone: Arc<dyn Backbone>,
+    backbone: Arc<Backbone>,
     method: Box<dyn PeftMethod>,
     next: AtomicUsize,
 }

@@ -2,8 +2,11 @@
 
     python -m venv venv && venv/bin/pip install -r xtask/golden/requirements.txt
     venv/bin/python xtask/golden/make.py [FOLDER]
+    venv/bin/python xtask/golden/make.py --family plugins/s3t-qwen2/golden.py [FOLDER]
 
-FOLDER is `crates/s3t/tests/golden` if it is not given. Made with torch 2.15.0, transformers 5.24.0 and peft 0.21.2.
+FOLDER is `crates/s3t/tests/golden` if it is not given, and with a family the folder `golden` beside its file. A family's file
+defines `make(kit)`, where `kit` is this module: it adds to `kit.FAMILIES` and returns its models. Made with torch 2.15.0,
+transformers 5.24.0 and peft 0.21.2.
 
 Each model has a folder of its name with the files of `save_pretrained`, `tokenizer.json` or `preprocessor_config.json`,
 and `golden.json`: the inputs, their token ids, the hidden states (what the first layer takes in, then what each layer
@@ -13,9 +16,12 @@ with it. `reference/NAME` has methods that peft lacks, computed here from their 
 
 import argparse
 import copy
+import dataclasses
+import importlib.util
 import json
 import re
 import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +137,10 @@ class Family:
     attention: str
     attention_output: str
     feed_forward_output: str
+    # Whether a token sees those before it only.
+    causal: bool = False
+    # Modules of the head that peft does not save by itself.
+    head: tuple = ()
 
 
 BERT = Family(
@@ -162,14 +172,22 @@ LLAMA = Family(
     attention="self_attn",
     attention_output="self_attn.o_proj",
     feed_forward_output="mlp.down_proj",
+    causal=True,
+)
+# Of the same modules, with targets for IA3 where peft knows none.
+LLAMA_LIKE = dataclasses.replace(
+    LLAMA, ia3={"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
 )
 FAMILIES = {"bert": BERT, "roberta": BERT, "vit": VIT, "llama": LLAMA}
 
 
-def new_model(seed, model_class, arguments=None, **config):
+SIZES = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 24}
+
+
+def new_model(seed, model_class, arguments=None, sizes=SIZES, **config):
     """A random model none of whose parameters is zero or one."""
     torch.manual_seed(seed)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 24}
+    sizes = dict(sizes)
     if model_class.config_class is not transformers.ViTConfig:
         sizes["max_position_embeddings"] = 40
     config = model_class.config_class(**{**sizes, **config})
@@ -183,7 +201,9 @@ def new_model(seed, model_class, arguments=None, **config):
 
 def layers(model):
     base = model.base_model
-    return base.encoder.layer if hasattr(base, "encoder") else base.layers
+    for encoder in ("encoder", "transformer"):
+        base = getattr(base, encoder, base)
+    return base.layer if hasattr(base, "layer") else base.layers
 
 
 def family(model):
@@ -191,7 +211,7 @@ def family(model):
 
 
 def is_causal_lm(model):
-    return isinstance(model, transformers.LlamaForCausalLM)
+    return type(model).__name__.endswith("ForCausalLM")
 
 
 def text_inputs(tokenizer, pad):
@@ -295,6 +315,8 @@ def peft_configs(model):
     head = {"modules_to_save": ["classifier"]} if model.config.model_type == "vit" else {}
     if model.config.model_type != "vit":
         head["task_type"] = "CAUSAL_LM" if is_causal_lm(model) else "SEQ_CLS"
+    if names.head and not is_causal_lm(model):
+        head["modules_to_save"] = list(names.head)
     top = {"layers_to_transform": TOP_LAYERS}
     pattern = {"layers_pattern": names.layers_pattern}
     small = {"r": 4, "lora_alpha": 8, **head}
@@ -309,8 +331,12 @@ def peft_configs(model):
         ),
         "ia3": peft.IA3Config(**names.ia3, **head),
     }
-    # ViT takes no keys and values from outside.
-    if model.config.model_type != "vit":
+    if names.head and not is_causal_lm(model):
+        configs["lora-part-of-head"] = peft.LoraConfig(
+            target_modules=names.query_value, **top, **(small | {"modules_to_save": None})
+        )
+    # ViT takes no keys and values from outside; those of the other first families show how they are refused.
+    if model.config.model_type in ("bert", "roberta", "llama"):
         configs["prefix"] = peft.PrefixTuningConfig(num_virtual_tokens=PREFIX, prefix_projection=False, **head)
     return configs
 
@@ -376,9 +402,9 @@ def write_old_names(source, target):
 class Prompted(nn.Module):
     """A layer that sees learnt tokens before its own, and gives out its own only."""
 
-    def __init__(self, layer, tokens, rotary):
+    def __init__(self, layer, tokens, rotary, window):
         super().__init__()
-        self.layer, self.tokens, self.rotary = layer, tokens, rotary
+        self.layer, self.tokens, self.rotary, self.window = layer, tokens, rotary, window
 
     def forward(self, hidden, *_arguments, **_more):
         extended = torch.cat([self.tokens[None], hidden], 1)
@@ -386,12 +412,24 @@ class Prompted(nn.Module):
         if self.rotary is not None:
             length = extended.shape[1]
             positions = self.rotary(extended, torch.arange(length)[None])
-            causal = torch.full((length, length), float("-inf")).triu(1)[None, None]
-            more = {"attention_mask": causal, "position_embeddings": positions}
+            hidden_keys = torch.zeros(length, length).masked_fill(hides(length, length, self.window), float("-inf"))
+            more = {"attention_mask": hidden_keys[None, None], "position_embeddings": positions}
         return self.layer(extended, **more)[:, len(self.tokens):]
 
 
-def prefixed_attention(module, query, key, value, _mask, scaling, **_more):
+def hides(queries, keys, window):
+    """The keys that queries may not see: those behind them, and those before their window if there is one."""
+    behind = torch.ones(queries, keys, dtype=torch.bool).triu(keys - queries + 1)
+    return behind if window is None else behind | torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries - window)
+
+
+def window_of(model, layer):
+    """The window of a layer's attention."""
+    attention = layer.get_submodule(family(model).attention)
+    return getattr(attention, "sliding_window", getattr(model.config, "sliding_window", None))
+
+
+def prefixed_attention(module, query, key, value, _mask, scaling, sliding_window=None, **_more):
     """Attention that sees the module's `prefix`, keys and values, before those of the tokens."""
     if hasattr(module, "prefix"):
         keys, values = module.prefix
@@ -400,7 +438,7 @@ def prefixed_attention(module, query, key, value, _mask, scaling, **_more):
     scores = query @ key.repeat_interleave(groups, 1).mT * scaling
     if module.is_causal:
         own, all_keys = scores.shape[-2:]
-        scores = scores.masked_fill(torch.ones(own, all_keys, dtype=torch.bool).triu(all_keys - own + 1), float("-inf"))
+        scores = scores.masked_fill(hides(own, all_keys, sliding_window), float("-inf"))
     mixed = scores.softmax(-1) @ value.repeat_interleave(groups, 1)
     return mixed.transpose(1, 2), None
 
@@ -430,12 +468,13 @@ def add_bottleneck(model, tensors, placement, size):
 def add_prefix(model, tensors, length):
     config = model.config
     kv_heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-    shape = (kv_heads, length, config.hidden_size // config.num_attention_heads)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    shape = (kv_heads, length, head_dim)
     config._attn_implementation = "prefixed"
     for index in TOP_LAYERS:
         pair = [new_tensor(tensors, index, f"prefix.{name}", shape) for name in ("keys", "values")]
         layers(model)[index].get_submodule(family(model).attention).prefix = pair
-    if config.model_type != "llama":
+    if not family(model).causal:
         return model
     # The tokens' rotary positions go on behind the prefix, which is not rotated itself.
     return lambda input_ids, attention_mask: model(
@@ -447,7 +486,7 @@ def add_prompt(model, tensors, length):
     rotary = getattr(model.base_model, "rotary_emb", None)
     for index in TOP_LAYERS:
         tokens = new_tensor(tensors, index, "prompt.tokens", (length, model.config.hidden_size))
-        layers(model)[index] = Prompted(layers(model)[index], tokens, rotary)
+        layers(model)[index] = Prompted(layers(model)[index], tokens, rotary, window_of(model, layers(model)[index]))
     return model
 
 
@@ -494,20 +533,39 @@ def write_logits(folder, forward, records, differs_from):
     write_json(folder / "golden.json", {"logits": [numbers(row) for row in logits]})
 
 
-def make_all(out):
-    def fresh(name):
-        shutil.rmtree(out / name, ignore_errors=True)
-        (out / name).mkdir(parents=True)
-        return out / name
+class Folder:
+    """A folder of golden files, with a folder for each model."""
 
-    def text(name, seed, model_class, tokenizer, config, arguments=None, **save):
+    def __init__(self, out):
+        self.out = out
+
+    def fresh(self, name):
+        shutil.rmtree(self.out / name, ignore_errors=True)
+        (self.out / name).mkdir(parents=True)
+        return self.out / name
+
+    def text(self, name, seed, model_class, tokenizer, config, arguments=None, **save):
         model = new_model(seed, model_class, arguments, vocab_size=tokenizer.get_vocab_size(), **config)
-        return name, model, make_text(fresh(name), model, tokenizer, **save)
+        return name, model, make_text(self.fresh(name), model, tokenizer, **save)
 
-    def vision(name, seed, mean, std, model_class, config):
+    def vision(self, name, seed, mean, std, model_class, config):
         model = new_model(seed, model_class, **config)
-        return name, model, make_vision(fresh(name), model, mean, std)
+        return name, model, make_vision(self.fresh(name), model, mean, std)
 
+    def adapt(self, adapted):
+        """Adapters by peft and by definition for each model."""
+        for index, (name, model, records) in enumerate(adapted):
+            seed = 100 * (index + 1)
+            for offset, (method, config) in enumerate(peft_configs(model).items()):
+                make_adapter(self.out / name / "adapters" / method, seed + offset, model, config, records)
+            for offset, (method, (settings, add)) in enumerate(REFERENCES.items()):
+                folder = self.out / name / "reference" / method
+                make_reference(folder, seed + 50 + offset, model, settings, add, records)
+
+
+def make_all(out):
+    folder = Folder(out)
+    text, vision = folder.text, folder.vision
     tf = transformers
     classes = {"num_labels": 3}
     grey = {"num_channels": 1, "image_size": 6, "patch_size": 2, "qkv_bias": False}
@@ -535,12 +593,7 @@ def make_all(out):
     vision("vit-model", 9, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], tf.ViTModel, colour)
     text("llama-causal-tied", 10, tf.LlamaForCausalLM, llama_byte_level(), tied)
 
-    for index, (name, model, records) in enumerate(adapted):
-        seed = 100 * (index + 1)
-        for offset, (method, config) in enumerate(peft_configs(model).items()):
-            make_adapter(out / name / "adapters" / method, seed + offset, model, config, records)
-        for offset, (method, (settings, add)) in enumerate(REFERENCES.items()):
-            make_reference(out / name / "reference" / method, seed + 50 + offset, model, settings, add, records)
+    folder.adapt(adapted)
     vit = out / "vit-classifier/adapters"
     for method in ("lora", "lora-all"):
         write_old_names(vit / method, vit / f"{method}-old-names")
@@ -548,8 +601,17 @@ def make_all(out):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=DEFAULT_FOLDER)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--family", type=Path, metavar="FILE")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    make_all(parser.parse_args().folder)
+    options = parser.parse_args()
+    if options.family:
+        spec = importlib.util.spec_from_file_location("family", options.family)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        made = Folder(options.folder or options.family.parent / "golden")
+        made.adapt(module.make(sys.modules[__name__], made))
+    else:
+        make_all(options.folder or DEFAULT_FOLDER)

@@ -9,9 +9,9 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use s3t::backends::{Device, LoadOptions};
 use s3t::core::aggregate::{Aggregator, MeanLogits};
 use s3t::engine::in_batches;
+use s3t::models::{Device, LoadOptions};
 use s3t::peft::tensors::stage_on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, stacked_outputs};
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (threads, shards): (usize, usize) = (threads.parse()?, shards.parse()?);
     let device = device.parse::<s3t::backends::DeviceSpec>()?.open()?;
     let backbone =
-        s3t::backends::load(Path::new(model), LoadOptions { max_tokens: Some(64), ..LoadOptions::default() }, &device)?;
+        s3t::models::load(Path::new(model), LoadOptions { max_tokens: Some(64), ..LoadOptions::default() }, &device)?;
     let states = [("full", vec![0]), ("cut", vec![0, 0, 2, 2, 4])];
     let models = states.map(|(state, starts)| {
         let of_shard = |shard| shard_model(&*backbone, &device, shard, starts[shard % starts.len()]);
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// A shard whose adapters begin at block `start`, with values that differ from shard to shard.
 fn shard_model(
-    backbone: &dyn s3t::backends::Backbone,
+    backbone: &s3t::models::Backbone,
     device: &Device,
     shard: usize,
     start: usize,

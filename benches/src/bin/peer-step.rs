@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use s3t::backends::LoadOptions;
 use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::BlockTensors;
 use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
+use s3t::models::LoadOptions;
 use s3t::prelude::*;
 use s3t::train::{Silent, StageBuilder, StageJob, StageModel, StageProgress, StageRecord, StageTrainer, Step};
 
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let records = records(model)?;
     let device: s3t::backends::DeviceSpec = device.parse()?;
     let opened = device.open()?;
-    let backbone = s3t::backends::load(model, LoadOptions::default(), &opened)?;
+    let backbone = s3t::models::load(model, LoadOptions::default(), &opened)?;
     let method: Box<dyn s3t::peft::PeftMethod> = Box::new(Lora { rank: 16, alpha: 32.0, ..Lora::default() });
     let training = TrainingConfig { epochs: 1_000_000, batch_size: records.len(), ..TrainingConfig::default() };
     let recipe = |training: &TrainingConfig| -> Result<Recipe, serde_json::Error> {

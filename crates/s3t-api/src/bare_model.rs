@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use s3t_backends::{Backbone, BackendError, DeviceSpec, Input, LoadOptions, head_outputs};
+use s3t_backends::DeviceSpec;
 use s3t_core::Task;
 use s3t_engine::{EngineError, Resources, in_batches};
 use s3t_interchange::{Adapter, read_adapter};
+use s3t_models::{Backbone, Input, LoadOptions, ModelError, head_outputs};
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, rows};
 use schemars::JsonSchema;
@@ -78,7 +79,7 @@ pub fn predict_with_model(request: &ModelRequest) -> Result<ModelAnswer, ApiErro
     let device = request.device.parse::<DeviceSpec>().and_then(DeviceSpec::open)?;
     let accept_fields = request.accept_fields.clone();
     let options = LoadOptions { max_tokens: request.max_tokens, accept_fields, ..LoadOptions::default() };
-    let backbone = s3t_backends::load(&request.model, options.clone(), &device)?;
+    let backbone = s3t_models::load(&request.model, options.clone(), &device)?;
     let Some(mut records) = request.questions.read(&*backbone, &options.limits)? else {
         let problem = "nothing to answer for; give --input FILE.jsonl or --image FILE";
         return Err(ApiError::new(ErrorKind::Refused, problem));
@@ -96,7 +97,7 @@ pub fn predict_with_model(request: &ModelRequest) -> Result<ModelAnswer, ApiErro
     let cut = Some(inputs.iter().filter(|input| input.cut > 0).count()).filter(|cut| *cut > 0);
     // The token after a prompt that was cut is not the token after the prompt.
     if let Some(input) = inputs.iter().find(|input| task == Task::CausalLm && input.cut > 0) {
-        return Err(EngineError::Backend(BackendError::WrongInput {
+        return Err(EngineError::Model(ModelError::WrongInput {
             record: input.id().to_string(),
             found: format!("prompt of {} tokens or more", input.tokens + 1),
             expected: format!("prompts of 1 to {} tokens (`--max-tokens`), which are not cut", backbone.max_tokens()),
@@ -119,7 +120,7 @@ pub fn predict_with_model(request: &ModelRequest) -> Result<ModelAnswer, ApiErro
 }
 
 /// The task of the head that answers: the adapter's where it has one, or else the model's own.
-fn task_of(backbone: &dyn Backbone, adapter: Option<&Adapter>) -> Result<Task, ApiError> {
+fn task_of(backbone: &Backbone, adapter: Option<&Adapter>) -> Result<Task, ApiError> {
     let own = backbone.classifier().map_or(0, head_outputs);
     match adapter.map_or(0, Adapter::outputs) {
         0 if own > 0 => Ok(Task::Classification { classes: own }),
@@ -136,7 +137,7 @@ fn task_of(backbone: &dyn Backbone, adapter: Option<&Adapter>) -> Result<Task, A
     }
 }
 
-fn logits(backbone: &dyn Backbone, model: &StageModel, task: Task, batch: &[&Input<'_>]) -> Vec<Vec<f32>> {
+fn logits(backbone: &Backbone, model: &StageModel, task: Task, batch: &[&Input<'_>]) -> Vec<Vec<f32>> {
     if task != Task::CausalLm {
         return model.outputs(backbone, batch);
     }

@@ -6,6 +6,7 @@ use s3t_data::DataError;
 use s3t_engine::EngineError;
 use s3t_interchange::InterchangeError;
 use s3t_ledger::LedgerError;
+use s3t_models::ModelError;
 use s3t_peft::PeftError;
 use s3t_plot::PlotError;
 use s3t_simulation::SimulationError;
@@ -207,6 +208,7 @@ kinds! {
     CoreError => |_| ErrorKind::Refused,
     DataError => |_| ErrorKind::Refused,
     BackendError => |_| ErrorKind::Refused,
+    ModelError => |_| ErrorKind::Refused,
     PeftError => |_| ErrorKind::Refused,
     LedgerError => |_| ErrorKind::Refused,
 }

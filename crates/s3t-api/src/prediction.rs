@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use s3t_backends::{Backbone, BackendError};
 use s3t_core::{Limits, Record, RecordId, Target, Task};
 use s3t_data::{read_image_question, read_questions};
 use s3t_engine::{EngineError, System};
+use s3t_models::{Backbone, ModelError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -142,16 +142,14 @@ pub fn predict_in(system: &System, records: &[Record], max_new_tokens: usize) ->
 /// Refuses outputs that are no numbers: the largest of them would still be taken for an answer.
 pub(crate) fn check_finite<'a>(answers: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<(), ApiError> {
     match answers.into_iter().find(|(_, outputs)| !outputs.iter().all(|output| output.is_finite())) {
-        Some((record, _)) => {
-            Err(EngineError::Backend(BackendError::OutputNotFinite { record: record.to_owned() }).into())
-        }
+        Some((record, _)) => Err(EngineError::Model(ModelError::OutputNotFinite { record: record.to_owned() }).into()),
         None => Ok(()),
     }
 }
 
 impl Questions {
     /// The records of the questions, without targets; `None` if there are no questions.
-    pub(crate) fn read(&self, backbone: &dyn Backbone, limits: &Limits) -> Result<Option<Vec<Record>>, ApiError> {
+    pub(crate) fn read(&self, backbone: &Backbone, limits: &Limits) -> Result<Option<Vec<Record>>, ApiError> {
         if self.input.is_none() && self.images.is_empty() {
             return Ok(None);
         }

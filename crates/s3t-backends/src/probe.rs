@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation, module};
 use s3t_core::digest::DigestBuilder;
-use s3t_kernels::{Activation, AttentionShape, Visible};
+use s3t_kernels::{Activation, AttentionShape, Norm, Visible};
 
 /// The lengths of sums: below and above where products are cut into parts.
 const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
@@ -40,8 +40,8 @@ fn compute(device: &Device) -> String {
     };
     let mut digest = DigestBuilder::new("probe");
     let take = |digest: &mut DigestBuilder, tensor: Tensor<2>| {
-        let bytes: Vec<u8> =
-            s3t_peft::tensors::to_host(tensor).iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
+        let values = tensor.into_data().convert::<f32>().try_into_vec::<f32>().expect("the data was converted to f32");
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
         digest.bytes(&bytes);
     };
     for length in LENGTHS {
@@ -59,14 +59,23 @@ fn compute(device: &Device) -> String {
         take(&mut digest, product.mul_scalar(0.01).exp());
         let ones = Tensor::<1>::ones([length], device);
         take(&mut digest, module::layer_norm(rows.clone(), ones.clone(), Some(ones.clone()), 1e-6));
-        take(&mut digest, s3t_kernels::norm(rows.clone(), Some(rows.clone()), &ones, Some(&ones), 1e-6));
+        let norm = Norm::Layer { weight: &ones, bias: &ones };
+        take(&mut digest, s3t_kernels::normalise(rows.clone(), Some(rows.clone()), norm, 1e-6));
         for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
             take(&mut digest, s3t_kernels::activate(rows.clone(), kind));
         }
         let visible = Visible::Causal(1);
         let (heads, queries, keys) = (4, ROWS, ROWS);
-        let shape =
-            AttentionShape { batch: 1, heads, kv_heads: heads, head_dim: length / heads, queries, keys, visible };
+        let shape = AttentionShape {
+            batch: 1,
+            heads,
+            kv_heads: heads,
+            head_dim: length / heads,
+            queries,
+            keys,
+            visible,
+            window: None,
+        };
         take(&mut digest, s3t_kernels::attention(rows.clone(), rows.clone(), rows, &Arc::new(shape)));
     }
     // What the standard library takes from the system's mathematics: positions and priors are computed with it.

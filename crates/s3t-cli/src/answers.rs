@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use s3t::backends::{Backbone, BackendError, DeviceSpec, Input, LoadOptions, head_outputs};
+use s3t::backends::DeviceSpec;
 use s3t::core::{Limits, Record, RecordId, Target, Task};
 use s3t::data::{read_image_question, read_questions};
 use s3t::engine::{EngineError, Prediction, System, in_batches};
 use s3t::interchange::read_adapter;
+use s3t::models::{Backbone, Input, LoadOptions, ModelError, head_outputs};
 use s3t::peft::tensors::to_host;
 use s3t::train::{StageModel, rows};
 use serde::Serialize;
@@ -79,7 +80,7 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
     let device = args.device.parse::<DeviceSpec>().and_then(DeviceSpec::open).map_err(EngineError::from)?;
     let options =
         LoadOptions { max_tokens: args.max_tokens, accept_fields: args.accept_field.clone(), ..LoadOptions::default() };
-    let backbone = s3t::backends::load(model, options.clone(), &device).map_err(EngineError::from)?;
+    let backbone = s3t::models::load(model, options.clone(), &device).map_err(EngineError::from)?;
     let Some(mut records) = questions(&*backbone, args, &options.limits)? else {
         return Err(Failure::new(exit::REFUSED, "nothing to answer for; give --input FILE.jsonl or --image FILE"));
     };
@@ -114,7 +115,7 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
     let cut = inputs.iter().filter(|input| input.cut > 0).count();
     // What follows a prompt that was cut is not what follows the prompt.
     if let Some(input) = inputs.iter().find(|input| task == Task::CausalLm && input.cut > 0) {
-        return Err(EngineError::Backend(BackendError::WrongInput {
+        return Err(EngineError::Model(ModelError::WrongInput {
             record: input.id().to_string(),
             found: format!("prompt of {} tokens or more", input.tokens + 1),
             expected: format!("prompts of 1 to {} tokens (`--max-tokens`), which are not cut", backbone.max_tokens()),
@@ -145,14 +146,12 @@ fn of_model(model: &Path, args: &PredictArgs, output: &mut Output) -> Outcome {
 /// Refuses outputs that are no numbers: the largest of them would still be taken for an answer.
 fn check_finite<'a>(answers: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<(), Failure> {
     match answers.into_iter().find(|(_, outputs)| !outputs.iter().all(|output| output.is_finite())) {
-        Some((record, _)) => {
-            Err(EngineError::Backend(BackendError::OutputNotFinite { record: record.to_owned() }).into())
-        }
+        Some((record, _)) => Err(EngineError::Model(ModelError::OutputNotFinite { record: record.to_owned() }).into()),
         None => Ok(()),
     }
 }
 
-fn logits(backbone: &dyn Backbone, model: &StageModel, task: Task, batch: &[&Input<'_>]) -> Vec<Vec<f32>> {
+fn logits(backbone: &Backbone, model: &StageModel, task: Task, batch: &[&Input<'_>]) -> Vec<Vec<f32>> {
     if task != Task::CausalLm {
         return model.outputs(backbone, batch);
     }
@@ -163,7 +162,7 @@ fn logits(backbone: &dyn Backbone, model: &StageModel, task: Task, batch: &[&Inp
 }
 
 /// The records of `--input` and `--image`; what they show is unknown, so they have no target. `None` if neither is given.
-fn questions(backbone: &dyn Backbone, args: &PredictArgs, limits: &Limits) -> Result<Option<Vec<Record>>, Failure> {
+fn questions(backbone: &Backbone, args: &PredictArgs, limits: &Limits) -> Result<Option<Vec<Record>>, Failure> {
     if args.input.is_none() && args.image.is_empty() {
         return Ok(None);
     }

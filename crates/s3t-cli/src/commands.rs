@@ -339,8 +339,11 @@ fn list_plugins(output: &mut Output) {
         .collect();
     output.result("plugins", &described, || {
         for kind in PluginKind::ALL {
-            let title =
-                if kind == PluginKind::SequenceStrategy { "sequence strategies".into() } else { format!("{kind}s") };
+            let title = match kind {
+                PluginKind::SequenceStrategy => "sequence strategies".into(),
+                PluginKind::ModelFamily => "model families".into(),
+                kind => format!("{kind}s"),
+            };
             say!("\n{}", console::style(title.to_uppercase()).bold());
             for plugin in plugins().into_iter().filter(|plugin| plugin.kind() == kind) {
                 say!("\n  {}  {}", console::style(plugin.name()).bold(), plugin.documentation());

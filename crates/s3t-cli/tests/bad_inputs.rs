@@ -214,7 +214,7 @@ fn cases() -> Vec<Case> {
         planned("Model", "no model", |w| std::fs::remove_dir_all(w.path("model")).unwrap(),
             "cannot read `model/config.json`: No such file or directory (os error 2); a model is a folder with `config.json` and `model.safetensors`"),
         planned("Model", "unsupported type", |w| w.edit("model/config.json", "\"vit\"", "\"gpt2\""),
-            "`model/config.json`: unknown model type `gpt2`; known: bert, llama, roberta, vit"),
+            "`model/config.json`: unknown model type `gpt2`; known: bert, distilbert, llama, mistral, qwen2, roberta, vit"),
         planned("Model", "unsupported activation", |w| w.edit("model/config.json", "\"gelu\"", "\"mish\""),
             "`model/config.json`: `hidden_act` is `mish`; supported: gelu, gelu_new, gelu_pytorch_tanh, relu, silu"),
         planned("Model", "truncated weights", |w| { let f = std::fs::read(w.path("model/model.safetensors")).unwrap(); w.write("model/model.safetensors", &f[..f.len() - 10]); },

@@ -23,11 +23,14 @@ pub enum PluginKind {
     PeftMethod,
     /// A [`crate::Aggregator`].
     Aggregator,
+    /// A family of base models (`ModelFamily` in `s3t-models`).
+    ModelFamily,
 }
 
 impl PluginKind {
     /// All kinds, in the order of a pipeline file.
-    pub const ALL: [Self; 4] = [Self::Partitioner, Self::SequenceStrategy, Self::PeftMethod, Self::Aggregator];
+    pub const ALL: [Self; 5] =
+        [Self::ModelFamily, Self::Partitioner, Self::SequenceStrategy, Self::PeftMethod, Self::Aggregator];
 }
 
 impl fmt::Display for PluginKind {
@@ -37,6 +40,7 @@ impl fmt::Display for PluginKind {
             Self::SequenceStrategy => "sequence strategy",
             Self::PeftMethod => "peft method",
             Self::Aggregator => "aggregator",
+            Self::ModelFamily => "model family",
         })
     }
 }
@@ -71,6 +75,16 @@ impl PluginInfo {
         package: &'static str,
     ) -> Self {
         Self { kind, name, package, describe: describe::<T> }
+    }
+
+    /// A plugin that is not read from a pipeline file: `describe` gives its documentation and its fields.
+    pub const fn described(
+        kind: PluginKind,
+        name: &'static str,
+        package: &'static str,
+        describe: fn() -> (String, Vec<FieldInfo>),
+    ) -> Self {
+        Self { kind, name, package, describe }
     }
 
     /// Its kind.
@@ -285,7 +299,7 @@ mod tests {
                     drop(plugin_from_json::<dyn SequenceStrategy>(plugin.kind, &table).unwrap());
                 }
                 PluginKind::Aggregator => drop(plugin_from_json::<dyn Aggregator>(plugin.kind, &table).unwrap()),
-                PluginKind::PeftMethod => unreachable!("no PEFT method is linked here"),
+                PluginKind::PeftMethod | PluginKind::ModelFamily => unreachable!("no such plugin is linked here"),
             }
             assert!(!plugin.documentation().is_empty(), "{} has no documentation", plugin.name);
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use s3t_backends::{Backbone, BackendError, Device, OwnHead};
 use s3t_core::Task;
 use s3t_core::budget::cost::ModelShape;
+use s3t_models::{Backbone, Device, ModelError, OwnHead};
 
 use crate::error::EngineError;
 use crate::pipeline::Pipeline;
@@ -12,7 +12,7 @@ use crate::pipeline::Pipeline;
 /// The tokens of a text that costs are estimated with where no limit is given.
 const ESTIMATED_TOKENS: usize = 512;
 
-pub(crate) fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> ModelShape {
+pub(crate) fn model_shape(pipeline: &Pipeline, backbone: &Backbone) -> ModelShape {
     let block = backbone.block_shape();
     let head = backbone.head().parameters(pipeline.task.outputs(), backbone.hidden());
     let sum = |numbers: &mut dyn Iterator<Item = usize>| numbers.sum::<usize>() as u64;
@@ -28,16 +28,16 @@ pub(crate) fn model_shape(pipeline: &Pipeline, backbone: &dyn Backbone) -> Model
 }
 
 /// Loads the pipeline's base model.
-pub(crate) fn load(pipeline: &Pipeline, device: &Device) -> Result<Arc<dyn Backbone>, EngineError> {
+pub(crate) fn load(pipeline: &Pipeline, device: &Device) -> Result<Arc<Backbone>, EngineError> {
     let options = pipeline.load_options();
-    s3t_backends::load(&pipeline.model, options, device).map_err(|error| match error {
-        BackendError::MaxTokens { .. } => pipeline.refuse("model.max_tokens", error.to_string()),
+    s3t_models::load(&pipeline.model, options, device).map_err(|error| match error {
+        ModelError::MaxTokens { .. } => pipeline.refuse("model.max_tokens", error.to_string()),
         other => other.into(),
     })
 }
 
 /// Checks that the base model's own head means by its outputs what the pipeline means by them.
-pub(crate) fn check_own_head(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<(), EngineError> {
+pub(crate) fn check_own_head(pipeline: &Pipeline, backbone: &Backbone) -> Result<(), EngineError> {
     let OwnHead { labels, problem, .. } = backbone.own_head();
     let refuse = |problem: String| {
         let problem = format!("`serving.dead_shard` is `base`, but {problem}");

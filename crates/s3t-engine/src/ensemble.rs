@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use s3t_backends::{Backbone, Hidden, Input};
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Serving, ShardId, StageKey, Task};
 use s3t_ledger::ShardServes;
+use s3t_models::{Backbone, Hidden, Input};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, rows, stacked_outputs};
@@ -70,7 +70,7 @@ pub(crate) fn batches(inputs: &[Input<'_>]) -> Vec<Vec<usize>> {
 /// those between the lowest adapters of two members once for the ones above; where the adapters allow it, all members go through
 /// each layer together.
 pub(crate) fn predict(
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     members: &[Arc<Member>],
     aggregator: &dyn Aggregator,
     task: Task,
@@ -93,7 +93,7 @@ pub(crate) fn predict(
 
 /// What `answer` makes of each member's model and the input of its first block.
 pub(crate) fn each_member<T>(
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     members: &[Arc<Member>],
     inputs: &[&Input<'_>],
     answer: impl Fn(&StageModel, Hidden) -> T,

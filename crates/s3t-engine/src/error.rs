@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use s3t_backends::BackendError;
 use s3t_core::{CoreError, NumericEnvironment, RecordId};
 use s3t_data::DataError;
+use s3t_models::ModelError;
 use s3t_store::StoreError;
 use s3t_train::TrainError;
 
@@ -131,9 +132,12 @@ pub enum EngineError {
     /// Data that cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A model or device that cannot be used.
+    /// A device that cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A model that cannot be used, or a record that it cannot take.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A store that cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

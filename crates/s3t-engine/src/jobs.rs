@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use s3t_backends::Input;
 use s3t_core::tensors::StageTensors;
 use s3t_core::{ShardId, SliceAddress, SliceId, StageKey};
+use s3t_models::Input;
 use s3t_store::{Snapshot, Store};
 use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, Step, TrainError, check_isolation, on_threads};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use s3t_backends::{Backbone, BackendError, Input};
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Record, Target};
+use s3t_models::{Backbone, Input, ModelError};
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, learnt_tokens, rows};
 use serde::Serialize;
@@ -39,7 +39,7 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](System::members).
+    /// [`EngineError::Model`] for a record that the model cannot take, or as [`members`](System::members).
     pub fn responses(&self, records: &[Record]) -> Result<Vec<Response>, EngineError> {
         self.responses_of(&self.members()?, records)
     }
@@ -48,7 +48,7 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Backend`] for a record that the model cannot take.
+    /// [`EngineError::Model`] for a record that the model cannot take.
     pub fn responses_of(&self, members: &[Arc<Member>], records: &[Record]) -> Result<Vec<Response>, EngineError> {
         let inputs = self.prepare(records)?;
         let backbone = &**self.backbone();
@@ -61,7 +61,7 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Backend`] for a record that the model cannot take, or as [`members`](System::members).
+    /// [`EngineError::Model`] for a record that the model cannot take, or as [`members`](System::members).
     pub fn complete(&self, records: &[Record], most: usize) -> Result<Vec<Completion>, EngineError> {
         let prompts: Vec<Record> =
             records.iter().map(|record| Record { target: Target::None, ..record.clone() }).collect();
@@ -70,7 +70,7 @@ impl System {
         let backbone = &**self.backbone();
         // A prompt that was cut is another one; one that fills the model leaves no room for an answer.
         if let Some(input) = inputs.iter().find(|input| input.cut > 0 || input.tokens >= backbone.max_tokens()) {
-            return Err(EngineError::Backend(BackendError::WrongInput {
+            return Err(EngineError::Model(ModelError::WrongInput {
                 record: input.id().to_string(),
                 found: format!("prompt of {} tokens or more", input.tokens),
                 expected: format!("prompts of 1 to {} tokens, so that a response follows", backbone.max_tokens() - 1),
@@ -84,7 +84,7 @@ impl System {
 }
 
 fn score(
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     members: &[Arc<Member>],
     aggregator: &dyn Aggregator,
     inputs: &[&Input<'_>],
@@ -125,7 +125,7 @@ fn count_right(
 }
 
 fn complete(
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     members: &[Arc<Member>],
     aggregator: &dyn Aggregator,
     prompt: &Input<'_>,
@@ -151,7 +151,7 @@ fn complete(
 }
 
 /// How many of each input's learnt tokens one model predicts, for a batch of one padded length.
-pub fn right_tokens(backbone: &dyn Backbone, model: &StageModel, inputs: &[&Input<'_>]) -> Vec<usize> {
+pub fn right_tokens(backbone: &Backbone, model: &StageModel, inputs: &[&Input<'_>]) -> Vec<usize> {
     let hidden = model.first_input(backbone, inputs);
     let padded = hidden.states.dims()[1];
     let learnt = learnt_tokens(inputs, padded);

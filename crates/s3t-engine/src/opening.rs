@@ -3,8 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use s3t_backends::Backbone;
 use s3t_core::{Record, StoreSecret};
+use s3t_models::Backbone;
 use s3t_store::{NewStore, Store, StoreError, random_secret};
 use s3t_train::StageTrainer;
 
@@ -154,7 +154,7 @@ impl System {
 }
 
 /// Opens a pipeline's store and compares its settings.
-fn opened(pipeline: &CheckedPipeline, backbone: &dyn Backbone, opening: &Opening<'_>) -> Result<Store, EngineError> {
+fn opened(pipeline: &CheckedPipeline, backbone: &Backbone, opening: &Opening<'_>) -> Result<Store, EngineError> {
     let place = pipeline.place();
     let store = match opening {
         Opening::ToRead => Store::open_read_only(&place)?,

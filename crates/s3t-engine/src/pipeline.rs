@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use s3t_backends::{DeviceSpec, LoadOptions};
+use s3t_backends::DeviceSpec;
 use s3t_core::partition::KeyedHash;
 use s3t_core::sequence::Cyclic;
 use s3t_core::{CoreError, Limits, PartitionShape, Partitioner, Prior, Record, SequenceStrategy, Task};
 use s3t_data::{Duplicates, Labels, Source, Targets};
+use s3t_models::LoadOptions;
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
 use s3t_train::TrainingConfig;
@@ -167,11 +168,11 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Data`] for the first record that cannot be used, [`EngineError::Backend`] if picture files are asked for
+    /// [`EngineError::Data`] for the first record that cannot be used, [`EngineError::Model`] if picture files are asked for
     /// and the model's folder cannot be read.
     pub fn read_source(&self, source: &Source) -> Result<Vec<Record>, EngineError> {
         let pictures =
-            if source.has_pictures() { s3t_backends::picture_input(&self.model, &self.load_options())? } else { None };
+            if source.has_pictures() { s3t_models::picture_input(&self.model, &self.load_options())? } else { None };
         Ok(source.read_for(&self.base_dir, &self.targets(), pictures.as_ref())?)
     }
 

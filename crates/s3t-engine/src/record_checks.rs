@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use s3t_backends::Backbone;
 use s3t_core::Record;
 use s3t_core::spelling::{Spellings, beside, comparison_form};
+use s3t_models::Backbone;
 
 use crate::error::EngineError;
 use crate::pipeline::Pipeline;
@@ -13,7 +13,7 @@ use crate::settings::PriorSource;
 /// Checks that the model takes the records, and that the task takes their targets; how many texts a limit of the pipeline cuts.
 pub(crate) fn check_records<'a>(
     pipeline: &Pipeline,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     records: impl IntoIterator<Item = &'a Record>,
 ) -> Result<usize, EngineError> {
     let task = pipeline.task;

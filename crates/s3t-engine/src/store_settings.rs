@@ -1,8 +1,8 @@
 //! The settings that a pipeline asks of its store, and their comparison with those that the store has.
 
-use s3t_backends::Backbone;
 use s3t_core::sequence::{check_steps, plan_sequences};
 use s3t_core::{LayerGroups, PerShard, Prior, Recipe, Sequence, SequenceRequest, ShardId, StoreSecret, Task, lineage};
+use s3t_models::Backbone;
 use s3t_peft::PeftError;
 use s3t_store::{Store, StoreSettings};
 use s3t_train::StageModel;
@@ -18,7 +18,7 @@ pub(crate) fn rates(pipeline: &Pipeline, secret: &StoreSecret) -> Result<PerShar
     rates.map_err(|error| pipeline.refuse_core(Section::Sequences, &error))
 }
 
-pub(crate) fn groups(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<LayerGroups, EngineError> {
+pub(crate) fn groups(pipeline: &Pipeline, backbone: &Backbone) -> Result<LayerGroups, EngineError> {
     // The number of blocks is too small for `blocks_per_slice` where it is given, and for the slices otherwise.
     let section = if pipeline.blocks_per_slice.is_some() { Section::Sequences } else { Section::Partition };
     LayerGroups::from_top(backbone.blocks(), pipeline.shape.slices, pipeline.blocks_per_slice)
@@ -28,7 +28,7 @@ pub(crate) fn groups(pipeline: &Pipeline, backbone: &dyn Backbone) -> Result<Lay
 /// The sequences of each shard.
 pub(crate) fn choose_sequences(
     pipeline: &Pipeline,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     secret: &StoreSecret,
 ) -> Result<Vec<Vec<Sequence>>, EngineError> {
     // More slices than blocks are refused before a strategy works on them.
@@ -64,7 +64,7 @@ pub(crate) fn choose_sequences(
 /// The settings of the store that a pipeline asks for, checked against the model.
 pub(crate) fn settings(
     pipeline: &Pipeline,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     sequences: Vec<Vec<Sequence>>,
 ) -> Result<StoreSettings, EngineError> {
     let groups = groups(pipeline, backbone)?;

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use s3t_backends::{Backbone, Device, Input};
 use s3t_core::budget::cost::ModelShape;
 use s3t_core::{NumericEnvironment, PerShard, Record};
 use s3t_ledger::ShardServes;
+use s3t_models::{Backbone, Device, Input};
 use s3t_store::{Snapshot, Store};
 use s3t_train::StageBuilder;
 
@@ -28,7 +28,7 @@ use crate::store_settings::rates;
 pub struct System {
     pub(crate) pipeline: CheckedPipeline,
     pub(crate) device: Device,
-    pub(crate) backbone: Arc<dyn Backbone>,
+    pub(crate) backbone: Arc<Backbone>,
     pub(crate) builder: Arc<dyn StageBuilder>,
     pub(crate) environment: NumericEnvironment,
     pub(crate) store: Store,
@@ -81,7 +81,7 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Backend`] for a record that the model cannot take.
+    /// [`EngineError::Model`] for a record that the model cannot take.
     pub fn cut(&self, records: &[Record]) -> Result<usize, EngineError> {
         if self.pipeline.max_tokens.is_none() {
             return Ok(0);
@@ -100,7 +100,7 @@ impl System {
     }
 
     /// The base model.
-    pub fn backbone(&self) -> &Arc<dyn Backbone> {
+    pub fn backbone(&self) -> &Arc<Backbone> {
         &self.backbone
     }
 

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use s3t_backends::{Backbone, Device, Input};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::tensors::BlockTensors;
 use s3t_core::{BlockRange, Lineage, Record, Task};
 use s3t_engine::{EngineError, System, in_batches};
+use s3t_models::{Backbone, Device, Input};
 use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainingConfig};
 
 use crate::Metric;
@@ -18,7 +18,7 @@ use crate::Metric;
 pub struct Baseline {
     job: StageJob,
     builder: Arc<dyn StageBuilder>,
-    backbone: Arc<dyn Backbone>,
+    backbone: Arc<Backbone>,
     device: Device,
     training: TrainingConfig,
     jobs: usize,
@@ -27,7 +27,7 @@ pub struct Baseline {
 /// A trained baseline.
 pub struct BaselineModel {
     model: StageModel,
-    backbone: Arc<dyn Backbone>,
+    backbone: Arc<Backbone>,
     task: Task,
     jobs: usize,
     /// Passes over all records that it was trained for.
@@ -99,7 +99,7 @@ impl BaselineModel {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Backend`] for a record that the model cannot take, [`EngineError::Train`] if the machine would not
+    /// [`EngineError::Model`] for a record that the model cannot take, [`EngineError::Train`] if the machine would not
     /// start a thread.
     pub fn score(&self, records: &[Record]) -> Result<f64, EngineError> {
         let inputs = records.iter().map(|record| self.backbone.prepare(record)).collect::<Result<Vec<_>, _>>()?;

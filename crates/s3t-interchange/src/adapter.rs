@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use s3t_backends::{Backbone, Device, head_outputs};
 use s3t_core::Task;
 use s3t_core::tensors::{HostTensor, StageTensors};
+use s3t_models::{Backbone, Device, head_outputs};
 use s3t_peft::tensors::{on_device, stage_on_device, to_device};
 use s3t_peft::{Adapters, AdaptersBySite, Linear, LinearSite, PeftMethod, bind};
 use s3t_train::StageModel;
@@ -61,7 +61,7 @@ impl Adapter {
     /// # Errors
     ///
     /// [`InterchangeError::Train`] if a head is needed and neither has one.
-    pub fn model(&self, backbone: &dyn Backbone, device: &Device, task: Task) -> Result<StageModel, InterchangeError> {
+    pub fn model(&self, backbone: &Backbone, device: &Device, task: Task) -> Result<StageModel, InterchangeError> {
         let mut tensors = stage_on_device(&self.tensors, device);
         if let Some(own) = backbone.classifier().filter(|_| task != Task::CausalLm && self.outputs() == 0) {
             tensors.head = Some(on_device(own, device));

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use s3t_backends::BackendError;
 use s3t_engine::EngineError;
+use s3t_models::ModelError;
 use s3t_peft::PeftError;
 use s3t_store::StoreError;
 use s3t_train::TrainError;
@@ -58,7 +58,7 @@ pub enum InterchangeError {
     Peft(#[from] PeftError),
     /// A model or a weight file that cannot be used.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    Model(#[from] ModelError),
     /// A system that cannot be exported.
     #[error(transparent)]
     Engine(#[from] EngineError),

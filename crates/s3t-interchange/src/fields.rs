@@ -1,6 +1,6 @@
 //! The fields of `adapter_config.json`, by `peft_type`.
 
-use s3t_backends::fields::{Field, FieldTable};
+use s3t_models::fields::{Field, FieldTable};
 
 const FILE: &str = "adapter_config.json";
 const VERSION: Option<(&str, [u64; 2])> = Some(("peft_version", [0, 21]));

@@ -1,6 +1,6 @@
 //! What stands where in the names of an adapter's tensors and modules.
 
-use s3t_backends::ModuleNames;
+use s3t_models::ModuleNames;
 use s3t_peft::BlockShape;
 
 /// What PEFT puts before every name.

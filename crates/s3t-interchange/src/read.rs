@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use s3t_backends::{Backbone, ModuleNames, head_outputs, is_class_for_records, known_classes, read_safetensors};
 use s3t_core::Limits;
 use s3t_core::limits::read_text_at_most;
 use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
+use s3t_models::{Backbone, ModuleNames, head_outputs, is_class_for_records, known_classes, read_safetensors};
 use s3t_peft::tensors::{on_device, to_host};
 use s3t_peft::{BlockShape, Linear, LinearSite, Tensor, bind, interchange};
 use serde_json::{Map, Value, json};
@@ -33,11 +33,7 @@ const ASKING: &str = "the fields of adapter_config.json (`peft_type`, `target_mo
 /// [`InterchangeError`] naming the file and what is wrong: an unreadable file, a method that no linked plugin reads, a field or
 /// a task without meaning here, tensors that are missing, left over, of another shape or not finite, a head on a base model
 /// whose layer before the head is missing.
-pub fn read_adapter(
-    directory: &Path,
-    backbone: &dyn Backbone,
-    accepted: &[String],
-) -> Result<Adapter, InterchangeError> {
+pub fn read_adapter(directory: &Path, backbone: &Backbone, accepted: &[String]) -> Result<Adapter, InterchangeError> {
     let path = directory.join(CONFIG);
     let read_text = std::fs::File::open(&path).and_then(|file| read_text_at_most(file, MOST_CONFIG_BYTES));
     let text = read_text.map_err(|source| InterchangeError::Read { path: path.clone(), source })?;
@@ -48,7 +44,7 @@ pub fn read_adapter(
         serde_json::from_str(&text).map_err(|error| refuse(format!("not a JSON object: {error}")))?;
     let peft_type = config.get("peft_type").and_then(Value::as_str).unwrap_or_default();
     if let Some(table) = fields::of_adapter(peft_type) {
-        table.check(&config, accepted).map_err(refuse)?;
+        table.check(&config, accepted).map_err(|error| refuse(error.to_string()))?;
     }
     config.retain(|name, _| name == "peft_type" || !accepted.contains(name));
     let tensors = read_safetensors(&directory.join(WEIGHTS))?;
@@ -66,7 +62,7 @@ fn read(
     directory: &Path,
     config: &Map<String, Value>,
     tensors: NamedTensors,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     refuse: impl Fn(String) -> InterchangeError,
 ) -> Result<Adapter, InterchangeError> {
     // Versions of `transformers` name modules differently; the names that fit the tensors are those it was made with.
@@ -131,7 +127,7 @@ fn parts_of(
     config: &Map<String, Value>,
     targets: &Targets,
     names: &ModuleNames,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
 ) -> Result<Vec<AdapterPart>, String> {
     let mut of_blocks: BTreeMap<String, OfBlocks> = BTreeMap::new();
     for (block, sites) in &targets.blocks {
@@ -171,7 +167,7 @@ fn pooler_config(config: &Map<String, Value>, module: &str) -> Result<Map<String
 /// Puts every tensor of the file in its place.
 fn place(
     directory: &Path,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     names: &ModuleNames,
     parts: Vec<AdapterPart>,
     of_pooler: Option<Map<String, Value>>,
@@ -198,6 +194,9 @@ fn place(
                 "holds `{name}`, which is neither in a block nor in the head of this model (see `target_modules` and `modules_to_save`)"
             )));
         }
+    }
+    if let Some(head) = &mut tensors.head {
+        complete_head(head, backbone);
     }
     check_head(tensors.head.as_ref(), backbone).map_err(refuse)?;
     for part in &parts {
@@ -234,8 +233,22 @@ fn check_shape(name: &str, tensor: &HostTensor, expected: &[usize]) -> Result<()
     Err(format!("`{name}` has the shape {:?}, not {expected:?}", tensor.shape))
 }
 
+/// Adds the base model's own tensors of a module of the head that the adapter did not save. PEFT saves modules whole and leaves
+/// the others as they are.
+fn complete_head(head: &mut NamedTensors, backbone: &Backbone) {
+    let (Some(own), modules) = (backbone.classifier(), backbone.head().modules()) else { return };
+    let names = backbone.head().names();
+    for module in modules {
+        let of_module = |theirs: &str| theirs.split('.').next() == Some(module);
+        let ours: Vec<&str> = names.iter().filter(|(_, theirs)| of_module(theirs)).map(|(ours, _)| *ours).collect();
+        if ours.iter().all(|name| !head.contains_key(*name)) {
+            head.extend(ours.iter().filter_map(|name| Some(((*name).to_owned(), own.get(*name)?.clone()))));
+        }
+    }
+}
+
 /// Checks that a head, if there is one, is complete and that its tensors have the shapes of the model's layout.
-fn check_head(head: Option<&NamedTensors>, backbone: &dyn Backbone) -> Result<(), String> {
+fn check_head(head: Option<&NamedTensors>, backbone: &Backbone) -> Result<(), String> {
     let layout = backbone.head();
     let Some(tensors) = head else { return Ok(()) };
     for (spec, (_, theirs)) in
@@ -301,7 +314,7 @@ fn before(
 }
 
 /// The task that the adapter was made for is the one that its head, or the base model's, answers.
-fn check_task(config: &Map<String, Value>, adapter: &Adapter, backbone: &dyn Backbone) -> Result<(), String> {
+fn check_task(config: &Map<String, Value>, adapter: &Adapter, backbone: &Backbone) -> Result<(), String> {
     let class = config.get("auto_mapping").and_then(|mapping| mapping.get("base_model_class")).and_then(Value::as_str);
     if let Some(class) = class.filter(|class| !is_class_for_records(class)) {
         return Err(format!(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
-use s3t_backends::{Backbone, ModuleNames};
+use s3t_models::{Backbone, ModuleNames};
 use s3t_peft::LinearSite;
 use serde_json::{Map, Value};
 
@@ -30,7 +30,7 @@ pub(crate) struct Targets {
 pub(crate) fn resolve(
     config: &Map<String, Value>,
     names: &ModuleNames,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
 ) -> Result<Targets, String> {
     let excluded = Matcher::read(config, "exclude_modules")?;
     let saved = saved_modules(config)?;
@@ -63,7 +63,7 @@ pub(crate) fn resolve(
 }
 
 /// Refuses a target that names no module of the model, as it would be adapted in Python elsewhere.
-fn known(targets: &[String], names: &ModuleNames, backbone: &dyn Backbone) -> Result<(), String> {
+fn known(targets: &[String], names: &ModuleNames, backbone: &Backbone) -> Result<(), String> {
     let modules: Vec<&str> = names.linears.iter().map(|(_, module)| *module).collect();
     let in_blocks = (0..backbone.blocks()).flat_map(|block| modules.iter().map(move |inside| (block, inside)));
     let mut all: Vec<String> = in_blocks.map(|(block, inside)| module(names, block, inside)).collect();
@@ -141,23 +141,24 @@ fn expression(key: &str, given: &str, pattern: &str) -> Result<Regex, String> {
 /// names; the file has the tensors of those that the model has.
 pub(crate) fn check_saved(
     config: &Map<String, Value>,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     has_head: bool,
     has_pooler: bool,
 ) -> Result<(), String> {
     let Matcher::Names(names) = Matcher::read(config, "modules_to_save")? else { return Ok(()) };
-    let head = backbone.head().module();
+    let head = backbone.head().modules();
     let pooler = backbone.pooler().map(|(name, _)| name);
     for name in &names {
         let is_pooler = pooler.is_some_and(|whole| {
             let module = whole.strip_suffix(".dense").unwrap_or(whole);
             name.ends_with("pooler") && ends(std::slice::from_ref(name), module)
         });
-        let lacks = if name == head { !has_head } else { is_pooler && !has_pooler };
+        let is_head = head.contains(&name.as_str());
+        let lacks = if is_head { !has_head } else { is_pooler && !has_pooler };
         if lacks {
             return Err(format!("`modules_to_save` names `{name}`, but the adapter's file has no tensors of it"));
         }
-        if name != head && !is_pooler && !["classifier", "score"].contains(&name.as_str()) {
+        if !is_head && !is_pooler && !["classifier", "score"].contains(&name.as_str()) {
             return Err(format!("`modules_to_save` names `{name}`, which is neither the head nor the layer before it"));
         }
     }

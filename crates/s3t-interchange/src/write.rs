@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use s3t_backends::{Backbone, write_safetensors};
 use s3t_core::tensors::{HostTensor, NamedTensors, StageTensors, head_name, parameter_name};
 use s3t_core::{BlockRange, Task};
+use s3t_models::{Backbone, write_safetensors};
 use s3t_peft::PeftMethod;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use crate::names::{ROOT, shape_with};
 /// head `transformers` would not build; [`InterchangeError::Write`].
 pub fn write_adapter(
     directory: &Path,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     method: &dyn PeftMethod,
     blocks: BlockRange,
     tensors: &StageTensors,
@@ -59,8 +59,6 @@ pub fn write_adapter(
         }
     }
     let head = backbone.head();
-    // PEFT saves a whole module: of a head with two layers, their parent.
-    let module = head.module();
     let has_head = tensors.head.is_some();
     if let Some(obstacle) = backbone.head_obstacle().filter(|_| has_head) {
         return Err(InterchangeError::Head(obstacle));
@@ -71,7 +69,8 @@ pub fn write_adapter(
         _ => json!("SEQ_CLS"),
     };
     config.insert("task_type".into(), task_type);
-    config.insert("modules_to_save".into(), if has_head { json!([module]) } else { Value::Null });
+    // PEFT saves whole modules: of a head with two layers, their parent or both.
+    config.insert("modules_to_save".into(), if has_head { json!(head.modules()) } else { Value::Null });
     config.insert("base_model_name_or_path".into(), json!(base_model));
     config.insert("inference_mode".into(), json!(true));
     config.insert("revision".into(), Value::Null);

@@ -1,8 +1,10 @@
 //! The operations composed of Burn's.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData, activation, module};
 
-use crate::{Activation, AttentionShape, LowRankFactors, Visible};
+use crate::{Activation, AttentionShape, LowRankFactors, Norm, Visible};
 
 /// What is added to the scores of keys that may not be seen: far enough down that their share is exactly zero.
 const HIDDEN_SCORE: f32 = -1e30;
@@ -51,23 +53,19 @@ pub fn linear_low_rank_parts(
     Tensor::cat(parts.iter().enumerate().map(part).collect(), 0)
 }
 
-/// As [`norm`](crate::norm).
-pub fn norm(
-    x: Tensor<2>,
-    residual: Option<Tensor<2>>,
-    weight: &Tensor<1>,
-    bias: Option<&Tensor<1>>,
-    epsilon: f64,
-) -> Tensor<2> {
+/// As [`normalise`](crate::normalise).
+pub fn normalise(x: Tensor<2>, residual: Option<Tensor<2>>, norm: Norm<'_>, epsilon: f64) -> Tensor<2> {
     let x = match residual {
         Some(residual) => x + residual,
         None => x,
     };
-    if let Some(bias) = bias {
-        return module::layer_norm(x, weight.clone(), Some(bias.clone()), epsilon);
+    match norm {
+        Norm::Layer { weight, bias } => module::layer_norm(x, weight.clone(), Some(bias.clone()), epsilon),
+        Norm::Rms { weight } => {
+            let mean = x.clone().powi_scalar(2).mean_dim(1);
+            x / (mean + epsilon).sqrt() * weight.clone().unsqueeze::<2>()
+        }
     }
-    let mean = x.clone().powi_scalar(2).mean_dim(1);
-    x / (mean + epsilon).sqrt() * weight.clone().unsqueeze::<2>()
 }
 
 /// As [`activate`](crate::activate).
@@ -106,15 +104,16 @@ pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: &Att
 
 /// What is added to the scores `[batch, heads, queries, keys]`, broadcast; `None` if every query sees every key.
 fn mask(shape: &AttentionShape) -> Option<(Vec<f32>, [usize; 4])> {
-    let row = |visible: usize| (0..shape.keys).map(move |key| if key < visible { 0.0 } else { HIDDEN_SCORE });
+    let row = |seen: Range<usize>| (0..shape.keys).map(move |key| if seen.contains(&key) { 0.0 } else { HIDDEN_SCORE });
     match &shape.visible {
         Visible::Causal(_) => {
             let values = (0..shape.queries).flat_map(|query| row(shape.visible(0, query))).collect();
             Some((values, [1, 1, shape.queries, shape.keys]))
         }
-        Visible::ByRecord(lengths) => {
-            let hides = lengths.iter().any(|length| *length < shape.keys);
-            let values = || lengths.iter().flat_map(|length| row(*length)).collect();
+        Visible::ByRecord(_) => {
+            let of_record = |record: usize| shape.visible(record, 0);
+            let hides = (0..shape.batch).any(|record| of_record(record) != (0..shape.keys));
+            let values = || (0..shape.batch).flat_map(|record| row(of_record(record))).collect();
             hides.then(|| (values(), [shape.batch, 1, 1, shape.keys]))
         }
     }

@@ -23,6 +23,7 @@ mod matrix;
 #[cfg(feature = "flex")]
 mod rows;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -58,27 +59,31 @@ pub struct AttentionShape {
     pub queries: usize,
     /// Keys of a record.
     pub keys: usize,
-    /// How many keys each query of each record sees, from the first.
+    /// The end of the keys that each query of each record sees.
     pub visible: Visible,
+    /// The largest number of keys that a query sees, at least 1: the last ones before the end. `None` sees from the first.
+    pub window: Option<usize>,
 }
 
-/// How many keys a query sees.
+/// The end of the keys that a query sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Visible {
-    /// All queries of a record see as many, at least one: one number a record.
+    /// All queries of a record have the same end, at least 1: one number for each record.
     ByRecord(Arc<[usize]>),
-    /// The first query sees this many, at least one; each next query one more.
+    /// The first query sees the keys before this number, which is at least 1; each next query sees one key more.
     Causal(usize),
 }
 
 impl AttentionShape {
-    /// How many keys a query of a record sees.
-    pub fn visible(&self, record: usize, query: usize) -> usize {
-        let visible = match &self.visible {
-            Visible::ByRecord(lengths) => lengths[record],
+    /// The keys that a query of a record sees.
+    pub fn visible(&self, record: usize, query: usize) -> Range<usize> {
+        let end = match &self.visible {
+            Visible::ByRecord(ends) => ends[record],
             Visible::Causal(first) => first + query,
         };
-        visible.min(self.keys)
+        let end = end.min(self.keys);
+        let start = self.window.map_or(0, |window| end.saturating_sub(window));
+        start..end
     }
 }
 
@@ -154,24 +159,48 @@ pub fn linear_low_rank_parts(
     composed::linear_low_rank_parts(x, weight, bias, parts)
 }
 
-/// Normalises the rows of `x`, or of `x + residual`: with a bias layer normalisation, without one root mean square
-/// normalisation.
+/// A normalisation of rows with its frozen weights, each `[hidden]`.
+#[derive(Debug, Clone, Copy)]
+pub enum Norm<'a> {
+    /// Layer normalisation (Ba et al. 2016, arXiv 1607.06450).
+    Layer {
+        /// The scale of each channel.
+        weight: &'a Tensor<1>,
+        /// The offset of each channel.
+        bias: &'a Tensor<1>,
+    },
+    /// Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467).
+    Rms {
+        /// The scale of each channel.
+        weight: &'a Tensor<1>,
+    },
+}
+
+impl<'a> Norm<'a> {
+    /// The scale of each channel, and the offsets that layer normalisation has.
+    #[cfg(feature = "flex")]
+    fn weights(self) -> (&'a Tensor<1>, Option<&'a Tensor<1>>) {
+        match self {
+            Self::Layer { weight, bias } => (weight, Some(bias)),
+            Self::Rms { weight } => (weight, None),
+        }
+    }
+}
+
+/// Normalises the rows of `x`, or of `x + residual`.
 ///
 /// # Shapes
 ///
-/// - `x`, `residual`, result: `[rows, hidden]`; `weight`, `bias`: `[hidden]`
-pub fn norm(
-    x: Tensor<2>,
-    residual: Option<Tensor<2>>,
-    weight: &Tensor<1>,
-    bias: Option<&Tensor<1>>,
-    epsilon: f64,
-) -> Tensor<2> {
+/// - `x`, `residual`, result: `[rows, hidden]`
+pub fn normalise(x: Tensor<2>, residual: Option<Tensor<2>>, norm: Norm<'_>, epsilon: f64) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&x) && !weight.is_tracked() && !bias.is_some_and(Tensor::is_tracked) {
-        return flex::norm(x, residual, weight, bias, epsilon);
+    {
+        let (weight, bias) = norm.weights();
+        if flex::takes(&x) && !is_trained(weight, bias) {
+            return flex::norm(x, residual, weight, bias, epsilon);
+        }
     }
-    composed::norm(x, residual, weight, bias, epsilon)
+    composed::normalise(x, residual, norm, epsilon)
 }
 
 /// Applies an activation.
@@ -199,11 +228,11 @@ pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: &Arc
 }
 
 #[cfg(feature = "flex")]
-fn is_trained(weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
+fn is_trained<const D: usize>(weight: &Tensor<D>, bias: Option<&Tensor<1>>) -> bool {
     weight.is_tracked() || bias.is_some_and(Tensor::is_tracked)
 }
 
 /// The same operations composed of Burn's, on any device: what the kernels are compared with.
 pub mod reference {
-    pub use crate::composed::{activate, attention, linear, linear_low_rank, linear_low_rank_parts, norm};
+    pub use crate::composed::{activate, attention, linear, linear_low_rank, linear_low_rank_parts, normalise};
 }

@@ -110,8 +110,10 @@ vectorised! {
     /// Softmax of each row of scores times `scale` over the keys that its query sees, in place; the other shares become 0.
     fn softmax_rows(scores: &'a mut [f32], shape: &'a AttentionShape, record: usize, scale: f32) {
         for (query, row) in scores.chunks_exact_mut(shape.keys).enumerate() {
-            let (seen, hidden) = row.split_at_mut(shape.visible(record, query));
-            hidden.fill(0.0);
+            let seen = shape.visible(record, query);
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
+            let seen = &mut row[seen];
             let top = largest(seen);
             for value in seen.iter_mut() {
                 *value = exp((*value - top) * scale);

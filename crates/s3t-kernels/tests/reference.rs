@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
-use s3t_kernels::{Activation, AttentionShape, LowRankFactors, Visible, reference};
+use s3t_kernels::{Activation, AttentionShape, LowRankFactors, Norm, Visible, reference};
 
 /// A repeatable source of values around 0.
 struct Source(u64);
@@ -150,13 +150,13 @@ fn normalisations() {
     let mut source = Source(4);
     for (rows, width) in [(1, 3), (65, 48), (700, 100)] {
         let (weight, bias) = (source.vector(width), source.vector(width));
-        for bias in [Some(&bias), None] {
+        for norm in [Norm::Layer { weight: &weight, bias: &bias }, Norm::Rms { weight: &weight }] {
             for inputs in tracked(vec![source.matrix(rows, width), source.matrix(rows, width)]) {
-                let sum = |x: &[Tensor<2>]| s3t_kernels::norm(x[0].clone(), Some(x[1].clone()), &weight, bias, 1e-5);
-                check(&inputs, &sum, &|x| reference::norm(x[0].clone(), Some(x[1].clone()), &weight, bias, 1e-5));
-                let alone = |x: &[Tensor<2>]| s3t_kernels::norm(x[0].clone(), None, &weight, bias, 1e-5);
+                let sum = |x: &[Tensor<2>]| s3t_kernels::normalise(x[0].clone(), Some(x[1].clone()), norm, 1e-5);
+                check(&inputs, &sum, &|x| reference::normalise(x[0].clone(), Some(x[1].clone()), norm, 1e-5));
+                let alone = |x: &[Tensor<2>]| s3t_kernels::normalise(x[0].clone(), None, norm, 1e-5);
                 let inputs = &inputs[..1];
-                check(inputs, &alone, &|x| reference::norm(x[0].clone(), None, &weight, bias, 1e-5));
+                check(inputs, &alone, &|x| reference::normalise(x[0].clone(), None, norm, 1e-5));
             }
         }
     }
@@ -178,8 +178,9 @@ fn activations() {
 /// Records of different lengths or causal, heads that share keys, keys before the queries' own.
 fn shapes() -> impl Strategy<Value = AttentionShape> {
     let lengths = proptest::collection::vec(1usize..12, 1..4);
-    (lengths, 0usize..3, 1usize..3, 1usize..3, 1usize..9, any::<bool>()).prop_map(
-        |(lengths, before, kv_heads, group, head_dim, causal)| {
+    let window = proptest::option::of(1usize..6);
+    (lengths, 0usize..3, 1usize..3, 1usize..3, 1usize..9, any::<bool>(), window).prop_map(
+        |(lengths, before, kv_heads, group, head_dim, causal, window)| {
             let queries = lengths.iter().copied().max().unwrap_or(1);
             let visible = if causal {
                 Visible::Causal(before + 1)
@@ -187,7 +188,7 @@ fn shapes() -> impl Strategy<Value = AttentionShape> {
                 Visible::ByRecord(lengths.iter().map(|length| before + length).collect())
             };
             let (batch, heads, keys) = (lengths.len(), kv_heads * group, before + queries);
-            AttentionShape { batch, heads, kv_heads, head_dim, queries, keys, visible }
+            AttentionShape { batch, heads, kv_heads, head_dim, queries, keys, visible, window }
         },
     )
 }
@@ -221,9 +222,46 @@ fn attention_of_a_real_size() {
     let lengths: Vec<usize> = (0..6).map(|record| 64 - 7 * record).collect();
     let visible = Visible::ByRecord(lengths.into());
     check_attention(
-        AttentionShape { batch: 6, heads: 12, kv_heads: 12, head_dim: 32, queries: 64, keys: 64, visible },
+        AttentionShape {
+            batch: 6,
+            heads: 12,
+            kv_heads: 12,
+            head_dim: 32,
+            queries: 64,
+            keys: 64,
+            visible,
+            window: None,
+        },
         6,
     );
+}
+
+#[test]
+fn a_key_outside_the_window_changes_nothing_and_one_inside_does() {
+    let shape = AttentionShape {
+        batch: 1,
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 2,
+        queries: 6,
+        keys: 6,
+        visible: Visible::Causal(1),
+        window: Some(3),
+    };
+    let seen: Vec<_> = (0..6).map(|query| shape.visible(0, query)).collect();
+    assert_eq!(seen, [0..1, 0..2, 0..3, 1..4, 2..5, 3..6]);
+    let (shape, mut source) = (Arc::new(shape), Source(8));
+    let (query, keys) = (source.matrix(6, 2), source.matrix(6, 2));
+    let values = source.values(12);
+    let with = |changed: usize| {
+        let mut values = values.clone();
+        values[2 * changed] += 1.0;
+        let values = Tensor::from_data(TensorData::new(values, [6, 2]), &Device::flex());
+        host(s3t_kernels::attention(query.clone(), keys.clone(), values, &shape))
+    };
+    let last = |changed: usize| with(changed)[10..].to_vec();
+    assert_eq!(last(1), last(2), "keys before the window of the last query");
+    assert_ne!(last(2), last(3), "the first key of the window");
 }
 
 #[test]
@@ -265,5 +303,9 @@ fn values_that_are_not_numbers_stay_so() {
         assert!(host(s3t_kernels::activate(x.clone(), activation))[0].is_nan(), "{activation:?}");
     }
     let ones = Tensor::<1>::ones([2], &Device::flex());
-    assert!(host(s3t_kernels::norm(x, None, &ones, Some(&ones), 1e-5)).iter().all(|value| value.is_nan()));
+    assert!(
+        host(s3t_kernels::normalise(x, None, Norm::Layer { weight: &ones, bias: &ones }, 1e-5))
+            .iter()
+            .all(|value| value.is_nan())
+    );
 }

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use s3t_backends::{Device, LoadOptions, read_safetensors};
 use s3t_core::{Limits, RecordId, Task};
 use s3t_data::{CsvSource, IdxSource, JsonlSource, Labels, Source, Targets};
 use s3t_engine::Pipeline;
 use s3t_ledger::{Entry, Named, Receipt, SigningKey, read_entries};
+use s3t_models::{Device, LoadOptions, read_safetensors};
 
 use crate::write_tiny_model;
 
@@ -175,7 +175,7 @@ fn model(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_tiny_model(folder.path(), 1).expect("the model is written");
     std::fs::write(folder.path().join("config.json"), data).expect("the input is written");
-    drop(s3t_backends::load(folder.path(), LoadOptions::default(), &Device::flex()));
+    drop(s3t_models::load(folder.path(), LoadOptions::default(), &Device::flex()));
 }
 
 fn models() -> Vec<Vec<u8>> {

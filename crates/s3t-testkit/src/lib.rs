@@ -9,12 +9,14 @@ use std::path::Path;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use s3t_backends::{BackendError, Preprocessing, VitConfig, random_vit_tensors, write_vit};
 use s3t_core::{Payload, Record, RecordId, SubjectId, Target};
 use s3t_data::Labels;
 use s3t_engine::Pipeline;
 use s3t_lora::Lora;
+use s3t_models::ModelError;
+use s3t_models::pictures::Preprocessing;
 use s3t_train::TrainingConfig;
+use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
 
 pub use peft_laws::check_peft_method;
 pub use sequence_laws::check_sequence_strategy;
@@ -46,8 +48,8 @@ pub fn tiny_config(blocks: usize) -> VitConfig {
 ///
 /// # Errors
 ///
-/// [`BackendError::Write`].
-pub fn write_tiny_model(directory: &Path, blocks: usize) -> Result<(), BackendError> {
+/// [`ModelError::Write`].
+pub fn write_tiny_model(directory: &Path, blocks: usize) -> Result<(), ModelError> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let config = tiny_config(blocks);
     let tensors = random_vit_tensors(&config, || 0.2 * rng.sample::<f32, _>(StandardNormal));

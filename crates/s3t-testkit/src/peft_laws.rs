@@ -3,11 +3,11 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use s3t_backends::{Backbone, Device, Input, LoadOptions};
 use s3t_core::lineage::Lineage;
 use s3t_core::tensors::{HostTensor, StageTensors, parameter_name};
 use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
+use s3t_models::{Backbone, Device, Input, LoadOptions};
 use s3t_peft::tensors::{stage_on_device, to_device, to_host};
 use s3t_peft::{Adapters, PeftMethod, Tensor, bind};
 use s3t_train::{StageModel, check_isolation, stacked_outputs};
@@ -34,8 +34,8 @@ pub fn check_peft_method(table: &serde_json::Value) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_tiny_model(&folder.path().join("model"), BLOCKS).expect("the tiny model is written");
     let device = Device::flex();
-    let backbone = s3t_backends::load(&folder.path().join("model"), LoadOptions::default(), &device)
-        .expect("the tiny model loads");
+    let backbone =
+        s3t_models::load(&folder.path().join("model"), LoadOptions::default(), &device).expect("the tiny model loads");
     let method = read(table);
     method.check(&backbone.block_shape()).expect("the method takes the tiny model's blocks");
     let parameters = random_parameters(&*method, &*backbone);
@@ -52,7 +52,7 @@ fn read(table: &serde_json::Value) -> Box<dyn PeftMethod> {
 }
 
 /// Parameters away from where they start, so that every one of them has an effect.
-fn random_parameters(method: &dyn PeftMethod, backbone: &dyn Backbone) -> StageTensors {
+fn random_parameters(method: &dyn PeftMethod, backbone: &Backbone) -> StageTensors {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let specs = method.parameters(&backbone.block_shape());
     let mut tensors = StageTensors::default();
@@ -67,11 +67,11 @@ fn random_parameters(method: &dyn PeftMethod, backbone: &dyn Backbone) -> StageT
     tensors
 }
 
-fn prepare<'a>(backbone: &dyn Backbone, records: &'a [Record]) -> Vec<Input<'a>> {
+fn prepare<'a>(backbone: &Backbone, records: &'a [Record]) -> Vec<Input<'a>> {
     records.iter().map(|record| backbone.prepare(record).expect("the model takes toy records")).collect()
 }
 
-fn run(backbone: &dyn Backbone, records: &[Record], adapters: &Adapters) -> Tensor<2> {
+fn run(backbone: &Backbone, records: &[Record], adapters: &Adapters) -> Tensor<2> {
     let inputs = prepare(backbone, records);
     let hidden = backbone.embed(&inputs.iter().collect::<Vec<_>>(), backbone.max_tokens());
     backbone.pool(backbone.run(hidden, 0..BLOCKS, adapters))
@@ -81,12 +81,12 @@ fn bits(tensor: Tensor<2>) -> Vec<u32> {
     to_host(tensor).into_iter().map(f32::to_bits).collect()
 }
 
-fn attach(method: &dyn PeftMethod, backbone: &dyn Backbone, tensors: &StageTensors<Tensor<1>>) -> Adapters {
+fn attach(method: &dyn PeftMethod, backbone: &Backbone, tensors: &StageTensors<Tensor<1>>) -> Adapters {
     bind(method, &backbone.block_shape(), 0..BLOCKS, &tensors.blocks, None)
         .expect("the method takes the parameters it declared")
 }
 
-fn check_detaching(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
+fn check_detaching(method: &dyn PeftMethod, backbone: &Backbone, device: &Device, parameters: &StageTensors) {
     let records = toy_records(5, 0, 1);
     let before = bits(run(backbone, &records, &Adapters::none()));
     let adapters = attach(method, backbone, &stage_on_device(parameters, device));
@@ -95,7 +95,7 @@ fn check_detaching(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &De
     assert_eq!(bits(run(backbone, &records, &Adapters::none())), before, "detaching: the base model's bits changed");
 }
 
-fn check_independence(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
+fn check_independence(method: &dyn PeftMethod, backbone: &Backbone, device: &Device, parameters: &StageTensors) {
     let adapters = attach(method, backbone, &stage_on_device(parameters, device));
     let mut records = toy_records(9, 0, 1);
     let together = bits(run(backbone, &records, &adapters));
@@ -106,7 +106,7 @@ fn check_independence(method: &dyn PeftMethod, backbone: &dyn Backbone, device: 
     assert_eq!(&beside_others[beside_others.len() - backbone.hidden()..], last, "independence: other records matter");
 }
 
-fn check_pooling(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
+fn check_pooling(method: &dyn PeftMethod, backbone: &Backbone, device: &Device, parameters: &StageTensors) {
     let records = toy_records(5, 0, 6);
     let adapters = attach(method, backbone, &stage_on_device(parameters, device));
     let whole = to_host(run(backbone, &records, &adapters));
@@ -116,7 +116,7 @@ fn check_pooling(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Devi
     assert_close(&pooled, &whole, "pooling");
 }
 
-fn check_stacking(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, mut parameters: StageTensors) {
+fn check_stacking(method: &dyn PeftMethod, backbone: &Backbone, device: &Device, mut parameters: StageTensors) {
     const OUTPUTS: usize = 3;
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     for spec in backbone.head().parameters(OUTPUTS, backbone.hidden()) {
@@ -160,7 +160,7 @@ fn assert_close(found: &[f32], expected: &[f32], law: &str) {
 /// Compares the derivative of a random projection of the output, along a random direction of each parameter, with a
 /// fourth-order central difference. Its sum is taken in double precision, so that what is left is the rounding of the
 /// model's own single precision; a wrong gradient is off by far more than the hundredth allowed.
-fn check_gradients(method: &dyn PeftMethod, backbone: &dyn Backbone, device: &Device, parameters: &StageTensors) {
+fn check_gradients(method: &dyn PeftMethod, backbone: &Backbone, device: &Device, parameters: &StageTensors) {
     const STEP: f32 = 2e-3;
     let records = toy_records(3, 0, 4);
     let output = |tensors: &StageTensors<Tensor<1>>| run(backbone, &records, &attach(method, backbone, tensors));

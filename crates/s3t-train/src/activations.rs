@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use s3t_backends::{Backbone, Hidden, Input};
 use s3t_core::Digest;
+use s3t_models::{Backbone, Hidden, Input};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 
@@ -111,7 +111,7 @@ impl ActivationCache {
     }
 
     /// Computes what is not remembered yet of the inputs of a block, in as few chunks as can be, up to the limit.
-    pub(crate) fn prepare(&self, backbone: &dyn Backbone, records: &[&Prepared<'_>], place: Place) {
+    pub(crate) fn prepare(&self, backbone: &Backbone, records: &[&Prepared<'_>], place: Place) {
         let size = |record: &Prepared<'_>| record.1.tokens * backbone.hidden() * place.1.bytes();
         let on_disk = self.spill.as_ref().map_or(0, |spill| spill.room() as usize);
         let mut room = self.limit.saturating_sub(self.bytes()).saturating_add(on_disk);
@@ -128,7 +128,7 @@ impl ActivationCache {
     /// The input of a block in the base model for each record, padded with zeros to the longest.
     pub(crate) fn inputs(
         &self,
-        backbone: &dyn Backbone,
+        backbone: &Backbone,
         device: &Device,
         records: &[&Prepared<'_>],
         place: Place,
@@ -151,7 +151,7 @@ impl ActivationCache {
     /// Computes the inputs of a block for the records at `missing`, remembers them up to the limit, and hands each over.
     fn compute(
         &self,
-        backbone: &dyn Backbone,
+        backbone: &Backbone,
         records: &[&Prepared<'_>],
         missing: Vec<usize>,
         place: Place,
@@ -220,12 +220,7 @@ impl ActivationCache {
 }
 
 /// The input of a block for each input, computed in one chunk of a fixed number of rows of `padded` tokens.
-fn compute(
-    backbone: &dyn Backbone,
-    inputs: &[&Input<'_>],
-    padded: usize,
-    (block, precision): Place,
-) -> Vec<Remembered> {
+fn compute(backbone: &Backbone, inputs: &[&Input<'_>], padded: usize, (block, precision): Place) -> Vec<Remembered> {
     let mut filled = inputs.to_vec();
     if let Some(first) = inputs.first() {
         filled.resize(CHUNK, first);

@@ -1,5 +1,5 @@
-use s3t_backends::BackendError;
 use s3t_core::{BlockRange, CoreError, StageKey};
+use s3t_models::ModelError;
 use s3t_peft::PeftError;
 
 /// Everything that can go wrong while a stage is trained.
@@ -74,7 +74,7 @@ pub enum TrainError {
     Peft(#[from] PeftError),
     /// A model or device that failed.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    Model(#[from] ModelError),
     /// The machine starts no thread, and the caller's cannot be used.
     #[error("no thread can be started for tensor operations; raise the limit of processes (`ulimit -u`)")]
     NoThread,

@@ -1,8 +1,8 @@
 //! The loss of each task.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use s3t_backends::{Backbone, Hidden, Input};
 use s3t_core::{Target, Task};
+use s3t_models::{Backbone, Hidden, Input};
 
 use crate::model::{StageModel, learnt_tokens};
 
@@ -10,7 +10,7 @@ use crate::model::{StageModel, learnt_tokens};
 pub(crate) fn loss(
     task: Task,
     model: &StageModel,
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     hidden: Hidden,
     inputs: &[&Input<'_>],
     device: &Device,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use s3t_backends::{Backbone, Head, Hidden, Input};
 use s3t_core::tensors::{NamedTensors, StageTensors, parameter_name};
 use s3t_core::{Lineage, Task};
+use s3t_models::{Backbone, Head, Hidden, Input};
 use s3t_peft::tensors::{on_device, stage_on_device, to_host};
 use s3t_peft::{Adapters, Linear, PeftMethod, bind};
 
@@ -30,7 +30,7 @@ impl StageModel {
     /// [`TrainError::Lineage`] if the lineage's settings cannot be read, [`TrainError::Core`] if two stages hold one block,
     /// [`TrainError::Peft`] if tensors are missing.
     pub fn new(
-        backbone: &dyn Backbone,
+        backbone: &Backbone,
         device: &Device,
         lineage: &Lineage,
         stages: &[&StageTensors],
@@ -46,7 +46,7 @@ impl StageModel {
     ///
     /// [`TrainError::Peft`] if tensors are missing or have other shapes.
     pub fn of_blocks(
-        backbone: &dyn Backbone,
+        backbone: &Backbone,
         method: &dyn PeftMethod,
         blocks: &BTreeSet<usize>,
         outputs: usize,
@@ -66,7 +66,7 @@ impl StageModel {
     ///
     /// [`TrainError::Peft`] if tensors of the head are missing or have other shapes.
     pub fn of_adapters(
-        backbone: &dyn Backbone,
+        backbone: &Backbone,
         adapters: Adapters,
         start: usize,
         outputs: usize,
@@ -78,7 +78,7 @@ impl StageModel {
 
     /// Builds the model from flat tensors that may be tracked for gradients; `step` seeds the dropout of a training step.
     pub(crate) fn bind(
-        backbone: &dyn Backbone,
+        backbone: &Backbone,
         method: &dyn PeftMethod,
         lineage: &Lineage,
         tensors: &StageTensors<Tensor<1>>,
@@ -96,7 +96,7 @@ impl StageModel {
 
     /// The base model's own head on no adapters: what a shard without a live sequence may answer with. `None` if the model
     /// came without a head for this task.
-    pub fn base(backbone: &dyn Backbone, device: &Device, task: Task) -> Option<Self> {
+    pub fn base(backbone: &Backbone, device: &Device, task: Task) -> Option<Self> {
         let start = backbone.blocks();
         if task == Task::CausalLm {
             return Some(Self { adapters: Adapters::none(), start, head: None, pooler: None });
@@ -112,7 +112,7 @@ impl StageModel {
     }
 
     /// The input of block [`start`](Self::start) for a batch of one padded length.
-    pub fn first_input(&self, backbone: &dyn Backbone, inputs: &[&Input<'_>]) -> Hidden {
+    pub fn first_input(&self, backbone: &Backbone, inputs: &[&Input<'_>]) -> Hidden {
         let tokens = inputs.iter().map(|input| input.padded).max().unwrap_or(0);
         backbone.run(backbone.embed(inputs, tokens), 0..self.start, &Adapters::none())
     }
@@ -122,7 +122,7 @@ impl StageModel {
     /// # Panics
     ///
     /// As [`logits`](Self::logits).
-    pub fn outputs(&self, backbone: &dyn Backbone, inputs: &[&Input<'_>]) -> Vec<Vec<f32>> {
+    pub fn outputs(&self, backbone: &Backbone, inputs: &[&Input<'_>]) -> Vec<Vec<f32>> {
         rows(&to_host(self.logits(backbone, self.first_input(backbone, inputs))), inputs.len())
     }
 
@@ -131,7 +131,7 @@ impl StageModel {
     /// # Panics
     ///
     /// If the model has no head: of causal language modelling, ask [`next_token_logits`](Self::next_token_logits).
-    pub fn logits(&self, backbone: &dyn Backbone, hidden: Hidden) -> Tensor<2> {
+    pub fn logits(&self, backbone: &Backbone, hidden: Hidden) -> Tensor<2> {
         let head = self.head.as_ref().expect("a model of causal language modelling is not asked for a class");
         let hidden = backbone.run_to_pool(hidden, self.start..backbone.blocks(), &self.adapters);
         head.forward(match &self.pooler {
@@ -146,7 +146,7 @@ impl StageModel {
     /// # Panics
     ///
     /// If the base model has no language head, which is refused when a system is made.
-    pub fn next_token_logits(&self, backbone: &dyn Backbone, hidden: Hidden, rows: &[usize]) -> Tensor<2> {
+    pub fn next_token_logits(&self, backbone: &Backbone, hidden: Hidden, rows: &[usize]) -> Tensor<2> {
         let hidden = backbone.run(hidden, self.start..backbone.blocks(), &self.adapters);
         let [batch, tokens, width] = hidden.states.dims();
         let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
@@ -164,7 +164,7 @@ pub fn rows(values: &[f32], count: usize) -> Vec<Vec<f32>> {
 
 /// A head with this many outputs; `None` for 0 outputs.
 fn head(
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     outputs: usize,
     tensors: Option<&NamedTensors<Tensor<1>>>,
 ) -> Result<Option<Head>, TrainError> {

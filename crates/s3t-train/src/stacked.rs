@@ -8,7 +8,7 @@
 //! lowest adapter a model is the base model, whose rows all models there share.
 
 use burn::tensor::Tensor;
-use s3t_backends::{Backbone, Hidden, Input};
+use s3t_models::{Backbone, Hidden, Input};
 use s3t_peft::StackedAdapter;
 use s3t_peft::tensors::to_host;
 
@@ -21,7 +21,7 @@ const ROWS: usize = 2048;
 /// The outputs of each model's head for each of a batch of one padded length, `[model][input]`; `None` if an adapter does more than
 /// low-rank updates, or a model has no head.
 pub fn stacked_outputs(
-    backbone: &dyn Backbone,
+    backbone: &Backbone,
     models: &[&StageModel],
     inputs: &[&Input<'_>],
 ) -> Option<Vec<Vec<Vec<f32>>>> {
@@ -43,12 +43,7 @@ pub fn stacked_outputs(
     Some(outputs)
 }
 
-fn outputs_of(
-    backbone: &dyn Backbone,
-    models: &[&StageModel],
-    inputs: &[&Input<'_>],
-    tokens: usize,
-) -> Vec<Vec<Vec<f32>>> {
+fn outputs_of(backbone: &Backbone, models: &[&StageModel], inputs: &[&Input<'_>], tokens: usize) -> Vec<Vec<Vec<f32>>> {
     let batch = inputs.len();
     let lengths: Vec<usize> = inputs.iter().map(|input| input.length).collect();
     // Whose rows stand where; `None` are those of the base model, as long as a model still follows it.

@@ -9,9 +9,9 @@ use burn::tensor::{Device, Gradients, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use s3t_backends::{Backbone, Input};
 use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
 use s3t_core::{CoreError, Digest, Lineage, StageKey};
+use s3t_models::{Backbone, Input};
 use s3t_peft::tensors::{on_device, to_device, to_host};
 use s3t_peft::{Init, LinearSite, PeftMethod};
 
@@ -33,14 +33,14 @@ const PREPARED_TOGETHER: usize = 512;
 /// is seeded from the lineage's key; tensor operations run in program order, and none's bits depend on its threads; the frozen
 /// inputs are functions of base model and record (see [`ActivationCache`]); the optimiser's state starts fresh; nothing else is read.
 pub struct StageTrainer {
-    backbone: Arc<dyn Backbone>,
+    backbone: Arc<Backbone>,
     device: Device,
     activations: ActivationCache,
 }
 
 impl StageTrainer {
     /// A trainer that remembers at most `memory_limit` bytes of activations.
-    pub fn new(backbone: Arc<dyn Backbone>, device: Device, memory_limit: usize) -> Self {
+    pub fn new(backbone: Arc<Backbone>, device: Device, memory_limit: usize) -> Self {
         Self { backbone, device, activations: ActivationCache::new(memory_limit) }
     }
 

@@ -15,6 +15,7 @@ pub use s3t_engine as engine;
 pub use s3t_eval as eval;
 pub use s3t_interchange as interchange;
 pub use s3t_ledger as ledger;
+pub use s3t_models as models;
 pub use s3t_peft as peft;
 pub use s3t_plot as plot;
 pub use s3t_simulation as simulation;
@@ -24,11 +25,17 @@ pub use s3t_train as train;
 /// The plugins that come with the project. Linking this crate registers them.
 pub mod plugins {
     pub use s3t_baseline_sequences as baseline_sequences;
+    pub use s3t_bert as bert;
     pub use s3t_bottleneck as bottleneck;
+    pub use s3t_distilbert as distilbert;
     pub use s3t_ia3 as ia3;
+    pub use s3t_llama as llama;
     pub use s3t_lora as lora;
+    pub use s3t_mistral as mistral;
     pub use s3t_prefix as prefix;
     pub use s3t_prior_sequences as prior_sequences;
+    pub use s3t_qwen2 as qwen2;
+    pub use s3t_vit as vit;
 }
 
 /// What most programs need.

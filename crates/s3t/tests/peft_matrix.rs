@@ -58,7 +58,7 @@ fn ndarray_answers_as_flex_does() {
         let records = s3t_testkit::toy_records(40, 0, 1);
         let system = System::create(pipeline, &records, Some(StoreSecret::from_bytes([1; 32]))).unwrap();
         let device = trained_on.parse::<s3t::backends::DeviceSpec>().unwrap().open().unwrap();
-        let backbone = s3t::backends::load(&model, s3t::backends::LoadOptions::default(), &device).unwrap();
+        let backbone = s3t::models::load(&model, s3t::models::LoadOptions::default(), &device).unwrap();
         let system = system.with_builder(Arc::new(StageTrainer::new(backbone, device, 1 << 20)));
         system.train(&Quiet).unwrap();
         system.predict(&s3t_testkit::toy_records(30, 0, 2)).unwrap()

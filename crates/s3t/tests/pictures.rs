@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use s3t::backends::{Device, LoadOptions, head_outputs, load};
 use s3t::core::{Record, RecordId, Target, Task};
 use s3t::data::read_image_question;
+use s3t::models::{Device, LoadOptions, head_outputs, load};
 use s3t::train::StageModel;
 use serde::Deserialize;
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use s3t::backends::Device;
 use s3t::core::tensors::{NamedTensors, StageTensors};
 use s3t::core::{StoreSecret, lineage::Lineage};
 use s3t::interchange::{export, read_adapter, superseded};
+use s3t::models::Device;
 use s3t::peft::PeftMethod;
 use s3t::plugins::ia3::Ia3;
 use s3t::prelude::*;
@@ -201,7 +201,7 @@ fn layers_whose_names_end_alike_are_exported_and_read_one_by_one() {
 fn a_head_that_transformers_would_not_build_is_not_trained() {
     let folder = tempfile::tempdir().unwrap();
     let model = copy_of("bert-classifier", folder.path());
-    let weights = s3t::backends::read_safetensors(&model.join("model.safetensors")).unwrap();
+    let weights = s3t::models::read_safetensors(&model.join("model.safetensors")).unwrap();
     let without = |parts: &'static [&'static str]| {
         let kept = |name: &str| !parts.iter().any(|part| name.contains(part));
         weights.clone().into_iter().filter(|(name, _)| kept(name)).collect::<NamedTensors>()
@@ -210,7 +210,7 @@ fn a_head_that_transformers_would_not_build_is_not_trained() {
         (&["pooler", "classifier"][..], "the base model has no place for a head: the model has no `pooler.dense`"),
         (&["pooler"], "the weights hold a head, `classifier`, but the model has no `pooler.dense`"),
     ] {
-        s3t::backends::write_safetensors(&model.join("model.safetensors"), &without(parts)).unwrap();
+        s3t::models::write_safetensors(&model.join("model.safetensors"), &without(parts)).unwrap();
         let mut pipeline = pipeline("bert-classifier", &folder.path().join("store"), CLASSES, 1);
         pipeline.model.clone_from(&model);
         let found = System::create(pipeline, &records(CLASSES, 12), None).err().expect("refused").to_string();
@@ -258,7 +258,7 @@ fn the_base_models_own_head_answers_for_its_own_classes_only() {
 fn completions_end_where_generation_config_says() {
     let folder = tempfile::tempdir().unwrap();
     let model = copy_of("llama-causal", folder.path());
-    let load = || s3t::backends::load(&model, s3t::backends::LoadOptions::default(), &Device::flex());
+    let load = || s3t::models::load(&model, s3t::models::LoadOptions::default(), &Device::flex());
     let of_model = load().unwrap();
     assert_eq!(of_model.end_tokens(), [2]);
     let generation = model.join("generation_config.json");

@@ -5,13 +5,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use s3t::backends::{DeviceSpec, LoadOptions};
+use s3t::backends::DeviceSpec;
 use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::{BlockTensors, StageTensors};
 use s3t::core::{
     BlockRange, Digest, Lineage, NumericEnvironment, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task,
     lineage,
 };
+use s3t::models::LoadOptions;
 use s3t::peft::PeftMethod;
 use s3t::prelude::*;
 use s3t::train::{StageBuilder, StageJob, StageProgress, StageRecord, StageTrainer, Step};
@@ -54,7 +55,7 @@ fn training_has_the_same_bits_on_1_2_and_4_threads() {
     let device: DeviceSpec = "flex".parse().unwrap();
     let opened = device.open().unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/vit-mnist");
-    let backbone = s3t::backends::load(&model, LoadOptions::default(), &opened).unwrap();
+    let backbone = s3t::models::load(&model, LoadOptions::default(), &opened).unwrap();
     let method: Box<dyn PeftMethod> = Box::new(Lora::default());
     let training = TrainingConfig { epochs: 1, batch_size: 32, ..TrainingConfig::default() };
     let lineage = |start| Lineage {

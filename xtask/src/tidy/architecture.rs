@@ -13,9 +13,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("s3t-train", &["s3t-store", "s3t-engine", "s3t-data"]),
     ("s3t-ledger", &["s3t-store", "s3t-peft", "burn", "rusqlite"]),
     ("s3t-data", &["s3t-store", "s3t-peft", "burn", "rusqlite"]),
-    ("s3t-peft", &["s3t-backends", "s3t-store", "tokenizers", "rusqlite"]),
-    ("s3t-backends", &["s3t-store", "s3t-train", "rusqlite"]),
-    ("s3t-store", &["s3t-backends", "s3t-train", "s3t-data", "tokenizers"]),
+    ("s3t-peft", &["s3t-models", "s3t-store", "tokenizers", "rusqlite"]),
+    ("s3t-backends", &["s3t-models", "s3t-peft", "s3t-store", "s3t-train", "rusqlite"]),
+    ("s3t-models", &["s3t-backends", "s3t-store", "s3t-train", "rusqlite"]),
+    ("s3t-store", &["s3t-models", "s3t-train", "s3t-data", "tokenizers"]),
     ("s3t-engine", &["s3t", "s3t-cli", "clap"]),
 ];
 
@@ -23,7 +24,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 const ONLY: &[(&str, &[&str])] = &[("s3t-core", &[]), ("s3t-kernels", &[]), ("s3t-cli", &["s3t"])];
 
 /// A plugin depends on one of these, and on no other crate of ours.
-const TRAITS: [&str; 2] = ["s3t-core", "s3t-peft"];
+const TRAITS: [&str; 3] = ["s3t-core", "s3t-peft", "s3t-models"];
 
 /// Crates that may link plugins.
 const LINKS_PLUGINS: [&str; 2] = ["s3t", "s3t-testkit"];

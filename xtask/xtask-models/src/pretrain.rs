@@ -10,12 +10,14 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use s3t_backends::{Backbone, Device, Preprocessing, Vit, VitConfig, random_vit_tensors, write_vit};
 use s3t_core::Record;
 use s3t_core::aggregate::argmax;
 use s3t_data::{IdxSource, Labels, Source, Targets};
+use s3t_models::Device;
+use s3t_models::pictures::Preprocessing;
 use s3t_peft::tensors::{to_device, to_host};
 use s3t_peft::{Adapters, HostTensor};
+use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
 
 /// Pre-trains the bundled ViT backbone on MNIST.
 #[derive(Args)]
@@ -147,7 +149,7 @@ fn logits(
     records: &[&Record],
     device: &Device,
 ) -> Result<Tensor<2>, Box<dyn std::error::Error>> {
-    let vit = Vit::from_tensors(config(), preprocessing.clone(), tensors, device)?;
+    let vit = config().specify(preprocessing.clone())?.assemble_in_memory(tensors, device)?;
     let inputs = records.iter().map(|record| vit.prepare(record)).collect::<Result<Vec<_>, _>>()?;
     let hidden = vit.embed(&inputs.iter().collect::<Vec<_>>(), vit.max_tokens());
     let hidden = vit.run(hidden, 0..vit.blocks(), &Adapters::none());

@@ -93,7 +93,7 @@ pub fn cases() -> Vec<Case> {
         asked("a processor for a model of another size", |w| processor(w, r#"{"size": 8}"#),
             "`model/preprocessor_config.json`: `size` makes pictures of 8x8, but `image_size` of config.json is 4"),
         asked("a processor without a size", |w| processor(w, "{}"),
-            "`model/preprocessor_config.json`: without `size`, which is 224 by default, the processor makes pictures of 224x224, but `image_size` of config.json is 4"),
+            "`model/preprocessor_config.json`: `size` is missing, which means 224 and makes pictures of 224x224, but `image_size` of config.json is 4"),
         asked("a crop of another size", |w| processor(w, r#"{"size": 4, "do_center_crop": true, "crop_size": 3}"#),
             "`model/preprocessor_config.json`: `crop_size` makes pictures of 3x3, but `image_size` of config.json is 4"),
         asked("a crop without a size", |w| processor(w, r#"{"size": 4, "do_center_crop": true}"#),

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use s3t::backends::{Device, LoadOptions};
 use s3t::core::{Limits, Payload, PerShard, PictureInput, Record, RecordId, SubjectId, Target, Task};
 use s3t::data::{read_image_question, read_probabilities, read_questions};
 use s3t::engine::{Pipeline, Preview};
 use s3t::ledger::{Entry, Named, Receipt, VerifyingKey, read_entries};
+use s3t::models::{Device, LoadOptions};
 use s3t::simulation::{Simulation, Stream, Trace};
 
 use super::workspace::{Workspace, repository};
@@ -146,7 +146,7 @@ fn texts() -> Vec<Record> {
 }
 
 fn model(folder: &Path) {
-    if let Ok(model) = s3t::backends::load(&folder.join("model"), LoadOptions::default(), &Device::flex()) {
+    if let Ok(model) = s3t::models::load(&folder.join("model"), LoadOptions::default(), &Device::flex()) {
         for record in texts() {
             if let Ok(input) = model.prepare(&record) {
                 drop(model.decode(&input.ids));
@@ -163,7 +163,7 @@ fn questions(folder: &Path) {
 }
 
 fn adapter(folder: &Path) {
-    let model = s3t::backends::load(&folder.join("model"), LoadOptions::default(), &Device::flex());
+    let model = s3t::models::load(&folder.join("model"), LoadOptions::default(), &Device::flex());
     let model = model.expect("the model is sound");
     if let Ok(adapter) = s3t::interchange::read_adapter(&folder.join("adapter"), &*model, &[]) {
         drop(adapter.model(&*model, &Device::flex(), Task::Classification { classes: adapter.outputs().max(1) }));

@@ -1,4 +1,5 @@
-//! The golden files, which `xtask/golden/make.py` makes with Python `transformers` and `peft`.
+//! The golden files, which `xtask/golden/make.py` makes with Python `transformers` and `peft`: those in this folder, and those in
+//! the folder `golden` of each plugin.
 
 mod adapters;
 mod bare_models;
@@ -6,8 +7,8 @@ mod bare_models;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use s3t::backends::{Backbone, Device, Input, LoadOptions, head_outputs, load};
 use s3t::core::{Payload, Record, RecordId, Target, Task};
+use s3t::models::{Backbone, Device, Input, LoadOptions, head_outputs, load};
 use s3t::peft::Adapters;
 use s3t::peft::tensors::to_host;
 use s3t::train::StageModel;
@@ -26,7 +27,7 @@ struct Values {
 
 /// A model with what it gave.
 struct Golden {
-    model: Arc<dyn Backbone>,
+    model: Arc<Backbone>,
     values: Values,
     records: Vec<Record>,
     causal: bool,
@@ -34,6 +35,31 @@ struct Golden {
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The folders in a folder, sorted by name; none if it is not there.
+fn folders(of: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(of).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+/// The folders of all models.
+fn models() -> Vec<PathBuf> {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    let of_plugins = folders(&plugins).into_iter().map(|plugin| plugin.join("golden"));
+    of_plugins.chain([root()]).flat_map(|root| folders(&root)).collect()
+}
+
+/// The name of a folder.
+fn name(folder: &Path) -> &str {
+    folder.file_name().unwrap().to_str().unwrap()
+}
+
+/// The `config.json` of a model.
+fn config(folder: &Path) -> serde_json::Value {
+    read_json(&folder.join("config.json"))
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> T {
@@ -49,9 +75,8 @@ fn check_close(found: &[f32], expected: &[f32], what: &str) {
 }
 
 impl Golden {
-    fn load(name: &str) -> Self {
-        let folder = root().join(name);
-        let model = load(&folder, LoadOptions::default(), &Device::flex()).unwrap();
+    fn load(folder: &Path) -> Self {
+        let model = load(folder, LoadOptions::default(), &Device::flex()).unwrap();
         let values: Values = read_json(&folder.join("golden.json"));
         let texts = values.inputs.iter().flatten().map(|text| Payload::Text(text.clone()));
         let (channels, side) = model.image_input().map(|input| (input.channels, input.width)).unwrap_or_default();
@@ -69,7 +94,8 @@ impl Golden {
             payload,
         };
         let records = texts.chain(images).enumerate().map(record).collect();
-        Self { model, values, records, causal: name.contains("causal") }
+        let class = config(folder)["architectures"][0].to_string();
+        Self { model, values, records, causal: class.contains("ForCausalLM") }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {

@@ -1,0 +1,391 @@
+//! A frozen base model, as a struct of parts.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor};
+use s3t_core::{Digest, PictureInput, Record};
+use s3t_peft::tensors::{to_device, to_host};
+use s3t_peft::{Adapters, BlockShape, HostTensor, Linear, LinearSite, NamedTensors};
+
+use crate::embedding::{Embedding, PatchEmbedding, TokenEmbedding};
+use crate::model_file::ModelFile;
+use crate::pictures::PictureReader;
+use crate::pooling::{PooledToken, Pooler, pooled};
+use crate::specification::{EmbeddingSpec, LanguageSpec, ModuleNames, ReaderSpec, Specification};
+use crate::text::TextEncoder;
+use crate::weights::Loader;
+use crate::{FieldError, HeadLayout, Hidden, Input, ModelError, Norm, TransformerBlock};
+
+/// The head that came with a model, by its `config.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnHead {
+    /// The names of its outputs, in order; empty if they have no names but their numbers (`LABEL_0`).
+    pub labels: Vec<String>,
+    /// The kind of problem: `regression`, `single_label_classification` or `multi_label_classification`.
+    pub problem: Option<String>,
+    /// The classes of Python that the file was saved from, if their head is of another task and left aside.
+    pub left_aside: Option<String>,
+}
+
+/// The reader of records.
+enum Reader {
+    Texts(Box<TextEncoder>),
+    Pictures(PictureReader),
+}
+
+/// A frozen base model.
+///
+/// # Contract
+///
+/// - Every method is a function of the model and its arguments, and treats each record of a batch the same whatever the
+///   other records are and wherever it stands. The number of records in a batch and the number of tokens that they are padded
+///   to may change last bits, because products of other sizes add up in another order; the values of padding may not.
+/// - `run(run(h, a..b), b..c)` equals `run(h, a..c)` bit for bit.
+/// - Only blocks with an adapter in `adapters` compute anything else than the base model.
+///
+/// `s3t_testkit::check_model_family` holds every family to it.
+pub struct Backbone {
+    model_type: &'static str,
+    reader: Reader,
+    embedding: Box<dyn Embedding>,
+    blocks: Vec<TransformerBlock>,
+    final_norm: Option<Norm>,
+    pooled: PooledToken,
+    pooler: Option<Pooler>,
+    obstacle: Option<&'static str>,
+    /// `[hidden, vocabulary]`.
+    language: Option<Tensor<2>>,
+    head: HeadLayout,
+    classifier: Option<NamedTensors>,
+    own_head: OwnHead,
+    names: &'static [ModuleNames],
+    hidden: usize,
+    digest: Digest,
+}
+
+impl Backbone {
+    /// Loads the weights of a folder by a specification.
+    pub(crate) fn load(
+        file: &ModelFile,
+        model_type: &'static str,
+        specification: Specification,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let is_text = matches!(specification.reader, ReaderSpec::Texts { .. });
+        if !is_text && file.options().max_tokens.is_some() {
+            let problem = "is for models of texts, but this is one of images";
+            return Err(file.refuse(FieldError::new("max_tokens", problem)));
+        }
+        let text = match &specification.reader {
+            ReaderSpec::Texts { room, ends } => Some(TextEncoder::load(file, *room, ends.clone())?),
+            ReaderSpec::Pictures(_) => None,
+        };
+        let Specification { prefix, context, unused, head, .. } = specification;
+        let mut loader = Loader::open(file.directory(), prefix, context, &file.options().limits, device)?;
+        for constant in &specification.constants {
+            loader.digest_json(constant);
+        }
+        if let Some(text) = &text {
+            loader.digest_json(&serde_json::json!(text.digest()));
+        }
+        let mut backbone = Self::assemble(specification, model_type, &mut loader, text)?;
+        backbone.classifier = file.head(&mut loader, head, backbone.hidden)?;
+        backbone.own_head = file.own_head().clone();
+        if let Some(obstacle) = backbone.obstacle.filter(|_| backbone.classifier.is_some()) {
+            let problem = format!("the weights hold a head, `{}`, but {obstacle}", head.output);
+            return Err(ModelError::Config { path: file.directory().join("config.json"), problem });
+        }
+        backbone.digest = loader.finish(unused)?;
+        Ok(backbone)
+    }
+
+    /// Takes every part out of the weights, without a classification head.
+    pub(crate) fn assemble(
+        specification: Specification,
+        model_type: &'static str,
+        loader: &mut Loader<'_>,
+        text: Option<TextEncoder>,
+    ) -> Result<Self, ModelError> {
+        let Specification { names, prefix, reader, embedding, blocks, language, .. } = specification;
+        let hidden = blocks.hidden;
+        let head = match &language {
+            Some(language) => language.take(loader, &embedding, hidden)?,
+            None => None,
+        };
+        let embedding: Box<dyn Embedding> = match embedding {
+            EmbeddingSpec::Tokens(spec) => Box::new(TokenEmbedding::load(spec, loader)?),
+            EmbeddingSpec::Patches(spec) => Box::new(PatchEmbedding::load(spec, loader)?),
+            EmbeddingSpec::Own(load) => load(loader)?,
+        };
+        let list = names[0].blocks.strip_prefix(prefix).unwrap_or(names[0].blocks);
+        let blocks = blocks.load(loader, list, names[0].linears)?;
+        let final_norm = match specification.final_norm {
+            Some(norm) => Some(loader.norm(norm.module, norm, hidden)?),
+            None => None,
+        };
+        let (mut pooler, mut obstacle) = (None, None);
+        if let Some(spec) = specification.pooler {
+            if loader.has(&format!("{}.weight", spec.module)) {
+                let linear = loader.linear(spec.module, hidden, hidden, true)?;
+                pooler = Some(Pooler { module: spec.whole, linear });
+            } else {
+                obstacle = Some(spec.obstacle);
+            }
+        }
+        let language = match &language {
+            Some(language) => language.finish(loader, head, &*embedding, hidden),
+            None => None,
+        };
+        let reader = match (reader, text) {
+            (ReaderSpec::Pictures(pictures), _) => Reader::Pictures(pictures),
+            (ReaderSpec::Texts { .. }, Some(text)) => Reader::Texts(Box::new(text)),
+            (ReaderSpec::Texts { .. }, None) => unreachable!("a model of texts is loaded with its tokenizer"),
+        };
+        Ok(Self {
+            model_type,
+            reader,
+            embedding,
+            blocks,
+            final_norm,
+            pooled: specification.pooled,
+            pooler,
+            obstacle,
+            language,
+            head: specification.head,
+            classifier: None,
+            own_head: OwnHead::default(),
+            names,
+            hidden,
+            digest: loader.digest(),
+        })
+    }
+
+    /// The `model_type` of its `config.json`.
+    pub fn model_type(&self) -> &str {
+        self.model_type
+    }
+
+    /// The transformer blocks, from the input up; all of one shape.
+    pub fn transformer_blocks(&self) -> &[TransformerBlock] {
+        &self.blocks
+    }
+
+    /// The number of transformer blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The width of the residual stream.
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// The largest number of tokens of a record's residual stream.
+    pub fn max_tokens(&self) -> usize {
+        match &self.reader {
+            Reader::Texts(text) => text.max_tokens(),
+            Reader::Pictures(pictures) => pictures.tokens(),
+        }
+    }
+
+    /// The shape of a block; all blocks have the same.
+    ///
+    /// # Panics
+    ///
+    /// Never: a model has at least one block.
+    pub fn block_shape(&self) -> BlockShape {
+        self.blocks[0].shape()
+    }
+
+    /// A linear layer of a block; `None` if the block is not there or has no layer at this site.
+    pub fn linear(&self, block: usize, site: LinearSite) -> Option<&Linear> {
+        self.blocks.get(block)?.linear(site)
+    }
+
+    /// Pictures as the model takes them, with the steps of its own processor; `None` if it takes no pictures.
+    pub fn image_input(&self) -> Option<&PictureInput> {
+        match &self.reader {
+            Reader::Pictures(pictures) => Some(pictures.input()),
+            Reader::Texts(_) => None,
+        }
+    }
+
+    /// The digest of weights, configuration, tokenizer and preprocessing constants: all that results depend on.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The layout of a stage's head.
+    pub fn head(&self) -> HeadLayout {
+        self.head
+    }
+
+    /// The reason why `transformers` would not compute what this model with a head of a stage computes; `None` if it would.
+    pub fn head_obstacle(&self) -> Option<&'static str> {
+        self.obstacle
+    }
+
+    /// The classification head that came with the model, in the names of [`HeadLayout::parameters`].
+    pub fn classifier(&self) -> Option<&NamedTensors> {
+        self.classifier.as_ref()
+    }
+
+    /// The head that came with the model, by its configuration.
+    pub fn own_head(&self) -> &OwnHead {
+        &self.own_head
+    }
+
+    /// The names of the blocks and their linear layers in Hugging Face's library: first as in the files of models, then as in
+    /// later versions, the newest last.
+    pub fn module_names(&self) -> &'static [ModuleNames] {
+        self.names
+    }
+
+    /// Checks that the model can take a record and prepares it.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::WrongInput`] naming the record, its kind and the kind that the model takes.
+    pub fn prepare<'a>(&self, record: &'a Record) -> Result<Input<'a>, ModelError> {
+        match &self.reader {
+            Reader::Texts(text) => text.prepare(record),
+            Reader::Pictures(pictures) => pictures.prepare(record),
+        }
+    }
+
+    /// The input of block 0: `[inputs, tokens, hidden]`, padded to `tokens`, which no input may exceed.
+    pub fn embed(&self, inputs: &[&Input<'_>], tokens: usize) -> Hidden {
+        self.embedding.embed(inputs, tokens)
+    }
+
+    /// Runs the blocks `range` on their input, with the adapters among them switched on.
+    ///
+    /// # Panics
+    ///
+    /// If the range ends behind the last block.
+    pub fn run(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
+        let blocks = &self.blocks[range.clone()];
+        blocks.iter().zip(range).fold(hidden, |hidden, (block, index)| block.forward(hidden, adapters.get(index)))
+    }
+
+    /// The token of each record that [`pool`](Self::pool) reads.
+    pub fn pooled_tokens(&self, hidden: &Hidden) -> Vec<usize> {
+        self.pooled.positions(hidden)
+    }
+
+    /// Runs the blocks `range` up to the last for the rows that [`pool`](Self::pool) reads: in the last block one token of each
+    /// record goes through everything behind the keys and values, as nothing else is read of its output.
+    ///
+    /// # Panics
+    ///
+    /// If the range ends behind the last block.
+    pub fn run_to_pool(&self, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
+        let Some(last) = range.clone().next_back() else { return hidden };
+        let hidden = self.run(hidden, range.start..last, adapters);
+        let tokens = self.pooled_tokens(&hidden);
+        self.blocks[last].forward_only(hidden, adapters.get(last), &tokens)
+    }
+
+    /// The input of the head from the last block's output: `[batch, hidden]`.
+    pub fn pool(&self, hidden: Hidden) -> Tensor<2> {
+        let rows = self.pooled_rows(hidden);
+        match &self.pooler {
+            Some(pooler) => pooled(rows, &pooler.linear),
+            None => rows,
+        }
+    }
+
+    /// The linear layer between the last block and the head, with its module's name; `None` if the model has no such layer.
+    pub fn pooler(&self) -> Option<(&'static str, &Linear)> {
+        self.pooler.as_ref().map(|pooler| (pooler.module, &pooler.linear))
+    }
+
+    /// As [`pool`](Self::pool), with another layer in place of [`pooler`](Self::pooler).
+    pub fn pool_with(&self, hidden: Hidden, pooler: &Linear) -> Tensor<2> {
+        pooled(self.pooled_rows(hidden), pooler)
+    }
+
+    /// The row of each record's pooled token, normalised. Normalisation works row by row, so normalising one row of each record
+    /// gives the same numbers as normalising all.
+    fn pooled_rows(&self, hidden: Hidden) -> Tensor<2> {
+        let rows = self.pooled.rows(hidden);
+        match &self.final_norm {
+            Some(norm) => norm.forward(rows),
+            None => rows,
+        }
+    }
+
+    /// True if the model has a language head, so that it can predict tokens.
+    pub fn has_language_head(&self) -> bool {
+        self.language.is_some()
+    }
+
+    /// The logits of the next token from rows of the last block's output, `[rows, hidden]` to `[rows, vocabulary]`; `None`
+    /// if the model has no language head.
+    pub fn next_token_logits(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        let language = self.language.clone()?;
+        let rows = match &self.final_norm {
+            Some(norm) => norm.forward(rows),
+            None => rows,
+        };
+        Some(rows.matmul(language))
+    }
+
+    /// The text of tokens; `None` if the model takes no texts.
+    pub fn decode(&self, ids: &[u32]) -> Option<String> {
+        match &self.reader {
+            Reader::Texts(text) => Some(text.decode(ids)),
+            Reader::Pictures(_) => None,
+        }
+    }
+
+    /// The tokens that a completion ends before, in causal language modelling.
+    pub fn end_tokens(&self) -> &[u32] {
+        match &self.reader {
+            Reader::Texts(text) => text.stops(),
+            Reader::Pictures(_) => &[],
+        }
+    }
+}
+
+impl LanguageSpec {
+    /// Takes a head of its own out of the file. A tied model may have been saved with its head in place of the embeddings: then
+    /// the head stands in for them.
+    fn take(
+        &self,
+        loader: &mut Loader<'_>,
+        embedding: &EmbeddingSpec,
+        hidden: usize,
+    ) -> Result<Option<HostTensor>, ModelError> {
+        let head = loader.take_optional(&format!("{}.weight", self.module), &[self.vocabulary, hidden])?;
+        let EmbeddingSpec::Tokens(words) = embedding else { return Ok(head) };
+        let name = format!("{}.weight", words.words);
+        match head {
+            Some(head) if self.tied && !loader.has(&name) => {
+                loader.stand_in(&name, head);
+                Ok(None)
+            }
+            head => Ok(head),
+        }
+    }
+
+    /// The head, `[hidden, vocabulary]`: its own, or of a tied model the embeddings. Where a tied model has a head with other
+    /// numbers than the embeddings, the two are not tied in Python either.
+    fn finish(
+        &self,
+        loader: &mut Loader<'_>,
+        head: Option<HostTensor>,
+        embedding: &dyn Embedding,
+        hidden: usize,
+    ) -> Option<Tensor<2>> {
+        let words = embedding.words().filter(|_| self.tied);
+        let is_tied = |head: &HostTensor| words.is_some_and(|words| to_host(words.clone()) == head.values);
+        match head.filter(|head| !is_tied(head)) {
+            Some(head) => {
+                loader.digest_tensor(&format!("{}.weight", self.module), &head);
+                Some(to_device(&head, loader.device()).reshape([self.vocabulary, hidden]).transpose())
+            }
+            None => words.map(|words| words.clone().transpose()),
+        }
+    }
+}
