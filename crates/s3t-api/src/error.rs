@@ -159,7 +159,7 @@ fn of_train(error: &TrainError) -> ErrorKind {
 fn of_engine(error: &EngineError) -> ErrorKind {
     match error {
         EngineError::NothingServes => ErrorKind::NothingServes,
-        EngineError::Unfinished { source: StoreError::Io { .. }, .. } => ErrorKind::Failed,
+        EngineError::Unfinished { cause: StoreError::Io { .. }, .. } => ErrorKind::Failed,
         EngineError::ReserveReceipt { .. } | EngineError::DeliverReceipt { .. } => ErrorKind::Failed,
         EngineError::StoreMismatch { .. }
         | EngineError::Environment { .. }

@@ -84,7 +84,7 @@ impl From<SimulationError> for Failure {
 fn code(error: &EngineError) -> u8 {
     match error {
         EngineError::NothingServes => NOTHING_SERVES,
-        EngineError::Unfinished { source: StoreError::Io { .. }, .. } => FAILED,
+        EngineError::Unfinished { cause: StoreError::Io { .. }, .. } => FAILED,
         EngineError::StoreMismatch { .. } | EngineError::Environment { .. } | EngineError::Unfinished { .. } => STORE,
         EngineError::Store(error) => match error {
             StoreError::UnknownRecord(_)

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::CoreError;
+use crate::canonical::canonical_json;
 
 /// A 256-bit BLAKE3 digest, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,16 +109,13 @@ impl DigestBuilder {
         self.bytes(&digest.0)
     }
 
-    /// Adds a JSON value in canonical form: object keys sorted, numbers in shortest form, no white space.
+    /// Adds a value in [canonical JSON](crate::canonical).
     ///
     /// # Panics
     ///
-    /// Never: a [`serde_json::Value`] always serialises.
-    pub fn json(&mut self, value: &serde_json::Value) -> &mut Self {
-        let mut sorted = value.clone();
-        sorted.sort_all_objects();
-        let text = serde_json::to_string(&sorted).expect("a JSON value serialises");
-        self.bytes(text.as_bytes())
+    /// As [`canonical_json`]: for a value that is not JSON.
+    pub fn json(&mut self, value: &(impl Serialize + ?Sized)) -> &mut Self {
+        self.bytes(canonical_json(value).as_bytes())
     }
 
     /// The digest of everything added.
@@ -186,7 +184,9 @@ mod tests {
 
     #[test]
     fn json_is_canonical() {
-        let of = |text: &str| DigestBuilder::new("t").json(&serde_json::from_str(text).unwrap()).finish();
+        let of = |text: &str| {
+            DigestBuilder::new("t").json(&serde_json::from_str::<serde_json::Value>(text).unwrap()).finish()
+        };
         assert_eq!(of(r#"{"a": 1, "b": {"d": 2, "c": 0.001}}"#), of(r#"{"b":{"c":1e-3,"d":2},"a":1}"#));
         assert_ne!(of(r#"{"a": 1}"#), of(r#"{"a": 1.5}"#));
     }

@@ -16,6 +16,8 @@ pub mod aggregate;
 pub mod availability;
 pub mod budget;
 #[cfg(feature = "records")]
+pub mod canonical;
+#[cfg(feature = "records")]
 pub mod digest;
 mod error;
 pub mod groups;

@@ -7,6 +7,19 @@
 //! for bit, and a tensor whose lineage does not name a slice's digest was computed without the records that make that
 //! digest. *Why*: the key hashes every input (BLAKE3, collision resistant); the seed is derived from the key; induction
 //! over the parents.
+//!
+//! # Keys by another program
+//!
+//! Every hash is BLAKE3 in its mode for deriving keys, with the context `s3t 2026 NAME`. Its input is a list of fields, each preceded
+//! by its length in bytes as 64 bits, little-endian. A number is a field of 8 bytes, little-endian.
+//!
+//! 1. `recipe`: one field, the recipe in [canonical JSON](crate::canonical). The result is the key before the first stage.
+//! 2. `stage`, for each stage of the chain: the key before it (32 bytes), the digest of its slice (32 bytes), the first block of its
+//!    group and the block after the last. The result is the stage's key.
+//! 3. `stage seed`: one field, the key. The result is the seed of everything random in the stage.
+//!
+//! `xtask/golden/lineages.py` is these three steps in Python; it wrote `tests/golden/lineage-keys.json`, which the tests of this crate
+//! read.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,8 +107,7 @@ pub struct Recipe {
 
 impl Recipe {
     fn digest(&self) -> Digest {
-        let value = serde_json::to_value(self).unwrap_or_default();
-        DigestBuilder::new("recipe").json(&value).finish()
+        DigestBuilder::new("recipe").json(self).finish()
     }
 }
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DataError {
     /// A file that cannot be read.
-    #[error("cannot read `{path}`: {source}")]
+    #[error("cannot read `{path}`: {cause}")]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file whose bytes are not what its format asks for.
     #[error("`{path}`: {problem}")]
@@ -45,5 +45,19 @@ impl DataError {
 
     pub(crate) fn line(path: impl Into<PathBuf>, line: u64, problem: impl Into<String>) -> Self {
         Self::Line { path: path.into(), line, problem: problem.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    /// A message contains its cause, so the cause is not given as a source too: whoever prints a chain would print it twice.
+    #[test]
+    fn no_cause_is_printed_twice() {
+        let error = DataError::Read { path: "place".into(), cause: std::io::Error::other("the cause") };
+        assert!(error.to_string().contains("the cause") && error.source().is_none(), "{error}");
     }
 }

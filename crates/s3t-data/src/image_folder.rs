@@ -134,7 +134,7 @@ struct Files {
 
 impl Files {
     fn new(root: PathBuf) -> Result<Self, DataError> {
-        let resolved = root.canonicalize().map_err(|source| DataError::Read { path: root.clone(), source })?;
+        let resolved = root.canonicalize().map_err(|cause| DataError::Read { path: root.clone(), cause })?;
         Ok(Self { root, resolved_root: resolved, seen: HashMap::new() })
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Input {
 impl Input {
     /// Opens a file.
     pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Self, DataError> {
-        let read = |source| DataError::Read { path: path.into(), source };
+        let read = |cause| DataError::Read { path: path.into(), cause };
         let file = File::open(path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
         let most = Limits::megabytes(limits.file_mb);
@@ -50,7 +50,7 @@ impl Input {
         if self.packed && error.kind() != ErrorKind::FileTooLarge {
             return DataError::file(path, format!("is not a whole gzip file: {error}"));
         }
-        DataError::Read { path: path.into(), source: error }
+        DataError::Read { path: path.into(), cause: error }
     }
 }
 

@@ -12,12 +12,12 @@ use s3t_train::TrainError;
 #[non_exhaustive]
 pub enum EngineError {
     /// A pipeline file that cannot be read.
-    #[error("cannot read the pipeline file `{path}`: {source}; `s3t init` writes one to start from")]
+    #[error("cannot read the pipeline file `{path}`: {cause}; `s3t init` writes one to start from")]
     ReadPipeline {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A pipeline file that cannot be used.
     #[error("{file}{}: {problem}", .line.map(|line| format!(" line {line}")).unwrap_or_default())]
@@ -58,14 +58,14 @@ pub enum EngineError {
     },
     /// A failure after a deletion was accepted.
     #[error(
-        "deletion {epoch} stands: it is accepted and in effect. After that: {source}; the same request under the same id gives \
+        "deletion {epoch} stands: it is accepted and in effect. After that: {cause}; the same request under the same id gives \
          its receipt"
     )]
     Unfinished {
         /// The deletion.
         epoch: u64,
         /// The failure.
-        source: StoreError,
+        cause: StoreError,
     },
     /// Starting afresh would bring deleted records back.
     #[error(
@@ -82,19 +82,19 @@ pub enum EngineError {
     #[error("`{0}` is not a store, so --fresh does not delete it")]
     NotAStoreToDelete(PathBuf),
     /// A file for a receipt that cannot be made.
-    #[error("cannot write the receipt `{path}`: {source}; nothing was done")]
+    #[error("cannot write the receipt `{path}`: {cause}; nothing was done")]
     ReserveReceipt {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file for a receipt that holds something else.
     #[error("`{0}` exists already; a receipt is a new file, or the one of the same request")]
     ReceiptExists(PathBuf),
     /// A receipt that cannot be written after its deletion.
     #[error(
-        "deletion {epoch} stands: it is accepted and in effect; but its receipt `{path}` cannot be written: {source}; the same \
+        "deletion {epoch} stands: it is accepted and in effect; but its receipt `{path}` cannot be written: {cause}; the same \
          request under the same id gives it again"
     )]
     DeliverReceipt {
@@ -103,7 +103,7 @@ pub enum EngineError {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A pipeline whose store was not made yet, where a store is needed.
     #[error("there is no store at `{store}`; `s3t train{file}` makes it")]

@@ -98,7 +98,7 @@ impl System {
         let accepted = self.accept(request)?;
         let durable_seconds = start.elapsed().as_secs_f64();
         let epoch = accepted.effect.epoch;
-        let stands = |source| EngineError::Unfinished { epoch, source };
+        let stands = |cause| EngineError::Unfinished { epoch, cause };
         // The next answer looks at the catalogue anyway; so it need not load what is off.
         let snapshot = tracing::info_span!("effect", epoch).in_scope(|| self.store.snapshot()).map_err(stands)?;
         let effective_seconds = start.elapsed().as_secs_f64();
@@ -197,7 +197,7 @@ impl System {
     ///
     /// [`EngineError::Unfinished`] if the catalogue cannot be changed; then the key stays until the next time.
     pub fn receipt_delivered(&self, deletion: &Deletion) -> Result<(), EngineError> {
-        let failed = |source| EngineError::Unfinished { epoch: deletion.epoch, source };
+        let failed = |cause| EngineError::Unfinished { epoch: deletion.epoch, cause };
         self.store.forget_opening(&deletion.request).map_err(failed)
     }
 }

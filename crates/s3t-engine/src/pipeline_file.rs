@@ -30,7 +30,7 @@ impl Pipeline {
     /// [`EngineError::ReadPipeline`], or [`EngineError::Pipeline`] for the first thing in it that cannot be used.
     pub fn read(path: &Path) -> Result<CheckedPipeline, EngineError> {
         let read = std::fs::File::open(path).and_then(|file| read_text_at_most(file, MAX_BYTES));
-        let text = read.map_err(|source| EngineError::ReadPipeline { path: path.into(), source })?;
+        let text = read.map_err(|cause| EngineError::ReadPipeline { path: path.into(), cause })?;
         let base_dir = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, &path.display().to_string(), base_dir)
     }

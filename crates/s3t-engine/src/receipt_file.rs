@@ -76,8 +76,8 @@ impl ReceiptFile {
     fn reserve(path: &Path, request: Option<&str>) -> Result<Self, EngineError> {
         match private(path) {
             Ok(_) => return Ok(Self { path: path.into(), is_new: true }),
-            Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(EngineError::ReserveReceipt { path: path.into(), source });
+            Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::ReserveReceipt { path: path.into(), cause });
             }
             Err(_) => {}
         }
@@ -110,7 +110,7 @@ impl ReceiptFile {
             Ok(())
         };
         let epoch = receipt.effect.epoch;
-        written().map_err(|source| EngineError::DeliverReceipt { epoch, path: path.clone(), source })
+        written().map_err(|cause| EngineError::DeliverReceipt { epoch, path: path.clone(), cause })
     }
 }
 

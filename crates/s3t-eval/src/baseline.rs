@@ -10,7 +10,7 @@ use s3t_core::tensors::BlockTensors;
 use s3t_core::{BlockRange, Lineage, Record, Task};
 use s3t_engine::{EngineError, System, in_batches};
 use s3t_models::{Backbone, Device, Input};
-use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainingConfig};
+use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainError, TrainingConfig};
 
 use crate::Metric;
 
@@ -59,7 +59,8 @@ impl Baseline {
             ..pipeline.training.clone()
         };
         let mut recipe = settings.recipe.clone();
-        recipe.training = serde_json::to_value(&training).unwrap_or_default();
+        recipe.training = serde_json::to_value(&training)
+            .map_err(|error| TrainError::InvalidField { field: "training", problem: error.to_string() })?;
         let mut all = DigestBuilder::new("baseline");
         for record in &records {
             all.digest(&record.digest);

@@ -12,21 +12,21 @@ use s3t_train::TrainError;
 pub enum InterchangeError {
     /// A file that cannot be read.
     #[error(
-        "cannot read `{path}`: {source}; an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`"
+        "cannot read `{path}`: {cause}; an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`"
     )]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file or folder that cannot be written.
-    #[error("cannot write `{path}`: {source}")]
+    #[error("cannot write `{path}`: {cause}")]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A folder for an export that is there already.
     #[error("`{0}` exists already; an export goes to a new folder, so that no older one is taken for it")]

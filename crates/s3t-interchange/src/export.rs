@@ -94,8 +94,7 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
     if !new.finish()? {
         return Err(InterchangeError::Overtaken);
     }
-    let stages =
-        DigestBuilder::new("exported").json(&serde_json::to_value(&export.shards).unwrap_or_default()).finish();
+    let stages = DigestBuilder::new("exported").json(&export.shards).finish();
     system.store().note(Event::Exported { epoch: export.epoch, stages })?;
     Ok(export)
 }
@@ -150,8 +149,10 @@ fn write_shards(
         shards,
     };
     let path = directory.join(MANIFEST);
-    let text = serde_json::to_string_pretty(&export).unwrap_or_default();
-    std::fs::write(&path, text + "\n").map_err(|source| InterchangeError::Write { path, source })?;
+    let written = serde_json::to_string_pretty(&export).map_err(std::io::Error::from);
+    written
+        .and_then(|text| std::fs::write(&path, text + "\n"))
+        .map_err(|cause| InterchangeError::Write { path, cause })?;
     Ok(export)
 }
 
@@ -184,7 +185,7 @@ pub fn superseded_beside(system: &System, export: &Path) -> Result<Superseded, I
 ///
 /// [`InterchangeError::Read`] if the folder cannot be listed.
 pub fn superseded(system: &System, directory: &Path) -> Result<Superseded, InterchangeError> {
-    let read = |source| InterchangeError::Read { path: directory.into(), source };
+    let read = |cause| InterchangeError::Read { path: directory.into(), cause };
     let mut folders = vec![directory.to_path_buf()];
     for entry in std::fs::read_dir(directory).map_err(read)? {
         folders.push(entry.map_err(read)?.path());

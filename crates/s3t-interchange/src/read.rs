@@ -36,7 +36,7 @@ const ASKING: &str = "the fields of adapter_config.json (`peft_type`, `target_mo
 pub fn read_adapter(directory: &Path, backbone: &Backbone, accepted: &[String]) -> Result<Adapter, InterchangeError> {
     let path = directory.join(CONFIG);
     let read_text = std::fs::File::open(&path).and_then(|file| read_text_at_most(file, MOST_CONFIG_BYTES));
-    let text = read_text.map_err(|source| InterchangeError::Read { path: path.clone(), source })?;
+    let text = read_text.map_err(|cause| InterchangeError::Read { path: path.clone(), cause })?;
     let refuse = |problem: String| InterchangeError::Config { path: path.clone(), problem };
     // An adapter is read with the limits of a model whose pipeline says nothing.
     Limits::default().check_json(text.as_bytes()).map_err(refuse)?;

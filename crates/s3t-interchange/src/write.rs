@@ -91,10 +91,10 @@ pub fn write_adapter(
             file.insert(format!("{ROOT}{theirs}"), tensor.clone());
         }
     }
-    let write = |source| InterchangeError::Write { path: directory.into(), source };
+    let write = |cause| InterchangeError::Write { path: directory.into(), cause };
     std::fs::create_dir_all(directory).map_err(write)?;
     let path = directory.join(CONFIG);
     let text = format!("{:#}\n", Value::Object(config));
-    std::fs::write(&path, text).map_err(|source| InterchangeError::Write { path, source })?;
+    std::fs::write(&path, text).map_err(|cause| InterchangeError::Write { path, cause })?;
     Ok(write_safetensors(&directory.join(WEIGHTS), &file)?)
 }

@@ -93,7 +93,7 @@ pub struct Effect {
 impl Effect {
     /// The digest that the log's entry holds.
     pub fn digest(&self) -> Digest {
-        DigestBuilder::new("effect").json(&serde_json::to_value(self).unwrap_or_default()).finish()
+        DigestBuilder::new("effect").json(self).finish()
     }
 }
 

@@ -22,20 +22,20 @@ impl FieldError {
 #[non_exhaustive]
 pub enum ModelError {
     /// A file that cannot be read.
-    #[error("cannot read `{path}`: {source}; a model is a folder with `config.json` and `model.safetensors`")]
+    #[error("cannot read `{path}`: {cause}; a model is a folder with `config.json` and `model.safetensors`")]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file that cannot be written.
-    #[error("cannot write `{path}`: {source}")]
+    #[error("cannot write `{path}`: {cause}")]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A field of a file with a value that cannot be used.
     #[error("`{path}`: {error}")]
@@ -131,12 +131,12 @@ pub enum ModelError {
         expected: String,
     },
     /// A tokenizer that cannot be read.
-    #[error("cannot read `{path}`: {source}; a model of texts comes with its `tokenizer.json`")]
+    #[error("cannot read `{path}`: {cause}; a model of texts comes with its `tokenizer.json`")]
     Tokenizer {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// More or fewer tokens than the model can take.
     #[error("`max_tokens` is {asked}; this model takes 4 to {positions}")]

@@ -188,7 +188,7 @@ fn labels(fields: &Map<String, Value>) -> Result<(Vec<String>, Option<usize>), F
 /// [`ModelError::Read`], [`ModelError::Config`].
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, limits: &Limits) -> Result<T, ModelError> {
     let read = File::open(path).and_then(|file| read_text_at_most(file, Limits::megabytes(limits.json_mb)));
-    let text = read.map_err(|source| ModelError::Read { path: path.into(), source })?;
+    let text = read.map_err(|cause| ModelError::Read { path: path.into(), cause })?;
     let refuse = |problem: String| ModelError::Config { path: path.into(), problem };
     limits.check_json(text.as_bytes()).map_err(refuse)?;
     serde_json::from_str(&text).map_err(|error| refuse(format!("not the expected JSON: {error}")))

@@ -12,14 +12,14 @@ use crate::lock::{CatalogueLock, Holder};
 #[non_exhaustive]
 pub enum StoreError {
     /// A file or folder that cannot be used.
-    #[error("cannot {action} `{path}`: {source}")]
+    #[error("cannot {action} `{path}`: {cause}")]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// Why it failed.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A folder that is not a store.
     #[error("`{0}` is not a store: it has no catalogue.db; `s3t train` makes one")]
@@ -138,12 +138,12 @@ pub enum StoreError {
         problem: String,
     },
     /// A key that cannot be read.
-    #[error("cannot read the key `{path}`: {source}; `store.keys` in the pipeline says where a store's keys are")]
+    #[error("cannot read the key `{path}`: {cause}; `store.keys` in the pipeline says where a store's keys are")]
     Key {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Keys of another store.
     #[error("`{keys}` holds the keys of another store than `{store}`")]
@@ -212,12 +212,12 @@ pub enum StoreError {
     #[error("`{0}` is too large to be sealed in one file (256 GB)")]
     TooLarge(String),
     /// The catalogue's database.
-    #[error("the catalogue `{path}`: {source}")]
+    #[error("the catalogue `{path}`: {cause}")]
     Database {
         /// The file.
         path: PathBuf,
         /// What SQLite says.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// The ledger.
     #[error(transparent)]
@@ -230,7 +230,7 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |cause| Self::Io { action, path, cause }
     }
 
     /// The error of a file or folder that could not be opened without following links: a link at `at` is named as one.
@@ -247,17 +247,17 @@ impl StoreError {
 
     /// What a failure of the database means for a store.
     /// `path` is shown, `file` is the same without links.
-    pub(crate) fn database(path: &Path, file: &Path, source: rusqlite::Error) -> Self {
+    pub(crate) fn database(path: &Path, file: &Path, cause: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
-        match source.sqlite_error_code() {
+        match cause.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Self::Busy { path: path.into(), holder: Holder::of_catalogue_at(file, CatalogueLock::Write) }
             }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, source.to_string()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, cause.to_string()),
             Some(ErrorCode::DiskFull) => Self::Io {
                 action: "write",
                 path: path.into(),
-                source: std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full; nothing was changed"),
+                cause: std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full; nothing was changed"),
             },
             Some(ErrorCode::CannotOpen) if file.is_symlink() => {
                 Self::Link { path: path.into(), target: file.read_link().unwrap_or_default() }
@@ -265,9 +265,9 @@ impl StoreError {
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::Io {
                 action: "use the catalogue",
                 path: path.into(),
-                source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, source.to_string()),
+                cause: std::io::Error::new(std::io::ErrorKind::PermissionDenied, cause.to_string()),
             },
-            _ => Self::Database { path: path.into(), source },
+            _ => Self::Database { path: path.into(), cause },
         }
     }
 }
@@ -289,4 +289,42 @@ fn other_spelling(kind: &str, id: &str, spellings: &OtherSpellings) -> String {
         String::new()
     };
     format!("unknown {kind} `{id}`; nothing was deleted. {there}{part}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    /// A message contains its cause, so the cause is not given as a source too: whoever prints a chain would print it twice.
+    #[test]
+    fn no_cause_is_printed_twice() {
+        let io = || std::io::Error::other("the cause");
+        let path = PathBuf::from("place");
+        let key = StageKey(s3t_core::Digest::from_bytes([1; 32]));
+        let sqlite = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some("the cause".into()));
+        for error in [
+            StoreError::io("read", &path)(io()),
+            StoreError::not_opened("open", &path, &path)(io()),
+            StoreError::Key { path: path.clone(), cause: io() },
+            StoreError::Database { path: path.clone(), cause: sqlite(rusqlite::ffi::SQLITE_ERROR) },
+            StoreError::database(&path, &path, sqlite(rusqlite::ffi::SQLITE_CORRUPT)),
+            StoreError::database(&path, &path, sqlite(rusqlite::ffi::SQLITE_CANTOPEN)),
+            StoreError::Ledger(LedgerError::Proof("the cause".into())),
+        ] {
+            assert!(error.to_string().contains("the cause"), "{error}");
+            assert!(error.source().is_none(), "{error}");
+        }
+        for error in [
+            StoreError::database(&path, &path, sqlite(rusqlite::ffi::SQLITE_FULL)),
+            StoreError::damaged(&path, "a problem"),
+            StoreError::MissingStage(key),
+            StoreError::Core(CoreError::TensorName { name: "x".into() }),
+            StoreError::OtherFormat { path: path.clone(), found: 1, known: 2 },
+            StoreError::Busy { path, holder: Holder::default() },
+        ] {
+            assert!(error.source().is_none(), "{error}");
+        }
+    }
 }

@@ -493,8 +493,8 @@ fn remove_unfinished(adapter: &Path) -> Result<(), StoreError> {
     for _ in 1..TRIES {
         match try_to_remove_unfinished(adapter) {
             // A name that has come or gone between two steps is another process's work: what is left is looked at again.
-            Err(StoreError::Io { source, .. })
-                if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
+            Err(StoreError::Io { cause, .. })
+                if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
             removed => return removed,
         }
     }

@@ -56,7 +56,7 @@ impl Keys {
     /// Opens the key ring in a folder.
     pub(crate) fn open(at: &Location, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         let folder = at.open().map_err(|error| match error {
-            StoreError::Io { source, .. } => StoreError::Key { path: at.path().join(SECRET), source },
+            StoreError::Io { cause, .. } => StoreError::Key { path: at.path().join(SECRET), cause },
             other => other,
         })?;
         let slices = enter(&folder, SLICES)?;
@@ -322,7 +322,7 @@ fn read(folder: &Folder, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> 
     let damaged = || StoreError::damaged(&path, "it is not 64 hexadecimal digits with their checksum");
     let text = match text {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged()),
-        text => text.map_err(|source| StoreError::Key { path: path.clone(), source })?,
+        text => text.map_err(|cause| StoreError::Key { path: path.clone(), cause })?,
     };
     let (key, sum) = text.trim_end().split_once(' ').ok_or_else(damaged)?;
     let key = Zeroizing::new(*key.parse::<Digest>().map_err(|_| damaged())?.as_bytes());

@@ -25,9 +25,12 @@ pub struct StoreSettings {
 
 impl StoreSettings {
     /// The first part that differs from `other`, as JSON path and both values; `None` if they are equal.
+    ///
+    /// # Panics
+    ///
+    /// Never: settings are JSON.
     pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
-        let one = serde_json::to_value(self).unwrap_or_default();
-        let two = serde_json::to_value(other).unwrap_or_default();
+        let [one, two] = [self, other].map(|settings| serde_json::to_value(settings).expect("settings are JSON"));
         first_difference("", &one, &two)
     }
 
@@ -42,7 +45,7 @@ impl StoreSettings {
 
     /// The digest that the ledger's first entry holds.
     pub fn digest(&self) -> Digest {
-        DigestBuilder::new("store settings").json(&serde_json::to_value(self).unwrap_or_default()).finish()
+        DigestBuilder::new("store settings").json(self).finish()
     }
 }
 

@@ -263,9 +263,9 @@ pub fn write_vit(
     let write = |name: &str, value: serde_json::Value| {
         let path = directory.join(name);
         let text = format!("{value:#}\n");
-        std::fs::write(&path, text).map_err(|source| ModelError::Write { path, source })
+        std::fs::write(&path, text).map_err(|cause| ModelError::Write { path, cause })
     };
-    std::fs::create_dir_all(directory).map_err(|source| ModelError::Write { path: directory.into(), source })?;
+    std::fs::create_dir_all(directory).map_err(|cause| ModelError::Write { path: directory.into(), cause })?;
     let path = directory.join("config.json");
     let mut config_json = constant(config).map_err(|error| ModelError::Field { path, error })?;
     config_json["architectures"] = serde_json::json!(["ViTModel"]);

@@ -4,6 +4,7 @@ mod architecture;
 mod circles;
 mod names;
 mod pages;
+mod pins;
 mod plugins;
 mod supply;
 mod words;
@@ -26,6 +27,7 @@ impl Tidy {
         architecture::check(&workspace, &mut problems)?;
         names::check(&workspace, &mut problems)?;
         supply::check(&workspace, &mut problems)?;
+        pins::check(&workspace.metadata, &mut problems);
         if self.strict {
             circles::check(&workspace, &mut problems);
             plugins::check(&workspace, &mut problems);

@@ -102,7 +102,7 @@ impl TextEncoder {
             return Err(ModelError::MaxTokens { asked: max_tokens, positions: room.positions });
         }
         let read = File::open(&path).and_then(|file| read_at_most(file, Limits::megabytes(limits.tokenizer_mb)));
-        let bytes = read.map_err(|source| ModelError::Tokenizer { path: path.clone(), source })?;
+        let bytes = read.map_err(|cause| ModelError::Tokenizer { path: path.clone(), cause })?;
         limits.check_json(&bytes).map_err(refuse)?;
         TokenizerFile::check(&bytes).map_err(refuse)?;
         let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();

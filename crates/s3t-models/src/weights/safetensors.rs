@@ -77,7 +77,7 @@ impl Weights {
     }
 
     fn add_file(&mut self, path: &Path, limits: &Limits) -> Result<(), ModelError> {
-        let read = |source| ModelError::Read { path: path.into(), source };
+        let read = |cause| ModelError::Read { path: path.into(), cause };
         let invalid = |problem: String| ModelError::Safetensors { path: path.into(), problem };
         let mut file = File::open(path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
@@ -160,7 +160,7 @@ impl Weights {
             return Ok(HostTensor { shape: vec![0], values: Vec::new() });
         };
         let (path, file) = &mut self.files[file];
-        let read = |source| ModelError::Read { path: path.clone(), source };
+        let read = |cause| ModelError::Read { path: path.clone(), cause };
         // A sparse file may claim more than there is memory for: that is an error, not the end of the program.
         let mut data = Vec::new();
         data.try_reserve_exact(bytes).map_err(|error| read(std::io::Error::other(error)))?;
@@ -252,5 +252,5 @@ pub fn write_safetensors(path: &Path, tensors: &NamedTensors) -> Result<(), Mode
     }
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let file = safetensors::serialize(views, Some(metadata)).map_err(invalid)?;
-    std::fs::write(path, file).map_err(|source| ModelError::Write { path: path.into(), source })
+    std::fs::write(path, file).map_err(|cause| ModelError::Write { path: path.into(), cause })
 }
