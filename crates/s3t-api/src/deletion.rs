@@ -42,6 +42,15 @@ pub struct DeleteAnswer {
     /// finished.
     #[serde(skip)]
     pub unfinished: Option<ApiError>,
+    #[serde(skip)]
+    undelivered: bool,
+}
+
+impl DeleteAnswer {
+    /// `true` if a receipt was asked for in a file and not written.
+    pub fn is_undelivered(&self) -> bool {
+        self.undelivered
+    }
 }
 
 impl Reply for DeleteAnswer {
@@ -189,8 +198,9 @@ pub fn delete(request: &DeleteRequest) -> Result<DeleteAnswer, ApiError> {
     let Delivered { deletion, delivery, .. } =
         System::fulfil_to_file(pipeline, &request.checked()?, request.receipt.as_deref())?;
     let deletion = Deletion::from(deletion);
+    let undelivered = delivery.is_err();
     let unfinished = delivery.err().map(ApiError::from).or_else(|| deletion.pending_error());
-    Ok(DeleteAnswer { deletion, unfinished })
+    Ok(DeleteAnswer { deletion, unfinished, undelivered })
 }
 
 /// Forgets records and subjects of an open system, and gives the receipt. Whoever has delivered it says so with
@@ -204,5 +214,5 @@ pub fn delete_in(system: &System, request: &DeletionRequest) -> Result<(DeleteAn
     let receipt = deletion.receipt.clone();
     let deletion = Deletion::from(deletion);
     let unfinished = deletion.pending_error();
-    Ok((DeleteAnswer { deletion, unfinished }, receipt))
+    Ok((DeleteAnswer { deletion, unfinished, undelivered: false }, receipt))
 }

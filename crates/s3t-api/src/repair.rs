@@ -1,12 +1,10 @@
 //! `repair`: trains again the stages that deletions cut off, once or whenever a deletion makes it due.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use s3t_engine::{Observer, RepairObserver, RepairPolicy, StageLabel, System};
+use s3t_engine::{Observer, RepairObserver, RepairPolicy, System};
 use s3t_store::StoreError;
-use s3t_train::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -130,7 +128,10 @@ fn answer(system: &System, report: s3t_engine::RepairReport, took: Duration) -> 
 }
 
 /// Watches the repairs of [`watch`], and ends them.
-pub trait WatchObserver: Observer {
+pub trait WatchObserver: Sync {
+    /// The observer of the stages of each repair.
+    fn progress(&self) -> &dyn Observer;
+
     /// Called after each repair that was due.
     fn repaired(&self, answer: RepairAnswer);
 
@@ -158,25 +159,11 @@ struct Watched<'a> {
     observer: &'a dyn WatchObserver,
 }
 
-impl Observer for Watched<'_> {
-    fn started(&self, stages: usize, steps: usize) {
-        self.observer.started(stages, steps);
-    }
-
-    fn stage_started(&self, stage: &StageLabel, records: usize) {
-        self.observer.stage_started(stage, records);
-    }
-
-    fn step(&self, stage: &StageLabel, step: Step) -> ControlFlow<()> {
-        self.observer.step(stage, step)
-    }
-
-    fn stage_finished(&self, stage: &StageLabel) {
-        self.observer.stage_finished(stage);
-    }
-}
-
 impl RepairObserver for Watched<'_> {
+    fn progress(&self) -> &dyn Observer {
+        self.observer.progress()
+    }
+
     fn repaired(&self, report: &s3t_engine::RepairReport, took: Duration) {
         match answer(self.system, report.clone(), took) {
             Ok(answer) => self.observer.repaired(answer),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use s3t_core::Record;
-use s3t_engine::{EngineError, Observer, Pipeline, System};
+use s3t_engine::{EngineError, Observer, Pipeline, Quiet, System};
 use s3t_eval::BaselineModel;
 use s3t_train::{Silent, StageProgress};
 use schemars::JsonSchema;
@@ -113,7 +113,10 @@ pub enum NothingDeleted {
 }
 
 /// Watches a run.
-pub trait RunObserver: Observer {
+pub trait RunObserver: Sync {
+    /// The observer of the stages of a step.
+    fn progress(&self, step: RunStep) -> &dyn Observer;
+
     /// Called when a step begins.
     ///
     /// # Errors
@@ -135,7 +138,11 @@ pub trait RunObserver: Observer {
     }
 }
 
-impl RunObserver for s3t_engine::Quiet {}
+impl RunObserver for Quiet {
+    fn progress(&self, _step: RunStep) -> &dyn Observer {
+        self
+    }
+}
 
 /// Trains, evaluates, deletes the records and subjects that the pipeline names, evaluates again, and verifies.
 ///
@@ -182,7 +189,8 @@ pub fn run(request: &RunRequest, observer: &dyn RunObserver) -> Result<RunAnswer
     }
 
     observer.begins(RunStep::Verification, &system)?;
-    let verification = verify_in(&system, system.pipeline().run.verify, observer)?.verification;
+    let verification =
+        verify_in(&system, system.pipeline().run.verify, observer.progress(RunStep::Verification))?.verification;
     observer.finished(&RunPart::Verification(&verification));
     Ok(RunAnswer { restarted_after, training, baseline, before, deletion, after, verification })
 }
@@ -203,7 +211,7 @@ fn train_beside(system: &System, observer: &dyn RunObserver) -> Result<(Training
     };
     let (training, baseline) = std::thread::scope(|scope| {
         let beside = std::thread::Builder::new().spawn_scoped(scope, train);
-        let training = train_in(system, observer);
+        let training = train_in(system, observer.progress(RunStep::Training));
         let baseline = match beside {
             Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // The machine starts no thread: the baseline is trained now.

@@ -1,105 +1,74 @@
-//! Exit codes, and the failures that end in one.
+//! Exit codes: a table over the kinds of error.
 
-use s3t::engine::EngineError;
-use s3t::interchange::InterchangeError;
-use s3t::plot::PlotError;
-use s3t::simulation::SimulationError;
-use s3t::store::StoreError;
-use s3t::train::TrainError;
+use s3t::api::{ErrorKind, Reply};
 
-/// A file, device or thread failed.
-pub(crate) const FAILED: u8 = 1;
-/// The command line, pipeline, data or model was refused.
-pub(crate) const REFUSED: u8 = 2;
-/// Unknown record or subject.
-pub(crate) const UNKNOWN: u8 = 3;
-/// The request's id was used for another request.
-pub(crate) const OTHER_REQUEST: u8 = 4;
-/// Verification found a difference.
-pub(crate) const DIFFERENT: u8 = 5;
-/// The store is damaged, in use, or made for something else.
-pub(crate) const STORE: u8 = 6;
-/// No shard can answer.
-pub(crate) const NOTHING_SERVES: u8 = 7;
-/// Interrupted.
-pub(crate) const INTERRUPTED: u8 = 130;
+/// The failure of a command.
+pub(crate) use s3t::api::ApiError as Failure;
 
-/// Why a command failed.
-pub(crate) struct Failure {
-    pub(crate) code: u8,
-    pub(crate) message: String,
-}
+/// The exit code of a command that was done, as far as its answer goes; or its failure.
+pub(crate) type Outcome = Result<u8, Failure>;
 
-impl Failure {
-    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+pub(crate) const FAILED: ErrorKind = ErrorKind::Failed;
+pub(crate) const REFUSED: ErrorKind = ErrorKind::Refused;
+
+/// The exit code of a kind of error.
+pub(crate) const fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Failed => 1,
+        ErrorKind::Refused => 2,
+        ErrorKind::Unknown => 3,
+        ErrorKind::RequestIdTaken => 4,
+        ErrorKind::DoesNotHold => 5,
+        ErrorKind::Store => 6,
+        ErrorKind::NothingServes => 7,
+        ErrorKind::Interrupted => 130,
     }
 }
 
-impl From<EngineError> for Failure {
-    fn from(error: EngineError) -> Self {
-        Self { code: code(&error), message: error.to_string() }
+/// The exit code of an answer.
+pub(crate) fn code_of(answer: &impl Reply) -> u8 {
+    answer.failure().map_or(0, exit_code)
+}
+
+/// The table of exit codes, as the help prints it.
+pub(crate) fn table() -> String {
+    let row = |code: u8, meaning: &str| format!("  {code:<5}{meaning}");
+    let rows = ErrorKind::ALL.iter().map(|kind| row(exit_code(*kind), kind.meaning()));
+    std::iter::once(row(0, "done")).chain(rows).collect::<Vec<_>>().join("\n")
+}
+
+/// The message of a failure: a field of a request is called by its flag.
+pub(crate) fn message(failure: &Failure) -> String {
+    match failure.refused_field() {
+        Some(field) => format!("--{} {}", field.replace('_', "-"), failure.problem()),
+        None => failure.to_string(),
     }
 }
 
-/// Failures that come from below the engine, or beside it.
-macro_rules! by_way_of_the_engine {
-    ($($error:ty),*) => {$(
-        impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                EngineError::from(error).into()
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_kinds_share_an_exit_code_and_none_has_that_of_success() {
+        let mut codes: Vec<u8> = ErrorKind::ALL.iter().map(|kind| exit_code(*kind)).collect();
+        codes.push(0);
+        codes.sort_unstable();
+        assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
+    }
+
+    #[test]
+    fn the_readme_has_the_table_of_exit_codes() {
+        let readme = include_str!("../../../README.md");
+        for kind in ErrorKind::ALL {
+            let row = format!("| {} | {} |", exit_code(kind), kind.meaning());
+            assert!(readme.contains(&row), "README.md lacks the row\n{row}");
         }
-    )*};
-}
-
-by_way_of_the_engine!(s3t::core::CoreError, s3t::data::DataError);
-
-impl From<InterchangeError> for Failure {
-    fn from(error: InterchangeError) -> Self {
-        match error {
-            InterchangeError::Engine(error) => error.into(),
-            InterchangeError::Store(error) => EngineError::from(error).into(),
-            error @ (InterchangeError::Read { .. } | InterchangeError::Write { .. }) => {
-                Self { code: FAILED, message: error.to_string() }
-            }
-            error => Self { code: REFUSED, message: error.to_string() },
-        }
     }
-}
 
-impl From<PlotError> for Failure {
-    fn from(error: PlotError) -> Self {
-        let code = if matches!(error, PlotError::Draw(_)) { FAILED } else { REFUSED };
-        Self { code, message: error.to_string() }
-    }
-}
-
-impl From<SimulationError> for Failure {
-    fn from(error: SimulationError) -> Self {
-        Self { code: REFUSED, message: error.to_string() }
-    }
-}
-
-fn code(error: &EngineError) -> u8 {
-    match error {
-        EngineError::NothingServes => NOTHING_SERVES,
-        EngineError::Unfinished { cause: StoreError::Io { .. }, .. } => FAILED,
-        EngineError::StoreMismatch { .. } | EngineError::Environment { .. } | EngineError::Unfinished { .. } => STORE,
-        EngineError::Store(error) => match error {
-            StoreError::UnknownRecord(_)
-            | StoreError::UnknownSubject(_)
-            | StoreError::OtherSpelling { .. }
-            | StoreError::UnknownRequest(_) => UNKNOWN,
-            StoreError::OtherRequest(_) => OTHER_REQUEST,
-            StoreError::Io { .. } => FAILED,
-            StoreError::Core(_) | StoreError::RequestId(_) | StoreError::NothingNamed | StoreError::Foreign(_) => {
-                REFUSED
-            }
-            _ => STORE,
-        },
-        EngineError::Train(TrainError::Interrupted(_)) => INTERRUPTED,
-        EngineError::Train(_) => FAILED,
-        _ => REFUSED,
+    #[test]
+    fn a_field_of_a_request_is_called_by_its_flag() {
+        let failure = Failure::field("below_depth", "is 2; it takes a share from 0 to 1");
+        assert_eq!(message(&failure), "--below-depth is 2; it takes a share from 0 to 1");
     }
 }

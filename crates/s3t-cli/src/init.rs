@@ -1,7 +1,29 @@
-//! The pipeline file that `s3t init` writes.
+//! `s3t init`: the pipeline file that it writes.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::exit::{self, Failure, Outcome};
+use crate::output::Output;
+
+/// Writes the commented pipeline file.
+pub(crate) fn init(file: &Path, output: &Output) -> Outcome {
+    let failed =
+        |error: std::io::Error| Failure::new(exit::FAILED, format!("cannot write `{}`: {error}", file.display()));
+    let mut opened = match std::fs::OpenOptions::new().write(true).create_new(true).open(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let message = format!("`{}` exists already; give another name", file.display());
+            return Err(Failure::new(exit::REFUSED, message));
+        }
+        opened => opened.map_err(failed)?,
+    };
+    opened.write_all(TEMPLATE.as_bytes()).map_err(failed)?;
+    output.say(format!("wrote {}; fill in the paths, then: s3t plan {0}", file.display()));
+    Ok(0)
+}
 
 /// A commented pipeline file.
-pub(crate) const TEMPLATE: &str = r#"# A pipeline: everything that an unlearning system is made from.
+const TEMPLATE: &str = r#"# A pipeline: everything that an unlearning system is made from.
 # Relative paths start from the folder of this file. `s3t plugins` lists the values of every `type` with their fields.
 
 seed = 0                       # changes every random choice

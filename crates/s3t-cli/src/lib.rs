@@ -1,412 +1,26 @@
 //! The command line of S3T, as a library: a program of your own that links your plugins and calls [`main`] has them in every
 //! command.
+//!
+//! Nothing here decides anything: a command is parsed into a request of [`s3t::api`], and the answer is printed.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to a person")]
 
-mod answers;
-mod audits;
+mod arguments;
 mod commands;
 mod exit;
 mod init;
 mod output;
 mod planning;
 mod progress;
-mod receipts;
-mod stores;
 mod system_args;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
-use s3t::engine::VerifyScope;
+use clap::{CommandFactory, Parser};
+use s3t::api::ErrorKind;
 
+use crate::arguments::Cli;
+use crate::exit::exit_code;
 use crate::output::Output;
-use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
-
-/// Exact machine unlearning: train, serve, delete, verify, repair.
-///
-/// A pipeline file says everything about a system: data, base model, partition, sequences, PEFT method, training, device.
-/// `s3t init` writes one to start from; planning and `predict --model` work without one too.
-#[derive(Parser)]
-#[command(name = "s3t", version, after_long_help = AFTER_HELP)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-    /// Print one JSON object instead of tables.
-    #[arg(long, global = true)]
-    json: bool,
-    /// Show no progress.
-    #[arg(long, short, global = true)]
-    quiet: bool,
-}
-
-const AFTER_HELP: &str = "\
-Examples:
-  s3t init pipeline.toml                            write a commented pipeline file
-  s3t plan pipeline.toml                            what training would cost, before it starts
-  s3t advise pipeline.toml --requests-per-day 2 --days 90
-                                                    which shards, slices and budget to choose
-  s3t run pipeline.toml                             train, evaluate, delete, evaluate, verify
-  s3t delete pipeline.toml --subject user-17        forget a person
-  s3t delete pipeline.toml --records-from ids.txt   forget many records
-  s3t verify pipeline.toml --scope all              train every live stage again and compare bits
-  s3t audit pipeline.toml --html audit.html         everything that can be checked, as a report
-
-Exit codes:
-  0    done
-  1    a file, device or thread failed
-  2    the command line, pipeline, data or model was refused; nothing was done
-  3    unknown record or subject; nothing was deleted
-  4    the request id was used for another request; nothing was done
-  5    verification, audit, check or receipt: something does not hold
-  6    the store is damaged, in use, or made for something else; a deletion that was accepted stands, as the message says
-  7    no shard can answer
-  130  interrupted; finished stages are kept, run the same command to go on";
-
-#[derive(Subcommand)]
-enum Command {
-    /// The whole story: train, evaluate, delete, evaluate, verify.
-    #[command(
-        after_help = "Examples:\n  s3t run examples/quickstart.toml\n  s3t run pipeline.toml --fresh --json > story.json"
-    )]
-    Run {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        #[command(flatten)]
-        fresh: FreshArgs,
-    },
-    /// Show what a system costs, how many deletions it lasts and how deep it stays. Trains nothing.
-    #[command(after_help = "\
-Examples:
-  s3t plan pipeline.toml
-  s3t plan --shards 5 --slices 6 --budget 6 --records 50000
-  s3t plan --shards 5 --slices 6 --budget 3 --plot depth.svg
-  s3t plan --shards 5 --slices 6 --budget 6 --against upkeep --plot upkeep.png
-  s3t plan pipeline.toml --utility 0.10,0.72,0.77,0.80")]
-    Plan(Box<PlanArgs>),
-    /// Search shards, slices, budget, strategy and blocks per slice, and recommend a system.
-    #[command(after_help = "\
-Examples:
-  s3t advise pipeline.toml --requests-per-day 2 --days 90
-  s3t advise --records 1000000 --blocks 32 --hidden 4096 --intermediate 11008 --tokens 256 --max-flops 1e20
-  s3t advise --records 50000 --goal depth --after 50 --plot front.svg
-
-The prior of a pipeline file is for its own number of slices; the search takes all slices to be equally likely, unless
---prior says otherwise.")]
-    Advise(Box<AdviseArgs>),
-    /// Run request streams through a system that is not trained, and report how long it lasts.
-    #[command(after_help = "\
-Examples:
-  s3t simulate --shards 5 --slices 6 --budget 6 --trials 100000
-  s3t simulate pipeline.toml --stream adversarial
-  s3t simulate --shards 5 --slices 6 --budget 6 --stream subjects --scattered
-  s3t simulate --shards 5 --slices 6 --budget 6 --stream trace --trace requests.csv --plot depth.svg")]
-    Simulate(Box<SimulateArgs>),
-    /// Put sequence strategies side by side.
-    #[command(after_help = "\
-Examples:
-  s3t compare-sequences --shards 5 --slices 4 --budget 2 --prior 0.4,0.3,0.2,0.1
-  s3t compare-sequences pipeline.toml --strategies cyclic,bms,greedy --plot strategies.svg")]
-    CompareSequences(Box<CompareArgs>),
-    /// Make the store if it is not there, and train every missing stage. Goes on where it was stopped.
-    #[command(
-        after_help = "Examples:\n  s3t train pipeline.toml          Ctrl-C keeps what is finished; the same command goes on\n  s3t train pipeline.toml --fresh"
-    )]
-    Train {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        #[command(flatten)]
-        fresh: FreshArgs,
-    },
-    /// The score on the pipeline's test data: accuracy, or the measure of its task.
-    #[command(after_help = "Examples:\n  s3t eval pipeline.toml\n  s3t eval pipeline.toml --json")]
-    Eval(PipelineArg),
-    /// Answer: a system for its test data or for what is asked, or a bare Hugging Face model with or without an adapter.
-    #[command(after_help = "\
-Examples:
-  s3t predict pipeline.toml --image shoe.png shirt.jpg
-  s3t predict pipeline.toml --limit 10 --json
-  s3t predict pipeline.toml --input questions.jsonl
-  s3t predict --model data/fetched/minilm --adapter exports/first/shard-0 --input questions.jsonl --json
-
-A line of the input has `text`, `features` or `image`, and may have an `id`. A bare model gives logits: those of its
-classification head or the adapter's, or of a language model those of the token that follows.")]
-    Predict(PredictArgs),
-    /// Write what the store serves with as Hugging Face PEFT adapters, one a shard.
-    #[command(after_help = "\
-Examples:
-  s3t export pipeline.toml --to exports/first
-  s3t export pipeline.toml --to exports/second --base-model meta-llama/Llama-3.2-1B
-
-The adapters call the base model by --base-model, by `model.name` of the pipeline or by the name of its folder, in this order.
-Older exports beside the new one that hold a stage which a deletion has erased since are named: withdraw them.")]
-    Export {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        /// The new folder.
-        #[arg(long)]
-        to: PathBuf,
-        /// The name of the base model in the adapters, such as its repository's.
-        #[arg(long)]
-        base_model: Option<String>,
-    },
-    /// Forget records or subjects: durable, off in every answer, then erased from disk.
-    #[command(
-        after_help = "Examples:\n  s3t delete pipeline.toml --subject user-17\n  s3t delete pipeline.toml --record r1 --record r2 --request-id ticket-812 --receipt ticket-812.json\n  cut -d, -f1 requests.csv | s3t delete pipeline.toml --subjects-from -"
-    )]
-    Delete {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        /// A record id; may be given several times.
-        #[arg(long)]
-        record: Vec<String>,
-        /// A subject; may be given several times. All of its records go.
-        #[arg(long)]
-        subject: Vec<String>,
-        /// A file with one record id a line; `-` for standard input.
-        #[arg(long)]
-        records_from: Option<PathBuf>,
-        /// A file with one subject a line; `-` for standard input.
-        #[arg(long)]
-        subjects_from: Option<PathBuf>,
-        /// An id of the request, such as a ticket's: asking again under it does nothing twice. Nothing that names a person.
-        #[arg(long)]
-        request_id: Option<String>,
-        /// Where the receipt is written: a proof of what was done for whoever has the store's public key.
-        #[arg(long)]
-        receipt: Option<PathBuf>,
-    },
-    /// Show or check a receipt.
-    Receipt {
-        #[command(subcommand)]
-        command: ReceiptCommand,
-    },
-    /// Check or mend a store.
-    Store {
-        #[command(subcommand)]
-        command: StoreCommand,
-    },
-    /// Train again what deletions cut off, without the deleted records. Answers and deletions go on beside it.
-    #[command(after_help = "\
-Examples:
-  s3t repair pipeline.toml
-  s3t repair pipeline.toml --watch --below-depth 0.8      whenever shards serve with less than 80 % of their depth
-  s3t repair pipeline.toml --below-budget 2 --jobs 1 --minutes 30
-
-What lets a shard serve deeper is built first, and of that the cheapest. Each finished stage serves at once.")]
-    Repair(RepairArgs),
-    /// Check everything that can be checked about a store's deletions, and write a report.
-    #[command(after_help = "\
-Examples:
-  s3t audit pipeline.toml --key key.pub --checkpoint seen-in-march.txt --receipt ticket-812.json --html audit.html
-  s3t audit pipeline.toml --absent-subject user-17 --scope all --json > audit.json
-
-The auditor brings what was kept elsewhere: the public key, checkpoints seen before (`ledger/checkpoint` in the store), receipts.
-Changes nothing. Exit code 5 if anything does not hold.")]
-    Audit(AuditArgs),
-    /// Check files and lineages, and train stages again to compare bits.
-    #[command(
-        after_help = "Examples:\n  s3t verify pipeline.toml                     train the stages that answer again\n  s3t verify pipeline.toml --scope all\n  s3t verify pipeline.toml --scope lineages    no training: files and lineages only"
-    )]
-    Verify {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        /// Which stages are trained again.
-        #[arg(long, value_enum, default_value_t = Scope::Serving)]
-        scope: Scope,
-    },
-    /// What the system serves with now.
-    #[command(after_help = "Examples:\n  s3t status pipeline.toml\n  s3t status pipeline.toml --json")]
-    Status(PipelineArg),
-    /// List every plugin with its fields and defaults.
-    #[command(after_help = "Examples:\n  s3t plugins\n  s3t plugins --json")]
-    Plugins,
-    /// Write a commented pipeline file.
-    #[command(
-        after_help = "Examples:\n  s3t init                        writes pipeline.toml\n  s3t init experiments/one.toml"
-    )]
-    Init {
-        /// Where it is written.
-        #[arg(default_value = "pipeline.toml")]
-        file: PathBuf,
-    },
-}
-
-#[derive(Subcommand)]
-enum ReceiptCommand {
-    /// What a receipt says, unchecked.
-    #[command(after_help = "Examples:\n  s3t receipt show ticket-812.json")]
-    Show {
-        /// The receipt.
-        receipt: PathBuf,
-    },
-    /// Check a receipt with nothing but the public key of the store.
-    #[command(after_help = "\
-Examples:
-  s3t receipt verify ticket-812.json --key store/ledger/key.pub
-  s3t receipt verify ticket-812.json --key s3t/0f3c...+1a2b3c4d+AQ... --record r1
-
-Exit code 5 if anything does not hold.")]
-    Verify {
-        /// The receipt.
-        receipt: PathBuf,
-        /// The store's public key: the line itself, or a file that holds it.
-        #[arg(long)]
-        key: String,
-        /// A record that the request should name.
-        #[arg(long)]
-        record: Vec<String>,
-        /// A subject that the request should name.
-        #[arg(long)]
-        subject: Vec<String>,
-    },
-}
-
-#[derive(Subcommand)]
-enum StoreCommand {
-    /// Find every inconsistency between catalogue, files, keys and ledger. Trains nothing.
-    #[command(after_help = "\
-Examples:
-  s3t store check pipeline.toml
-  s3t store check pipeline.toml --repair      mend what can be mended without guessing
-
-Exit code 5 if anything is wrong.")]
-    Check {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        /// Mend what can be mended without guessing.
-        #[arg(long)]
-        repair: bool,
-    },
-    /// Take an export off the list of those that hold deleted stages: after it was removed by other means.
-    #[command(after_help = "Examples:\n  s3t store forget-export pipeline.toml exports/first")]
-    ForgetExport {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        /// The export's folder, or that of one of its adapters.
-        folder: PathBuf,
-    },
-}
-
-#[derive(Args)]
-struct PredictArgs {
-    /// The pipeline file.
-    #[arg(required_unless_present = "model", conflicts_with = "model")]
-    pipeline: Option<PathBuf>,
-    /// A bare model: a folder with `config.json` and `model.safetensors`.
-    #[arg(long)]
-    model: Option<PathBuf>,
-    /// A PEFT adapter of the bare model: a folder with `adapter_config.json` and `adapter_model.safetensors`.
-    #[arg(long, requires = "model")]
-    adapter: Option<PathBuf>,
-    /// What to answer for: a file with one JSON object a line.
-    #[arg(long)]
-    input: Option<PathBuf>,
-    /// PNG or JPEG files to answer for.
-    #[arg(long, num_args = 1..)]
-    image: Vec<PathBuf>,
-    /// Answer for at most this many records.
-    #[arg(long)]
-    limit: Option<usize>,
-    /// The most tokens that a system of causal language modelling adds.
-    #[arg(long, default_value_t = 64)]
-    max_new_tokens: usize,
-    /// The most tokens of a text that a bare model is given: longer texts are cut, and the answer says how many. Without it
-    /// the model takes what it has positions for, and longer texts are refused.
-    #[arg(long, requires = "model")]
-    max_tokens: Option<usize>,
-    /// A field of a bare model's or its adapter's files that is passed over although it is refused or unknown; may be given
-    /// several times.
-    #[arg(long, requires = "model")]
-    accept_field: Vec<String>,
-    /// The device of a bare model: flex, ndarray, cuda, vulkan.
-    #[arg(long, requires = "model", default_value = "flex")]
-    device: String,
-}
-
-#[derive(Args)]
-struct RepairArgs {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// Go on for as long as the program runs: whenever a deletion makes a repair due.
-    #[arg(long)]
-    watch: bool,
-    /// Only when shards serve with less than this share of their planned depth, in the mean.
-    #[arg(long)]
-    below_depth: Option<f64>,
-    /// Only when somebody who picks slices could kill a shard with fewer requests than this.
-    #[arg(long)]
-    below_budget: Option<usize>,
-    /// Stages built side by side; otherwise what the pipeline says.
-    #[arg(long)]
-    jobs: Option<usize>,
-    /// The most minutes that one repair takes.
-    #[arg(long)]
-    minutes: Option<f64>,
-}
-
-#[derive(Args)]
-struct AuditArgs {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// The store's public key as the auditor has it: the line itself, or a file that holds it.
-    #[arg(long)]
-    key: Option<String>,
-    /// A checkpoint of the ledger that was seen before; may be given several times.
-    #[arg(long)]
-    checkpoint: Vec<PathBuf>,
-    /// A receipt that was given out; may be given several times.
-    #[arg(long)]
-    receipt: Vec<PathBuf>,
-    /// A record that must not be there.
-    #[arg(long)]
-    absent_record: Vec<String>,
-    /// A subject that must not be there.
-    #[arg(long)]
-    absent_subject: Vec<String>,
-    /// Which stages are trained again.
-    #[arg(long, value_enum, default_value_t = Scope::Serving)]
-    scope: Scope,
-    /// Where the report is written as a page to read.
-    #[arg(long)]
-    html: Option<PathBuf>,
-}
-
-#[derive(Args, Clone, Copy)]
-struct FreshArgs {
-    /// Delete the store first and start again from the source of the data.
-    #[arg(long)]
-    fresh: bool,
-    /// With --fresh: go on although the store has accepted deletions. Records that are still in the source come back.
-    #[arg(long, requires = "fresh")]
-    yes: bool,
-}
-
-#[derive(Args)]
-struct PipelineArg {
-    /// The pipeline file.
-    pipeline: PathBuf,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Scope {
-    /// The stages that answer now.
-    Serving,
-    /// All stages.
-    All,
-    /// None: lineages and files only.
-    Lineages,
-}
-
-impl From<Scope> for VerifyScope {
-    fn from(scope: Scope) -> Self {
-        match scope {
-            Scope::Serving => Self::Serving,
-            Scope::All => Self::All,
-            Scope::Lineages => Self::Lineages,
-        }
-    }
-}
 
 /// The definition of the command line: its commands and flags, from which help, man pages and completions are made.
 pub fn command() -> clap::Command {
@@ -421,8 +35,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output, refusals to standard error, which may be closed.
             let printed = error.print();
-            let code = if error.use_stderr() { exit::REFUSED } else { 0 };
-            return ExitCode::from(if printed.is_err() && code == 0 { exit::FAILED } else { code });
+            let code = if error.use_stderr() { exit_code(ErrorKind::Refused) } else { 0 };
+            return ExitCode::from(if printed.is_err() && code == 0 { exit_code(ErrorKind::Failed) } else { code });
         }
     };
     s3t::train::start_shared_threads();
@@ -433,8 +47,9 @@ pub fn main() -> ExitCode {
             code
         }
         Err(failure) => {
+            let code = exit_code(failure.kind());
             output.fail(&failure);
-            failure.code
+            code
         }
     };
     ExitCode::from(output::code_after_printing(code))

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use console::style;
+use s3t::api::{ErrorKind, FailedAnswer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, exit_code, message};
 
 /// Whether something could not be printed, although somebody may be waiting for it.
 static LOST: AtomicBool = AtomicBool::new(false);
@@ -36,7 +37,7 @@ pub(crate) fn code_after_printing(code: u8) -> u8 {
         return code;
     }
     complain("cannot write to standard output; what the command did stands");
-    if code == 0 { crate::exit::FAILED } else { code }
+    if code == 0 { exit_code(ErrorKind::Failed) } else { code }
 }
 
 /// Prints an error to standard error, if that takes it.
@@ -63,14 +64,14 @@ impl Output {
         !self.quiet && self.json.is_none()
     }
 
-    /// A result: a field of the JSON object, or what `print` prints.
-    pub(crate) fn result(&mut self, field: &str, value: &impl Serialize, print: impl FnOnce()) {
+    /// An answer, or a part of one: fields of the JSON object, or the text that `print` prints.
+    pub(crate) fn answer(&mut self, answer: &impl Serialize, print: impl FnOnce()) {
         match &mut self.json {
-            Some(object) => {
-                // A path that is not UTF-8, where nobody thought of it, is told and not left out.
-                let value = serde_json::to_value(value).unwrap_or_else(|error| Value::from(error.to_string()));
-                object.insert(field.to_owned(), value);
-            }
+            Some(object) => match serde_json::to_value(answer) {
+                Ok(Value::Object(fields)) => object.extend(fields),
+                // An answer is an object of texts and numbers; if it were not, the reader is told and not left without.
+                other => drop(object.insert("answer".into(), other.unwrap_or_else(|error| error.to_string().into()))),
+            },
             None => print(),
         }
     }
@@ -123,13 +124,14 @@ impl Output {
         }
     }
 
-    /// Reports a failure on standard error; with `--json` also as an object with what was there until then.
-    pub(crate) fn fail(self, failure: &Failure) {
-        complain(&failure.message);
-        if let Some(mut object) = self.json {
-            object.insert("error".into(), Value::from(failure.message.clone()));
-            object.insert("exit_code".into(), Value::from(failure.code));
-            say!("{:#}", Value::Object(object));
+    /// Reports a failure on standard error; with `--json` also as an object with the fields that were there until then.
+    pub(crate) fn fail(mut self, failure: &Failure) {
+        let error = message(failure);
+        complain(&error);
+        if self.json.is_some() {
+            let kind = failure.kind();
+            self.answer(&FailedAnswer { error, kind, exit_code: exit_code(kind) }, || {});
+            self.finish();
         }
     }
 }
@@ -167,6 +169,11 @@ pub(crate) fn decimal(number: f64) -> String {
         n if n >= 10.0 || n == 0.0 => format!("{number:.1}"),
         _ => format!("{number:.2}"),
     }
+}
+
+/// The first twelve digits of a key or digest.
+pub(crate) fn short(key: &str) -> String {
+    key.chars().take(12).collect()
 }
 
 /// Bytes in the unit that fits.

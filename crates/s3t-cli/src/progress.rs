@@ -7,9 +7,12 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use s3t::api::ErrorKind;
 use s3t::core::StageKey;
 use s3t::engine::{Observer, StageLabel};
 use s3t::train::{StageProgress, Step};
+
+use crate::exit::exit_code;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static HANDLER: Once = Once::new();
@@ -22,7 +25,7 @@ pub(crate) fn catch_interrupts() {
         // Without a handler Ctrl-C ends the program at once, which loses the unfinished stages only.
         drop(ctrlc::set_handler(|| {
             if INTERRUPTED.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(crate::exit::INTERRUPTED));
+                std::process::exit(i32::from(exit_code(ErrorKind::Interrupted)));
             }
         }));
     });
@@ -75,9 +78,16 @@ impl Bars {
     }
 }
 
+impl Bars {
+    /// Takes the bars off the screen.
+    pub(crate) fn clear(&self) {
+        self.total.finish_and_clear();
+    }
+}
+
 impl Drop for Bars {
     fn drop(&mut self) {
-        self.total.finish_and_clear();
+        self.clear();
     }
 }
 

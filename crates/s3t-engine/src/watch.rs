@@ -13,7 +13,10 @@ use crate::system::System;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Watches the repairs of [`System::watch`], and ends them.
-pub trait RepairObserver: Observer {
+pub trait RepairObserver: Sync {
+    /// The observer of the stages of each repair.
+    fn progress(&self) -> &dyn Observer;
+
     /// Called after each repair that was due, with the time that it took.
     fn repaired(&self, _report: &RepairReport, _took: Duration) {}
 
@@ -39,7 +42,7 @@ impl System {
     pub fn watch(&self, policy: &RepairPolicy, observer: &dyn RepairObserver) -> Result<(), EngineError> {
         loop {
             let started = Instant::now();
-            let report = self.repair(policy, observer)?;
+            let report = self.repair(policy, observer.progress())?;
             if report.build.is_some() {
                 observer.repaired(&report, started.elapsed());
             }

@@ -1,0 +1,39 @@
+//! `s3t eval`.
+
+use std::path::PathBuf;
+
+use s3t::api::{EvalRequest, Evaluation};
+use s3t::eval::Metric;
+
+use crate::commands::shards::serving;
+use crate::exit::{Outcome, code_of};
+use crate::output::{Output, count, table};
+
+pub(crate) fn eval(pipeline: PathBuf, output: &mut Output) -> Outcome {
+    let answer = s3t::api::evaluate(&EvalRequest { pipeline })?;
+    output.answer(&answer, || show_evaluation(&answer.evaluation, None));
+    Ok(code_of(&answer))
+}
+
+/// Prints the scores, beside those of before where there are some.
+pub(crate) fn show_evaluation(evaluation: &Evaluation, before: Option<&Evaluation>) {
+    let metric = Metric::from(evaluation.metric);
+    let was = |score: Option<f64>| score.map_or_else(String::new, |score| metric.show(score));
+    let of_shard = |shard: u32| {
+        let members = before.map(|before| before.members.iter());
+        was(members.and_then(|mut members| members.find(|member| member.shard == shard)).map(|member| member.score))
+    };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for member in &evaluation.members {
+        let name = format!("shard {}, {}", member.shard, serving(member.serving));
+        rows.push(vec![name, of_shard(member.shard), metric.show(member.score)]);
+    }
+    let name = format!("ensemble, {} records", count(evaluation.records as u64));
+    rows.push(vec![name, was(before.map(|before| before.score)), metric.show(evaluation.score)]);
+    if before.is_none() {
+        rows.iter_mut().for_each(|row| drop(row.remove(1)));
+        table(&["", metric.name()], rows, 1);
+    } else {
+        table(&["", "before", "after"], rows, 1);
+    }
+}

@@ -1,0 +1,46 @@
+//! The commands: each turns its arguments into a request, and prints the answer.
+
+mod audit;
+mod audit_page;
+mod delete;
+mod eval;
+mod export;
+mod plugins;
+mod predict;
+mod receipt;
+mod repair;
+mod run;
+mod shards;
+mod status;
+mod store;
+mod train;
+mod verify;
+
+use crate::arguments::Command;
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::{init, planning};
+
+/// Runs a command.
+pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
+    match command {
+        Command::Run { pipeline, fresh } => run::run(pipeline.pipeline, fresh, output),
+        Command::Plan(args) => planning::plan(&args, output),
+        Command::Advise(args) => planning::advise(&args, output),
+        Command::Simulate(args) => planning::simulate(&args, output),
+        Command::CompareSequences(args) => planning::compare(&args, output),
+        Command::Train { pipeline, fresh } => train::train(pipeline.pipeline, fresh, output),
+        Command::Eval(pipeline) => eval::eval(pipeline.pipeline, output),
+        Command::Predict(args) => predict::predict(args, output),
+        Command::Export { pipeline, to, base_model } => export::export(pipeline.pipeline, to, base_model, output),
+        Command::Delete(args) => delete::delete(args, output),
+        Command::Receipt { command } => receipt::receipt(command, output),
+        Command::Store { command } => store::store(command, output),
+        Command::Repair(args) => repair::repair(args, output),
+        Command::Audit(args) => audit::audit(args, output),
+        Command::Verify { pipeline, scope } => verify::verify(pipeline.pipeline, scope, output),
+        Command::Status(pipeline) => status::status(pipeline.pipeline, output),
+        Command::Plugins => plugins::list(output),
+        Command::Init { file } => init::init(&file, output),
+    }
+}

@@ -1,0 +1,154 @@
+//! `s3t run`.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use s3t::api::{ApiError, Baseline, Evaluation, NothingDeleted, RunObserver, RunPart, RunRequest, RunStep};
+use s3t::engine::{Observer, System};
+use s3t::eval::Metric;
+use s3t::train::StageProgress;
+
+use crate::arguments::FreshArgs;
+use crate::commands::delete::show_deletion;
+use crate::commands::eval::show_evaluation;
+use crate::commands::train::{show_restart, show_training};
+use crate::commands::verify::show_verification;
+use crate::exit::{Outcome, code_of};
+use crate::output::{Output, table};
+use crate::planning::show_figures;
+use crate::progress::Bars;
+use crate::system_args::Described;
+
+pub(crate) fn run(pipeline: PathBuf, fresh: FreshArgs, output: &mut Output) -> Outcome {
+    let shows_progress = output.shows_progress();
+    let printer = Printer {
+        shows_progress,
+        training: OnceLock::new(),
+        verification: OnceLock::new(),
+        state: Mutex::new(State { output, baseline: None, before: None, subjects: Vec::new() }),
+    };
+    let answer = s3t::api::run(&RunRequest { pipeline, start: fresh.into() }, &printer)?;
+    Ok(code_of(&answer))
+}
+
+/// Prints each part of a run when it is there.
+struct Printer<'a> {
+    shows_progress: bool,
+    training: OnceLock<Bars>,
+    verification: OnceLock<Bars>,
+    state: Mutex<State<'a>>,
+}
+
+struct State<'a> {
+    output: &'a mut Output,
+    /// The parts that are printed beside later ones.
+    baseline: Option<Baseline>,
+    before: Option<Evaluation>,
+    /// The subjects that the pipeline names.
+    subjects: Vec<String>,
+}
+
+impl Printer<'_> {
+    fn bars(&self, step: RunStep) -> &Bars {
+        let bars = if step == RunStep::Verification { &self.verification } else { &self.training };
+        bars.get_or_init(|| Bars::new(self.shows_progress))
+    }
+
+    /// Does something with the output, which threads do not share at any moment.
+    fn with<T>(&self, print: impl FnOnce(&mut State<'_>) -> T) -> T {
+        print(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl RunObserver for Printer<'_> {
+    fn progress(&self, step: RunStep) -> &dyn Observer {
+        self.bars(step)
+    }
+
+    fn begins(&self, step: RunStep, system: &System) -> Result<(), ApiError> {
+        self.with(|state| {
+            let heading = match step {
+                RunStep::Plan => "Plan",
+                RunStep::Training => "Training",
+                RunStep::Evaluation => "Evaluation",
+                RunStep::Deletion => "Deletion",
+                RunStep::EvaluationAfter => "Evaluation after the deletion",
+                RunStep::Verification => "Verification",
+            };
+            state.output.heading(heading);
+            if step == RunStep::Plan {
+                state.subjects.clone_from(&system.pipeline().run.delete_subjects);
+                let described = Described::of_system(system)?;
+                let lifetime = described.system.lifetime();
+                state.output.under("plan", |output| show_figures(&described, &lifetime, output));
+            }
+            Ok(())
+        })
+    }
+
+    fn finished(&self, part: &RunPart<'_>) {
+        match part {
+            RunPart::Training(_) => self.bars(RunStep::Training).clear(),
+            RunPart::Verification(_) => self.bars(RunStep::Verification).clear(),
+            _ => {}
+        }
+        self.with(|state| {
+            let State { output, baseline, before, subjects } = state;
+            output.answer(part, || match part {
+                RunPart::RestartedAfter(deletions) => show_restart(Some(*deletions)),
+                RunPart::Training(training) => show_training(training),
+                // Printed beside the evaluation, which follows.
+                RunPart::Baseline(_) => {}
+                RunPart::Before(evaluation) => {
+                    if let Some(baseline) = baseline {
+                        show_comparison(baseline, evaluation);
+                    }
+                    show_evaluation(evaluation, None);
+                }
+                RunPart::Deletion(deletion) => show_deletion(deletion, subjects),
+                RunPart::After(evaluation) => show_evaluation(evaluation, before.as_ref()),
+                RunPart::Verification(verification) => show_verification(verification),
+            });
+            match part {
+                RunPart::Baseline(scored) => *baseline = Some((*scored).clone()),
+                RunPart::Before(evaluation) => *before = Some((*evaluation).clone()),
+                _ => {}
+            }
+        });
+    }
+
+    fn deletes_nothing(&self, reason: NothingDeleted) {
+        let text = match reason {
+            NothingDeleted::NothingNamed => {
+                "\nThe pipeline names nothing to delete (`run.delete_subjects`, `run.delete_records`)."
+            }
+            NothingDeleted::DoneBefore => {
+                "\nWhat the pipeline names was deleted in an earlier run; `--fresh` starts again."
+            }
+        };
+        self.with(|state| state.output.say(text));
+    }
+
+    fn baseline(&self, steps: usize) -> Box<dyn StageProgress + Send + '_> {
+        Box::new(self.bars(RunStep::Training).extra("ordinary fine-tuning", steps))
+    }
+}
+
+fn show_comparison(baseline: &Baseline, evaluation: &Evaluation) {
+    let metric = Metric::from(evaluation.metric);
+    let name = format!("ordinary fine-tuning, all blocks on all data, {} epochs", baseline.epochs);
+    let by = evaluation.score - baseline.score;
+    let difference = match metric {
+        Metric::Correlation => format!("{by:+.3}"),
+        _ => format!("{:+.1} points", 100.0 * by),
+    };
+    table(
+        &["", metric.name()],
+        vec![
+            vec![name, metric.show(baseline.score)],
+            vec!["this ensemble".into(), metric.show(evaluation.score)],
+            vec!["difference".into(), difference],
+        ],
+        1,
+    );
+}
