@@ -206,6 +206,22 @@ pub fn delete(request: &DeleteRequest) -> Result<DeleteAnswer, ApiError> {
 /// Forgets records and subjects of an open system, and gives the receipt. Whoever has delivered it says so with
 /// [`System::receipt_delivered`]; until then the store keeps the key to the names in it.
 ///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+/// # s3t_testkit::write_tiny_model(&model, 4)?;
+/// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+/// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+/// # system.train(&s3t_engine::Quiet)?;
+/// use s3t_core::RecordId;
+/// use s3t_store::DeletionRequest;
+///
+/// let request = DeletionRequest { id: None, records: vec![RecordId::new("record-3")?], subjects: Vec::new() };
+/// let (answer, receipt) = s3t_api::delete_in(&system, &request)?;
+/// assert_eq!((answer.deletion.records, receipt.effect.records), (vec!["record-3".to_owned()], 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`System::fulfil`].

@@ -121,6 +121,19 @@ pub fn predict(request: &PredictRequest) -> Result<PredictAnswer, ApiError> {
 
 /// Answers for records with an open system.
 ///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+/// # s3t_testkit::write_tiny_model(&model, 4)?;
+/// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+/// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+/// # system.train(&s3t_engine::Quiet)?;
+/// let answer = s3t_api::predict_in(&system, &s3t_testkit::toy_records(2, 0, 9), 64)?;
+/// let json = serde_json::to_value(&answer)?;
+/// assert_eq!(json["predictions"].as_array().map(Vec::len), Some(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`System::predict`] and [`System::complete`]; [`ErrorKind::Refused`] for outputs that are no numbers.

@@ -1,7 +1,7 @@
 //! The JSON Schema of every answer, made from the types.
 
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -22,17 +22,15 @@ pub struct FailedAnswer {
     pub exit_code: u8,
 }
 
-/// The schema of every answer, by command: an object with a property for each command, whose schemas share their definitions. `extend`
-/// adds the answers of other crates' commands.
+/// The schema of every answer, by command: an object with a property for each command, whose schemas share their definitions.
 ///
 /// ```
-/// let schema = s3t_api::schema(|_| Vec::new());
+/// let schema = s3t_api::schema();
 /// assert!(schema["properties"]["status"].is_object());
 /// ```
-pub fn schema(extend: impl FnOnce(&mut SchemaGenerator) -> Vec<(&'static str, schemars::Schema)>) -> Value {
-    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let generator = &mut generator;
-    let mut commands: Vec<(&str, schemars::Schema)> = vec![
+pub fn schema() -> Value {
+    let generator = &mut SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let commands: Vec<(&str, Schema)> = vec![
         ("run", generator.subschema_for::<RunAnswer>()),
         ("train", generator.subschema_for::<TrainAnswer>()),
         ("eval", generator.subschema_for::<EvalAnswer>()),
@@ -51,7 +49,6 @@ pub fn schema(extend: impl FnOnce(&mut SchemaGenerator) -> Vec<(&'static str, sc
         ("plugins", generator.subschema_for::<PluginsAnswer>()),
         ("failed", generator.subschema_for::<FailedAnswer>()),
     ];
-    commands.extend(extend(generator));
     let properties: Map<String, Value> =
         commands.into_iter().map(|(command, schema)| (command.to_owned(), schema.to_value())).collect();
     json!({

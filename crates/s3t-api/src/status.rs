@@ -124,6 +124,19 @@ pub fn status(request: &StatusRequest) -> Result<StatusAnswer, ApiError> {
 
 /// Tells what an open system serves with now.
 ///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+/// # s3t_testkit::write_tiny_model(&model, 4)?;
+/// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+/// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+/// # system.train(&s3t_engine::Quiet)?;
+/// let answer = s3t_api::status_in(&system)?;
+/// let json = serde_json::to_value(&answer)?;
+/// assert_eq!(json["status"]["records"], 24);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`System::status`].

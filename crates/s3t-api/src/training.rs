@@ -68,6 +68,19 @@ impl From<s3t_engine::BuildReport> for BuildReport {
 
 /// Trains every missing stage, and makes the store if it is not there.
 ///
+/// ```no_run
+/// use s3t_api::{ErrorKind, TrainRequest};
+/// use s3t_engine::Quiet;
+///
+/// let request: TrainRequest = serde_json::from_str(r#"{ "pipeline": "pipeline.toml", "start": "continue" }"#)?;
+/// match s3t_api::train(&request, &Quiet) {
+///     Ok(answer) => println!("{} stages trained", answer.training.report.trained),
+///     Err(error) if error.kind() == ErrorKind::Interrupted => println!("the same request goes on"),
+///     Err(error) => eprintln!("{error}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if the observer breaks: finished stages are kept. Otherwise the kind of

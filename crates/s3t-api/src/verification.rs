@@ -83,6 +83,21 @@ pub fn verify(request: &VerifyRequest, observer: &dyn Observer) -> Result<Verify
 
 /// Verifies an open system, and writes the verdict into its ledger.
 ///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+/// # s3t_testkit::write_tiny_model(&model, 4)?;
+/// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+/// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+/// # system.train(&s3t_engine::Quiet)?;
+/// use s3t_api::Reply;
+/// use s3t_engine::{Quiet, VerifyScope};
+///
+/// let answer = s3t_api::verify_in(&system, VerifyScope::Serving, &Quiet)?;
+/// assert_eq!(answer.failure(), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`System::verify_and_record`].

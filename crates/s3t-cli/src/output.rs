@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::exit::{Failure, exit_code, message};
 
-/// Whether something could not be printed, although somebody may be waiting for it.
+/// `true` if something could not be printed, although somebody may be waiting for it.
 static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line, like `println!`, but goes on when it cannot be printed: the work is not done yet.
@@ -22,14 +22,14 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// Remembers that a line was lost. A reader that has gone (`s3t run ... | head`) has seen what it wanted.
+/// Remembers that a line was lost. A reader that has gone (`s3t run ... | head`) has seen enough.
 pub(crate) fn printed(result: std::io::Result<()>) {
     if result.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
         LOST.store(true, Ordering::Relaxed);
     }
 }
 
-/// The exit code of a command: success is none if its results could not be printed.
+/// The exit code of a command; a command whose results could not be printed has failed.
 pub(crate) fn code_after_printing(code: u8) -> u8 {
     use std::io::Write as _;
     printed(std::io::stdout().flush());
@@ -48,7 +48,7 @@ fn complain(message: &str) {
     drop(writeln!(std::io::stderr(), "{mark} {message}"));
 }
 
-/// Where a command's results go: to tables as they come, or into one JSON object printed at the end.
+/// The output of a command: tables as the results come, or one JSON object printed at the end.
 pub(crate) struct Output {
     json: Option<Map<String, Value>>,
     quiet: bool,
@@ -59,7 +59,7 @@ impl Output {
         Self { json: json.then(Map::new), quiet }
     }
 
-    /// Whether progress is shown.
+    /// `true` if progress is shown.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.quiet && self.json.is_none()
     }
@@ -85,7 +85,7 @@ impl Output {
         }
     }
 
-    /// What only people see.
+    /// Calls `print` if people read the output.
     pub(crate) fn print(&self, print: impl FnOnce()) {
         if self.json.is_none() {
             print();

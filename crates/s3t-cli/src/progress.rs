@@ -65,7 +65,7 @@ impl Bars {
         }
     }
 
-    /// Whether the program was asked to stop.
+    /// `true` if the program was asked to stop.
     pub(crate) fn interrupted() -> bool {
         INTERRUPTED.load(Ordering::Relaxed)
     }

@@ -5,8 +5,8 @@
 //! *Before*: the auditor has the store, its keys, the pipeline and the base model, and perhaps checkpoints and receipts kept elsewhere.
 //! *After* every check has passed: the ledger is the one that was signed and continues what the auditor saw before; each
 //! accepted deletion was erased; every stage that serves is named by a lineage over the records that are there, and trained
-//! again from them it has the same bits. *Why*: each check recomputes what it compares with. What no audit of a store can
-//! show is said in [`LIMITS`].
+//! again from them it has the same bits. *Why*: each check computes both sides of its comparison anew. [`LIMITS`] says what no
+//! audit of a store can show.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -21,11 +21,11 @@ use crate::settings::VerifyScope;
 use crate::verify::{VerifiedStage, VerifyReport};
 use crate::{EngineError, System};
 
-/// What the report claims when every check has passed.
+/// The claim of a report in which every check has passed.
 pub const GUARANTEE: &str = "Every stage that answers is, bit for bit, what training from the records that are still there gives; it was \
 computed without the deleted records. No record, tensor or key of what the ledger calls erased is in the store.";
 
-/// What it does not claim.
+/// The limits of the claim.
 pub const LIMITS: [&str; 5] = [
     "An operator who is not honest can keep copies elsewhere: the audit is of this store, its keys and its ledger.",
     "What was answered, exported or copied before a deletion is out of its reach.",
@@ -34,7 +34,7 @@ pub const LIMITS: [&str; 5] = [
     "Bits are compared on the store's arithmetic; on a graphics card equality is in distribution only.",
 ];
 
-/// What an auditor brings along.
+/// The evidence that an auditor brings along.
 #[derive(Debug, Default)]
 pub struct AuditRequest {
     /// The public key that the ledger must be signed with, got from elsewhere.
@@ -47,24 +47,24 @@ pub struct AuditRequest {
     pub absent_records: Vec<RecordId>,
     /// Subjects that must not be there.
     pub absent_subjects: Vec<SubjectId>,
-    /// Which stages are trained again.
+    /// The stages that are trained again.
     pub scope: VerifyScope,
 }
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditCheck {
-    /// What was checked.
+    /// The statement that was checked.
     pub what: String,
-    /// Whether it holds; `None` if it was not checked.
+    /// `true` if the statement holds; `None` if it was not checked.
     pub passed: Option<bool>,
-    /// What was looked at, or why it was not.
+    /// The things that were looked at, or the reason why they were not.
     pub detail: String,
     /// Everything that does not hold.
     pub problems: Vec<String>,
 }
 
-/// What an audit found.
+/// The findings of an audit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditReport {
     /// The store's public name.
@@ -73,20 +73,20 @@ pub struct AuditReport {
     pub key: String,
     /// The deletions that the store has seen.
     pub epoch: u64,
-    /// When the newest entry of the ledger was written.
+    /// The moment of the ledger's newest entry.
     pub newest_entry: Option<Timestamp>,
     /// The checks, in order.
     pub checks: Vec<AuditCheck>,
     /// Stages that were trained again.
     pub stages: Vec<VerifiedStage>,
-    /// What is claimed if all checks passed.
+    /// The claim if all checks passed.
     pub guarantee: &'static str,
-    /// What is not claimed.
+    /// The limits of the claim.
     pub limits: [&'static str; 5],
 }
 
 impl AuditReport {
-    /// Whether nothing that was checked is wrong.
+    /// `true` if nothing that was checked is wrong.
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed != Some(false))
     }
@@ -287,7 +287,7 @@ fn check_key(request: &AuditRequest, key: &VerifyingKey) -> AuditCheck {
     }
 }
 
-/// What must not be there, to compare records with.
+/// The names that must not be there, to compare records with.
 struct Absent<'a> {
     /// The ids that must be gone, by kind and comparison form.
     forms: HashMap<(&'static str, String), Vec<&'a str>>,
@@ -305,7 +305,7 @@ impl<'a> Absent<'a> {
         Self { forms, opened }
     }
 
-    /// What is wrong with a record's being there, beyond that it is; `None` if nothing is.
+    /// The problem with a record that is there, beyond its being there; `None` if there is no problem.
     fn problem(&self, record: &Record) -> Option<String> {
         let names = [Some(Named::Record(&record.id)), record.subject.as_ref().map(Named::Subject)];
         let (mut is_named, mut spelling) = (false, None);
@@ -336,7 +336,7 @@ impl<'a> Absent<'a> {
     }
 }
 
-/// What the history must lead to.
+/// The state that the history must lead to.
 struct Facts<'a> {
     epoch: u64,
     stages: &'a BTreeSet<StageKey>,

@@ -84,10 +84,10 @@ impl From<Infallible> for EngineError {
     }
 }
 
-/// The most shards, slices or sequences of a shard.
+/// The largest number of shards, slices or sequences of a shard.
 const MAX_SIZE: u64 = 1_000_000;
 
-/// The most stages of a plan, each of which has a lineage in memory.
+/// The largest number of stages of a plan, each of which has a lineage in memory.
 const MAX_STAGES: u64 = 1_000_000;
 
 /// The problem with a number of shards, slices or sequences at a key.

@@ -15,7 +15,7 @@ use serde::Serialize;
 /// Records that are answered together.
 pub(crate) const BATCH: usize = 64;
 
-/// What one shard answers with.
+/// The stages that one shard answers with, ready to answer.
 #[derive(Debug, Serialize)]
 pub struct Member {
     /// The shard.
@@ -67,7 +67,7 @@ pub(crate) fn batches(inputs: &[Input<'_>]) -> Vec<Vec<usize>> {
 }
 
 /// Answers for a batch of one padded length. The base blocks below the lowest live adapter run once for all members, and
-/// those between the lowest adapters of two members once for the ones above; where the adapters allow it, all members go through
+/// those between the lowest adapters of two members once for the members above; where the adapters allow it, all members go through
 /// each layer together.
 pub(crate) fn predict(
     backbone: &Backbone,
@@ -91,7 +91,7 @@ pub(crate) fn predict(
     inputs.iter().enumerate().map(answer).collect()
 }
 
-/// What `answer` makes of each member's model and the input of its first block.
+/// Calls `answer` for each member's model with the input of its first block, and gives the results by member.
 pub(crate) fn each_member<T>(
     backbone: &Backbone,
     members: &[Arc<Member>],

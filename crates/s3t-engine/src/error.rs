@@ -16,7 +16,7 @@ pub enum EngineError {
     ReadPipeline {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// A pipeline file that cannot be used.
@@ -24,11 +24,11 @@ pub enum EngineError {
     Pipeline {
         /// The file.
         file: String,
-        /// The line, from 1, where there is one.
+        /// The line, from 1, of a pipeline that was read from a file.
         line: Option<usize>,
         /// The key, as `section.key`.
         key: String,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the values that are allowed.
         problem: String,
     },
     /// A store that was made with other settings.
@@ -78,7 +78,7 @@ pub enum EngineError {
         /// The deletions, in words.
         deletions: String,
     },
-    /// A folder that is to be deleted as a store and is not one.
+    /// A folder that is to be deleted as a store and is not a store.
     #[error("`{0}` is not a store, so --fresh does not delete it")]
     NotAStoreToDelete(PathBuf),
     /// A file for a receipt that cannot be made.
@@ -119,14 +119,14 @@ pub enum EngineError {
     /// No records where some are needed.
     #[error("no record to work on: {0}")]
     NoRecords(String),
-    /// A record whose target is not one that the task learns.
+    /// A record with a target that the task does not learn.
     #[error("record `{record}` has {found}, which task `{task}` cannot learn; see `data.task`")]
     WrongTarget {
         /// The record.
         record: RecordId,
         /// The task.
         task: &'static str,
-        /// What the record has.
+        /// The kind of target that the record has.
         found: &'static str,
     },
     /// Data that cannot be used.

@@ -1,4 +1,4 @@
-//! Starting afresh: the one way in which deleted records may come back, and so the one with a consent.
+//! Starting afresh: the only way in which deleted records may come back, and so the only command that asks for consent.
 
 use s3t_store::Store;
 

@@ -22,29 +22,29 @@ pub struct SpellingsLeft {
     pub left: Vec<String>,
 }
 
-/// What a deletion did.
+/// The effect of a deletion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Deletion {
     /// The request's id.
     pub request: String,
-    /// Whether the same request was made before: then nothing was done now.
+    /// `true` if the same request was made before: then nothing was done now.
     pub repeated: bool,
     /// The records that are gone.
     pub records: Vec<RecordId>,
-    /// What was cut in each slice that was hit, and what the shard serves with now.
+    /// The cut in each slice that was hit, and the stages that the shard serves with now.
     pub cuts: Vec<Cut>,
     /// Stages whose files were removed.
     pub erased_stages: Vec<StageKey>,
     /// Slices whose files were written anew.
     pub rewritten_slices: Vec<SliceAddress>,
-    /// Names whose other spellings are still there, in a store from before such ids were refused.
+    /// Names whose other spellings are still there, in a store from before ids that look alike were refused.
     pub other_spellings: Vec<SpellingsLeft>,
     /// Exported adapters of dead stages whose files were removed.
     #[serde(serialize_with = "as_texts")]
     pub removed_exports: Vec<PathBuf>,
     /// Exported adapters of dead stages that could not be removed, or whose folders hold other files.
     pub remaining_exports: Vec<RemainingExport>,
-    /// How many deletions this store has seen, this one included.
+    /// Deletions that this store has accepted, this deletion included.
     pub epoch: u64,
     /// Seconds until the deletion could no longer be lost.
     pub durable_seconds: f64,
@@ -52,19 +52,19 @@ pub struct Deletion {
     pub effective_seconds: f64,
     /// Seconds until the bytes were gone from disk; `None` if they are not yet.
     pub erased_seconds: Option<f64>,
-    /// Why the erasure is not finished; the deletion stands, and whatever command changes the store next finishes it.
+    /// The reason why the erasure is not finished; the deletion stands, and the next command that changes the store finishes it.
     pub pending: Option<PendingErasure>,
     /// The proof of all this.
     #[serde(skip)]
     pub receipt: Receipt,
 }
 
-/// Why an erasure is not finished.
+/// The reason why an erasure is not finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PendingErasure {
     /// The reason, and whoever is in the way.
     pub reason: String,
-    /// Whether the disk failed; otherwise another process has the store in hand, or the store is damaged.
+    /// `true` if the disk failed; otherwise another process has the store in hand, or the store is damaged.
     pub disk_failed: bool,
 }
 
@@ -86,6 +86,31 @@ impl System {
 
     /// Does what a request asks for: accepted, off in every answer, then erased from disk. Asking again under the same id does
     /// nothing twice.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+    /// # s3t_testkit::write_tiny_model(&model, 4)?;
+    /// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+    /// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+    /// # system.train(&s3t_engine::Quiet)?;
+    /// use s3t_core::SubjectId;
+    /// use s3t_store::DeletionRequest;
+    ///
+    /// let subjects = vec![SubjectId::new("subject-1")?];
+    /// let request = DeletionRequest { id: Some("ticket-812".into()), records: Vec::new(), subjects };
+    /// let deletion = system.fulfil(&request)?;
+    /// assert!(deletion.erased_seconds.is_some());
+    ///
+    /// // The receipt proves the deletion to whoever has the public key.
+    /// let proof = deletion.receipt.verify(&system.store().verifying_key())?;
+    /// assert!(proof.erased.is_some());
+    /// system.receipt_delivered(&deletion)?;
+    ///
+    /// // The same request does nothing twice.
+    /// assert!(system.fulfil(&request)?.repeated);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -171,10 +196,10 @@ impl System {
         (erasure, failed)
     }
 
-    /// The other spellings of a request's names that are still there. Only a store from before such ids were refused can have any, and
-    /// is looked through until it has none.
+    /// The other spellings of a request's names that are still there. Only a store from before ids that look alike were refused can
+    /// have any; such a store is looked through until no id in it looks like another.
     fn spellings_left(&self, request: &DeletionRequest) -> Vec<SpellingsLeft> {
-        // What cannot be read is told by `check` and `audit`; the deletion was done all the same.
+        // `check` and `audit` tell of files that cannot be read; the deletion was done all the same.
         if !matches!(self.store.ids_are_distinct(), Ok(false)) {
             return Vec::new();
         }

@@ -20,6 +20,29 @@ use crate::{Answer, EngineError, Prediction, System};
 /// A call joins the last group that waits, if there is room, or begins one. Groups are answered in the order in which they
 /// began, each when it is full or its first call has waited long enough, so a call waits for a bounded time and for the groups
 /// before it. No thread of its own is needed: the first call of a group answers it.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+/// # s3t_testkit::write_tiny_model(&model, 4)?;
+/// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+/// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+/// # system.train(&s3t_engine::Quiet)?;
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use s3t_engine::JoinedSystem;
+///
+/// let joined = JoinedSystem::new(Arc::new(system), Duration::from_millis(2), 64);
+/// let questions = s3t_testkit::toy_records(4, 0, 9);
+/// std::thread::scope(|scope| {
+///     for question in questions.chunks(1) {
+///         let joined = &joined;
+///         scope.spawn(move || assert_eq!(joined.predict(question).unwrap().len(), 1));
+///     }
+/// });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct JoinedSystem {
     system: Arc<System>,
     wait: Duration,
@@ -38,7 +61,7 @@ struct State {
 struct Waiting {
     group: Arc<Group>,
     records: Vec<Record>,
-    /// Whether nobody can join any more.
+    /// `true` if nobody can join any more.
     is_full: bool,
 }
 
@@ -51,7 +74,7 @@ enum Outcome {
     #[default]
     Waiting,
     Answered(Answer),
-    /// There are none: each call has to ask for itself.
+    /// The group has no answers: each call has to ask for itself.
     Failed,
 }
 
@@ -84,7 +107,7 @@ impl JoinedSystem {
     ///
     /// As [`predict`](Self::predict).
     pub fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
-        // What the model cannot take is refused before it joins others.
+        // A record that the model cannot take is refused before it joins others.
         self.system.prepare(records)?;
         let mut state = self.lock();
         let (group, first) = self.join(&mut state, records);

@@ -12,16 +12,16 @@ use serde::Serialize;
 use crate::ensemble::{Member, each_member};
 use crate::{EngineError, System};
 
-/// How well the response of one record is predicted, token by token from those before it.
+/// The quality of the prediction of one record's response, token by token from the tokens before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Response {
     /// The record's id.
     pub id: String,
     /// The tokens of the response.
     pub tokens: usize,
-    /// How many of them the ensemble predicts.
+    /// Tokens that the ensemble predicts.
     pub right: usize,
-    /// How many of them each member predicts by itself.
+    /// Tokens that each member predicts by itself.
     pub members: Vec<usize>,
 }
 
@@ -30,12 +30,12 @@ pub struct Response {
 pub struct Completion {
     /// The record's id.
     pub id: String,
-    /// What follows its text.
+    /// The text that follows the record's.
     pub text: String,
 }
 
 impl System {
-    /// How well the responses of records are predicted.
+    /// Counts the tokens of records' responses that the ensemble and its members predict.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl System {
         self.responses_of(&self.members()?, records)
     }
 
-    /// How well these members predict the responses of records, whatever is deleted in the meantime.
+    /// Counts the tokens of records' responses that these members predict, whatever is deleted in the meantime.
     ///
     /// # Errors
     ///
@@ -56,13 +56,13 @@ impl System {
         self.in_batches(&inputs, |batch| score(backbone, members, aggregator, batch))
     }
 
-    /// Continues the texts of records by up to `most` tokens: in each step the token with the largest combined score, until
-    /// the one that ends a text.
+    /// Continues the texts of records by up to `max` tokens: in each step the token with the largest combined score, until
+    /// a token that ends a text.
     ///
     /// # Errors
     ///
     /// [`EngineError::Model`] for a record that the model cannot take, or as [`members`](System::members).
-    pub fn complete(&self, records: &[Record], most: usize) -> Result<Vec<Completion>, EngineError> {
+    pub fn complete(&self, records: &[Record], max: usize) -> Result<Vec<Completion>, EngineError> {
         let prompts: Vec<Record> =
             records.iter().map(|record| Record { target: Target::None, ..record.clone() }).collect();
         let inputs = self.prepare(&prompts)?;
@@ -78,7 +78,7 @@ impl System {
         }
         let aggregator = &*self.pipeline().serving.aggregator;
         self.in_batches(&inputs, |batch| {
-            batch.iter().map(|input| complete(backbone, &members, aggregator, input, most)).collect()
+            batch.iter().map(|input| complete(backbone, &members, aggregator, input, max)).collect()
         })
     }
 }
@@ -110,7 +110,7 @@ fn score(
     inputs.iter().enumerate().map(response).collect()
 }
 
-/// How many of each record's learnt tokens are the predicted ones; `predicted` is asked for each learnt token in order.
+/// Counts each record's learnt tokens that were predicted; `predicted` is asked for each learnt token in order.
 fn count_right(
     learnt: &[(usize, u32)],
     padded: usize,
@@ -129,11 +129,11 @@ fn complete(
     members: &[Arc<Member>],
     aggregator: &dyn Aggregator,
     prompt: &Input<'_>,
-    most: usize,
+    max: usize,
 ) -> Completion {
     let mut input = prompt.clone();
     let mut made = Vec::new();
-    while made.len() < most && input.tokens < backbone.max_tokens() {
+    while made.len() < max && input.tokens < backbone.max_tokens() {
         input.padded = input.tokens;
         let last = [input.tokens - 1];
         let logits = each_member(backbone, members, &[&input], |model, hidden| {
@@ -150,7 +150,7 @@ fn complete(
     Completion { id: prompt.id().to_string(), text: backbone.decode(&made).unwrap_or_default() }
 }
 
-/// How many of each input's learnt tokens one model predicts, for a batch of one padded length.
+/// Counts each input's learnt tokens that a model predicts, for a batch of one padded length.
 pub fn right_tokens(backbone: &Backbone, model: &StageModel, inputs: &[&Input<'_>]) -> Vec<usize> {
     let hidden = model.first_input(backbone, inputs);
     let padded = hidden.states.dims()[1];

@@ -7,7 +7,7 @@ use toml::Value;
 use crate::error::EngineError;
 use crate::section::Section;
 
-/// Where the keys of a file are.
+/// The text of a pipeline file, to find the lines of its keys.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     pub(crate) file: String,

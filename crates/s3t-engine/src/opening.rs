@@ -27,13 +27,13 @@ enum Opening<'a> {
     ToAccept,
 }
 
-/// What a new system is made from besides its pipeline.
+/// The parts that a new system is made from besides its pipeline.
 struct NewSystem<'a> {
     records: &'a [Record],
-    /// Checked, not stored.
+    /// Records that are checked and not stored.
     held_out: &'a [Record],
     secret: Option<StoreSecret>,
-    /// Whether a store that another process has made in the meantime is opened.
+    /// `true` opens a store that another process has made in the meantime.
     or_open: bool,
 }
 
@@ -53,7 +53,7 @@ impl System {
             return Self::assemble(pipeline, Opening::ToChange);
         }
         let records = pipeline.read_train_data()?;
-        // What the system will be evaluated on is looked at too, before anything is written.
+        // The held-out records are looked at too, before anything is written.
         let held_out = match &pipeline.test_data {
             Some(source) => pipeline.read_source(source)?,
             None => Vec::new(),
@@ -75,7 +75,7 @@ impl System {
         Self::assemble(pipeline, Opening::ToAccept)
     }
 
-    /// Opens the pipeline's store to answer only, beside processes that change it: what they delete is off at once here too.
+    /// Opens the pipeline's store to answer only, beside processes that change it: records that they delete are off at once here too.
     ///
     /// # Errors
     ///
@@ -90,6 +90,19 @@ impl System {
     }
 
     /// Makes the pipeline's store from these records. `secret` keys the partition; `None` takes the pipeline's choice.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+    /// # s3t_testkit::write_tiny_model(&model, 4)?;
+    /// use s3t_engine::System;
+    ///
+    /// let pipeline = s3t_testkit::tiny_pipeline(&model, &store);
+    /// let records = s3t_testkit::toy_records(24, 6, 1);
+    /// let system = System::create(pipeline, &records, None)?;
+    /// assert_eq!(system.status()?.records, 24);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -161,7 +174,7 @@ fn opened(pipeline: &CheckedPipeline, backbone: &Backbone, opening: &Opening<'_>
         Opening::ToAccept => Store::open_to_accept(&place)?,
         Opening::ToChange | Opening::New(_) => Store::open(&place)?,
     };
-    // What subjects were likely to do was asked once: their numbers may have changed or gone since then.
+    // The probabilities of subjects were asked for once: they may have changed or gone since then.
     let sequences = match &pipeline.prior {
         PriorSource::Subjects(_) => store.settings().sequences.clone(),
         PriorSource::Given(_) => choose_sequences(pipeline, backbone, store.secret())?,

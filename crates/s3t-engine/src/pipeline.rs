@@ -23,6 +23,20 @@ use crate::settings::{PriorSource, Resources, RunSettings, SecretSource, Serving
 pub(crate) const MAX_WAIT_SECONDS: f64 = 86_400.0;
 
 /// Everything a system is made from, read from a TOML file or put together by a program.
+///
+/// ```
+/// use s3t_core::PartitionShape;
+/// use s3t_data::Labels;
+/// use s3t_engine::Pipeline;
+/// use s3t_lora::Lora;
+///
+/// let labels = Labels::new(vec!["cat".into(), "dog".into()])?;
+/// let mut pipeline = Pipeline::new("model", "store", labels, Lora { rank: 4, ..Lora::default() });
+/// pipeline.shape = PartitionShape { shards: 4, slices: 3 };
+/// let pipeline = pipeline.check()?;
+/// assert_eq!(pipeline.place().store, "store".as_ref() as &std::path::Path);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Pipeline {
     /// Seed of the sequences and, unless it has its own, of training.
@@ -35,29 +49,29 @@ pub struct Pipeline {
     pub store: PathBuf,
     /// The folder of the store's keys; `None` is `STORE.keys`, beside it.
     pub keys: Option<PathBuf>,
-    /// Whether a new store encrypts records and stages.
+    /// `true` if a new store encrypts records and stages.
     pub encrypt: bool,
-    /// How many seconds a command waits for another process that has the store in hand.
+    /// Seconds that a command waits for another process that has the store in hand.
     pub wait_seconds: f64,
-    /// Where a new store's secret comes from.
+    /// The source of a new store's secret.
     pub secret: SecretSource,
     /// The name by which exports call the base model, such as its repository's; `None` takes the name of its folder.
     pub model_name: Option<String>,
-    /// The most tokens of a text: longer ones are cut. `None` takes what the model can, and refuses what is longer.
+    /// The largest number of tokens of a text: longer texts are cut. `None` takes as many as the model does, and refuses longer texts.
     pub max_tokens: Option<usize>,
     /// Fields of the model's files that are passed over although they are refused or unknown.
     pub accept_fields: Vec<String>,
-    /// What is learnt.
+    /// The task.
     pub task: Task,
-    /// The class names; none for tasks without classes.
+    /// The class names; empty for tasks without classes.
     pub labels: Labels,
-    /// Where training records come from; read only when the store is made.
+    /// The source of training records; read only when the store is made.
     pub train_data: Option<Source>,
-    /// Where held-out records come from.
+    /// The source of held-out records.
     pub test_data: Option<Source>,
-    /// Which training records are copies of each other, so that a deletion takes them together.
+    /// The measure by which training records are copies of each other, so that a deletion takes them together.
     pub duplicates: Duplicates,
-    /// What relative paths inside the data sources start from.
+    /// The folder that relative paths inside the data sources start from.
     pub base_dir: PathBuf,
     /// Shards and slices.
     pub shape: PartitionShape,
@@ -67,23 +81,23 @@ pub struct Pipeline {
     pub budget: usize,
     /// Chooses the sequences.
     pub strategy: Box<dyn SequenceStrategy>,
-    /// How likely each slice is to be hit.
+    /// The probability that each slice is hit.
     pub prior: PriorSource,
     /// Blocks of each layer group; `None` spreads all blocks over the slices.
     pub blocks_per_slice: Option<usize>,
     /// The PEFT method.
     pub peft: Box<dyn PeftMethod>,
-    /// How a stage is trained.
+    /// The settings of a stage's training.
     pub training: TrainingConfig,
-    /// How the ensemble answers.
+    /// The settings of the ensemble's answers.
     pub serving: ServingSettings,
-    /// What the machine may use.
+    /// The threads, memory and disk that a process may use.
     pub resources: Resources,
-    /// The most that is read of data and of the model.
+    /// The limits of reading data and the model.
     pub limits: Limits,
-    /// What `s3t run` does after training.
+    /// The steps of `s3t run` after training.
     pub run: RunSettings,
-    /// The section `[server]`, which is checked by whoever serves: [`server_settings`](Self::server_settings).
+    /// The section `[server]`, which the server checks: [`server_settings`](Self::server_settings).
     pub(crate) server: Table,
     pub(crate) lines: Lines,
 }
@@ -139,7 +153,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Pipeline`] if the pipeline names none, [`EngineError::Data`] for the first that cannot be used.
+    /// [`EngineError::Pipeline`] if the pipeline names no source of them, [`EngineError::Data`] for the first record that cannot be used.
     pub fn read_train_data(&self) -> Result<Vec<Record>, EngineError> {
         let missing = || self.refuse("data", "`data.train` is missing; it says where the records come from");
         self.read_source(self.train_data.as_ref().ok_or_else(missing)?)
@@ -158,7 +172,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Pipeline`] if the pipeline names none.
+    /// [`EngineError::Pipeline`] if the pipeline names no source of them.
     pub fn test_source(&self) -> Result<&Source, EngineError> {
         let missing = || self.refuse("data", "the pipeline has no `data.test` to evaluate on");
         self.test_data.as_ref().ok_or_else(missing)
@@ -190,18 +204,18 @@ impl Pipeline {
         self.lines.refuse(&format!("server.{key}"), format!("`server.{key}` {problem}"))
     }
 
-    /// What the pipeline chooses about its base model.
+    /// The options with which the base model is loaded.
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions { max_tokens: self.max_tokens, limits: self.limits, accept_fields: self.accept_fields.clone() }
     }
 
-    /// Where the store is, with its keys.
+    /// The location of the store and of its keys.
     pub fn place(&self) -> Place {
         let patience = std::time::Duration::from_secs_f64(self.wait_seconds.clamp(0.0, MAX_WAIT_SECONDS));
         Place { keys: self.keys.clone(), patience, ..Place::new(&self.store) }
     }
 
-    /// What is read of each record to be learnt.
+    /// The targets that are read of each record.
     pub fn targets(&self) -> Targets<'_> {
         Targets { task: self.task, labels: &self.labels, limits: self.limits }
     }

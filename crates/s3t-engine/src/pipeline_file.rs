@@ -19,7 +19,7 @@ use crate::lines::Lines;
 use crate::pipeline::Pipeline;
 use crate::settings::{PriorSource, SecretSource, ServingSettings};
 
-/// The most bytes of a pipeline file.
+/// The largest size of a pipeline file, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
 impl Pipeline {
@@ -36,6 +36,32 @@ impl Pipeline {
     }
 
     /// Reads a pipeline from text; `file` names it in messages, and relative paths start from `base_dir`.
+    ///
+    /// ```
+    /// # use s3t_lora as _;
+    /// use s3t_engine::Pipeline;
+    ///
+    /// let text = r#"
+    ///     [model]
+    ///     path = "model"
+    ///     [data]
+    ///     labels = ["cat", "dog"]
+    ///     train = { type = "jsonl", file = "train.jsonl" }
+    ///     [partition]
+    ///     type = "keyed-hash"
+    ///     shards = 2
+    ///     slices = 0
+    ///     [sequences]
+    ///     type = "cyclic"
+    ///     budget = 1
+    ///     [peft]
+    ///     type = "lora"
+    ///     [store]
+    ///     path = "store"
+    /// "#;
+    /// let error = Pipeline::parse(text, "pets.toml", "".as_ref()).unwrap_err();
+    /// assert_eq!(error.to_string(), "pets.toml line 10: `partition.slices` is 0; it takes 1 to 1000000");
+    /// ```
     ///
     /// # Errors
     ///
@@ -134,7 +160,7 @@ impl Pipeline {
     }
 }
 
-/// A pipeline file while it is being read. Sections are taken out, so that what is left is unknown.
+/// A pipeline file while it is being read. Sections are taken out, so that the keys that are left are unknown.
 struct PipelineText {
     lines: Lines,
     root: Table,

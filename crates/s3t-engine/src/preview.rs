@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::record_checks::{check_named, check_prior, check_records};
 use crate::store_settings::{choose_sequences, rates, settings};
 
-/// What a pipeline would train, found without a store and without training.
+/// The plan of a pipeline, found without a store and without training.
 #[derive(Debug)]
 pub struct Preview {
     /// The stages.
@@ -23,7 +23,7 @@ pub struct Preview {
     pub slice_sizes: Vec<Vec<u64>>,
     /// The probability that a request hits each slice of each shard.
     pub rates: PerShard<Vec<f64>>,
-    /// What of the model and the PEFT method decides about costs.
+    /// The sizes of the model and the PEFT method that decide about costs.
     pub model: ModelShape,
     /// Groups of near-duplicates, and the records in them.
     pub copies: (usize, usize),

@@ -42,7 +42,7 @@ pub(crate) fn check_prior(pipeline: &Pipeline, records: &[Record]) -> Result<(),
     Ok(())
 }
 
-/// Checks that what `s3t run` is to delete is among the training records.
+/// Checks that the records and subjects that `s3t run` is to delete are among the training records.
 pub(crate) fn check_named(pipeline: &Pipeline, records: &[Record]) -> Result<(), EngineError> {
     let ids: BTreeSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
     let subjects: BTreeSet<&str> =

@@ -1,4 +1,4 @@
-//! Repair: when it is due, and how much it may take.
+//! Repair: the policy that says when a repair is due and how long it may take.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -12,32 +12,32 @@ use crate::jobs::{Observer, StageLabel};
 use crate::system::System;
 use crate::training::BuildReport;
 
-/// When missing stages are built again. Without a threshold, whenever any is missing.
+/// The policy of building missing stages again. Without a threshold, a repair is due whenever any stage is missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RepairPolicy {
     /// Due when the mean depth that shards serve with, as a share of what was planned, is below this.
     pub below_depth: Option<f64>,
     /// Due when somebody who picks slices could kill a shard with fewer requests than this.
     pub below_budget: Option<usize>,
-    /// The most time that one repair takes. Stages that are finished stay, the others wait for the next.
+    /// The time after which a repair stops. Stages that are finished stay, the others wait for the next repair.
     pub time: Option<Duration>,
 }
 
-/// What a repair did.
+/// The stages of a repair, and the reason for it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RepairReport {
     /// The stages that were missing when it was decided.
     pub missing: usize,
-    /// Why it was or was not due.
+    /// The reason why the repair was or was not due.
     pub reason: String,
-    /// What was built; `None` if it was not due.
+    /// The build; `None` if the repair was not due.
     pub build: Option<BuildReport>,
-    /// Whether it was stopped by the policy's time.
+    /// `true` if the repair was stopped by the policy's time.
     pub out_of_time: bool,
 }
 
 impl RepairPolicy {
-    /// Why a repair is due; `Err` with why it is not.
+    /// The reason why a repair is due; `Err` with the reason why it is not.
     ///
     /// # Errors
     ///
@@ -58,15 +58,15 @@ impl RepairPolicy {
         if self.below_depth.is_none() && self.below_budget.is_none() {
             return Ok(format!("{missing} stages are missing"));
         }
-        if let Some(least) = self.below_depth.filter(|least| depth < *least) {
+        if let Some(min) = self.below_depth.filter(|min| depth < *min) {
             return Ok(format!(
                 "shards serve with {:.0} % of the planned depth, below {:.0} %",
                 100.0 * depth,
-                100.0 * least
+                100.0 * min
             ));
         }
-        if let Some(least) = self.below_budget.filter(|least| budget < *least) {
-            return Ok(format!("a shard is {budget} requests from its death at worst, below {least}"));
+        if let Some(min) = self.below_budget.filter(|min| budget < *min) {
+            return Ok(format!("a shard is {budget} requests from its death at worst, below {min}"));
         }
         Err(format!(
             "{missing} stages are missing, but depth ({:.0} %) and worst case ({budget}) are within the policy",
@@ -78,6 +78,22 @@ impl RepairPolicy {
 impl System {
     /// Builds missing stages from what is left if the policy says that it is due: those that let a shard serve deeper first, and
     /// among them the cheapest. Answers and deletions go on; each finished stage serves at once.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+    /// # s3t_testkit::write_tiny_model(&model, 4)?;
+    /// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+    /// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+    /// # system.train(&s3t_engine::Quiet)?;
+    /// use s3t_core::RecordId;
+    /// use s3t_engine::{Quiet, RepairPolicy};
+    ///
+    /// system.delete(&[RecordId::new("record-0")?], &[])?;
+    /// let repair = system.repair(&RepairPolicy::default(), &Quiet)?;
+    /// assert!(repair.build.is_some_and(|build| build.trained > 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

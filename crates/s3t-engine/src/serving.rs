@@ -13,7 +13,7 @@ use crate::settings::DeadShard;
 use crate::system::{Served, System};
 
 impl System {
-    /// What each shard answers with now.
+    /// The members that answer now, each with the stages of its shard.
     ///
     /// # Errors
     ///
@@ -65,6 +65,21 @@ impl System {
     }
 
     /// Answers for records.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+    /// # s3t_testkit::write_tiny_model(&model, 4)?;
+    /// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+    /// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+    /// # system.train(&s3t_engine::Quiet)?;
+    /// let questions = s3t_testkit::toy_records(2, 0, 9);
+    /// for answer in system.predict(&questions)? {
+    ///     let class = answer.label.expect("a classification");
+    ///     println!("{}: class {class}, score {}", answer.id, answer.scores[class]);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

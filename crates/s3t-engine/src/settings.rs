@@ -1,4 +1,4 @@
-//! The sections of a pipeline file that say how to run, not what to train: none is part of a lineage.
+//! The sections of a pipeline file that say how to run, not what to train. They are not part of any lineage.
 
 use s3t_core::aggregate::MeanLogits;
 use s3t_core::budget::prior::rates_of_prior;
@@ -8,23 +8,23 @@ use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PerShard, Pri
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a shard without a live sequence does.
+/// The behaviour of a shard without a live sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeadShard {
-    /// It is left out of the ensemble.
+    /// The shard is left out of the ensemble.
     #[default]
     LeaveOut,
-    /// It answers with the base model's own head: for classes, or of a language model.
+    /// The shard answers with the base model's own head: for classes, or of a language model.
     Base,
 }
 
-/// How the ensemble answers.
+/// The settings of the ensemble's answers.
 #[derive(Debug)]
 pub struct ServingSettings {
     /// Combines the shards' logits.
     pub aggregator: Box<dyn Aggregator>,
-    /// What a shard without a live sequence does.
+    /// The behaviour of a shard without a live sequence.
     pub dead_shard: DeadShard,
 }
 
@@ -34,7 +34,7 @@ impl Default for ServingSettings {
     }
 }
 
-/// Where a new store's secret comes from. The secret decides where records go and hides the ids of deleted ones.
+/// The source of a new store's secret. The secret decides where records go and hides the ids of deleted ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretSource {
@@ -59,12 +59,12 @@ impl SecretSource {
     }
 }
 
-/// Where the prior of the sequences comes from.
+/// The source of the prior of the sequences.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PriorSource {
     /// One prior for all shards.
     Given(Prior),
-    /// How likely each subject is to ask: each shard has its own prior, by where the partition puts its subjects. The
+    /// The probability that each subject asks: each shard has its own prior, by where the partition puts its subjects. The
     /// sequences are chosen once, when the store is made.
     Subjects(Vec<(SubjectId, f64)>),
 }
@@ -88,7 +88,7 @@ impl PriorSource {
     }
 }
 
-/// What the machine may use.
+/// The threads, memory and disk that a process may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
@@ -114,7 +114,7 @@ impl Resources {
     }
 }
 
-/// Which stages a verification trains again.
+/// The stages that a verification trains again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VerifyScope {
@@ -123,11 +123,11 @@ pub enum VerifyScope {
     Serving,
     /// All stages on disk.
     All,
-    /// None: lineages and files only.
+    /// No stages: lineages and files only.
     Lineages,
 }
 
-/// What `s3t run` does after training.
+/// The steps of `s3t run` after training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
@@ -135,9 +135,9 @@ pub struct RunSettings {
     pub delete_subjects: Vec<String>,
     /// Records to delete.
     pub delete_records: Vec<String>,
-    /// Whether to fine-tune all blocks on all data as well, for comparison.
+    /// `true` fine-tunes all blocks on all data as well, for comparison.
     pub baseline: bool,
-    /// Which stages are trained again to compare bits: `serving`, `all` or `lineages`.
+    /// The stages that are trained again to compare bits: `serving`, `all` or `lineages`.
     pub verify: VerifyScope,
 }
 

@@ -14,9 +14,9 @@ use crate::system::System;
 pub struct ShardStatus {
     /// The shard.
     pub shard: ShardId,
-    /// Its records.
+    /// Records of the shard.
     pub records: usize,
-    /// What it serves with.
+    /// The sequence and depth that the shard serves with.
     pub serving: Option<Serving>,
     /// The usable depth of each sequence.
     pub depths: Vec<usize>,
@@ -27,14 +27,14 @@ pub struct ShardStatus {
 /// The system as it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
-    /// Where the store is.
+    /// The folder of the store.
     #[serde(serialize_with = "as_text")]
     pub store: PathBuf,
     /// Records that are there.
     pub records: u64,
     /// Subjects that are there.
     pub subjects: u64,
-    /// Deletion requests seen.
+    /// Deletion requests that the store has accepted.
     pub epoch: u64,
     /// Stages of the plan.
     pub planned_stages: usize,
@@ -42,7 +42,7 @@ pub struct Status {
     pub built_stages: usize,
     /// Each shard.
     pub shards: Vec<ShardStatus>,
-    /// Whether stages can be trained and compared here: the arithmetic is the store's.
+    /// `true` if stages can be trained and compared here: the arithmetic is the store's.
     pub same_environment: bool,
     /// Deletions that are in effect and not erased yet.
     pub pending: Vec<PendingDeletion>,
@@ -54,6 +54,19 @@ pub struct Status {
 
 impl System {
     /// The system as it is.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+    /// # s3t_testkit::write_tiny_model(&model, 4)?;
+    /// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+    /// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+    /// # system.train(&s3t_engine::Quiet)?;
+    /// let status = system.status()?;
+    /// assert_eq!((status.records, status.built_stages), (24, status.planned_stages));
+    /// assert!(status.shards.iter().all(|shard| shard.serving.is_some()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -33,7 +33,7 @@ pub struct System {
     pub(crate) environment: NumericEnvironment,
     pub(crate) store: Store,
     pub(crate) members: Mutex<Option<Served>>,
-    /// The newest deletion whose records this process remembers nothing of.
+    /// The newest deletion of whose records this process remembers nothing.
     pub(crate) forgotten: AtomicU64,
     /// Texts that were cut when the system was made.
     pub(crate) cut: usize,
@@ -71,8 +71,8 @@ impl System {
         self
     }
 
-    /// The texts that `model.max_tokens` cut when the system was made, of training and held-out records; 0 for one that was
-    /// opened.
+    /// The texts that `model.max_tokens` cut when the system was made, of training and held-out records; 0 for a system that
+    /// was opened.
     pub fn cut_when_made(&self) -> usize {
         self.cut
     }
@@ -113,22 +113,22 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Pipeline`] for a prior that is none.
+    /// [`EngineError::Pipeline`] for an invalid prior.
     pub fn rates(&self) -> Result<PerShard<Vec<f64>>, EngineError> {
         rates(&self.pipeline, self.store.secret())
     }
 
-    /// What of the model and the PEFT method decides about costs.
+    /// The sizes of the model and the PEFT method that decide about costs.
     pub fn model_shape(&self) -> ModelShape {
         model_shape(&self.pipeline, &*self.backbone)
     }
 
-    /// What trains stages.
+    /// The builder of stages.
     pub fn builder(&self) -> &Arc<dyn StageBuilder> {
         &self.builder
     }
 
-    /// What the store holds now.
+    /// The content of the store now.
     ///
     /// # Errors
     ///
@@ -151,8 +151,8 @@ impl System {
         in_batches(self.pipeline.resources.job_count(), inputs, answer)
     }
 
-    /// Drops what this process remembers of records if another process has deleted any since it last looked: which they were is
-    /// not known any more, so all of it goes.
+    /// Drops everything that this process remembers of records if another process has deleted any since the last look: nobody can
+    /// say any more which records these were.
     pub fn forget_deleted(&self, snapshot: &Snapshot) {
         if snapshot.epoch() > self.forgotten.fetch_max(snapshot.epoch(), Ordering::Relaxed) {
             self.builder.forget_all();

@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::jobs::{self, Observer, Stages};
 use crate::system::System;
 
-/// What a build did.
+/// The stages of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BuildReport {
     /// Stages of the plan.
@@ -26,7 +26,22 @@ pub struct BuildReport {
 
 impl System {
     /// Builds every missing stage. This is training, resuming and repair: they differ in what is missing only. Answers and
-    /// deletions go on beside it; a stage that a deletion hits is dropped, and what is left is planned anew.
+    /// deletions go on beside it; a stage that a deletion hits is dropped, and the stages that are left are planned anew.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+    /// # s3t_testkit::write_tiny_model(&model, 4)?;
+    /// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+    /// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+    /// use s3t_engine::Quiet;
+    ///
+    /// let report = system.train(&Quiet)?;
+    /// assert_eq!(report.trained, report.planned);
+    /// // Nothing is missing any more.
+    /// assert_eq!(system.train(&Quiet)?.trained, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -45,7 +60,7 @@ impl System {
             let reused = *reused.get_or_insert(snapshot.plan().stages().len() - missing.len());
             if missing.is_empty() {
                 if snapshot.is_erasing() {
-                    // Another process accepted a deletion: what is left is known when it is erased.
+                    // Another process accepted a deletion: the records that are left are known when it is erased.
                     match self.store.erase() {
                         // The slices are written anew; only SQLite's log has to wait for whoever reads it.
                         Ok(_) | Err(StoreError::Reading { .. }) => {}
@@ -94,7 +109,7 @@ impl Stages for InStore<'_> {
     }
 
     fn is_wanted(&self, key: &StageKey) -> bool {
-        // What cannot be read now is told when the stage is added.
+        // A catalogue that cannot be read now is told of when the stage is added.
         self.0.snapshot().map_or(true, |snapshot| snapshot.is_live(key))
     }
 }

@@ -81,6 +81,20 @@ impl System {
 
     /// Verifies the store and writes the verdict into the ledger.
     ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+    /// # s3t_testkit::write_tiny_model(&model, 4)?;
+    /// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
+    /// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+    /// # system.train(&s3t_engine::Quiet)?;
+    /// use s3t_engine::{Quiet, VerifyScope};
+    ///
+    /// let report = system.verify_and_record(VerifyScope::All, &Quiet)?;
+    /// assert!(report.passed() && report.stages.iter().all(|stage| stage.difference.is_none()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`verify`](Self::verify); then no verdict is written.

@@ -23,7 +23,7 @@ pub trait RepairObserver: Sync {
     /// Called when another process has the store in hand; the watch tries again.
     fn waiting(&self, _reason: &StoreError) {}
 
-    /// Whether the watch ends. Asked ten times a second while nothing is due; a repair under way is stopped by
+    /// `true` ends the watch. Asked ten times a second while nothing is due; a repair under way is stopped by
     /// [`Observer::step`].
     fn is_stopped(&self) -> bool;
 }

@@ -24,18 +24,18 @@ pub struct AdapterPart {
     pub method: Box<dyn PeftMethod>,
     /// The blocks that have an adapter of it.
     pub blocks: BTreeSet<usize>,
-    /// The linear layers that it changes, for parts that share a block; of a method that changes anything else, none.
+    /// The linear layers that it changes, for parts that share a block; empty for a method that changes anything else.
     pub sites: BTreeSet<LinearSite>,
 }
 
 /// An adapter of a base model.
 #[derive(Debug)]
 pub struct Adapter {
-    /// Its parts: one, unless ranks, scales or targets differ between layers.
+    /// The parts: a single part, unless ranks, scales or targets differ between layers.
     pub parts: Vec<AdapterPart>,
-    /// The parameters of its blocks and, if it has one, of its head.
+    /// The parameters of the blocks and, if the adapter has a head, of the head.
     pub tensors: StageTensors,
-    /// What takes the place of the layer between the last block and the head: weight and bias.
+    /// The weight and bias that take the place of the layer between the last block and the head.
     pub pooler: Option<(HostTensor, HostTensor)>,
 }
 
@@ -51,16 +51,16 @@ impl Adapter {
         self.parts.iter().flat_map(|part| part.blocks.iter().copied()).collect()
     }
 
-    /// The outputs of the adapter's own head; 0 if it has none.
+    /// The outputs of the adapter's own head; 0 for an adapter without a head.
     pub fn outputs(&self) -> usize {
         self.tensors.head.as_ref().map_or(0, head_outputs)
     }
 
-    /// The model of this adapter on its base, with the adapter's head or, if it has none, the base model's.
+    /// The model of this adapter on its base, with the adapter's head, or the base model's if the adapter has no head.
     ///
     /// # Errors
     ///
-    /// [`InterchangeError::Train`] if a head is needed and neither has one.
+    /// [`InterchangeError::Train`] if a head is needed and neither the adapter nor the base model has a head.
     pub fn model(&self, backbone: &Backbone, device: &Device, task: Task) -> Result<StageModel, InterchangeError> {
         let mut tensors = stage_on_device(&self.tensors, device);
         if let Some(own) = backbone.classifier().filter(|_| task != Task::CausalLm && self.outputs() == 0) {

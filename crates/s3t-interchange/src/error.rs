@@ -17,7 +17,7 @@ pub enum InterchangeError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// A file or folder that cannot be written.
@@ -25,7 +25,7 @@ pub enum InterchangeError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// A folder for an export that is there already.
@@ -36,7 +36,7 @@ pub enum InterchangeError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the values that are allowed.
         problem: String,
     },
     /// Tensors that the configuration asks for and the file lacks, or the other way round.
@@ -44,7 +44,7 @@ pub enum InterchangeError {
     Tensors {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A deletion while the export was written.

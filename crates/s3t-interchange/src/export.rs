@@ -1,4 +1,4 @@
-//! What a store serves with, as adapters.
+//! The stages that a store serves with, as adapters.
 //!
 //! # Proof note
 //!
@@ -23,21 +23,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{InterchangeError, write_adapter};
 
-/// The file in an export's folder that says what it holds.
+/// The file in an export's folder that names its store, epoch and stages.
 pub const MANIFEST: &str = "s3t-export.json";
 
-/// What an export holds.
+/// The content of an export.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Export {
-    /// The store that it was made from.
+    /// The store that the export was made from.
     pub store: Digest,
-    /// The deletions that the store had seen.
+    /// Deletions that the store had accepted.
     pub epoch: u64,
     /// The base model's digest.
     pub base: String,
     /// The class names.
     pub labels: Vec<String>,
-    /// One adapter a shard that serves.
+    /// An adapter for each shard that serves.
     pub shards: Vec<ExportedShard>,
 }
 
@@ -50,13 +50,13 @@ pub struct ExportedShard {
     pub folder: String,
     /// The sequence and depth that it serves with.
     pub serving: Serving,
-    /// Its stages, the first first.
+    /// The stages, in the order of training.
     pub stages: Vec<StageKey>,
     /// The blocks that have an adapter.
     pub blocks: BlockRange,
 }
 
-/// Writes what the system serves with into a new folder, one adapter a shard, and [`MANIFEST`]. The adapters call the base model
+/// Writes the stages that the system serves with into a new folder, one adapter a shard, and [`MANIFEST`]. The adapters call the base model
 /// by the pipeline's name of it, or else by that of its folder: never by a path, which would tell of this machine and mean nothing on
 /// another.
 ///
@@ -90,7 +90,7 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
             return Err(if new.is_hit()? { InterchangeError::Overtaken } else { error });
         }
     };
-    // What a deletion has hit while it was written is not handed out.
+    // An export that a deletion has hit while it was written is not handed out.
     if !new.finish()? {
         return Err(InterchangeError::Overtaken);
     }
@@ -156,13 +156,12 @@ fn write_shards(
     Ok(export)
 }
 
-/// What older exports are worth.
+/// Older exports that deletions have superseded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Superseded {
-    /// Exports that hold a stage which the store no longer has, each with how many of its stages are gone. They must be
-    /// withdrawn wherever they were copied to.
+    /// Exports that hold stages which the store no longer has, each with the number of these. Their copies must be withdrawn.
     pub exports: Vec<(PathBuf, usize)>,
-    /// Descriptions that cannot be read: whether these exports hold dead stages is unknown.
+    /// Descriptions that cannot be read: their exports may hold dead stages.
     pub unreadable: Vec<PathBuf>,
 }
 

@@ -21,7 +21,7 @@ pub fn tables() -> Vec<FieldTable> {
     TABLES.to_vec()
 }
 
-/// The table of a `peft_type`; `None` for one that only a third party's method reads.
+/// The table of a `peft_type`; `None` for a type that only a third party's method reads.
 pub(crate) fn of_adapter(peft_type: &str) -> Option<&'static FieldTable> {
     TABLES.iter().find(|table| table.family == peft_type)
 }

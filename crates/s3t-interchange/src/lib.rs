@@ -1,6 +1,6 @@
 //! Adapters in the format of Hugging Face PEFT: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! [`read_adapter`] reads one for a base model, whoever made it. [`export`] writes what a store serves with now, one adapter
+//! [`read_adapter`] reads one for a base model, whoever made it. [`export`] writes the stages that a store serves with now, one adapter
 //! a shard, and says which older exports a deletion has superseded.
 
 mod adapter;

@@ -1,9 +1,9 @@
-//! What stands where in the names of an adapter's tensors and modules.
+//! The parts of the names of an adapter's tensors and modules.
 
 use s3t_models::ModuleNames;
 use s3t_peft::BlockShape;
 
-/// What PEFT puts before every name.
+/// The prefix that PEFT puts before every name.
 pub(crate) const ROOT: &str = "base_model.model.";
 
 /// A block's shape with the module names of one version of `transformers`.
@@ -13,7 +13,7 @@ pub(crate) fn shape_with(shape: &BlockShape, names: &ModuleNames) -> BlockShape 
 }
 
 /// The block that a module path leads into, and the path inside it. A path that begins inside the model, as in an adapter of a
-/// bare one, leads nowhere: PEFT finds no place for it in a model with a head.
+/// bare model, leads nowhere: PEFT finds no place for it in a model with a head.
 pub(crate) fn split<'a>(path: &'a str, blocks: &str) -> Option<(usize, &'a str)> {
     let (index, inside) = path.strip_prefix(blocks)?.strip_prefix('.')?.split_once('.')?;
     Some((index.parse().ok()?, inside))

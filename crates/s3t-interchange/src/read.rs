@@ -16,10 +16,10 @@ use crate::names::{ROOT, shape_with, split};
 use crate::targets::{self, Targets};
 use crate::{Adapter, AdapterPart, InterchangeError, fields};
 
-/// What blocks have in common: the fields of their configuration, the layers that it changes, and the blocks.
+/// Blocks with equal settings: the fields of their configuration, the layers that it changes, and the blocks.
 type OfBlocks = (Map<String, Value>, BTreeSet<LinearSite>, BTreeSet<usize>);
 
-/// The most bytes of the configuration.
+/// The largest size of the configuration, in bytes.
 const MOST_CONFIG_BYTES: u64 = 4 << 20;
 
 /// The fields that decide which tensors an adapter has.
@@ -86,7 +86,7 @@ fn read(
     place(directory, backbone, names, parts, of_pooler, tensors)
 }
 
-/// A name without what PEFT puts before it.
+/// A name without PEFT's prefix.
 fn bare(name: &str) -> &str {
     name.strip_prefix(ROOT).unwrap_or(name)
 }
@@ -247,7 +247,7 @@ fn complete_head(head: &mut NamedTensors, backbone: &Backbone) {
     }
 }
 
-/// Checks that a head, if there is one, is complete and that its tensors have the shapes of the model's layout.
+/// Checks that the head of an adapter that has a head is complete and that its tensors have the shapes of the model's layout.
 fn check_head(head: Option<&NamedTensors>, backbone: &Backbone) -> Result<(), String> {
     let layout = backbone.head();
     let Some(tensors) = head else { return Ok(()) };
@@ -313,7 +313,7 @@ fn before(
     Ok(Some((weight, bias)))
 }
 
-/// The task that the adapter was made for is the one that its head, or the base model's, answers.
+/// Checks that the adapter was made for the task that its head, or the base model's, answers.
 fn check_task(config: &Map<String, Value>, adapter: &Adapter, backbone: &Backbone) -> Result<(), String> {
     let class = config.get("auto_mapping").and_then(|mapping| mapping.get("base_model_class")).and_then(Value::as_str);
     if let Some(class) = class.filter(|class| !is_class_for_records(class)) {

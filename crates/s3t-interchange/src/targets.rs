@@ -12,12 +12,12 @@ pub(crate) fn module(names: &ModuleNames, block: usize, inside: &str) -> String 
     format!("{}.{block}.{inside}", names.blocks)
 }
 
-/// What an adapter adapts.
+/// The layers that an adapter adapts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
     /// The layers of each adapted block.
     pub(crate) blocks: BTreeMap<usize, BTreeSet<LinearSite>>,
-    /// Whether the layer between the last block and the head is adapted.
+    /// `true` if the layer between the last block and the head is adapted.
     pub(crate) pooler: bool,
 }
 
@@ -81,7 +81,7 @@ fn known(targets: &[String], names: &ModuleNames, backbone: &Backbone) -> Result
     Ok(())
 }
 
-/// How modules are chosen.
+/// The choice of modules by names or by a pattern.
 enum Matcher {
     Nothing,
     All,
@@ -114,7 +114,7 @@ impl Matcher {
     }
 }
 
-/// Whether one of the names is this module's, or the end of it.
+/// Tells if any of the names is this module's, or the end of it.
 fn ends(names: &[String], module: &str) -> bool {
     names.iter().any(|name| name == module || module.ends_with(&format!(".{name}")))
 }
@@ -176,7 +176,7 @@ fn saved_modules(config: &Map<String, Value>) -> Result<Vec<Regex>, String> {
 struct Layers {
     /// `None` for all.
     blocks: Option<BTreeSet<usize>>,
-    /// How the number of a block is found in a name.
+    /// The pattern that finds the number of a block in a name.
     patterns: Vec<Regex>,
 }
 

@@ -6,6 +6,28 @@
 //!
 //! This crate puts the others together and links the plugins that come with the project. Start with the [`prelude`], and
 //! with `examples/library` in the repository.
+//!
+//! ```
+//! # let folder = tempfile::tempdir()?;
+//! # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+//! # s3t_testkit::write_tiny_model(&model, 4)?;
+//! # let records = s3t_testkit::toy_records(24, 6, 1);
+//! use s3t::prelude::*;
+//!
+//! let labels = Labels::new(vec!["cat".into(), "dog".into(), "bird".into()])?;
+//! let mut pipeline = Pipeline::new(&model, &store, labels, Lora { rank: 2, ..Lora::default() });
+//! pipeline.shape = PartitionShape { shards: 2, slices: 2 };
+//! pipeline.budget = 2;
+//!
+//! let system = System::create(pipeline, &records, None)?;
+//! system.train(&Quiet)?;
+//! system.predict(&records[..1])?;
+//!
+//! let deletion = system.delete(&[], &[SubjectId::new("subject-1")?])?;
+//! println!("{} stages are gone", deletion.erased_stages.len());
+//! assert!(system.verify(VerifyScope::All, &Quiet)?.passed());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub use s3t_api as api;
 pub use s3t_backends as backends;

@@ -36,7 +36,7 @@ pub(crate) fn delete(args: DeleteArgs, output: &mut Output) -> Outcome {
     answer.unfinished.map_or(Ok(0), Err)
 }
 
-/// The most bytes of a list of ids: a million of the greatest length.
+/// The largest size of a list of ids, in bytes: a million ids of the greatest length.
 const MAX_LIST_BYTES: u64 = 256 << 20;
 
 /// The ids on the command line and in a file with one a line.
@@ -57,7 +57,7 @@ fn ids<T: Into<String>>(
     Ok(given.into_iter().chain(listed.into_iter().map(Into::into)).collect())
 }
 
-/// Prints what a deletion hit, and when it was done.
+/// Prints the slices that a deletion hit, and the times that it took.
 pub(crate) fn show_deletion(deletion: &Deletion, subjects: &[String]) {
     if deletion.repeated {
         say!("request {}: done before, as deletion {}; nothing was done now", deletion.request, deletion.epoch);

@@ -22,7 +22,7 @@ pub(crate) fn train(pipeline: PathBuf, fresh: FreshArgs, output: &mut Output) ->
     Ok(code_of(&answer))
 }
 
-/// Says that a store was made anew although deletions had been accepted.
+/// Prints that a store was made anew although deletions had been accepted.
 pub(crate) fn show_restart(deletions: Option<u64>) {
     if let Some(deletions) = deletions {
         let deletions = plural(deletions as usize, "deletion");
@@ -30,7 +30,7 @@ pub(crate) fn show_restart(deletions: Option<u64>) {
     }
 }
 
-/// Says how many texts a limit of the user cut, if it cut any.
+/// Prints the number of texts that a limit of the user cut, if it cut any.
 pub(crate) fn show_cut(cut: Option<usize>, cut_to: Option<usize>) {
     if let (Some(cut), Some(limit)) = (cut, cut_to) {
         let texts = if cut == 1 { "1 text was".to_owned() } else { format!("{cut} texts were") };
