@@ -102,7 +102,7 @@ fn cases() -> Vec<Case> {
             message: "cannot read the pipeline file `nothing.toml`: No such file or directory (os error 2); `s3t init` writes one to start from" },
         planned("Pipeline file", "not TOML", |w| w.edit("pipeline.toml", "[model]", "[model"), "pipeline.toml line 4: not valid TOML: "),
         planned("Pipeline file", "unknown section", |w| w.edit("pipeline.toml", "[training]", "[trainning]"),
-            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, resources, limits, run; did you mean `training`?"),
+            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, resources, limits, run, server; did you mean `training`?"),
         planned("Pipeline file", "unknown key", |w| w.edit("pipeline.toml", "epochs = 2", "epoch = 2"),
             "pipeline.toml line 37: `training.epoch`: unknown field `epoch`, expected one of `epochs`, `batch_size`, "),
         planned("Pipeline file", "wrong type", |w| w.edit("pipeline.toml", "epochs = 2", "epochs = \"many\""),
