@@ -21,3 +21,13 @@ def make(kit, folder):
         folder.text("distilbert-classifier", 41, tf.DistilBertForSequenceClassification, kit.word_piece(),
                     {"num_labels": 3, "sizes": sizes}),
     ]
+
+
+def sweep(kit):
+    sizes = {"vocab_size": 40, "dim": 16, "n_layers": 3, "n_heads": 4, "hidden_dim": 24}
+    bert = next(family for family in kit.FAMILIES if family.name == "bert")
+    return [
+        kit.Family("distilbert", tf.DistilBertConfig, tf.DistilBertForSequenceClassification,
+                   sizes | {"max_position_embeddings": 48, "num_labels": 3}, bert.special, bert.single, bert.pair, bert.pad,
+                   query_value=("q_lin", "v_lin"), up="lin1", blocks="layer"),
+    ]

@@ -12,3 +12,11 @@ def make(kit, folder):
                     {"num_labels": 3, "pad_token_id": 2, "sliding_window": None} | heads),
         folder.text("mistral-causal", 32, tf.MistralForCausalLM, kit.llama_byte_level(), {"sliding_window": 5} | heads),
     ]
+
+
+def sweep(kit):
+    return [
+        kit.Family("mistral", tf.MistralConfig, tf.MistralForSequenceClassification, kit.LLAMA, **kit.LLAMA_TOKENS),
+        kit.Family("mistral-causal", tf.MistralConfig, tf.MistralForCausalLM, kit.LLAMA | {"sliding_window": 3},
+                   causal=True, **kit.LLAMA_TOKENS),
+    ]

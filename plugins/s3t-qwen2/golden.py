@@ -14,3 +14,11 @@ def make(kit, folder):
         folder.text("qwen2-causal", 22, tf.Qwen2ForCausalLM, kit.llama_byte_level(),
                     {"tie_word_embeddings": True} | grouped | windows),
     ]
+
+
+def sweep(kit):
+    windows = {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}
+    return [
+        kit.Family("qwen2", tf.Qwen2Config, tf.Qwen2ForSequenceClassification, kit.LLAMA, **kit.LLAMA_TOKENS),
+        kit.Family("qwen2-causal", tf.Qwen2Config, tf.Qwen2ForCausalLM, kit.LLAMA | windows, causal=True, **kit.LLAMA_TOKENS),
+    ]

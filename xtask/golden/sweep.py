@@ -17,6 +17,7 @@ Needs the packages of requirements.txt. Exits with 1 if there is a silent differ
 import argparse
 import copy
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -85,6 +86,20 @@ FAMILIES = [
            {k: v for k, v in SIZES.items() if k != "vocab_size"} | {"image_size": 8, "patch_size": 4, "num_channels": 3, "num_labels": 3},
            query_value=("q_proj", "v_proj"), up="fc1", blocks="layers"),
 ]
+
+
+def families_of_plugins():
+    """The families that the file `golden.py` of a plugin or an example adds, by its function `sweep`."""
+    root = Path(__file__).resolve().parents[2]
+    for path in sorted([*root.glob("plugins/*/golden.py"), *root.glob("examples/*/golden.py")]):
+        spec = importlib.util.spec_from_file_location("family", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if hasattr(module, "sweep"):
+            FAMILIES.extend(module.sweep(sys.modules[__name__]))
+
+
+families_of_plugins()
 
 
 # Models and what they give
@@ -256,6 +271,9 @@ ROPE = [
 # Values with a meaning, where a type says too little. (The fields themselves come from the classes.)
 MODEL_VALUES = {
     "hidden_act": [name for name in sorted(ACT2FN) if name != "gelu"],
+    "activation": [name for name in sorted(ACT2FN) if name != "gelu"],
+    "use_sliding_window": [True, False], "max_window_layers": [0, 2], "dim": [32, 8], "hidden_dim": [32, 12],
+    "n_layers": [1, 4], "n_heads": [2, 8, 1],
     "pooler_act": ["relu", "gelu"],
     "architectures": [["BertForTokenClassification"], ["LlamaForTokenClassification"], ["ViTForMaskedImageModeling"], ["MyModel"], None],
     "transformers_version": ["4.40.0", "6.0.0"],
@@ -289,7 +307,7 @@ def shared_names():
     root = Path(transformers.__file__).parent
     files = [root / name for name in ("configuration_utils.py", "masking_utils.py", "modeling_layers.py", "modeling_rope_utils.py",
                                       "modeling_utils.py", "cache_utils.py")]
-    files += [path for family in ("bert", "roberta", "llama", "vit") for path in (root / "models" / family).glob("modeling_*.py")]
+    files += [path for family in {family.config.__module__.split(".")[-2] for family in FAMILIES} for path in (root / "models" / family).glob("modeling_*.py")]
     names = {"text_config", "decoder", "generator", "text_encoder", "rope_scaling", "quantization_config", "auto_map",
              "position_embedding_type", "pruned_heads", "is_encoder_decoder"}
     for path in files:

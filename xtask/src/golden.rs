@@ -23,6 +23,33 @@ const MADE: [(&str, &[&str]); 3] = [
     ("pictures.py", &["crates/s3t-data/tests/golden-pictures", "crates/s3t/tests/golden-pictures"]),
 ];
 
+/// A script with its arguments, and the folders that it makes.
+struct Script {
+    arguments: Vec<String>,
+    folders: Vec<String>,
+}
+
+/// The scripts of [`MADE`], and one for each family that has a file `golden.py` in its own folder.
+fn scripts() -> std::io::Result<Vec<Script>> {
+    let fixed = |(script, folders): (&str, &[&str])| Script {
+        arguments: vec![format!("xtask/golden/{script}")],
+        folders: folders.iter().map(|folder| (*folder).to_owned()).collect(),
+    };
+    let mut scripts: Vec<Script> = MADE.into_iter().map(fixed).collect();
+    for place in ["plugins", "examples"] {
+        let mut families: Vec<_> = std::fs::read_dir(place)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+        families.sort();
+        for family in families.iter().map(|folder| folder.join("golden.py")).filter(|file| file.is_file()) {
+            let file = family.display().to_string();
+            scripts.push(Script {
+                arguments: vec!["xtask/golden/make.py".to_owned(), "--family".to_owned(), file.clone()],
+                folders: vec![file.trim_end_matches(".py").to_owned()],
+            });
+        }
+    }
+    Ok(scripts)
+}
+
 const SWEEP: &str = "docs/reproduction/field-sweep.md";
 
 impl Golden {
@@ -42,12 +69,10 @@ impl Golden {
             return Ok(());
         }
         let mut different = Vec::new();
-        for (script, folders) in MADE {
-            let script = format!("xtask/golden/{script}");
-            let made =
-                |folder: &&str| if self.write { (*folder).to_owned() } else { format!("target/golden/{folder}") };
+        for Script { arguments, folders } in scripts()? {
+            let made = |folder: &String| if self.write { folder.clone() } else { format!("target/golden/{folder}") };
             let made: Vec<String> = folders.iter().map(made).collect();
-            let arguments: Vec<&str> = std::iter::once(&script).chain(&made).map(String::as_str).collect();
+            let arguments: Vec<&str> = arguments.iter().chain(&made).map(String::as_str).collect();
             run(&python, &arguments)?;
             if self.write {
                 println!("wrote {}; `git status` says what changed", folders.join(", "));
@@ -75,14 +100,14 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), Box<dyn std::error::Erro
     if status.success() { Ok(()) } else { Err(format!("`{program} {}` failed: {status}", arguments.join(" ")).into()) }
 }
 
-/// The files of the committed folder that the new one lacks or has with other bytes. (The test program lies beside them.)
+/// The files of the committed folder that the new one lacks or has with other bytes. (The test program and digests of our own lie beside them.)
 fn compare(committed: &Path, made: &Path, different: &mut Vec<String>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(committed)? {
         let entry = entry?;
         let other = made.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             compare(&entry.path(), &other, different)?;
-        } else if entry.path().extension().is_none_or(|ending| ending != "rs")
+        } else if entry.path().extension().is_none_or(|ending| ending != "rs" && ending != "txt")
             && std::fs::read(entry.path())? != std::fs::read(other).unwrap_or_default()
         {
             different.push(entry.path().display().to_string());

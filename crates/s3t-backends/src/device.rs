@@ -38,7 +38,7 @@ impl DeviceKind {
         }
     }
 
-    /// Whether the backend is compiled in.
+    /// True if the backend is compiled in.
     pub fn is_compiled(self) -> bool {
         match self {
             Self::Flex => cfg!(feature = "flex"),
@@ -62,7 +62,7 @@ impl DeviceSpec {
         self.kind
     }
 
-    /// Whether the device computes on the processor, where many jobs run side by side and every bit is reproducible.
+    /// True if the device computes on the processor, where many jobs run side by side and every bit is reproducible.
     pub fn is_cpu(self) -> bool {
         matches!(self.kind, DeviceKind::Flex | DeviceKind::NdArray)
     }

@@ -1,4 +1,4 @@
-//! What the arithmetic of a machine gives, as a digest.
+//! A digest of the results of a machine's arithmetic.
 //!
 //! Names of instructions do not say everything that decides bits: matrix products also choose the lengths in which they add
 //! up by the sizes of the processor's caches. So a few fixed computations are run, and the digest of their bits is part of
@@ -78,7 +78,7 @@ fn compute(device: &Device) -> String {
         };
         take(&mut digest, s3t_kernels::attention(rows.clone(), rows.clone(), rows, &Arc::new(shape)));
     }
-    // What the standard library takes from the system's mathematics: positions and priors are computed with it.
+    // The functions that the standard library takes from the system's mathematics: positions and priors are computed with it.
     let scalars = (1..64u32).flat_map(|step| {
         let x = f64::from(step) * 0.37;
         [x.sin(), x.cos(), x.ln(), x.exp(), 1e4f64.powf(-x / 24.0), x.sqrt()]

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData, activation, module};
 
 use crate::{Activation, AttentionShape, LowRankFactors, Norm, Visible};
 
-/// What is added to the scores of keys that may not be seen: far enough down that their share is exactly zero.
+/// The number that is added to the scores of keys that may not be seen: far enough down that their share is exactly zero.
 const HIDDEN_SCORE: f32 = -1e30;
 
 /// As [`linear`](crate::linear).
@@ -102,7 +102,7 @@ pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: &Att
     mixed.swap_dims(1, 2).reshape([batch * queries, heads * head_dim])
 }
 
-/// What is added to the scores `[batch, heads, queries, keys]`, broadcast; `None` if every query sees every key.
+/// The numbers that are added to the scores `[batch, heads, queries, keys]`, broadcast; `None` if every query sees every key.
 fn mask(shape: &AttentionShape) -> Option<(Vec<f32>, [usize; 4])> {
     let row = |seen: Range<usize>| (0..shape.keys).map(move |key| if seen.contains(&key) { 0.0 } else { HIDDEN_SCORE });
     match &shape.visible {

@@ -19,7 +19,7 @@ use crate::matrix::{Matrix, MatrixMut, Onto, Threads, layer, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::{Activation, AttentionShape, LowRankFactors};
 
-/// Whether a tensor is one of `flex` in single precision.
+/// True for a tensor of `flex` in single precision.
 pub(crate) fn takes(x: &Tensor<2>) -> bool {
     let dispatch = x.clone().into_dispatch();
     let kind = match &dispatch.kind {

@@ -19,7 +19,7 @@ pub(crate) struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// Those of one record.
+    /// The rows of one record.
     fn of_record(self, shape: &AttentionShape, record: usize) -> Self {
         let part = |values: &'a [f32], length: usize| &values[record * length..][..length];
         let (queries, keys) = (shape.queries * shape.query_width(), shape.keys * shape.key_width());

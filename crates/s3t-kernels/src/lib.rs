@@ -76,6 +76,24 @@ pub enum Visible {
 
 impl AttentionShape {
     /// The keys that a query of a record sees.
+    ///
+    /// ```
+    /// use s3t_kernels::{AttentionShape, Visible};
+    ///
+    /// // Six tokens of one record, each of which sees itself and the two tokens before it.
+    /// let shape = AttentionShape {
+    ///     batch: 1,
+    ///     heads: 4,
+    ///     kv_heads: 2,
+    ///     head_dim: 8,
+    ///     queries: 6,
+    ///     keys: 6,
+    ///     visible: Visible::Causal(1),
+    ///     window: Some(3),
+    /// };
+    /// assert_eq!(shape.visible(0, 0), 0..1);
+    /// assert_eq!(shape.visible(0, 5), 3..6);
+    /// ```
     pub fn visible(&self, record: usize, query: usize) -> Range<usize> {
         let end = match &self.visible {
             Visible::ByRecord(ends) => ends[record],

@@ -214,7 +214,7 @@ fn check(length: usize, [rows, columns]: [usize; 2], [row_stride, column_stride]
     assert!(last <= length, "a matrix of {rows} by {columns} does not fit into {length} values");
 }
 
-/// What happens to the values that a product is written over.
+/// The treatment of the values that a product is written over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Onto {
     /// They are replaced.
@@ -223,7 +223,7 @@ pub(crate) enum Onto {
     Add,
 }
 
-/// Where a product may run.
+/// The threads that a product may run on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
     /// In this thread.
@@ -317,8 +317,8 @@ const FEW_ROWS: usize = 512;
 /// Columns of a panel.
 const PANEL: usize = 192;
 
-/// A layer's results `bias + a b`, in new memory. `then` may change them: it is given some of the columns, which these are,
-/// and where it may run. With few rows that is each panel of columns in turn, so that threads meet once a layer and each
+/// A layer's results `bias + a b`, in new memory. `then` may change them: it is given some of the columns, their numbers,
+/// and the threads that it may run on. With few rows that is each panel of columns in turn, so that threads meet once a layer and each
 /// packs its own part of `b`.
 ///
 /// # Panics

@@ -142,7 +142,7 @@ vectorised! {
 #[derive(Clone, Copy)]
 pub(crate) struct NormWeights<'a> {
     pub(crate) weight: &'a [f32],
-    /// With one it is layer normalisation, without root mean square normalisation.
+    /// The offsets of layer normalisation; root mean square normalisation has no offsets.
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) epsilon: f32,
 }

@@ -21,7 +21,7 @@ pub enum Visibility {
 }
 
 impl Visibility {
-    /// Whether a token sees no token behind it.
+    /// True if a token sees no token behind it.
     pub fn is_causal(self) -> bool {
         self != Self::Full
     }

@@ -17,7 +17,7 @@ impl FieldError {
     }
 }
 
-/// Everything that can be wrong with a model directory.
+/// A model directory, or a record for a model, that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -26,7 +26,7 @@ pub enum ModelError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// A file that cannot be written.
@@ -34,7 +34,7 @@ pub enum ModelError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// A field of a file with a value that cannot be used.
@@ -50,7 +50,7 @@ pub enum ModelError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the values that are accepted.
         problem: String,
     },
     /// A weight file that is not valid safetensors.
@@ -58,7 +58,7 @@ pub enum ModelError {
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// Tensors that the model needs and the file does not have.
@@ -125,9 +125,9 @@ pub enum ModelError {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What it is.
+        /// The tensor's or record's kind.
         found: String,
-        /// What it should be.
+        /// The shape and number format that config.json asks for.
         expected: String,
     },
     /// A tokenizer that cannot be read.
@@ -135,7 +135,7 @@ pub enum ModelError {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// More or fewer tokens than the model can take.
@@ -143,7 +143,7 @@ pub enum ModelError {
     MaxTokens {
         /// The tokens asked for.
         asked: usize,
-        /// The most that the model has positions for.
+        /// The number of positions of the model.
         positions: usize,
     },
     /// A record that the model cannot take.
@@ -151,9 +151,9 @@ pub enum ModelError {
     WrongInput {
         /// The record's id.
         record: String,
-        /// What it is.
+        /// The tensor's or record's kind.
         found: String,
-        /// What the model takes.
+        /// The kind that the model takes.
         expected: String,
     },
 }

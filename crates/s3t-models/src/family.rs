@@ -95,6 +95,11 @@ pub fn known_classes(model_type: &str) -> Vec<&'static str> {
 }
 
 /// True for a class with a head for whole records, a language head or no head: not for one of another task.
+///
+/// ```
+/// assert!(s3t_models::is_class_for_records("LlamaForCausalLM"));
+/// assert!(!s3t_models::is_class_for_records("BertForTokenClassification"));
+/// ```
 pub fn is_class_for_records(class: &str) -> bool {
     let fits =
         |family: &&ModelFamily| family.classes.heads.contains(&class) || family.classes.others.first() == Some(&class);

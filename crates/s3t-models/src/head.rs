@@ -39,7 +39,7 @@ pub struct HeadLayout {
     pub dense: Option<DenseLayer>,
     /// The module of the output layer.
     pub output: &'static str,
-    /// Whether the output layer has a bias.
+    /// True if the output layer has a bias.
     pub bias: bool,
 }
 
@@ -65,6 +65,15 @@ impl HeadLayout {
 
     /// The modules under the model's root that hold the head: of `classifier.dense` and `classifier.out_proj` their parent,
     /// of `pre_classifier` and `classifier` both.
+    ///
+    /// ```
+    /// use s3t_models::{DenseLayer, HeadActivation, HeadLayout};
+    ///
+    /// let dense = |module| Some(DenseLayer { module, activation: HeadActivation::Tanh });
+    /// let layout = |module, output| HeadLayout { dense: dense(module), output, bias: true };
+    /// assert_eq!(layout("classifier.dense", "classifier.out_proj").modules(), ["classifier"]);
+    /// assert_eq!(layout("pre_classifier", "classifier").modules(), ["pre_classifier", "classifier"]);
+    /// ```
     pub fn modules(&self) -> Vec<&'static str> {
         let root = |module: &'static str| module.split('.').next().unwrap_or(module);
         let mut modules: Vec<&str> = self.dense.iter().map(|dense| root(dense.module)).collect();

@@ -99,7 +99,7 @@ impl ModelFile {
     ///
     /// # Errors
     ///
-    /// Those of [`parse`](Self::parse).
+    /// The errors of [`parse`](Self::parse).
     pub fn parse_fields<T: serde::de::DeserializeOwned>(&self, fields: Map<String, Value>) -> Result<T, ModelError> {
         serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
             let field = error.path().to_string();

@@ -112,7 +112,7 @@ pub struct LanguageSpec {
     pub module: &'static str,
     /// The number of tokens that it predicts.
     pub vocabulary: usize,
-    /// Whether it shares the embeddings of the tokens.
+    /// True if it shares the embeddings of the tokens.
     pub tied: bool,
 }
 

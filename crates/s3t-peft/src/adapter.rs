@@ -45,6 +45,13 @@ impl LinearSite {
     }
 
     /// The site with this name.
+    ///
+    /// ```
+    /// use s3t_peft::LinearSite;
+    ///
+    /// assert_eq!(LinearSite::from_name("value"), Some(LinearSite::Value));
+    /// assert_eq!(LinearSite::from_name("v_proj"), None);
+    /// ```
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|site| site.name() == name)
     }
@@ -149,7 +156,7 @@ pub trait BlockAdapter: Send + Sync {
     }
 }
 
-/// An adapter that does nothing but add low-rank updates to the outputs of linear layers.
+/// An adapter that adds low-rank updates to the outputs of linear layers and changes nothing else.
 ///
 /// # Contract
 ///
@@ -197,7 +204,7 @@ impl BlockAdapter for AdaptersBySite {
 pub struct Adapters(BTreeMap<usize, Box<dyn BlockAdapter>>);
 
 impl Adapters {
-    /// No adapter at all: the base model.
+    /// No adapters: the base model.
     pub fn none() -> Self {
         Self::default()
     }

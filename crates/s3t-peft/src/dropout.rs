@@ -27,7 +27,7 @@ impl Dropout {
         Self { share, seed: seed.filter(|_| share > 0.0).map(digest) }
     }
 
-    /// Whether anything is dropped: in a training step, with a share above 0.
+    /// True if values are dropped: in a training step, with a share above 0.
     pub fn drops(&self) -> bool {
         self.seed.is_some()
     }

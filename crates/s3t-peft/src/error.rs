@@ -1,4 +1,4 @@
-/// Everything that can be wrong with a PEFT method's configuration or its tensors.
+/// A PEFT method whose configuration or tensors cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeftError {
@@ -7,15 +7,15 @@ pub enum PeftError {
     InvalidField {
         /// The field, as it is written in a pipeline file.
         field: String,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the values that are accepted.
         problem: String,
     },
-    /// A parameter that is not there.
+    /// A missing parameter.
     #[error("parameter `{name}` is missing; present: {}", .present.join(", "))]
     MissingParameter {
         /// The parameter asked for.
         name: String,
-        /// The parameters there are.
+        /// The parameters that are present.
         present: Vec<String>,
     },
     /// A parameter of another shape than its method declares.
@@ -36,7 +36,7 @@ pub enum PeftError {
     NoInterchange {
         /// The method.
         method: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,7 +1,8 @@
-//! How methods are written in the files of Hugging Face PEFT (`adapter_config.json`, `adapter_model.safetensors`).
+//! PEFT methods in the files of Hugging Face PEFT (`adapter_config.json`, `adapter_model.safetensors`).
 //!
 //! A method says in [`PeftMethod::interchange`] which fields and tensor names PEFT uses for
-//! it, and registers with [`peft_reader!`](crate::peft_reader) how to read them back. Nothing else knows a method's name.
+//! the method, and registers with [`peft_reader!`](crate::peft_reader) a function that reads them back. No other code knows a
+//! method's name.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +14,9 @@ use crate::{BlockShape, LinearSite, PeftError, PeftMethod};
 /// A method in PEFT's terms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interchange {
-    /// What `adapter_config.json` says of the method: `peft_type`, `target_modules` and the method's own fields.
+    /// The fields of the method in `adapter_config.json`: `peft_type`, `target_modules` and the method's own fields.
     pub config: Map<String, Value>,
-    /// Where each parameter of a block is.
+    /// The tensors of the file that hold the parameters of a block.
     pub tensors: Vec<InterchangeTensor>,
 }
 
@@ -24,7 +25,7 @@ pub struct Interchange {
 pub struct InterchangeTensor {
     /// The parameter's name inside a block, as in [`ParameterSpec::name`](crate::ParameterSpec).
     pub parameter: String,
-    /// What PEFT calls it inside a block: `attention.self.query.lora_A.weight`.
+    /// Its name inside a block in PEFT's file: `attention.self.query.lora_A.weight`.
     pub file: String,
     /// The shape in PEFT's file.
     pub shape: Vec<usize>,
@@ -44,7 +45,7 @@ pub type ReadMethod = Option<Result<Box<dyn PeftMethod>, PeftError>>;
 
 inventory::collect!(PeftReader);
 
-/// Registers how to read a method's `adapter_config.json`.
+/// Registers the function that reads a method's `adapter_config.json`.
 #[macro_export]
 macro_rules! peft_reader {
     ($peft_type:literal, $read:path) => {
@@ -56,7 +57,7 @@ macro_rules! peft_reader {
 ///
 /// # Errors
 ///
-/// [`PeftError::UnknownAdapter`] if no linked method reads it; what is wrong with its fields.
+/// [`PeftError::UnknownAdapter`] if no linked method reads it, or the error of its fields.
 pub fn read_config(config: &Map<String, Value>, block: &BlockShape) -> Result<Box<dyn PeftMethod>, PeftError> {
     let peft_type = config.get("peft_type").and_then(Value::as_str).unwrap_or_default();
     let mut known: Vec<&str> = Vec::new();
@@ -84,7 +85,7 @@ pub fn known_types() -> BTreeSet<&'static str> {
     inventory::iter::<PeftReader>.into_iter().map(|reader| reader.peft_type).collect()
 }
 
-/// The linear layers that a list of module names under a key stands for, each once; none if the key is missing or null.
+/// The linear layers that a list of module names under a key stands for, each once; empty if the key is missing or null.
 /// As in PEFT, a name is the end of a module's path, and `all-linear` stands for all.
 ///
 /// # Errors
@@ -110,6 +111,15 @@ pub fn sites(config: &Map<String, Value>, key: &str, block: &BlockShape) -> Resu
 /// # Errors
 ///
 /// [`PeftError::InvalidField`] for another value than true or false.
+///
+/// ```
+/// use s3t_peft::{interchange::switch, serde_json::json};
+///
+/// let config = json!({ "use_rslora": true });
+/// assert!(switch(config.as_object().unwrap(), "use_rslora")?);
+/// assert!(!switch(config.as_object().unwrap(), "use_dora")?);
+/// # Ok::<(), s3t_peft::PeftError>(())
+/// ```
 pub fn switch(config: &Map<String, Value>, key: &str) -> Result<bool, PeftError> {
     match config.get(key) {
         None | Some(Value::Null) => Ok(false),
@@ -123,6 +133,17 @@ pub fn switch(config: &Map<String, Value>, key: &str) -> Result<bool, PeftError>
 /// # Errors
 ///
 /// [`PeftError::InvalidField`] for another value.
+///
+/// ```
+/// use s3t_peft::{interchange::number, serde_json::json};
+///
+/// let config = json!({ "lora_alpha": 16, "r": "eight" });
+/// let config = config.as_object().unwrap();
+/// assert_eq!(number(config, "lora_alpha", 8.0)?, 16.0);
+/// assert_eq!(number(config, "lora_dropout", 0.0)?, 0.0);
+/// assert!(number(config, "r", 8.0).unwrap_err().to_string().contains("not a finite number"));
+/// # Ok::<(), s3t_peft::PeftError>(())
+/// ```
 pub fn number(config: &Map<String, Value>, key: &str, default: f64) -> Result<f64, PeftError> {
     match config.get(key) {
         None | Some(Value::Null) => Ok(default),

@@ -1,8 +1,8 @@
-//! What a PEFT method is.
+//! The trait crate of PEFT methods.
 //!
 //! A method declares, for one transformer block, which named parameters it needs ([`PeftMethod::parameters`]), and turns
 //! their tensors into hooks that the block calls while it runs ([`BlockAdapter`]). It never sees a model, a record, a file
-//! or another block: what it adapts is described by [`BlockShape`], so it works with every backbone.
+//! or another block: [`BlockShape`] describes the layers that it adapts, so it works with every backbone.
 //!
 //! This is the one crate that a third party's PEFT plugin depends on; the tensor library and the plugin macro are
 //! re-exported.

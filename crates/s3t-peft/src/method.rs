@@ -10,7 +10,7 @@ use s3t_core::tensors::{BlockTensors, NamedTensors, parameter_name};
 use crate::interchange::Interchange;
 use crate::{Adapters, BlockAdapter, Dropout, LinearSite, PeftError};
 
-/// What a method may know of a block.
+/// The description of a block for a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockShape {
     /// The width of the residual stream.
@@ -23,7 +23,7 @@ pub struct BlockShape {
     pub head_dim: usize,
     /// The block's linear layers: `(inputs, outputs)`.
     pub linears: BTreeMap<LinearSite, (usize, usize)>,
-    /// What Hugging Face calls each linear layer inside the block, for example `attention.self.query`.
+    /// The module of each linear layer inside the block, as Hugging Face names it, for example `attention.self.query`.
     pub modules: BTreeMap<LinearSite, String>,
 }
 
@@ -34,6 +34,25 @@ impl BlockShape {
     /// # Errors
     ///
     /// [`PeftError::InvalidField`] at `field` for an unknown name or a layer that is named twice.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use s3t_peft::{BlockShape, LinearSite};
+    ///
+    /// let block = BlockShape {
+    ///     hidden: 8,
+    ///     heads: 2,
+    ///     kv_heads: 2,
+    ///     head_dim: 4,
+    ///     linears: BTreeMap::from([(LinearSite::Query, (8, 8)), (LinearSite::Value, (8, 8))]),
+    ///     modules: BTreeMap::from([(LinearSite::Value, "self_attn.v_proj".to_owned())]),
+    /// };
+    /// let sites = block.resolve("targets", &["query".to_owned(), "v_proj".to_owned()])?;
+    /// assert_eq!(sites, [LinearSite::Query, LinearSite::Value]);
+    /// assert!(block.resolve("targets", &["gate".to_owned()]).is_err());
+    /// # Ok::<(), s3t_peft::PeftError>(())
+    /// ```
     pub fn resolve(&self, field: &str, targets: &[String]) -> Result<Vec<LinearSite>, PeftError> {
         let mut sites: Vec<LinearSite> = Vec::new();
         for target in targets {
@@ -54,7 +73,7 @@ impl BlockShape {
         Ok(sites)
     }
 
-    /// The layers that one target names; none if it is unknown.
+    /// The layers that one target names; empty for an unknown target.
     fn sites_of(&self, target: &str) -> Vec<LinearSite> {
         if let Some(site) = LinearSite::from_name(target).filter(|site| self.linears.contains_key(site)) {
             return vec![site];
@@ -63,13 +82,13 @@ impl BlockShape {
         self.modules.iter().filter(|(_, module)| ends(module)).map(|(site, _)| *site).collect()
     }
 
-    /// What Hugging Face calls a linear layer inside the block; the site's own name if the model says nothing.
+    /// The module of a linear layer inside the block, as Hugging Face names it; the site's own name if the model has no name for it.
     pub fn module(&self, site: LinearSite) -> &str {
         self.modules.get(&site).map_or(site.name(), String::as_str)
     }
 }
 
-/// How a parameter starts. The numbers are drawn from the stage's seed by the trainer, never by the method.
+/// The starting values of a parameter. Random numbers are drawn from the stage's seed by the trainer, never by the method.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// All zero.
@@ -97,7 +116,7 @@ pub struct ParameterSpec {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// How it starts.
+    /// Its starting values.
     pub init: Init,
 }
 
@@ -108,11 +127,17 @@ impl ParameterSpec {
     }
 
     /// The number of values.
+    ///
+    /// ```
+    /// use s3t_peft::{Init, ParameterSpec};
+    ///
+    /// assert_eq!(ParameterSpec::new("query.lora_A.weight", [4, 16], Init::Zeros).len(), 64);
+    /// ```
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether there are no values.
+    /// True if it has no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -146,7 +171,7 @@ pub trait PeftMethod: Debug + Send + Sync {
     fn adapter(&self, block: &BlockShape, parameters: &BlockParameters<'_>)
     -> Result<Box<dyn BlockAdapter>, PeftError>;
 
-    /// How the method is written in the files of Hugging Face PEFT, for blocks of this shape.
+    /// The method as the files of Hugging Face PEFT hold it, for blocks of this shape.
     ///
     /// # Errors
     ///
@@ -200,7 +225,7 @@ impl BlockParameters<'_> {
 ///
 /// # Errors
 ///
-/// Those of [`PeftMethod::adapter`].
+/// The errors of [`PeftMethod::adapter`].
 pub fn bind(
     method: &dyn PeftMethod,
     shape: &BlockShape,

@@ -1,6 +1,9 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
+mod family_laws;
+mod file_laws;
 pub mod fuzz;
+pub mod golden;
 mod peft_laws;
 mod sequence_laws;
 
@@ -18,6 +21,8 @@ use s3t_models::pictures::Preprocessing;
 use s3t_train::TrainingConfig;
 use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
 
+pub use family_laws::{AsWritten, RunBlocks, check_blocks, check_model_family};
+pub use golden::{check_golden_adapters, check_golden_model};
 pub use peft_laws::check_peft_method;
 pub use sequence_laws::check_sequence_strategy;
 

@@ -11,9 +11,19 @@ use s3t::models::Device;
 use s3t::peft::PeftMethod;
 use s3t::plugins::ia3::Ia3;
 use s3t::prelude::*;
+use s3t_testkit::golden::folders;
 
+/// A model of the golden files, here or in the folder of a plugin.
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let of_plugins = models_of_plugins().into_iter().find(|model| model.ends_with(name));
+    if own.is_dir() { own } else { of_plugins.unwrap_or(own) }
+}
+
+/// The models in the folders of plugins.
+fn models_of_plugins() -> Vec<PathBuf> {
+    let plugins = folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins"));
+    plugins.iter().flat_map(|plugin| folders(&plugin.join("golden"))).collect()
 }
 
 /// Texts of many lengths with a target for the task.
@@ -74,6 +84,22 @@ fn trained(model: &str, store: &Path, task: Task, records: &[Record], jobs: usiz
 
 const CLASSES: Task = Task::Classification { classes: 3 };
 
+/// The models in the folders of plugins that have a head, with its task.
+fn cases_of_plugins() -> Vec<(String, Task)> {
+    let case = |model: PathBuf| {
+        let config: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(model.join("config.json")).unwrap()).unwrap();
+        let class = config["architectures"][0].as_str().unwrap().to_owned();
+        let task = match class.split_once("For") {
+            Some((_, "SequenceClassification")) => CLASSES,
+            Some((_, "CausalLM")) => Task::CausalLm,
+            _ => return None,
+        };
+        Some((model.file_name().unwrap().to_str().unwrap().to_owned(), task))
+    };
+    models_of_plugins().into_iter().filter_map(case).collect()
+}
+
 const CASES: [(&str, Task); 6] = [
     ("bert-classifier", CLASSES),
     ("bert-classifier", Task::MultiLabel { classes: 3 }),
@@ -85,7 +111,9 @@ const CASES: [(&str, Task); 6] = [
 
 #[test]
 fn what_survives_a_deletion_is_what_would_be_there_without_the_record() {
-    for (model, task) in CASES {
+    let own = CASES.map(|(model, task)| (model.to_owned(), task));
+    for (model, task) in own.into_iter().chain(cases_of_plugins()) {
+        let model = model.as_str();
         let folder = tempfile::tempdir().unwrap();
         let records = records(task, 24);
         let with = trained(model, &folder.path().join("with"), task, &records, 1);
@@ -133,8 +161,10 @@ fn a_causal_model_learns_to_continue_and_stays_frozen_in_its_head() {
 
 #[test]
 fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() {
-    for (model, task) in [("bert-classifier", CLASSES), ("roberta-classifier", CLASSES), ("llama-classifier", CLASSES)]
-    {
+    let own = ["bert-classifier", "roberta-classifier", "llama-classifier"].map(|model| (model.to_owned(), CLASSES));
+    let of_plugins = cases_of_plugins().into_iter().filter(|(_, task)| *task == CLASSES);
+    for (model, task) in own.into_iter().chain(of_plugins) {
+        let model = model.as_str();
         let folder = tempfile::tempdir().unwrap();
         let records = records(task, 24);
         let system = trained(model, &folder.path().join("store"), task, &records, 1);

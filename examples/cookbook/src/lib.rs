@@ -1,3 +1,11 @@
-//! The method that `docs/guide/writing-a-peft-method.md` writes, made from the guide's code blocks by `build.rs`.
+//! The plugins that pages of `docs/guide` write, made from the pages' code blocks by `build.rs`.
 
-include!(concat!(env!("OUT_DIR"), "/plugin.rs"));
+/// The method of `docs/guide/writing-a-peft-method.md`.
+pub mod method {
+    include!(concat!(env!("OUT_DIR"), "/writing-a-peft-method.rs"));
+}
+
+/// The model family of `docs/guide/writing-a-model-family.md`.
+pub mod family {
+    include!(concat!(env!("OUT_DIR"), "/writing-a-model-family.rs"));
+}

@@ -1,16 +1,30 @@
-//! The guide's last step, and what the guide promises of its length and its dependencies.
+//! The last step of each guide, and what the guides promise of their length and their dependencies.
 
 use s3t_example_cookbook as _;
 
-include!(concat!(env!("OUT_DIR"), "/laws.rs"));
+mod method {
+    include!(concat!(env!("OUT_DIR"), "/writing-a-peft-method-laws.rs"));
+}
 
-const GUIDE: &str = include_str!("../../../docs/guide/writing-a-peft-method.md");
+mod family {
+    include!(concat!(env!("OUT_DIR"), "/writing-a-model-family-laws.rs"));
+}
+
+const GUIDES: [(&str, usize); 2] = [
+    (include_str!("../../../docs/guide/writing-a-peft-method.md"), 150),
+    (include_str!("../../../docs/guide/writing-a-model-family.md"), 250),
+];
 
 #[test]
-fn the_guide_names_the_dependencies_of_this_crate_and_is_short() {
-    let toml = GUIDE.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    assert!(include_str!("../Cargo.toml").contains(toml.trim()), "the guide's Cargo.toml is this crate's");
-    let code = GUIDE.split("```").skip(1).step_by(2).filter(|block| block.starts_with("rust"));
-    let lines: usize = code.map(|block| block.lines().count() - 1).sum();
-    assert!(lines < 150, "{lines} lines of code");
+fn the_guides_name_dependencies_of_this_crate_and_are_short() {
+    for (guide, max) in GUIDES {
+        let toml = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let manifest = include_str!("../Cargo.toml");
+        for line in toml.lines().filter(|line| !line.is_empty()) {
+            assert!(manifest.contains(line), "the guide's `{line}` is in this crate's Cargo.toml");
+        }
+        let code = guide.split("```").skip(1).step_by(2).filter(|block| block.starts_with("rust"));
+        let lines: usize = code.map(|block| block.lines().count() - 1).sum();
+        assert!(lines < max, "{lines} lines of code");
+    }
 }

@@ -1,7 +1,9 @@
-//! A PEFT method and a sequence strategy from outside the project.
+//! A PEFT method, a sequence strategy and a model family ([`electra`]) from outside the project.
 //!
-//! They are what a third party would write: no crate of the project knows them, and they depend on the trait crate alone
-//! (`s3t-peft`, which re-exports `s3t-core`). `src/main.rs` is the command line with both of them in it.
+//! A third party would write them like this: no crate of the project knows them, and each depends on one trait crate alone
+//! (`s3t-peft`, which re-exports `s3t-core`, or `s3t-models`). `src/main.rs` is the command line with all of them in it.
+
+pub mod electra;
 
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::s3t_core::{CoreError, Sequence, SequenceRequest, SequenceStrategy, SliceId, plugin, sequence};
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scale {
-    /// Whether the feed-forward sublayer is scaled too.
+    /// True if the feed-forward sublayer is scaled too.
     pub feed_forward: bool,
 }
 

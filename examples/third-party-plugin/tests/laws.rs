@@ -1,5 +1,6 @@
 //! Plugins from outside inherit the laws and work from a pipeline file.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use s3t_example_third_party_plugin as _;
@@ -15,6 +16,17 @@ fn the_method_obeys_the_laws() {
 fn the_strategy_obeys_the_laws() {
     // It makes one sequence for every L, and two from L = 2 on, for each of five priors.
     assert_eq!(s3t_testkit::check_sequence_strategy(&json!({"type": "there-and-back"}), false, false), 5 * (6 + 5));
+}
+
+/// The golden files of the family, which `xtask/golden/make.py` of the project makes.
+fn electra() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/electra-classifier")
+}
+
+#[test]
+fn the_family_agrees_with_python_and_obeys_the_laws() {
+    s3t_testkit::check_golden_model(&electra());
+    s3t_testkit::check_model_family(&electra());
 }
 
 #[test]
@@ -54,5 +66,5 @@ fn both_plugins_work_from_a_pipeline_file() {
     assert_eq!(story["verification"]["passed"], true, "{}", String::from_utf8_lossy(&run.stderr));
     assert_eq!(story["plan"]["cost"]["shared"]["stages"], 4);
     let plugins = String::from_utf8(s3t().arg("plugins").output().unwrap().stdout).unwrap();
-    assert!(plugins.contains("scale") && plugins.contains("there-and-back"), "{plugins}");
+    assert!(["scale", "there-and-back", "electra"].iter().all(|name| plugins.contains(name)), "{plugins}");
 }

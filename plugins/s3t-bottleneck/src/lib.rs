@@ -13,7 +13,7 @@ use s3t_peft::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the small networks stand.
+/// The places of the small networks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Placement {
@@ -31,7 +31,7 @@ pub enum Placement {
 pub struct Bottleneck {
     /// The width of the bottleneck, at least 1.
     pub size: usize,
-    /// Where they stand: `houlsby` (after both sublayers) or `pfeiffer` (after the feed-forward layer).
+    /// The places of the small networks: `houlsby` (after both sublayers) or `pfeiffer` (after the feed-forward layer).
     pub placement: Placement,
 }
 

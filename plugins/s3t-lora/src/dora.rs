@@ -16,7 +16,7 @@ use crate::low_rank::{Fields, LowRank, tensor};
 ///
 /// # Proof note
 ///
-/// That of LoRA: `W` is read, for the lengths, and never written to. At the start m equals the lengths up to rounding, so the
+/// The note of LoRA holds: `W` is read, for the lengths, and never written to. At the start m equals the lengths up to rounding, so the
 /// layer starts as the base model's up to rounding.
 ///
 /// *The gradient* is that of the formula above. (The paper, section 4.3, and PEFT treat |V| as a constant in it, to save

@@ -36,7 +36,7 @@ pub struct Lora {
 ///
 /// # Proof note
 ///
-/// That of LoRA: only the constant that the update is multiplied with differs.
+/// The note of LoRA holds: only the constant that the update is multiplied with differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RsLora {

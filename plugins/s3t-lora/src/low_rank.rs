@@ -1,4 +1,4 @@
-//! What the methods of this family share: targets, checks, the two factors, and their names in PEFT's files.
+//! The parts that the methods of this family share: targets, checks, the two factors, and their names in PEFT's files.
 
 use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value, json};
@@ -47,7 +47,7 @@ impl Fields {
         Ok(())
     }
 
-    /// The adapted layers with their sizes; none for targets that were not checked.
+    /// The adapted layers with their sizes; empty for targets that were not checked.
     pub(crate) fn sites<'a>(&self, block: &'a BlockShape) -> impl Iterator<Item = (LinearSite, (usize, usize))> + 'a {
         let sites = block.resolve("targets", &self.targets).unwrap_or_default();
         sites.into_iter().map(|site| (site, block.linears[&site]))
@@ -99,8 +99,8 @@ impl Fields {
         Interchange { config, tensors: tensors.collect() }
     }
 
-    /// The fields in a PEFT configuration, with its two switches: rsLoRA's scale, and DoRA. (Which other values are supported is
-    /// checked before, by the table of PEFT's fields.)
+    /// The fields in a PEFT configuration, with its two switches: rsLoRA's scale, and DoRA. (The table of PEFT's fields has refused
+    /// other values before.)
     pub(crate) fn read(config: &Map<String, Value>, block: &BlockShape) -> Result<(Self, bool, bool), PeftError> {
         let rank = match config.get("r") {
             None | Some(Value::Null) => 8,

@@ -2,7 +2,7 @@
 //!
 //! Both give every block of a layer group parameters of its own, so that switching the group off takes all of them with it.
 //! (Prompt tokens at the input alone would lie below all blocks: they would belong to no group, and every stage would have
-//! to share what some of them may not have seen.)
+//! to share tokens that some of them may not have seen.)
 //!
 //! # Proof note
 //!
@@ -19,11 +19,11 @@ use s3t_peft::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How widely the numbers start, as embeddings of transformers do.
+/// The standard deviation of the starting values, as of the embeddings of transformers.
 const STD: f64 = 0.02;
 
-/// The most that is taken for a length: far above what helps, far below what overflows.
-const MOST: usize = 4096;
+/// The largest length: far above useful lengths, far below an overflow.
+const MAX_LENGTH: usize = 4096;
 
 /// Prefix tuning: attention of every adapted block sees `length` learnt keys and values before those of the tokens. Parameters
 /// of a block: `2 length kv_heads head_dim`.
@@ -133,9 +133,9 @@ impl BlockAdapter for PromptAdapter {
 }
 
 fn check_length(length: usize) -> Result<(), PeftError> {
-    if (1..=MOST).contains(&length) {
+    if (1..=MAX_LENGTH).contains(&length) {
         Ok(())
     } else {
-        Err(PeftError::field("length", format!("is {length}; it takes 1 to {MOST}")))
+        Err(PeftError::field("length", format!("is {length}; it takes 1 to {MAX_LENGTH}")))
     }
 }

@@ -88,7 +88,7 @@ pub struct VitConfig {
     pub patch_size: usize,
     /// Colour channels.
     pub num_channels: usize,
-    /// Whether query, key and value have a bias.
+    /// True if query, key and value have a bias.
     #[serde(default = "yes")]
     pub qkv_bias: bool,
 }
@@ -139,7 +139,7 @@ impl VitConfig {
     ///
     /// # Errors
     ///
-    /// Those of [`check`](Self::check).
+    /// The errors of [`check`](Self::check).
     pub fn specify(&self, preprocessing: Preprocessing) -> Result<Specification, FieldError> {
         self.check()?;
         let constants = vec![constant(self)?, constant(&preprocessing)?];

@@ -24,6 +24,18 @@ fn golden(w: &Workspace, base: &str, name: &str) {
     copy(&root.join(name), &w.path("m"));
 }
 
+/// Puts a golden model of a plugin into the folder `m`, with another value of a field of its configuration.
+fn family(w: &Workspace, model: &str, field: &str, value: serde_json::Value) {
+    let plugin = model.split('-').next().unwrap_or(model);
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    copy(&plugins.join(format!("s3t-{plugin}/golden/{model}")), &w.path("m"));
+    let path = w.path("m/config.json");
+    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    config[field] = value;
+    std::fs::write(path, config.to_string()).unwrap();
+    std::fs::write(w.path("m/questions.jsonl"), "{\"text\": \"the film was good\"}\n").unwrap();
+}
+
 const ASK: &[&str] = &["predict", "--model", "m", "--input", "m/questions.jsonl"];
 const ASK_CUT: &[&str] = &["predict", "--model", "m", "--input", "m/questions.jsonl", "--max-tokens", "8"];
 const ADAPTED: &[&str] = &["predict", "--model", "m", "--input", "m/questions.jsonl", "--adapter", "m/adapter"];
@@ -41,6 +53,18 @@ pub fn cases() -> Vec<Case> {
             message: "`m/config.json`: `auto_map` is {\"AutoModel\":\"mine.Model\"}, but code that comes with a model is not run; accepted: null, {}" },
         Case { part: "Model files", situation: "quantised weights", spoil: |w| golden(w, "llama", "quantised"), args: ASK, code: 2,
             message: "`m/config.json`: `quantization_config` is {\"quant_method\":\"gptq\"}, but quantised weights are not supported; accepted: null" },
+        Case { part: "Model files", situation: "blocks of a kind that the family does not have", spoil: |w| family(w, "qwen2-causal", "layer_types", serde_json::json!(["full_attention", "chunked_attention", "full_attention", "full_attention"])), args: ASK, code: 2,
+            message: "`m/config.json`: `layer_types` has `chunked_attention`; supported: full_attention, sliding_attention" },
+        Case { part: "Model files", situation: "kinds for fewer blocks than there are", spoil: |w| family(w, "qwen2-causal", "layer_types", serde_json::json!(["full_attention"])), args: ASK, code: 2,
+            message: "`m/config.json`: `layer_types` has 1 entries, but `num_hidden_layers` is 4" },
+        Case { part: "Model files", situation: "windows without a width", spoil: |w| family(w, "qwen2-causal", "use_sliding_window", false.into()), args: ASK, code: 2,
+            message: "`m/config.json`: `layer_types` has `sliding_attention`, which needs `use_sliding_window` and a `sliding_window`" },
+        Case { part: "Model files", situation: "a window of no token", spoil: |w| family(w, "mistral-causal", "sliding_window", 0.into()), args: ASK, code: 2,
+            message: "`m/config.json`: `sliding_window` is 0; it takes 1 or more tokens, or null" },
+        Case { part: "Model files", situation: "heads of an odd width", spoil: |w| family(w, "mistral-causal", "head_dim", 5.into()), args: ASK, code: 2,
+            message: "`m/config.json`: `head_dim` is 5, but heads of an odd width cannot be rotated" },
+        Case { part: "Model files", situation: "a size under the name of other families", spoil: |w| family(w, "distilbert-classifier", "hidden_size", 32.into()), args: ASK, code: 2,
+            message: "`m/config.json`: `hidden_size` is 32, but this family has another name for it: `dim`, `n_layers`, `n_heads`, `hidden_dim`, `activation`; it has to be left out" },
         Case { part: "Model files", situation: "two sections of rotary positions that disagree", spoil: |w| golden(w, "llama-causal", "two-rope-sections"), args: ASK, code: 2,
             message: "`m/config.json`: `rope_scaling` and `rope_parameters` disagree; keep one of them" },
         Case { part: "Model files", situation: "names for more outputs than the head has", spoil: |w| golden(w, "bert", "more-labels"), args: ASK, code: 2,

@@ -41,7 +41,7 @@ impl PatchEmbedding {
     ///
     /// # Errors
     ///
-    /// Those of [`Loader::tensor`].
+    /// The errors of [`Loader::tensor`].
     pub fn load(spec: PatchSpec, loader: &mut Loader<'_>) -> Result<Self, ModelError> {
         let (hidden, patches, side, channels) =
             (spec.hidden, spec.patches(), spec.patch, spec.pictures.shape().channels);

@@ -48,6 +48,13 @@ pub enum Counting {
 
 impl Counting {
     /// The position of the first token.
+    ///
+    /// ```
+    /// use s3t_models::Counting;
+    ///
+    /// assert_eq!(Counting::FromZero.first(), 0);
+    /// assert_eq!(Counting::BehindPadding(1).first(), 2);
+    /// ```
     pub fn first(self) -> usize {
         match self {
             Self::FromZero => 0,
@@ -83,7 +90,7 @@ impl TokenEmbedding {
     ///
     /// # Errors
     ///
-    /// Those of [`Loader::tensor`].
+    /// The errors of [`Loader::tensor`].
     pub fn load(spec: TokenEmbeddingSpec, loader: &mut Loader<'_>) -> Result<Self, ModelError> {
         let TokenEmbeddingSpec { vocabulary, width, .. } = spec;
         let mut table = |module: &str, rows: usize| loader.matrix(&format!("{module}.weight"), rows, width);

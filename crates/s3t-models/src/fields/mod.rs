@@ -81,6 +81,18 @@ impl FieldTable {
     /// # Errors
     ///
     /// [`FieldError`] for the first field whose value is not supported, or that a later version of the library may give a meaning.
+    ///
+    /// ```
+    /// use s3t_models::fields::{COMMON, Field, FieldTable};
+    /// use s3t_models::serde_json::json;
+    ///
+    /// const OWN: &[Field] = &[Field::only("use_pooler", &["true"], "models without a pooler are not supported")];
+    /// let table = FieldTable::of_config("toy", "ToyConfig of transformers 5.24", &[COMMON, OWN]);
+    /// let fields = json!({ "model_type": "toy", "use_pooler": false });
+    /// let refused = table.check(fields.as_object().unwrap(), &[]).unwrap_err();
+    /// assert_eq!(refused.field, "use_pooler");
+    /// assert!(table.check(fields.as_object().unwrap(), &["use_pooler".to_owned()]).is_ok());
+    /// ```
     pub fn check(&self, fields: &Map<String, Value>, accepted: &[String]) -> Result<(), FieldError> {
         for (name, value) in fields.iter().filter(|(name, _)| !accepted.contains(name)) {
             match self.field(name).map(|field| (field.rule, field.note)) {

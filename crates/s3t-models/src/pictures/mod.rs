@@ -21,6 +21,12 @@ pub struct PictureShape {
 
 impl PictureShape {
     /// The number of values of a picture.
+    ///
+    /// ```
+    /// use s3t_models::pictures::PictureShape;
+    ///
+    /// assert_eq!(PictureShape { side: 224, channels: 3 }.values(), 150_528);
+    /// ```
     pub fn values(self) -> usize {
         self.channels * self.side * self.side
     }

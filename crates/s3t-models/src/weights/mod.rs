@@ -119,7 +119,7 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`tensor`](Self::tensor).
+    /// The errors of [`tensor`](Self::tensor).
     pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Tensor<2>, ModelError> {
         Ok(self.tensor(name, &[rows, columns])?.reshape([rows, columns]))
     }
@@ -128,7 +128,7 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`tensor`](Self::tensor).
+    /// The errors of [`tensor`](Self::tensor).
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, ModelError> {
         let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
@@ -139,7 +139,7 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`tensor`](Self::tensor).
+    /// The errors of [`tensor`](Self::tensor).
     pub fn norm(&mut self, name: &str, spec: NormSpec, width: usize) -> Result<Norm, ModelError> {
         let weight = self.tensor(&format!("{name}.weight"), &[width])?;
         Ok(match spec.kind {

@@ -1,65 +1,45 @@
-//! Base models against Python `transformers`: small random models of each type, made by `xtask/golden/make.py` with their
-//! tokens, hidden states and outputs.
+//! Models and adapters that are refused, with the reason.
 
-use std::path::PathBuf;
+use s3t::interchange::read_adapter;
+use s3t::models::{Device, LoadOptions, load};
 
-use s3t::models::{Input, LoadOptions};
-use s3t::peft::Adapters;
-use s3t::peft::tensors::to_host;
-
-use crate::{Golden, check_close, config, models, name, root};
+use crate::root;
 
 #[test]
-fn every_linked_family_has_a_model_with_a_head_and_adapters() {
-    for family in s3t::models::families() {
-        let of_family = |model: &&PathBuf| config(model)["model_type"] == family.model_type;
-        let adapted = models().iter().filter(of_family).any(|model| model.join("adapters").is_dir());
-        assert!(adapted, "`{}` has no golden files with adapters; see xtask/golden/make.py", family.model_type);
+fn an_adapter_that_peft_cannot_hold_or_we_cannot_read_is_refused_with_the_reason() {
+    let model = load(&root().join("bert-classifier"), LoadOptions::default(), &Device::flex()).unwrap();
+    let folder = root().join("bert-classifier/adapters/prefix");
+    let message = read_adapter(&folder, &model, &[]).unwrap_err().to_string();
+    assert!(message.contains("PREFIX_TUNING") && message.contains("known: IA3, LORA"), "{message}");
+    let with = |key: &str, value: serde_json::Value| {
+        let out = tempfile::tempdir().unwrap();
+        let lora = root().join("bert-classifier/adapters/lora");
+        let mut config: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(lora.join("adapter_config.json")).unwrap()).unwrap();
+        config[key] = value;
+        std::fs::write(out.path().join("adapter_config.json"), config.to_string()).unwrap();
+        std::fs::copy(lora.join("adapter_model.safetensors"), out.path().join("adapter_model.safetensors")).unwrap();
+        read_adapter(out.path(), &model, &[]).unwrap_err().to_string()
+    };
+    for (message, part) in [
+        (
+            with("rank_pattern", serde_json::json!({"query": 2})),
+            "query.lora_A.weight` has the shape [4, 16], not [2, 16]",
+        ),
+        (with("bias", "all".into()), "`bias` is \"all\""),
+        (with("target_modules", serde_json::json!(["q_proj"])), "unknown target `q_proj`"),
+        (with("layers_to_transform", serde_json::json!([3, 4])), "block 4"),
+        (with("layers_to_transform", serde_json::json!([1])), "lacks"),
+        (with("layers_to_transform", serde_json::json!([3])), "do not ask for"),
+        (with("target_modules", serde_json::json!(["query"])), "do not ask for"),
+        (with("r", 3.into()), "shape"),
+    ] {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
     }
 }
 
 #[test]
-fn tokens_hidden_states_and_outputs_agree_with_transformers() {
-    for folder in models() {
-        let (golden, name) = (Golden::load(&folder), name(&folder));
-        let model = &*golden.model;
-        let inputs = golden.inputs();
-        if let Some(ids) = &golden.values.ids {
-            let found: Vec<Vec<u32>> = inputs.iter().map(|input| input.ids.clone()).collect();
-            assert_eq!(&found, ids, "{name}: tokens");
-        }
-        // Alone, and all together in one padded batch.
-        let alone: Vec<Vec<&Input<'_>>> = inputs.iter().map(|input| vec![input]).collect();
-        for (first, batch) in alone.iter().enumerate().chain([(0, &inputs.iter().collect::<Vec<_>>())]) {
-            let tokens = batch.iter().map(|input| input.tokens).max().unwrap();
-            let mut hidden = model.embed(batch, tokens);
-            for block in 0..=model.blocks() {
-                let values = to_host(hidden.states.clone());
-                for (row, input) in batch.iter().enumerate() {
-                    let start = row * tokens * model.hidden();
-                    let own = &values[start..start + input.tokens * model.hidden()];
-                    let what = format!("{name}: input {}, before block {block}", first + row);
-                    check_close(own, &golden.values.hidden[first + row][block], &what);
-                }
-                if block < model.blocks() {
-                    hidden = model.run(hidden, block..block + 1, &Adapters::none());
-                }
-            }
-            if let Some(pooled) = &golden.values.pooled {
-                check_close(&to_host(model.pool(hidden)), &pooled[first..first + batch.len()].concat(), name);
-            }
-        }
-        assert_eq!(golden.base().is_some(), golden.values.logits.is_some(), "{name}: a head of its own");
-        if let (Some(base), Some(logits)) = (golden.base(), &golden.values.logits) {
-            for (found, expected) in golden.outputs(&base).iter().zip(logits) {
-                check_close(found, expected, &format!("{name}: logits"));
-            }
-        }
-    }
-}
-
-#[test]
-fn what_does_not_fit_is_refused_with_what_is_supported() {
+fn a_model_that_does_not_fit_is_refused_with_the_supported_values() {
     use std::fs;
 
     let default = LoadOptions::default;
