@@ -7,7 +7,13 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Runs cargo, with its output where ours goes. An error if it fails.
 pub fn cargo<A: AsRef<OsStr>>(arguments: &[A]) -> Outcome {
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(arguments).status()?;
+    cargo_with(&[], arguments)
+}
+
+/// Runs cargo with environment variables.
+pub fn cargo_with<A: AsRef<OsStr>>(variables: &[(&str, &str)], arguments: &[A]) -> Outcome {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let status = command.args(arguments).envs(variables.iter().copied()).status()?;
     if status.success() {
         return Ok(());
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
 mod cargo;
+mod features;
 mod golden;
+mod new;
 mod tidy;
 mod update;
 
@@ -16,6 +18,10 @@ use clap::{Args, Parser};
 enum Task {
     /// Checks what must hold of the repository and can be read without building it.
     Tidy(tidy::Tidy),
+    /// Makes the folder of a new plugin, with a law that fails as its first step.
+    New(new::New),
+    /// Type-checks every crate alone and with each promised feature.
+    Features(features::Features),
     /// Makes the golden files of `transformers` and `peft` again, and compares.
     Golden(golden::Golden),
     /// Moves all dependencies to their newest compatible versions and checks them: once a month.
@@ -47,6 +53,8 @@ struct Passed {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Task::parse() {
         Task::Tidy(task) => task.run(),
+        Task::New(task) => task.run(),
+        Task::Features(task) => task.run(),
         Task::Golden(task) => task.run(),
         Task::Update(task) => task.run(),
         Task::Fetch(passed) => cargo::program("xtask-data", "fetch", &passed.arguments),

@@ -1,9 +1,11 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
+mod aggregator_laws;
 mod family_laws;
 mod file_laws;
 pub mod fuzz;
 pub mod golden;
+mod partitioner_laws;
 mod peft_laws;
 mod sequence_laws;
 
@@ -21,8 +23,10 @@ use s3t_models::pictures::Preprocessing;
 use s3t_train::TrainingConfig;
 use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
 
+pub use aggregator_laws::check_aggregator;
 pub use family_laws::{AsWritten, RunBlocks, check_blocks, check_model_family};
 pub use golden::{check_golden_adapters, check_golden_model};
+pub use partitioner_laws::check_partitioner;
 pub use peft_laws::check_peft_method;
 pub use sequence_laws::check_sequence_strategy;
 

@@ -71,3 +71,8 @@ pub mod prelude {
     pub use s3t_lora::Lora;
     pub use s3t_train::TrainingConfig;
 }
+
+/// The README, whose Rust is compiled with the examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

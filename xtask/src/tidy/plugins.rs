@@ -8,7 +8,7 @@ use syn::visit::Visit;
 use super::workspace::{File, Workspace};
 
 /// A list with as many names of plugins of one kind is a list of plugins.
-const LIST: usize = 4;
+const LIST: usize = 5;
 
 pub fn check(workspace: &Workspace, problems: &mut Vec<String>) {
     check_notes(workspace, problems);
@@ -108,9 +108,9 @@ fn texts(tokens: TokenStream, arms: bool) -> BTreeSet<String> {
             TokenTree::Group(group) if !arms => texts.extend(self::texts(group.stream(), false)),
             TokenTree::Literal(literal) => {
                 let of_arm = matches!(tokens.peek(), Some(TokenTree::Punct(mark)) if "=|".contains(mark.as_char()));
-                if of_arm || !arms {
-                    texts.insert(literal.to_string().trim_matches('"').to_owned());
-                }
+                let literal = literal.to_string();
+                let text = literal.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+                texts.extend(text.filter(|_| of_arm || !arms).map(str::to_owned));
             }
             _ => {}
         }

@@ -1,5 +1,8 @@
 //! Planning commands with numbers at which programs go wrong.
 
+use s3t::core::registry::plugins;
+use s3t::core::{PluginInfo, PluginKind};
+
 use super::mutate::{Draw, NUMBERS};
 
 /// The arguments of one command.
@@ -25,7 +28,8 @@ pub fn planning(draw: &mut Draw) -> Vec<String> {
         }
     }
     let mut add = |flag: &str, value: String| arguments.extend([format!("--{flag}"), value]);
-    let strategies = ["cyclic", "random", "bms", "greedy", "conditional", "auto", "sorted-cyclic", "all", "single"];
+    let strategies = plugins().into_iter().filter(|plugin| plugin.kind() == PluginKind::SequenceStrategy);
+    let strategies: Vec<&str> = strategies.map(PluginInfo::name).collect();
     if draw.below(2) == 0 && command != "compare-sequences" {
         add("strategy", draw.of(&strategies).to_owned());
     }
