@@ -106,7 +106,7 @@ impl From<s3t_engine::AuditReport> for AuditReport {
         Self {
             store: report.store.to_string(),
             key: report.key,
-            epoch: report.epoch,
+            epoch: report.epoch.0,
             newest_entry: report.newest_entry.map(|at| at.0),
             checks: all(report.checks),
             stages: all(report.stages),

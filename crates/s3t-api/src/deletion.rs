@@ -151,7 +151,7 @@ impl From<s3t_engine::Deletion> for Deletion {
             other_spellings: all(deletion.other_spellings),
             removed_exports: deletion.removed_exports.iter().map(|path| path_text(path)).collect(),
             remaining_exports: all(deletion.remaining_exports),
-            epoch: deletion.epoch,
+            epoch: deletion.epoch.0,
             durable_seconds: deletion.durable_seconds,
             effective_seconds: deletion.effective_seconds,
             erased_seconds: deletion.erased_seconds,

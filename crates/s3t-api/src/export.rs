@@ -114,7 +114,7 @@ impl From<s3t_interchange::Export> for Export {
         };
         Self {
             store: export.store.to_string(),
-            epoch: export.epoch,
+            epoch: export.epoch.0,
             base: export.base,
             labels: export.labels,
             shards: export.shards.into_iter().map(shard).collect(),

@@ -144,7 +144,7 @@ impl From<s3t_ledger::ShardServes> for ShardServes {
 impl From<s3t_ledger::Effect> for Effect {
     fn from(effect: s3t_ledger::Effect) -> Self {
         let s3t_ledger::Effect { epoch, records, slices, cut, serves } = effect;
-        Self { epoch, records, slices: all(slices), cut: texts(cut), serves: all(serves) }
+        Self { epoch: epoch.0, records, slices: all(slices), cut: texts(cut), serves: all(serves) }
     }
 }
 

@@ -91,7 +91,7 @@ impl From<s3t_engine::ShardStatus> for ShardStatus {
 
 impl From<s3t_store::PendingDeletion> for PendingDeletion {
     fn from(pending: s3t_store::PendingDeletion) -> Self {
-        Self { epoch: pending.epoch, records: pending.records, accepted: pending.accepted.0 }
+        Self { epoch: pending.epoch.0, records: pending.records, accepted: pending.accepted.0 }
     }
 }
 
@@ -101,7 +101,7 @@ impl From<s3t_engine::Status> for Status {
             store: path_text(&status.store),
             records: status.records,
             subjects: status.subjects,
-            epoch: status.epoch,
+            epoch: status.epoch.0,
             planned_stages: status.planned_stages,
             built_stages: status.built_stages,
             shards: all(status.shards),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use s3t::core::digest::DigestBuilder;
-use s3t::ledger::Event;
+use s3t::ledger::{Epoch, Event};
 use s3t::store::{Place, Store};
 use workspace::Workspace;
 
@@ -221,7 +221,7 @@ impl World {
     fn check_traces(&self) -> Result<(), String> {
         let Ok(store) = Store::open_read_only(&self.place()) else { return Ok(()) };
         let Ok(entries) = store.entries() else { return Ok(()) };
-        let erased: BTreeSet<u64> = entries
+        let erased: BTreeSet<Epoch> = entries
             .iter()
             .filter_map(|entry| match entry.event {
                 Event::Erased { epoch } => Some(epoch),

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use s3t_core::spelling::{DIFFERENCES, Visible, beside, comparison_form, side_by_side};
 use s3t_core::{Digest, Record, RecordId, StageKey, SubjectId};
-use s3t_ledger::{Entry, Event, Named, Receipt, Timestamp, VerifyingKey};
+use s3t_ledger::{Entry, Epoch, Event, Named, Opening, Receipt, Timestamp, VerifyingKey};
 use s3t_store::{Snapshot, digest_of_stages};
 use serde::Serialize;
 
@@ -72,7 +72,7 @@ pub struct AuditReport {
     /// The ledger's public key.
     pub key: String,
     /// The deletions that the store has seen.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The moment of the ledger's newest entry.
     pub newest_entry: Option<Timestamp>,
     /// The checks, in order.
@@ -201,7 +201,7 @@ impl System {
     fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>), EngineError> {
         // Sets: a receipt may name a hundred thousand.
         let set = |receipt: &Receipt| receipt.named.iter().copied().collect::<HashSet<Digest>>();
-        let opened: Vec<(Digest, HashSet<Digest>)> =
+        let opened: Vec<(Opening, HashSet<Digest>)> =
             request.receipts.iter().filter_map(|receipt| Some((receipt.opening?, set(receipt)))).collect();
         let names = request.absent_records.len() + request.absent_subjects.len();
         let mut problems = Vec::new();
@@ -292,11 +292,11 @@ struct Absent<'a> {
     /// The ids that must be gone, by kind and comparison form.
     forms: HashMap<(&'static str, String), Vec<&'a str>>,
     /// The openings of receipts, with the commitments under each.
-    opened: &'a [(Digest, HashSet<Digest>)],
+    opened: &'a [(Opening, HashSet<Digest>)],
 }
 
 impl<'a> Absent<'a> {
-    fn new(request: &'a AuditRequest, opened: &'a [(Digest, HashSet<Digest>)]) -> Self {
+    fn new(request: &'a AuditRequest, opened: &'a [(Opening, HashSet<Digest>)]) -> Self {
         let mut forms: HashMap<_, Vec<&str>> = HashMap::new();
         let records = request.absent_records.iter().map(Named::Record);
         for name in records.chain(request.absent_subjects.iter().map(Named::Subject)) {
@@ -338,12 +338,12 @@ impl<'a> Absent<'a> {
 
 /// The state that the history must lead to.
 struct Facts<'a> {
-    epoch: u64,
+    epoch: Epoch,
     stages: &'a BTreeSet<StageKey>,
     /// The digest of the plan; `None` while a deletion waits to be erased.
     plan: Option<Digest>,
     /// The deletions that wait to be erased.
-    waiting: &'a [u64],
+    waiting: &'a [Epoch],
 }
 
 /// The deletions that are not erased yet, in words.
@@ -363,13 +363,13 @@ fn snapshot_facts(snapshot: &Snapshot) -> Facts<'_> {
 /// Reads the entries in order: what is wrong with the history that they tell.
 fn read_history(entries: &[Entry], facts: &Facts<'_>) -> Vec<String> {
     let mut problems = Vec::new();
-    let (mut accepted, mut effective, mut erased) = (0, BTreeSet::new(), BTreeSet::new());
+    let (mut accepted, mut effective, mut erased) = (Epoch::default(), BTreeSet::new(), BTreeSet::new());
     let (mut built, mut plan) = (BTreeSet::new(), None);
     for (index, entry) in entries.iter().enumerate() {
         let mut wrong = |problem: String| problems.push(format!("ledger entry {index}: {problem}"));
         match &entry.event {
             Event::Created { .. } if index > 0 => wrong("a second beginning".into()),
-            Event::Accepted { epoch, .. } if *epoch != accepted + 1 => {
+            Event::Accepted { epoch, .. } if *epoch != accepted.next() => {
                 wrong(format!("deletion {epoch} follows deletion {accepted}"));
             }
             Event::Accepted { epoch, .. } => accepted = *epoch,
@@ -393,7 +393,7 @@ fn read_history(entries: &[Entry], facts: &Facts<'_>) -> Vec<String> {
     if facts.plan.is_some_and(|expected| plan != Some(expected)) {
         problems.push("the newest plan in the ledger is not the plan over the records that are there".into());
     }
-    for epoch in (1..=accepted).filter(|epoch| !erased.contains(epoch) && !facts.waiting.contains(epoch)) {
+    for epoch in (1..=accepted.0).map(Epoch).filter(|epoch| !erased.contains(epoch) && !facts.waiting.contains(epoch)) {
         problems.push(format!("deletion {epoch} was never erased"));
     }
     problems.extend(facts.stages.difference(&built).map(|key| format!("stage {key} may serve, but was never built")));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Serving, ShardId, StageKey, Task};
-use s3t_ledger::ShardServes;
+use s3t_ledger::{Epoch, ShardServes};
 use s3t_models::{Backbone, Hidden, Input};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
@@ -32,7 +32,7 @@ pub struct Member {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The number of deletions that the answers know of.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Each shard that answered, with the last of its stages. A stage's lineage covers the stages before it.
     pub stages: Arc<[ShardServes]>,
     /// The answers, in the order of the records.

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use s3t_backends::BackendError;
 use s3t_core::{CoreError, NumericEnvironment, RecordId};
 use s3t_data::DataError;
+use s3t_ledger::Epoch;
 use s3t_models::ModelError;
 use s3t_store::StoreError;
 use s3t_train::TrainError;
@@ -63,7 +64,7 @@ pub enum EngineError {
     )]
     Unfinished {
         /// The deletion.
-        epoch: u64,
+        epoch: Epoch,
         /// The failure.
         cause: StoreError,
     },
@@ -99,7 +100,7 @@ pub enum EngineError {
     )]
     DeliverReceipt {
         /// The deletion.
-        epoch: u64,
+        epoch: Epoch,
         /// The file.
         path: PathBuf,
         /// The cause.

@@ -23,7 +23,7 @@ impl System {
         if !place.is_store() && !pipeline.store.join("manifest.json").is_file() {
             return Err(EngineError::NotAStoreToDelete(pipeline.store.clone()));
         }
-        let deletions = Store::open_read_only(&place).and_then(|store| Ok(store.snapshot()?.epoch()));
+        let deletions = Store::open_read_only(&place).and_then(|store| Ok(store.snapshot()?.epoch().0));
         let words = match &deletions {
             Ok(0) => None,
             Ok(1) => Some("1 deletion".to_owned()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use s3t_core::{Cut, RecordId, SliceAddress, StageKey, SubjectId};
-use s3t_ledger::{Named, Receipt};
+use s3t_ledger::{Epoch, Named, Receipt};
 use s3t_store::{Accepted, DeletionRequest, Erasure, RemainingExport, StoreError};
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ pub struct Deletion {
     /// Exported adapters of dead stages that could not be removed, or whose folders hold other files.
     pub remaining_exports: Vec<RemainingExport>,
     /// Deletions that this store has accepted, this deletion included.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Seconds until the deletion could no longer be lost.
     pub durable_seconds: f64,
     /// Seconds until no answer used a dead stage.
@@ -125,12 +125,13 @@ impl System {
         let epoch = accepted.effect.epoch;
         let stands = |cause| EngineError::Unfinished { epoch, cause };
         // The next answer looks at the catalogue anyway; so it need not load what is off.
-        let snapshot = tracing::info_span!("effect", epoch).in_scope(|| self.store.snapshot()).map_err(stands)?;
+        let snapshot =
+            tracing::info_span!("effect", epoch = epoch.0).in_scope(|| self.store.snapshot()).map_err(stands)?;
         let effective_seconds = start.elapsed().as_secs_f64();
         let (erasure, failed) = self.erase_pending();
         let Erasure { slices, stages, records, exports, remaining_exports } = erasure;
         // Nobody else deleted anything in between, so nothing else is to be forgotten.
-        let _ = self.forgotten.compare_exchange(epoch.saturating_sub(1), epoch, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.forgotten.compare_exchange(epoch.previous().0, epoch.0, Ordering::Relaxed, Ordering::Relaxed);
         let published = self.store.publish_unless_held();
         let erased_seconds = start.elapsed().as_secs_f64();
         let now = self.store.snapshot().unwrap_or(snapshot);
@@ -177,7 +178,7 @@ impl System {
             StoreError::UnknownSubject(subject) => self.store.unknown(Named::Subject(&subject)),
             error => error,
         })?;
-        span.record("epoch", accepted.effect.epoch);
+        span.record("epoch", accepted.effect.epoch.0);
         Ok(accepted)
     }
 

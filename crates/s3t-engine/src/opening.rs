@@ -159,7 +159,7 @@ impl System {
             StageTrainer::new(Arc::clone(&backbone), device.clone(), activation_memory_mb.saturating_mul(1 << 20));
         let on_disk = if read_only { 0 } else { (activation_disk_mb as u64).saturating_mul(1 << 20) };
         let builder = Arc::new(trainer.with_spill(store.path(), on_disk));
-        let epoch = store.snapshot()?.epoch();
+        let epoch = store.snapshot()?.epoch().0;
         span.record("epoch", epoch);
         let (members, forgotten) = (Mutex::default(), AtomicU64::new(epoch));
         Ok(Self { pipeline, device, backbone, builder, environment, store, members, forgotten, cut })

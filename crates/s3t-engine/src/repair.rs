@@ -105,7 +105,7 @@ impl System {
             Ok(reason) => reason,
             Err(reason) => return Ok(RepairReport { missing, reason, build: None, out_of_time: false }),
         };
-        let _span = tracing::info_span!("repair", epoch = snapshot.epoch(), missing).entered();
+        let _span = tracing::info_span!("repair", epoch = snapshot.epoch().0, missing).entered();
         let limited = Limited { observer, until: policy.time.map(|time| Instant::now() + time) };
         match self.train(&limited) {
             Err(EngineError::Train(TrainError::Interrupted(_))) if limited.is_over() => {

@@ -32,7 +32,7 @@ impl System {
                 return known.clone().that_answers();
             }
             let old = served.as_ref().map(|served| Arc::clone(&served.members)).unwrap_or_default();
-            let span = tracing::info_span!("reload", epoch = snapshot.epoch());
+            let span = tracing::info_span!("reload", epoch = snapshot.epoch().0);
             match span.in_scope(|| self.make_members(&snapshot, &old)) {
                 // Erased by another process since the snapshot was taken.
                 Err(EngineError::Store(StoreError::MissingStage(key))) if !self.store.snapshot()?.has_stage(&key) => {}

@@ -35,7 +35,7 @@ pub struct Status {
     /// Subjects that are there.
     pub subjects: u64,
     /// Deletion requests that the store has accepted.
-    pub epoch: u64,
+    pub epoch: s3t_ledger::Epoch,
     /// Stages of the plan.
     pub planned_stages: usize,
     /// Stages of the plan that are on disk.

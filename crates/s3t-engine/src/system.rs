@@ -154,7 +154,8 @@ impl System {
     /// Drops everything that this process remembers of records if another process has deleted any since the last look: nobody can
     /// say any more which records these were.
     pub fn forget_deleted(&self, snapshot: &Snapshot) {
-        if snapshot.epoch() > self.forgotten.fetch_max(snapshot.epoch(), Ordering::Relaxed) {
+        let epoch = snapshot.epoch().0;
+        if epoch > self.forgotten.fetch_max(epoch, Ordering::Relaxed) {
             self.builder.forget_all();
         }
     }

@@ -69,14 +69,14 @@ impl System {
                     continue;
                 }
                 let planned = snapshot.plan().stages().len();
-                if trained > 0 && snapshot.epoch() > 0 {
+                if trained > 0 && snapshot.epoch().0 > 0 {
                     self.store.note(Event::Repaired { epoch: snapshot.epoch(), stages: trained as u64 })?;
                 } else {
                     self.store.publish_unless_held()?;
                 }
                 return Ok(BuildReport { planned, reused, trained });
             }
-            let span = tracing::info_span!("train", epoch = snapshot.epoch(), stages = missing.len());
+            let span = tracing::info_span!("train", epoch = snapshot.epoch().0, stages = missing.len());
             let _entered = span.enter();
             observer.started(missing.len(), self.steps(&snapshot, &missing));
             let jobs = self.pipeline.resources.job_count();

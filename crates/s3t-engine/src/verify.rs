@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use s3t_core::StageKey;
 use s3t_core::tensors::{StageTensors, TensorDifference};
-use s3t_ledger::Event;
+use s3t_ledger::{Epoch, Event};
 use s3t_store::{Snapshot, Store, StoreError};
 use s3t_train::StageJob;
 use serde::Serialize;
@@ -63,11 +63,11 @@ impl System {
         let span = tracing::info_span!("verify", epoch = tracing::field::Empty).entered();
         let check = self.store().check()?;
         let snapshot = self.store().snapshot()?;
-        span.record("epoch", snapshot.epoch());
+        span.record("epoch", snapshot.epoch().0);
         let mut report = VerifyReport {
             lineages: check.stages as usize,
             records: check.records as usize,
-            deletions: snapshot.epoch(),
+            deletions: snapshot.epoch().0,
             stages: Vec::new(),
             overtaken: 0,
             notes: check.waiting.into_iter().chain(check.notes).collect(),
@@ -101,7 +101,7 @@ impl System {
     pub fn verify_and_record(&self, scope: VerifyScope, observer: &dyn Observer) -> Result<VerifyReport, EngineError> {
         let report = self.verify(scope, observer)?;
         let (stages, passed) = (report.stages.len() as u64, report.passed());
-        self.store().note(Event::Verified { epoch: report.deletions, stages, passed })?;
+        self.store().note(Event::Verified { epoch: Epoch(report.deletions), stages, passed })?;
         Ok(report)
     }
 

@@ -72,7 +72,7 @@ fn no_answer_mixes_epochs_and_none_that_starts_after_the_acknowledgement_uses_a_
         }
         for (number, record) in (1..).zip(records.iter().take(24)) {
             let deletion = deleting.delete(std::slice::from_ref(&record.id), &[]).unwrap();
-            assert_eq!(deletion.epoch, number);
+            assert_eq!(deletion.epoch.0, number);
             cut.lock().unwrap().extend(deletion.receipt.effect.cut.iter().map(|key| (number, *key)));
             acknowledged.store(number, Ordering::SeqCst);
             of_epoch.lock().unwrap().insert(number, answers(deleting, &asked));

@@ -229,7 +229,7 @@ proptest! {
             // Every unknown name here is another spelling of one that is there.
             let error = deleted.unwrap_err();
             prop_assert!(matches!(error, EngineError::Store(StoreError::OtherSpelling { .. })), "{}", error);
-            prop_assert_eq!(system.snapshot().unwrap().epoch(), 0);
+            prop_assert_eq!(system.snapshot().unwrap().epoch().0, 0);
             prop_assert_eq!(ids_in(&system), all);
             return Ok(());
         }

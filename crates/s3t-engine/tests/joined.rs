@@ -195,14 +195,14 @@ fn answers_beside_deletions_are_of_one_moment_after_the_call() {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    let before = joined.system().snapshot().unwrap().epoch() as usize;
+                    let before = joined.system().snapshot().unwrap().epoch().0 as usize;
                     let found = match joined.predict(&asked) {
                         Ok(found) => Some(found),
                         Err(EngineError::NothingServes) => None,
                         Err(error) => panic!("{error}"),
                     };
                     answered.fetch_add(1, Ordering::Relaxed);
-                    let after = joined.system().snapshot().unwrap().epoch() as usize;
+                    let after = joined.system().snapshot().unwrap().epoch().0 as usize;
                     let fits = |moment: &Option<Vec<Prediction>>| same_moment(moment.as_deref(), found.as_deref());
                     assert!(moments[before..=after].iter().any(fits), "between deletions {before} and {after}");
                 }
@@ -233,7 +233,7 @@ fn an_answer_names_the_epoch_and_the_live_stages_that_it_came_from() {
             Err(EngineError::NothingServes) if serves.is_empty() => break,
             answer => answer.unwrap(),
         };
-        assert_eq!((answer.epoch, snapshot.epoch()), (epoch, epoch));
+        assert_eq!((answer.epoch.0, snapshot.epoch().0), (epoch, epoch));
         assert_eq!(answer.stages.to_vec(), serves);
         assert!(answer.stages.iter().all(|shard| shard.stage.is_some_and(|stage| snapshot.has_stage(&stage))));
         assert!(are_same(&answer.predictions, &system.predict(&asked).unwrap()));

@@ -16,7 +16,7 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::tensors::StageTensors;
 use s3t_core::{BlockRange, Digest, Serving, ShardId, StageKey};
 use s3t_engine::{System, serving_chains};
-use s3t_ledger::Event;
+use s3t_ledger::{Epoch, Event};
 use s3t_peft::PeftMethod;
 use s3t_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct Export {
     /// The store that the export was made from.
     pub store: Digest,
     /// Deletions that the store had accepted.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The base model's digest.
     pub base: String,
     /// The class names.
@@ -113,7 +113,7 @@ fn folder_of(shard: ShardId) -> String {
 fn write_shards(
     system: &System,
     method: &dyn PeftMethod,
-    epoch: u64,
+    epoch: Epoch,
     chains: &[(ShardId, Serving, Vec<StageKey>)],
     directory: &Path,
 ) -> Result<Export, InterchangeError> {

@@ -3,7 +3,7 @@
 use s3t_core::{Digest, StageKey};
 use serde::{Deserialize, Serialize};
 
-use crate::LedgerError;
+use crate::{Epoch, LedgerError};
 
 /// The most bytes of an entry in the tile format.
 pub const MOST_ENTRY_BYTES: usize = u16::MAX as usize;
@@ -40,7 +40,7 @@ pub enum Event {
     /// The stages that the store should hold, from now on.
     Planned {
         /// The deletions seen.
-        epoch: u64,
+        epoch: Epoch,
         /// How many stages.
         stages: u64,
         /// The digest of their keys.
@@ -54,7 +54,7 @@ pub enum Event {
     /// A deletion was accepted: it can no longer be lost.
     Accepted {
         /// The deletion's epoch.
-        epoch: u64,
+        epoch: Epoch,
         /// The commitment to the request's id.
         request: Digest,
         /// The digest of the commitments to the records and subjects that it names.
@@ -67,33 +67,33 @@ pub enum Event {
     /// No answer uses what the deletion switched off.
     Effective {
         /// The deletion's epoch.
-        epoch: u64,
+        epoch: Epoch,
         /// When it was so.
         since: Timestamp,
     },
     /// The records, the keys of their slices and the stages that saw them are gone.
     Erased {
         /// The deletion's epoch.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// Missing stages were built from what is left.
     Repaired {
         /// The deletions seen.
-        epoch: u64,
+        epoch: Epoch,
         /// How many stages were built.
         stages: u64,
     },
     /// What serves was written as adapters, out of the store's reach.
     Exported {
         /// The deletions seen.
-        epoch: u64,
+        epoch: Epoch,
         /// The exported stages' digest, as of a plan.
         stages: Digest,
     },
     /// The store was verified.
     Verified {
         /// The deletions seen.
-        epoch: u64,
+        epoch: Epoch,
         /// How many stages were trained again.
         stages: u64,
         /// Whether nothing was wrong.
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn entries_are_one_json_object_with_their_event() {
         let digest = DigestBuilder::new("test").finish();
-        let entry = Entry { at: Timestamp(5), event: Event::Planned { epoch: 1, stages: 2, plan: digest } };
+        let entry = Entry { at: Timestamp(5), event: Event::Planned { epoch: Epoch(1), stages: 2, plan: digest } };
         let bytes = entry.to_bytes().unwrap();
         let expected = format!(r#"{{"at":5,"event":"planned","epoch":1,"stages":2,"plan":"{digest}"}}"#);
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), expected);

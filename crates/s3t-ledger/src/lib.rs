@@ -11,6 +11,8 @@
 //! section 2.1), so a log with another first n entries has another root of size n, unless SHA-256 collides. A receipt holds
 //! the audit path of its entries to a signed root, so it verifies with the public key alone.
 
+mod bytes;
+mod epoch;
 mod error;
 mod event;
 mod key;
@@ -18,9 +20,11 @@ mod receipt;
 mod tiles;
 mod tree;
 
+pub use bytes::{Hash, Opening};
+pub use epoch::Epoch;
 pub use error::LedgerError;
 pub use event::{Entry, Event, MOST_ENTRY_BYTES, Timestamp};
 pub use key::{Checkpoint, SigningKey, VerifyingKey};
 pub use receipt::{Effect, Named, Proven, Receipt, ShardServes, VerifiedReceipt, commit_request};
 pub use tiles::{TileFile, read_entries, tile_files};
-pub use tree::{Hash, HashSource, check_consistency, check_inclusion, inclusion_proof, leaf_hash, new_hashes, root};
+pub use tree::{HashSource, check_consistency, check_inclusion, inclusion_proof, leaf_hash, new_hashes, root};

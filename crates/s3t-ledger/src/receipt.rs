@@ -5,7 +5,7 @@ use s3t_core::spelling::likely_spellings;
 use s3t_core::{Digest, RecordId, ShardId, SliceAddress, StageKey, SubjectId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, Event, Hash, LedgerError, VerifyingKey, check_inclusion, leaf_hash};
+use crate::{Entry, Epoch, Event, Hash, LedgerError, Opening, VerifyingKey, check_inclusion, leaf_hash};
 
 /// The version of the receipt's format.
 const FORMAT: u32 = 1;
@@ -37,12 +37,12 @@ impl<'a> Named<'a> {
     }
 
     /// The commitment to this name under a request's opening: without the opening it identifies nobody.
-    pub fn commit(&self, opening: &Digest) -> Digest {
+    pub fn commit(&self, opening: &Opening) -> Digest {
         commit(opening, self.context(), self.as_str())
     }
 
     /// The first of the other spellings that this name is likely to have whose commitment was given out.
-    pub fn spelling_among(&self, is_named: impl Fn(&Digest) -> bool, opening: &Digest) -> Option<String> {
+    pub fn spelling_among(&self, is_named: impl Fn(&Digest) -> bool, opening: &Opening) -> Option<String> {
         let named = |id: &String| is_named(&commit(opening, self.context(), id));
         likely_spellings(self.as_str()).into_iter().find(named)
     }
@@ -56,11 +56,11 @@ impl<'a> Named<'a> {
 }
 
 /// The commitment to a request's id under its opening.
-pub fn commit_request(opening: &Digest, request: &str) -> Digest {
+pub fn commit_request(opening: &Opening, request: &str) -> Digest {
     commit(opening, "request", request)
 }
 
-fn commit(opening: &Digest, context: &str, name: &str) -> Digest {
+fn commit(opening: &Opening, context: &str, name: &str) -> Digest {
     DigestBuilder::keyed(&StoreSecret::from_bytes(*opening.as_bytes()), context).bytes(name.as_bytes()).finish()
 }
 
@@ -79,7 +79,7 @@ pub struct ShardServes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
     /// The deletion's epoch: predictions see all of it or none.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// How many records it takes.
     pub records: u64,
     /// The slices that they were in.
@@ -118,7 +118,7 @@ pub struct Receipt {
     pub request: String,
     /// The key of the commitments: with it, whoever knows a name can see that it is in the request. Kept by the store until the
     /// records are erased; from then on only receipts have it.
-    pub opening: Option<Digest>,
+    pub opening: Option<Opening>,
     /// A commitment for each record and subject that the request names.
     pub named: Vec<Digest>,
     /// What the deletion did.
@@ -154,7 +154,7 @@ impl Receipt {
     /// Puts a receipt together.
     pub fn new(
         request: String,
-        opening: Option<Digest>,
+        opening: Option<Opening>,
         named: Vec<Digest>,
         effect: Effect,
         [accepted, effective, erased]: [Option<Proven>; 3],
@@ -272,11 +272,12 @@ mod tests {
     }
 
     fn receipt() -> (Receipt, SigningKey, RecordId) {
-        let (key, opening) = (SigningKey::new("s3t/test", &[3; 32]).unwrap(), digest("opening"));
+        let (key, opening) =
+            (SigningKey::new("s3t/test", &[3; 32]).unwrap(), Opening::from_bytes(*digest("opening").as_bytes()));
         let record = RecordId::new("record-7").unwrap();
         let named = vec![Named::Record(&record).commit(&opening)];
         let effect = Effect {
-            epoch: 4,
+            epoch: Epoch(4),
             records: 1,
             slices: vec![SliceAddress::new(1, 2)],
             cut: vec![StageKey(digest("stage"))],
@@ -285,15 +286,15 @@ mod tests {
         let events = [
             Event::Created { store: digest("s"), settings: digest("t"), records: 9 },
             Event::Accepted {
-                epoch: 4,
+                epoch: Epoch(4),
                 request: commit_request(&opening, "ticket-1"),
                 named: Receipt::named_digest(&named),
                 records: 1,
                 effect: effect.digest(),
             },
-            Event::Effective { epoch: 4, since: Timestamp(11) },
-            Event::Erased { epoch: 4 },
-            Event::Erased { epoch: 3 },
+            Event::Effective { epoch: Epoch(4), since: Timestamp(11) },
+            Event::Erased { epoch: Epoch(4) },
+            Event::Erased { epoch: Epoch(3) },
         ];
         let mut log = Memory::default();
         let entries: Vec<String> = (10..)
@@ -347,7 +348,7 @@ mod tests {
             (forged(&|forged| forged.effect.records = 2), "what it says was done"),
             (forged(&|forged| forged.named.push(digest("more"))), "was named"),
             (forged(&|forged| forged.request = "ticket-2".into()), "request id"),
-            (forged(&|forged| forged.opening = Some(digest("other"))), "request id"),
+            (forged(&|forged| forged.opening = Some(Opening::from_bytes(*digest("other").as_bytes()))), "request id"),
             (forged(&|forged| forged.accepted = forged.erased.clone().unwrap()), "was accepted"),
             (forged(&|forged| forged.accepted.index = 0), "proof"),
             (forged(&|forged| forged.accepted.path.pop().map_or((), drop)), "proof"),

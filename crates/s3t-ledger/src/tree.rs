@@ -1,12 +1,8 @@
 //! The Merkle tree, by the numbers of its stored hashes.
 
-use s3t_core::Digest;
 use tlog_tiles::{Error, HashReader};
 
-use crate::LedgerError;
-
-/// The hash of a node of the tree: SHA-256 as of RFC 6962, written as 64 hexadecimal digits.
-pub type Hash = Digest;
+use crate::{Hash, LedgerError};
 
 /// Where stored hashes come from. A tree of n leaves has them numbered as in the Go checksum database's `tlog`.
 pub trait HashSource {

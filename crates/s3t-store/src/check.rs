@@ -8,19 +8,19 @@
 //! at again while no such transaction is open. Where the lock cannot be had, what its holder may be about to name is not judged, and
 //! the rest is judged if the catalogue has not changed in the meantime.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use s3t_core::record::slice_digest;
 use s3t_core::{Digest, StageKey};
-use s3t_ledger::{Entry, Event, Receipt, root};
+use s3t_ledger::{Entry, Epoch, Event, Receipt, root};
 use serde::Serialize;
 
-use crate::catalogue::{record_id, slice_number, wrong_marks};
-use crate::deletion::{RequestRow, all_requests};
-use crate::disk::{TEMPORARY, names, remove};
+use crate::catalogue::{RequestRow, record_id, slice_number};
+use crate::disk::{names, remove};
 use crate::lock::Holder;
-use crate::store::{ErasingLock, parse_slice_file_name, parse_stage_name};
+use crate::names::{CHECKPOINT, Generation, PUBLIC_KEY, finished, of_unfinished, parse_stage_name};
+use crate::store::ErasingLock;
 use crate::{Erasure, Place, Store, StoreError, layout, making};
 
 /// How often a store that changes is looked at.
@@ -136,7 +136,7 @@ impl Store {
         }
         store.change(|change, _| unreadable.iter().try_for_each(|key| change.remove_stage(key).map(drop)))?;
         store.remove_unnamed(&lock, &mut Erasure::default())?;
-        remove(&*store.disk, &store.ledger, "checkpoint")?;
+        remove(&*store.disk, &store.ledger, CHECKPOINT)?;
         store.publish_with(&lock)?;
         store.keys.restrict()?;
         drop(lock);
@@ -147,7 +147,7 @@ impl Store {
     fn check_catalogue(&self, check: &mut StoreCheck) -> Result<(), StoreError> {
         let inner = self.inner();
         let path = inner.catalogue.path().display().to_string();
-        for problem in inner.catalogue.integrity()? {
+        for problem in inner.catalogue.read(|queries| queries.integrity())? {
             check.push(format!("`{path}`: SQLite finds: {problem}; restore the store from a copy"), None);
         }
         let (stored, found) = inner.catalogue.sums(&self.secret, true)?;
@@ -160,7 +160,7 @@ impl Store {
             check.push(format!("`{path}`: {problem}; restore a copy"), None);
         }
         if inner.catalogue.has_marks()
-            && let Some(problem) = inner.catalogue.read(wrong_marks)?
+            && let Some(problem) = inner.catalogue.read(|queries| queries.wrong_marks())?
         {
             check.push(format!("`{path}`: {problem}; restore a copy"), None);
         }
@@ -194,11 +194,7 @@ impl Store {
                 check.push(problem, None);
             }
             let number = slice_number(self.settings().shape.slices, address);
-            let known: HashMap<[u8; 16], bool> = self.inner().catalogue.read(|connection| {
-                let mut query = connection.prepare_cached("SELECT id, dead IS NULL FROM records WHERE slice = ?")?;
-                let rows = query.query_map([number as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                rows.collect()
-            })?;
+            let known = self.inner().catalogue.read(|queries| queries.records_in(number))?;
             let there: HashSet<[u8; 16]> =
                 entries.iter().map(|entry| record_id(&self.secret, &entry.record.id)).collect();
             let alive = known.values().filter(|alive| **alive).count() as u64;
@@ -289,18 +285,18 @@ impl Store {
             check.push(format!("`{path}`: {problem}"), None);
             return Ok(());
         }
-        for problem in deletions.differences(&catalogue.read(all_requests)?) {
+        for problem in deletions.differences(&catalogue.read(|queries| queries.requests())?) {
             check.push(format!("`{path}`: {problem}; restore a copy"), None);
         }
         if !with_files {
             return Ok(());
         }
-        let public = self.ledger.read_text("key.pub").unwrap_or_default();
+        let public = self.ledger.read_text(PUBLIC_KEY).unwrap_or_default();
         if public.trim_end() != self.verifying_key().to_string() {
-            let problem = format!("`{}` is not the store's public key", folder.join("key.pub").display());
+            let problem = format!("`{}` is not the store's public key", folder.join(PUBLIC_KEY).display());
             check.push(problem, Some(WRITE_AGAIN));
         }
-        let published = self.ledger.read_text("checkpoint").unwrap_or_default();
+        let published = self.ledger.read_text(CHECKPOINT).unwrap_or_default();
         // The files may be of an earlier moment, while stages are built; never of another history.
         let published = self.verifying_key().check(&published).ok().filter(|head| head.size <= entries);
         let Some(published) = published.filter(|head| root(head.size, &computed) == Ok(head.root)) else {
@@ -371,16 +367,16 @@ impl Store {
     fn check_unnamed_slices(&self, snapshot: &crate::Snapshot, check: &mut StoreCheck) -> Result<(), StoreError> {
         let named = self.slice_files(snapshot);
         for name in names(&self.records)? {
-            let is_own = parse_slice_file_name(name.strip_prefix(TEMPORARY).unwrap_or(&name)).is_some();
+            let is_own = Generation::of_records(finished(&name)).is_some();
             if is_own && !named.contains(&name) {
                 left_over(check, &self.records.path_of(&name));
             }
         }
         for generation in self.keys.slices()? {
             let shape = self.settings().shape;
-            let inside = generation.0.shard.0 < shape.shards && generation.0.slice.0 < shape.slices;
-            if self.is_encrypted() && (!inside || snapshot.generation(generation.0) != generation) {
-                let problem = format!("the key of {} before its last erasure is still there", generation.0);
+            let inside = generation.slice.shard.0 < shape.shards && generation.slice.slice.0 < shape.slices;
+            if self.is_encrypted() && (!inside || snapshot.generation(generation.slice) != generation) {
+                let problem = format!("the key of {} before its last erasure is still there", generation.slice);
                 check.push(problem, Some("destroys the key"));
             }
         }
@@ -392,7 +388,7 @@ impl Store {
 
     /// The files of stages that are not among these, and unfinished ones.
     fn unnamed_stages(&self, is_named: impl Fn(&StageKey) -> bool) -> Result<HashSet<String>, StoreError> {
-        let unnamed = |name: &String| match name.strip_prefix(TEMPORARY) {
+        let unnamed = |name: &String| match of_unfinished(name) {
             Some(finished) => parse_stage_name(finished).is_some(),
             None => parse_stage_name(name).is_some_and(|key| !is_named(&key)),
         };
@@ -408,9 +404,7 @@ impl Store {
                 return Ok(Vec::new());
             }
             let unnamed = self.unnamed_stages(|key| snapshot.has_stage(key))?.into_iter();
-            let is_live = |name: &str| {
-                parse_stage_name(name.strip_prefix(TEMPORARY).unwrap_or(name)).is_some_and(|key| snapshot.is_live(&key))
-            };
+            let is_live = |name: &str| parse_stage_name(finished(name)).is_some_and(|key| snapshot.is_live(&key));
             Ok(unnamed.map(|name| (is_live(&name), name)).collect())
         };
         let now = match self.while_nobody_writes(look) {
@@ -451,9 +445,9 @@ impl Store {
 #[derive(Default)]
 struct Deletions {
     /// Entry, commitments, records and effect of the acceptance.
-    accepted: BTreeMap<u64, (u64, Digest, u64, Digest)>,
-    effective: BTreeMap<u64, u64>,
-    erased: BTreeMap<u64, u64>,
+    accepted: BTreeMap<Epoch, (u64, Digest, u64, Digest)>,
+    effective: BTreeMap<Epoch, u64>,
+    erased: BTreeMap<Epoch, u64>,
 }
 
 impl Deletions {

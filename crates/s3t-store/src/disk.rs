@@ -6,9 +6,7 @@ use std::path::Path;
 
 use crate::StoreError;
 use crate::folder::Folder;
-
-/// The beginning of the names of unfinished files. They are removed when the store is opened.
-pub(crate) const TEMPORARY: &str = ".unfinished-";
+use crate::names::TEMPORARY;
 
 /// The store's changes to the disk. [`SystemDisk`] is the real one; a test may put one in its place that fails or stops at any
 /// step, as a crash would. Every step names a file in an open folder, so that no link is followed and a path that changes under

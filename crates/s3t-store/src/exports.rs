@@ -16,20 +16,17 @@ use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, params};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, StageKey};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::catalogue::{Change, EXPORTS};
-use crate::disk::{TEMPORARY, enter, names, open_folder, parent, sync_folder};
+use crate::catalogue::{ExportRow, ExportedFile};
+use crate::disk::{enter, names, open_folder, parent, sync_folder};
 use crate::folder::{Folder, Kind};
 use crate::lock::{self, Lock};
+use crate::names::{TEMPORARY, WRITING};
 use crate::store::ErasingLock;
 use crate::{Erasure, Snapshot, Store, StoreError, random};
-
-/// The lock of an export that is being written.
-const WRITING: &str = "export.lock";
 
 /// How often to make another folder for an export if somebody clears it away.
 const BEGINNINGS: usize = 100;
@@ -44,32 +41,6 @@ pub struct RemainingExport {
     pub reason: String,
     /// Whether the store tries again with the next erasure; otherwise its own files are gone, and others are left.
     pub pending: bool,
-}
-
-/// A file of an export.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ExportedFile {
-    name: String,
-    length: u64,
-    digest: Digest,
-}
-
-impl ExportedFile {
-    /// Whether the file describes the adapter and holds no tensors.
-    fn is_description(&self) -> bool {
-        Path::new(&self.name).extension().is_some_and(|ending| ending == "json")
-    }
-}
-
-/// A row of the exports: one adapter.
-#[derive(Debug, Clone)]
-struct Row {
-    number: i64,
-    folder: PathBuf,
-    stages: Vec<StageKey>,
-    /// `None` while they are being written, and for exports of format 3.
-    files: Option<Vec<ExportedFile>>,
-    unfinished: Option<PathBuf>,
 }
 
 /// What became of an adapter's files.
@@ -90,7 +61,7 @@ pub struct NewExport<'a> {
     name: OsString,
     unfinished: OsString,
     /// Each adapter's row.
-    rows: Vec<Row>,
+    rows: Vec<ExportRow>,
     /// Held, not read.
     _lock: Lock,
 }
@@ -140,22 +111,14 @@ impl Store {
         let rows = self.change(|change, _| {
             let mut rows = Vec::new();
             for (adapter, stages) in adapters {
-                let number = next_number(change)?;
-                let row = Row {
-                    number,
+                let row = ExportRow {
+                    number: 0,
                     folder: parent.path_of(name).join(adapter),
                     stages: stages.clone(),
                     files: None,
                     unfinished: Some(place.join(adapter)),
                 };
-                let (folder, unfinished) = (to_bytes(&row.folder), to_bytes(&place.join(adapter)));
-                let stages = to_json(self, stages)?;
-                change.touch(EXPORTS, &number, |connection| {
-                    let statement = "INSERT INTO exports (number, folder, stages, unfinished) VALUES (?, ?, ?, ?)";
-                    let values = params![number, folder, stages, unfinished];
-                    connection.prepare_cached(statement)?.execute(values).map(drop)
-                })?;
-                rows.push(row);
+                rows.push(change.add_export(row)?);
             }
             Ok(rows)
         })?;
@@ -180,14 +143,14 @@ impl Store {
     /// may be that of an export which is about to make it.
     fn clear_interrupted_exports(&self) -> Result<(), StoreError> {
         // The catalogue is let go of before a row is changed.
-        let rows = self.inner().catalogue.read(all_rows)?;
+        let rows = self.inner().catalogue.read(|queries| queries.exports())?;
         let wholes: BTreeSet<&Path> = rows.iter().filter_map(|row| row.unfinished.as_deref()).map(parent).collect();
         for whole in wholes {
             let Ok(folder) = Folder::open_without_links(whole) else { continue };
             // Whoever has the lock writes the export or clears it.
             let Ok(Ok(_lock)) = lock::take(&folder, WRITING, std::time::Duration::ZERO) else { continue };
-            let is_of_it = |row: &Row| row.unfinished.as_deref().is_some_and(|adapter| parent(adapter) == whole);
-            let mut left = self.inner().catalogue.read(all_rows)?;
+            let is_of_it = |row: &ExportRow| row.unfinished.as_deref().is_some_and(|adapter| parent(adapter) == whole);
+            let mut left = self.inner().catalogue.read(|queries| queries.exports())?;
             left.retain(is_of_it);
             if left.is_empty() {
                 // It was finished in the meantime: only the lock's file is new in it.
@@ -204,8 +167,8 @@ impl Store {
     /// Removes the files of exports of stages that are gone, as far as they can be found.
     pub(crate) fn remove_dead_exports(&self, _held: &ErasingLock, erasure: &mut Erasure) -> Result<(), StoreError> {
         let snapshot = self.snapshot()?;
-        let rows = self.inner().catalogue.read(all_rows)?;
-        for row in rows.into_iter().filter(|row| row.is_dead(&snapshot)) {
+        let rows = self.inner().catalogue.read(|queries| queries.exports())?;
+        for row in rows.into_iter().filter(|row| is_dead(row, &snapshot)) {
             let (folder, remaining) = (row.folder.clone(), &mut erasure.remaining_exports);
             match self.look_at(&row, true) {
                 Found::Gone { removed, others } => {
@@ -234,9 +197,9 @@ impl Store {
     /// [`StoreError::Database`].
     pub fn remaining_exports(&self) -> Result<Vec<RemainingExport>, StoreError> {
         let snapshot = self.snapshot()?;
-        let rows = self.inner().catalogue.read(all_rows)?;
+        let rows = self.inner().catalogue.read(|queries| queries.exports())?;
         let mut remaining = Vec::new();
-        for row in rows.into_iter().filter(|row| row.is_dead(&snapshot)) {
+        for row in rows.into_iter().filter(|row| is_dead(row, &snapshot)) {
             let reason = match self.look_at(&row, false) {
                 Found::Gone { .. } => continue,
                 Found::Present => "it holds stages that were deleted; the next erasure removes it".to_owned(),
@@ -258,29 +221,19 @@ impl Store {
         // The folder may be gone, but the one it was in need not be; links were resolved when it was written.
         let around = parent(&absolute).canonicalize().unwrap_or_else(|_| parent(&absolute).into());
         let resolved = around.join(absolute.file_name().unwrap_or_default());
-        let rows = self.inner().catalogue.read(all_rows)?;
-        let here = |row: &&Row| row.folder.starts_with(&absolute) || row.folder.starts_with(&resolved);
-        let found: Vec<&Row> = rows.iter().filter(here).collect();
+        let rows = self.inner().catalogue.read(|queries| queries.exports())?;
+        let here = |row: &&ExportRow| row.folder.starts_with(&absolute) || row.folder.starts_with(&resolved);
+        let found: Vec<&ExportRow> = rows.iter().filter(here).collect();
         found.iter().try_for_each(|row| self.forget_row(row))?;
         Ok(found.len())
     }
 
-    /// Forgets a row, unless another has its number by now or it has changed.
-    fn forget_row(&self, row: &Row) -> Result<(), StoreError> {
-        let (folder, unfinished) = (to_bytes(&row.folder), row.unfinished.as_deref().map(to_bytes));
-        self.change(|change, _| {
-            let stages = to_json(self, &row.stages)?;
-            change.touch(EXPORTS, &row.number, |connection| {
-                let statement =
-                    "DELETE FROM exports WHERE number = ? AND folder = ? AND stages = ? AND unfinished IS ?";
-                let values = params![row.number, folder, stages, unfinished];
-                connection.prepare_cached(statement)?.execute(values).map(drop)
-            })
-        })
+    fn forget_row(&self, row: &ExportRow) -> Result<(), StoreError> {
+        self.change(|change, _| change.forget_export(row))
     }
 
     /// Looks for an adapter's files, and removes them if `remove`.
-    fn look_at(&self, row: &Row, remove: bool) -> Found {
+    fn look_at(&self, row: &ExportRow, remove: bool) -> Found {
         if let Some(unfinished) = &row.unfinished {
             // Not renamed yet: everything in a folder of that name is the store's.
             if parent(unfinished).exists() {
@@ -403,17 +356,12 @@ impl NewExport<'_> {
                 files.push(ExportedFile { length: bytes.len() as u64, digest: store.digest_of_file(&bytes), name });
             }
             sync_folder(&*store.disk, &adapter)?;
-            written.push((row, to_json(store, &files)?));
+            written.push((row, files));
         }
         let known = store.change(|change, _| {
             let mut known = 0;
             for (row, files) in &written {
-                let unfinished = row.unfinished.as_deref().map(to_bytes);
-                change.touch(EXPORTS, &row.number, |connection| {
-                    let statement = "UPDATE exports SET files = ? WHERE number = ? AND unfinished IS ?";
-                    known += connection.prepare_cached(statement)?.execute(params![files, row.number, unfinished])?;
-                    Ok(())
-                })?;
+                known += usize::from(change.set_export_files(row, files)?);
             }
             Ok(known)
         })?;
@@ -432,13 +380,7 @@ impl NewExport<'_> {
                 }
                 StoreError::io("make", place)(error)
             })?;
-            self.rows.iter().try_for_each(|row| {
-                change.touch(EXPORTS, &row.number, |connection| {
-                    let mut update =
-                        connection.prepare_cached("UPDATE exports SET unfinished = NULL WHERE number = ?")?;
-                    update.execute([row.number]).map(drop)
-                })
-            })?;
+            self.rows.iter().try_for_each(|row| change.finish_export(row))?;
             Ok(true)
         })?;
         if renamed {
@@ -473,10 +415,8 @@ fn restrict(folder: &Folder) -> Result<(), StoreError> {
     Ok(())
 }
 
-impl Row {
-    fn is_dead(&self, snapshot: &Snapshot) -> bool {
-        self.stages.iter().any(|key| !snapshot.has_stage(key))
-    }
+fn is_dead(row: &ExportRow, snapshot: &Snapshot) -> bool {
+    row.stages.iter().any(|key| !snapshot.has_stage(key))
 }
 
 /// Removes the folder of an adapter with nothing in it. It stays until its row is forgotten: a folder that is not there says nothing
@@ -530,61 +470,4 @@ fn try_to_remove_unfinished(adapter: &Path) -> Result<(), StoreError> {
 /// A path as text for people; what is not UTF-8 in it is replaced.
 fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
-}
-
-fn next_number(change: &Change<'_>) -> Result<i64, StoreError> {
-    change.run(|connection| {
-        connection.query_row("SELECT coalesce(max(number), 0) + 1 FROM exports", [], |row| row.get(0))
-    })
-}
-
-fn all_rows(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
-    // A catalogue of format 3 that is only read has neither numbers nor digests.
-    let is_old = connection.prepare("SELECT number FROM exports").is_err();
-    let statement = if is_old {
-        "SELECT rowid, folder, stages, NULL, NULL FROM (SELECT 0 AS rowid, folder, stages FROM exports)"
-    } else {
-        "SELECT number, folder, stages, files, unfinished FROM exports ORDER BY number"
-    };
-    let invalid = |column: usize| {
-        move |error: serde_json::Error| {
-            rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
-        }
-    };
-    let row = |row: &rusqlite::Row<'_>| {
-        let folder = row.get_ref(1)?.as_bytes()?.to_vec();
-        let files: Option<String> = row.get(3)?;
-        Ok(Row {
-            number: row.get(0)?,
-            folder: from_bytes(folder),
-            stages: serde_json::from_str(&row.get::<_, String>(2)?).map_err(invalid(2))?,
-            files: files.map(|files| serde_json::from_str(&files)).transpose().map_err(invalid(3))?,
-            unfinished: row.get::<_, Option<Vec<u8>>>(4)?.map(from_bytes),
-        })
-    };
-    connection.prepare(statement)?.query_map([], row)?.collect()
-}
-
-fn to_json(store: &Store, value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::damaged(store.path(), error.to_string()))
-}
-
-#[cfg(unix)]
-fn to_bytes(path: &Path) -> Vec<u8> {
-    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()
-}
-
-#[cfg(unix)]
-fn from_bytes(bytes: Vec<u8>) -> PathBuf {
-    PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
-}
-
-#[cfg(not(unix))]
-fn to_bytes(path: &Path) -> Vec<u8> {
-    path.to_string_lossy().into_owned().into_bytes()
-}
-
-#[cfg(not(unix))]
-fn from_bytes(bytes: Vec<u8>) -> PathBuf {
-    PathBuf::from(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -54,7 +54,7 @@ impl Store {
     ///
     /// [`StoreError::Ledger`] or [`StoreError::Database`].
     pub fn receipts(&self) -> Result<Vec<Receipt>, StoreError> {
-        let rows = self.inner().catalogue.read(crate::deletion::all_requests)?;
+        let rows = self.inner().catalogue.read(|queries| queries.requests())?;
         rows.into_iter().map(|row| self.receipt_of(String::new(), None, row)).collect()
     }
 }

@@ -20,22 +20,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Digest, SliceAddress, StoreSecret};
+use s3t_core::{Digest, StoreSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::disk::{Disk, TEMPORARY, enter, make, names, remove, sync_folder, write_atomically, write_new_name};
+use crate::disk::{Disk, enter, make, names, remove, sync_folder, write_atomically, write_new_name};
 use crate::folder::{Folder, Kind};
+use crate::names::{
+    CHECKPOINT, Generation, SECRET, SIGNING, SLICES, TEMPORARY, finished, is_key_ring_file, of_unfinished,
+};
 use crate::place::Location;
 use crate::seal::Seal;
 use crate::{StoreError, random};
-
-const SECRET: &str = "store.secret";
-const SIGNING: &str = "signing.key";
-const CHECKPOINT: &str = "checkpoint";
-const SLICES: &str = "slices";
-
-/// A slice and how often its records were written anew.
-pub(crate) type Generation = (SliceAddress, u64);
 
 /// The key ring of a store.
 #[derive(Debug, Clone)]
@@ -106,31 +101,31 @@ impl Keys {
 
     /// The seal of a slice's records.
     pub(crate) fn slice(&self, generation: Generation) -> Result<Seal, StoreError> {
-        read(&self.slices, &slice_name(generation)).map(Seal::Key)
+        read(&self.slices, &generation.key()).map(Seal::Key)
     }
 
     /// The seal of a stage, from the keys of the slices in its lineage.
     pub(crate) fn stage(&self, slices: &[Generation]) -> Result<Seal, StoreError> {
         let mut builder = DigestBuilder::new("stage key");
         for generation in slices {
-            builder.bytes(&*read(&self.slices, &slice_name(*generation))?);
+            builder.bytes(&*read(&self.slices, &generation.key())?);
         }
         Ok(Seal::Key(Zeroizing::new(*builder.finish().as_bytes())))
     }
 
     /// Reads a slice's key, to see that it is whole.
     pub(crate) fn check_slice(&self, generation: Generation) -> Result<(), StoreError> {
-        read(&self.slices, &slice_name(generation)).map(drop)
+        read(&self.slices, &generation.key()).map(drop)
     }
 
     /// Draws and keeps a key for a slice. The caller syncs with [`sync`](Self::sync).
     pub(crate) fn make_slice(&self, generation: Generation) -> Result<(), StoreError> {
-        self.write(&self.slices, &slice_name(generation), &Zeroizing::new(random::bytes::<32>()?))
+        self.write(&self.slices, &generation.key(), &Zeroizing::new(random::bytes::<32>()?))
     }
 
     /// The slice keys that are there.
     pub(crate) fn slices(&self) -> Result<Vec<Generation>, StoreError> {
-        Ok(names(&self.slices)?.iter().filter_map(|name| parse_slice_name(name)).collect())
+        Ok(names(&self.slices)?.iter().filter_map(|name| Generation::of_key(name)).collect())
     }
 
     /// The unfinished key files that a crash left, as folder and name.
@@ -204,7 +199,7 @@ impl Keys {
 
     /// Destroys a slice's key: its bytes are written over, then it is removed. The caller syncs with [`sync`](Self::sync).
     pub(crate) fn destroy_slice(&self, generation: Generation) -> Result<(), StoreError> {
-        destroy(&*self.disk, &self.slices, &slice_name(generation))
+        destroy(&*self.disk, &self.slices, &generation.key())
     }
 
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
@@ -266,15 +261,11 @@ fn own_folders(parent: &Folder, name: &OsStr) -> Result<Option<(Folder, Option<F
 
 /// Whether this name in one of the ring's two folders is that of a key.
 fn is_key(folder: &Folder, slices: &Folder, name: &str) -> bool {
-    if std::ptr::eq(folder, slices) { parse_slice_name(name).is_some() } else { is_top(name) }
-}
-
-fn is_top(name: &str) -> bool {
-    [SECRET, SIGNING, CHECKPOINT].contains(&name)
+    if std::ptr::eq(folder, slices) { Generation::of_key(name).is_some() } else { is_key_ring_file(name) }
 }
 
 fn is_unfinished(folder: &Folder, slices: &Folder, name: &str) -> bool {
-    name.strip_prefix(TEMPORARY).is_some_and(|name| is_key(folder, slices, name))
+    of_unfinished(name).is_some_and(|name| is_key(folder, slices, name))
 }
 
 /// Entries of the two folders of a ring that are not keys. `slices` is `folder` where there is no folder of slices.
@@ -290,13 +281,13 @@ fn foreign(folder: &Folder, slices: &Folder) -> Result<Vec<PathBuf>, StoreError>
         }
         Ok(())
     };
-    let own = |name: &str| is_top(name.strip_prefix(TEMPORARY).unwrap_or(name));
+    let own = |name: &str| is_key_ring_file(finished(name));
     if std::ptr::eq(folder, slices) {
         look(folder, &own)?;
         return Ok(found);
     }
     look(folder, &own)?;
-    look(slices, &|name| parse_slice_name(name.strip_prefix(TEMPORARY).unwrap_or(name)).is_some())?;
+    look(slices, &|name| Generation::of_key(finished(name)).is_some())?;
     found.retain(|path| path != slices.path());
     Ok(found)
 }
@@ -332,16 +323,4 @@ fn read(folder: &Folder, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> 
 /// So that a changed bit is told from a wrong key.
 fn checksum(key: &[u8; 32]) -> String {
     DigestBuilder::new("key checksum").bytes(key).finish().to_string()[..8].to_owned()
-}
-
-fn slice_name((address, generation): Generation) -> String {
-    format!("{}-{}.{generation}.key", address.shard, address.slice)
-}
-
-fn parse_slice_name(name: &str) -> Option<Generation> {
-    let (address, generation) = name.strip_suffix(".key")?.split_once('.')?;
-    let (shard, slice) = address.split_once('-')?;
-    let parsed = (SliceAddress::new(shard.parse().ok()?, slice.parse().ok()?), generation.parse().ok()?);
-    // One name a key: `+1` and `01` are nobody's.
-    (slice_name(parsed) == name).then_some(parsed)
 }

@@ -1,32 +1,15 @@
-//! The names of a store's files, and the removal of a whole store.
+//! The folders of a store, and the removal of a whole store.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use crate::StoreError;
-use crate::disk::{Disk, TEMPORARY, enter, names, remove, sync_folder};
+use crate::disk::{Disk, enter, names, remove, sync_folder};
 use crate::folder::{Folder, Kind};
-use crate::store::{BUILDING, CATALOGUE, ERASING, LEDGER, RECORDS, STAGES, parse_slice_file_name, parse_stage_name};
-
-/// The folder of tiles in the ledger's.
-const TILES: &str = "tile";
-
-/// Whether an entry of the store's folder is the store's.
-pub(crate) fn is_own_file(name: &str) -> bool {
-    let database = name.strip_prefix(CATALOGUE).is_some_and(|end| ["", "-wal", "-shm", "-journal"].contains(&end));
-    // The manifest is that of a store of format 1 or 2.
-    database || [BUILDING, ERASING, "manifest.json"].contains(&name)
-}
-
-fn finished(name: &str) -> &str {
-    name.strip_prefix(TEMPORARY).unwrap_or(name)
-}
-
-fn is_tile_name(name: &str) -> bool {
-    let digits = name.strip_prefix('x').unwrap_or(name);
-    let digits = digits.strip_suffix(".p").unwrap_or(digits);
-    name == "entries" || (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
-}
+use crate::names::{
+    CHECKPOINT, Generation, LEDGER, PUBLIC_KEY, RECORDS, STAGES, TEMPORARY, TILES, finished, is_tile, is_top,
+    parse_stage_name,
+};
 
 /// Everything under a store's folder that is not the store's: other names, and links or pipes in the place of files.
 pub(crate) fn foreign(folder: &Folder) -> Result<Vec<PathBuf>, StoreError> {
@@ -95,18 +78,18 @@ impl Part {
             (Self::Top, STAGES) => Some(Self::Stages),
             (Self::Top, LEDGER) => Some(Self::Ledger),
             (Self::Ledger, TILES) => Some(Self::Tiles),
-            (Self::Tiles, name) if is_tile_name(name) => Some(Self::Tiles),
+            (Self::Tiles, name) if is_tile(name) => Some(Self::Tiles),
             _ => None,
         }
     }
 
     fn is_own(self, name: &str) -> bool {
         match self {
-            Self::Top => is_own_file(name),
-            Self::Records => parse_slice_file_name(finished(name)).is_some(),
+            Self::Top => is_top(name),
+            Self::Records => Generation::of_records(finished(name)).is_some(),
             Self::Stages => parse_stage_name(finished(name)).is_some(),
-            Self::Ledger => ["key.pub", "checkpoint"].contains(&finished(name)),
-            Self::Tiles => is_tile_name(finished(name)),
+            Self::Ledger => [PUBLIC_KEY, CHECKPOINT].contains(&finished(name)),
+            Self::Tiles => is_tile(finished(name)),
         }
     }
 }

@@ -14,21 +14,21 @@ use std::sync::Arc;
 use s3t_core::placement::place_records;
 use s3t_core::record::slice_digest;
 use s3t_core::{Digest, Partitioner, Record, SliceAddress, StoreSecret, SubjectId};
-use s3t_ledger::{Event, SigningKey};
+use s3t_ledger::{Epoch, Event, SigningKey};
 
-use crate::catalogue::{Catalogue, CatalogueFile, RecordRow, SliceRow, now, record_id, slice_number, subject_id};
+use crate::catalogue::{Catalogue, CatalogueFile, RecordRow, SliceRow, record_id, slice_number, subject_id};
+use crate::clock::now;
+use crate::contents::{SliceEntry, write_slice};
 use crate::disk::{enter, make, parent, remove, sync_folder, write_atomically};
 use crate::folder::Folder;
 use crate::keys::{self, Keys};
 use crate::lock::{self, Lock};
+use crate::names::{BUILDING, CATALOGUE, ERASING, Generation, LEDGER, PUBLIC_KEY, RECORDS, STAGES};
 use crate::place::{Location, Place, Resolved};
 use crate::seal::Seal;
 use crate::snapshot::digest_of_stages;
 use crate::spelling::DISTINCT;
-use crate::store::{
-    BUILDING, CATALOGUE, ERASING, LEDGER, RECORDS, STAGES, SliceEntry, format_before_catalogues, origin, store_id,
-    write_slice,
-};
+use crate::store::{format_before_catalogues, origin, store_id};
 use crate::{Store, StoreError, StoreSettings, layout};
 
 /// What a new store is made from.
@@ -220,7 +220,7 @@ fn make_store(place: &Place, at: &Resolved, _held: &Making, new: &NewStore<'_>) 
 fn is_of(place: &Place, at: &Resolved) -> bool {
     let line = || {
         let ledger = enter(&enter(&at.store.parent, at.store.unfinished())?, LEDGER)?;
-        ledger.read_text("key.pub").map_err(StoreError::io("read", ledger.path_of("key.pub")))
+        ledger.read_text(PUBLIC_KEY).map_err(StoreError::io("read", ledger.path_of(PUBLIC_KEY)))
     };
     let key = || {
         let keys = Keys::open(&at.keys, Arc::clone(&place.disk))?;
@@ -245,7 +245,7 @@ fn fill(place: &Place, at: &Resolved, folder: &Folder, keys: &Keys, new: &NewSto
     let mut rows = Vec::new();
     for (address, records) in by_slice {
         let number = slice_number(shape.slices, address);
-        let generation = (address, 0);
+        let generation = Generation { slice: address, number: 0 };
         if *encrypt {
             keys.make_slice(generation)?;
         }
@@ -264,7 +264,7 @@ fn fill(place: &Place, at: &Resolved, folder: &Folder, keys: &Keys, new: &NewSto
     keys.sync()?;
     let signing = SigningKey::new(&origin(secret), &*keys.signing()?)?;
     let public = format!("{}\n", signing.verifying_key());
-    write_atomically(disk, &ledger, "key.pub", public.as_bytes())?;
+    write_atomically(disk, &ledger, PUBLIC_KEY, public.as_bytes())?;
     let digests: Vec<Vec<Option<Digest>>> =
         rows.chunks(shape.slices as usize).map(|shard| shard.iter().map(|row| row.digest).collect()).collect();
     let plan = settings.plan(digests)?;
@@ -312,7 +312,7 @@ fn fill(place: &Place, at: &Resolved, folder: &Folder, keys: &Keys, new: &NewSto
         let (store, records) = (store_id(secret), records.len() as u64);
         change.append(at, Event::Created { store, settings: digest, records })?;
         let keys = plan.stages().map(|stage| &stage.key);
-        let planned = Event::Planned { epoch: 0, stages: keys.len() as u64, plan: digest_of_stages(keys) };
+        let planned = Event::Planned { epoch: Epoch(0), stages: keys.len() as u64, plan: digest_of_stages(keys) };
         change.set("plan", digest_of_stages(plan.stages().map(|stage| &stage.key)).as_bytes())?;
         change.append(at, planned).map(drop)
     })?;

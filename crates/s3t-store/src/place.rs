@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::StoreError;
 use crate::catalogue::CatalogueFile;
-use crate::disk::{Disk, SystemDisk, TEMPORARY, open_folder, parent};
+use crate::disk::{Disk, SystemDisk, open_folder, parent};
 use crate::folder::Folder;
 use crate::keys::Keys;
-use crate::store::CATALOGUE;
+use crate::names::{CATALOGUE, TEMPORARY};
 
 /// Where a store is and how it is to be opened.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use s3t_ledger::{LedgerError, tile_files};
 
 use crate::disk::{remove, sync_folder, write_atomically};
 use crate::folder::Folder;
+use crate::names::{CHECKPOINT, PUBLIC_KEY};
 use crate::store::ErasingLock;
 use crate::{Store, StoreError};
 
@@ -46,10 +47,10 @@ impl Store {
         // Outside every change, so that none waits for it.
         catalogue.checkpoint()?;
         let public = format!("{}\n", self.verifying_key());
-        if folder.read_text("key.pub").ok().as_ref() != Some(&public) {
-            write_atomically(&*self.disk, folder, "key.pub", public.as_bytes())?;
+        if folder.read_text(PUBLIC_KEY).ok().as_ref() != Some(&public) {
+            write_atomically(&*self.disk, folder, PUBLIC_KEY, public.as_bytes())?;
         }
-        let published = folder.read_text("checkpoint").ok();
+        let published = folder.read_text(CHECKPOINT).ok();
         let known = self.keys.checkpoint()?;
         if published.as_ref() == Some(&checkpoint) && known.as_ref() == Some(&checkpoint) {
             return Ok(());
@@ -74,7 +75,7 @@ impl Store {
                 remove_others(&*self.disk, &narrower, "")?;
             }
         }
-        write_atomically(&*self.disk, folder, "checkpoint", checkpoint.as_bytes())?;
+        write_atomically(&*self.disk, folder, CHECKPOINT, checkpoint.as_bytes())?;
         self.keys.write_checkpoint(&checkpoint)
     }
 }

@@ -1,14 +1,16 @@
 //! What the store holds at one moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use s3t_core::digest::DigestBuilder;
 use s3t_core::plan::PlannedSequence;
-use s3t_core::{Availability, Digest, Plan, PlannedStage, ShardId, SliceAddress, StageKey};
-use s3t_ledger::ShardServes;
+use s3t_core::{Availability, Digest, Plan, PlannedStage, ShardId, SliceAddress, SliceId, StageKey};
+use s3t_ledger::{Epoch, ShardServes};
 
-use crate::keys::Generation;
+use crate::catalogue::{SliceRow, State, slice_address};
+use crate::names::Generation;
+use crate::{StoreError, StoreSettings};
 
 /// The store at one moment: between two commits of its catalogue.
 ///
@@ -19,7 +21,7 @@ use crate::keys::Generation;
 /// acknowledgement, and a snapshot is read from the catalogue whenever that has changed.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) plan: Arc<Plan>,
     /// `[shard][slice]`.
     pub(crate) sizes: Vec<Vec<u64>>,
@@ -27,13 +29,47 @@ pub struct Snapshot {
     pub(crate) generations: Vec<Vec<u64>>,
     pub(crate) hit: BTreeSet<SliceAddress>,
     /// The deletions that were accepted and are not erased, ascending.
-    pub(crate) unerased: Vec<u64>,
+    pub(crate) unerased: Vec<Epoch>,
     pub(crate) built: BTreeSet<StageKey>,
 }
 
+/// Whether a stage was trained on one of these slices. It is then cut by a deletion in them.
+fn saw(stage: &PlannedStage, slices: &BTreeSet<SliceAddress>) -> bool {
+    let saw = |slice: &SliceId| slices.contains(&SliceAddress { shard: stage.shard, slice: *slice });
+    !slices.is_empty() && stage.slices.iter().any(saw)
+}
+
 impl Snapshot {
-    /// How many deletions were accepted.
-    pub fn epoch(&self) -> u64 {
+    /// The snapshot of a state of the catalogue; `None` if slices are missing in it. The plan is that of `old` if no slice has
+    /// changed since.
+    pub(crate) fn new(settings: &StoreSettings, state: State, old: Option<&Self>) -> Result<Option<Self>, StoreError> {
+        let (shape, rows) = (settings.shape, state.slices);
+        if rows.len() as u64 != u64::from(shape.shards) * u64::from(shape.slices) {
+            return Ok(None);
+        }
+        let by_shard = |value: fn(&SliceRow) -> u64| -> Vec<Vec<u64>> {
+            rows.chunks(shape.slices as usize).map(|shard| shard.iter().map(value).collect()).collect()
+        };
+        let digests: Vec<Vec<Option<Digest>>> =
+            rows.chunks(shape.slices as usize).map(|shard| shard.iter().map(|row| row.digest).collect()).collect();
+        let plan = match old {
+            Some(old) if *old.plan.digests() == digests => Arc::clone(&old.plan),
+            _ => Arc::new(settings.plan(digests)?),
+        };
+        let hit = rows.iter().filter(|row| row.hit > 0);
+        Ok(Some(Self {
+            epoch: state.epoch,
+            plan,
+            sizes: by_shard(|row| row.records),
+            generations: by_shard(|row| row.generation),
+            hit: hit.map(|row| slice_address(shape.slices, row.number)).collect(),
+            unerased: state.unerased,
+            built: state.stages,
+        }))
+    }
+
+    /// The number of deletions that were accepted.
+    pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
@@ -63,7 +99,7 @@ impl Snapshot {
     }
 
     /// The deletions that were accepted and are not called erased yet, ascending.
-    pub fn unerased(&self) -> &[u64] {
+    pub fn unerased(&self) -> &[Epoch] {
         &self.unerased
     }
 
@@ -104,18 +140,33 @@ impl Snapshot {
     }
 
     fn saw_hit(&self, stage: &PlannedStage) -> bool {
-        !self.hit.is_empty()
-            && stage.slices.iter().any(|slice| self.is_hit(SliceAddress { shard: stage.shard, slice: *slice }))
+        saw(stage, &self.hit)
     }
 
-    pub(crate) fn generation(&self, address: SliceAddress) -> Generation {
-        (address, self.generations[address.shard.index()][address.slice.index()])
+    pub(crate) fn generation(&self, slice: SliceAddress) -> Generation {
+        Generation { slice, number: self.generations[slice.shard.index()][slice.slice.index()] }
+    }
+
+    /// The snapshot after a deletion of so many records from these slices, and the stages that it cuts: those that saw one of them.
+    pub(crate) fn after(&self, epoch: Epoch, hits: &BTreeMap<SliceAddress, u64>) -> (Self, Vec<StageKey>) {
+        let mut after = self.clone();
+        let slices: BTreeSet<SliceAddress> = hits.keys().copied().collect();
+        after.epoch = epoch;
+        after.unerased.push(epoch);
+        for (address, records) in hits {
+            let size = &mut after.sizes[address.shard.index()][address.slice.index()];
+            *size = size.saturating_sub(*records);
+        }
+        let dead = self.plan.stages().filter(|stage| saw(stage, &slices)).map(|stage| stage.key);
+        let cut = dead.filter(|key| after.built.remove(key)).collect();
+        after.hit.extend(slices);
+        (after, cut)
     }
 
     /// The slices in a stage's lineage; `None` for a key that the plan does not hold.
     pub(crate) fn generations_of(&self, key: &StageKey) -> Option<Vec<Generation>> {
         let stage = self.plan.stage(key)?;
-        let of = |slice: &s3t_core::SliceId| self.generation(SliceAddress { shard: stage.shard, slice: *slice });
+        let of = |slice: &SliceId| self.generation(SliceAddress { shard: stage.shard, slice: *slice });
         Some(stage.slices.iter().map(of).collect())
     }
 

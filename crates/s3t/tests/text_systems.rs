@@ -182,7 +182,7 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         system.delete(&[hit], &[]).unwrap();
         let after = folder.path().join("exports/after");
         let exported = export(&system, &after).unwrap();
-        assert_eq!((exported.epoch, exported.shards.len(), exported.shards[0].stages.len()), (1, 1, 1));
+        assert_eq!((exported.epoch.0, exported.shards.len(), exported.shards[0].stages.len()), (1, 1, 1));
         assert_eq!(exported.shards[0].blocks.range(), 2..4);
         // Another store's export beside them is none of this one's business.
         let pipeline = pipeline(model, &folder.path().join("other"), task, 1);

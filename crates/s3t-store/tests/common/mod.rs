@@ -87,5 +87,5 @@ pub fn contents(store: &Store) -> (u64, BTreeMap<StageKey, StageTensors>, Vec<Ve
     let stages = snapshot.stages().iter().map(|key| (*key, store.stage(key).unwrap().1)).collect();
     let ids = |address| store.records(address).unwrap().iter().map(|(_, record)| record.id.to_string()).collect();
     let slices = store.settings().shape.addresses().map(ids).collect();
-    (snapshot.epoch(), stages, slices, store.subjects().unwrap())
+    (snapshot.epoch().0, stages, slices, store.subjects().unwrap())
 }
