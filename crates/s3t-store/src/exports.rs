@@ -122,7 +122,11 @@ impl Store {
             }
             Ok(rows)
         })?;
-        let folder = parent.make(&unfinished).map_err(StoreError::io("make", &place))?;
+        let folder = match parent.make(&unfinished) {
+            // Taken away between making and opening it.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            made => made.map_err(StoreError::io("make", &place))?,
+        };
         let lock = match lock::take(&folder, WRITING, std::time::Duration::ZERO) {
             Ok(Ok(lock)) => lock,
             Ok(Err(_)) => return Ok(None),
