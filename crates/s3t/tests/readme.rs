@@ -72,5 +72,5 @@ fn the_function_trains_answers_forgets_and_verifies() {
     forget(&records[..5]).unwrap();
     let pipeline = Pipeline::read("pipeline.toml".as_ref()).unwrap();
     let system = System::open(pipeline).unwrap();
-    assert_eq!(system.status().unwrap().epoch, 1);
+    assert_eq!(system.status().unwrap().epoch.0, 1);
 }
