@@ -180,6 +180,16 @@ Changes nothing. Exit code 5 if anything does not hold.")]
     /// List every plugin with its fields and defaults.
     #[command(after_help = "Examples:\n  s3t plugins\n  s3t plugins --json")]
     Plugins,
+    /// Write the manual pages, and the completions of every shell, into a folder.
+    #[command(
+        hide = true,
+        after_help = "Examples:\n  s3t manual --to manual\n  install -Dm644 manual/*.1 -t ~/.local/share/man/man1"
+    )]
+    Manual {
+        /// The folder; it is made if it is not there.
+        #[arg(long, default_value = "manual")]
+        to: PathBuf,
+    },
     /// Write a commented pipeline file.
     #[command(
         after_help = "Examples:\n  s3t init                        writes pipeline.toml\n  s3t init experiments/one.toml"

@@ -209,14 +209,6 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// `1 stage`, `2 stages`, `2 entries`.
-pub(crate) fn plural(number: usize, noun: &str) -> String {
-    match noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
-        Some(stem) if number != 1 => format!("{number} {stem}ies"),
-        _ => format!("{number} {noun}{}", if number == 1 { "" } else { "s" }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,8 +220,6 @@ mod tests {
             [duration(2e-6), duration(0.0123), duration(3.0), duration(600.0)],
             ["2 us", "12.3 ms", "3.0 s", "10.0 min"]
         );
-        assert_eq!([plural(1, "stage"), plural(2, "stage")], ["1 stage", "2 stages"]);
-        assert_eq!([plural(1, "entry"), plural(32, "entry")], ["1 entry", "32 entries"]);
         assert_eq!(percent(0.8312), "83.1 %");
         assert_eq!(time(1_772_366_405_999), "2026-03-01T12:00:05Z");
         assert_eq!([0.0, 0.034, 14.68, 1234.4, f64::INFINITY].map(decimal), ["0.0", "0.03", "14.7", "1,234", "never"]);

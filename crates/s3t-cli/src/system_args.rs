@@ -9,6 +9,7 @@ use s3t::core::budget::search::Fixed;
 use s3t::core::limits::shown;
 use s3t::core::registry::plugin_from_json;
 use s3t::core::sequence::{Cyclic, MAX_POSITIONS, check_steps, plan_sequences};
+use s3t::core::wording::counted;
 use s3t::core::{
     LayerGroups, PartitionShape, PerShard, Plan, PluginKind, Prior, Sequence, SequenceRequest, SequenceStrategy,
     ShardId,
@@ -168,7 +169,8 @@ impl SystemArgs {
         let mut described = Described::new(&pipeline, &plan, slice_sizes, rates, model)?;
         if let (groups @ 1.., records) = copies {
             described.warnings.push(format!(
-                "{records} records are copies of each other, in {groups} groups: a deletion of one takes its group"
+                "{records} records are copies of each other, in {}: a deletion of one takes its group",
+                counted(groups, "group")
             ));
         }
         Ok(described)

@@ -177,7 +177,7 @@ fn copies_are_told_when_planning_and_go_together() {
     workspace.edit("pipeline.toml", "[data]\n", "[data]\nduplicates = { exact = true }\n");
     let plan = workspace.run(&["plan", "pipeline.toml"]);
     let told = format!("{}{}", plan.stdout, plan.stderr);
-    assert!(told.contains("2 records are copies of each other, in 1 groups"), "{told}");
+    assert!(told.contains("2 records are copies of each other, in 1 group"), "{told}");
     workspace.json(&["train", "pipeline.toml"]);
     let deletion = workspace.json(&["delete", "pipeline.toml", "--record", "record-5"]);
     assert_eq!(deletion["deletion"]["records"], serde_json::json!(["copy-of-5", "record-5"]));

@@ -193,3 +193,17 @@ fn tables_of_a_store_from_training_to_audit() {
 fn the_list_of_plugins() {
     hold_all("plugins", &Workspace::new(), &[], &[&["plugins"]]);
 }
+
+#[test]
+fn every_command_has_a_manual_page_and_every_shell_a_script() {
+    let workspace = Workspace::new();
+    let ran = workspace.run(&["manual", "--to", "pages"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let read = |name: &str| std::fs::read_to_string(workspace.path("pages").join(name)).unwrap();
+    for name in ["s3t.1", "s3t-train.1", "s3t-receipt-verify.1"] {
+        assert!(read(name).contains(".SH DESCRIPTION"), "{name}");
+    }
+    for name in ["s3t.bash", "_s3t", "s3t.fish", "_s3t.ps1", "s3t.elv"] {
+        assert!(read(name).contains("compare-sequences"), "{name}");
+    }
+}

@@ -45,6 +45,7 @@ pub mod spelling;
 pub mod task;
 #[cfg(feature = "records")]
 pub mod tensors;
+pub mod wording;
 
 pub use aggregate::Aggregator;
 #[cfg(feature = "records")]

@@ -11,6 +11,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use s3t_core::spelling::{DIFFERENCES, Visible, beside, comparison_form, side_by_side};
+use s3t_core::wording::counted;
 use s3t_core::{Digest, Record, RecordId, StageKey, SubjectId};
 use s3t_ledger::{Entry, Epoch, Event, Named, Opening, Receipt, Timestamp, VerifyingKey};
 use s3t_store::{Snapshot, digest_of_stages};
@@ -130,7 +131,7 @@ impl System {
         problems.extend(read_history(&entries, &snapshot_facts(&snapshot)));
         add(
             "The ledger tells one history: every deletion accepted, in effect, erased, in order",
-            format!("{} entries{}", entries.len(), waiting(&snapshot)),
+            format!("{}{}", counted(entries.len(), "entry"), waiting(&snapshot)),
             problems,
         );
         let mut problems = Vec::new();
@@ -151,7 +152,7 @@ impl System {
         }
         add(
             "Every deletion is proven by the ledger, and nothing that it cut may serve",
-            format!("{} deletions, {} receipts given", receipts.len(), request.receipts.len()),
+            format!("{}, {} given", counted(receipts.len(), "deletion"), counted(request.receipts.len(), "receipt")),
             problems,
         );
         let (store_id, newest) = (store.id(), entries.last().map(|entry| entry.at));
@@ -160,10 +161,10 @@ impl System {
         add(
             "Catalogue, files and keys agree, nothing is left over, and every lineage is of the records that are there",
             format!(
-                "{} records, {} stages, {} ledger entries{}",
-                check.records,
-                check.stages,
-                check.entries,
+                "{}, {}, {}{}",
+                counted(check.records as usize, "record"),
+                counted(check.stages as usize, "stage"),
+                counted(check.entries as usize, "ledger entry"),
                 check.notes.iter().fold(String::new(), |all, note| all + "; " + note)
             ),
             check.findings.into_iter().map(|finding| finding.problem).collect(),
@@ -179,7 +180,7 @@ impl System {
         } else {
             add(
                 "What must be gone is gone",
-                format!("{absent} names looked for in the catalogue and in every slice"),
+                format!("{} looked for in the catalogue and in every slice", counted(absent, "name")),
                 problems,
             );
         }
@@ -267,9 +268,9 @@ impl System {
         problems.extend(report.problems);
         let overtaken = match report.overtaken {
             0 => String::new(),
-            number => format!("; {number} were cut by deletions in the meantime"),
+            number => format!("; {} cut by deletions in the meantime", counted(number, "stage")),
         };
-        let detail = format!("{} stages trained again{overtaken}", report.stages.len());
+        let detail = format!("{} trained again{overtaken}", counted(report.stages.len(), "stage"));
         checks.push(AuditCheck { what, passed: Some(problems.is_empty()), detail, problems });
         Ok(report.stages)
     }
@@ -350,7 +351,7 @@ struct Facts<'a> {
 fn waiting(snapshot: &Snapshot) -> String {
     match snapshot.unerased().len() {
         0 => String::new(),
-        number => format!("; {number} deletions are in effect and not erased yet"),
+        number => format!("; {} in effect and not erased yet", counted(number, "deletion")),
     }
 }
 
@@ -388,7 +389,11 @@ fn read_history(entries: &[Entry], facts: &Facts<'_>) -> Vec<String> {
         problems.push("the ledger does not start with the making of the store".into());
     }
     if accepted != facts.epoch {
-        problems.push(format!("the ledger has {accepted} deletions, the catalogue {}", facts.epoch));
+        problems.push(format!(
+            "the ledger has {}, the catalogue {}",
+            counted(accepted.0 as usize, "deletion"),
+            facts.epoch
+        ));
     }
     if facts.plan.is_some_and(|expected| plan != Some(expected)) {
         problems.push("the newest plan in the ledger is not the plan over the records that are there".into());

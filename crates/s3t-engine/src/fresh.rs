@@ -1,5 +1,6 @@
 //! Starting afresh: the only way in which deleted records may come back, and so the only command that asks for consent.
 
+use s3t_core::wording::counted;
 use s3t_store::Store;
 
 use crate::checked::CheckedPipeline;
@@ -26,8 +27,7 @@ impl System {
         let deletions = Store::open_read_only(&place).and_then(|store| Ok(store.snapshot()?.epoch().0));
         let words = match &deletions {
             Ok(0) => None,
-            Ok(1) => Some("1 deletion".to_owned()),
-            Ok(number) => Some(format!("{number} deletions")),
+            Ok(number) => Some(counted(*number as usize, "deletion")),
             Err(error) => Some(format!("an unknown number of deletions ({error})")),
         };
         if let Some(deletions) = words.filter(|_| !consent) {

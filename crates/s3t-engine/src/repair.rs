@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use s3t_core::wording::counted;
 use s3t_store::Snapshot;
 use s3t_train::{Step, TrainError};
 use serde::Serialize;
@@ -56,7 +57,7 @@ impl RepairPolicy {
         let depth = served as f64 / planned.max(1) as f64;
         let budget = shards.iter().map(|shard| availability.adversarial_budget(shard.shard)).min().unwrap_or(0);
         if self.below_depth.is_none() && self.below_budget.is_none() {
-            return Ok(format!("{missing} stages are missing"));
+            return Ok(missing_stages(missing));
         }
         if let Some(min) = self.below_depth.filter(|min| depth < *min) {
             return Ok(format!(
@@ -66,10 +67,11 @@ impl RepairPolicy {
             ));
         }
         if let Some(min) = self.below_budget.filter(|min| budget < *min) {
-            return Ok(format!("a shard is {budget} requests from its death at worst, below {min}"));
+            return Ok(format!("a shard is {} from its death at worst, below {min}", counted(budget, "request")));
         }
         Err(format!(
-            "{missing} stages are missing, but depth ({:.0} %) and worst case ({budget}) are within the policy",
+            "{}, but depth ({:.0} %) and worst case ({budget}) are within the policy",
+            missing_stages(missing),
             100.0 * depth
         ))
     }
@@ -152,4 +154,8 @@ impl Observer for Limited<'_> {
     fn stage_finished(&self, stage: &StageLabel) {
         self.observer.stage_finished(stage);
     }
+}
+
+fn missing_stages(number: usize) -> String {
+    format!("{} {} missing", counted(number, "stage"), if number == 1 { "is" } else { "are" })
 }

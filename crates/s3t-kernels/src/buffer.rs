@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use crate::rows::GRAIN;
+/// Values that a thread takes at a time: enough that starting it is cheap beside the work.
+pub(crate) const GRAIN: usize = 1 << 14;
 
 /// A vector whose memory nobody has written to yet.
 pub(crate) struct Unwritten {

@@ -6,8 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::buffer::Unwritten;
-use crate::rows::GRAIN;
+use crate::buffer::{GRAIN, Unwritten};
 
 /// A matrix in borrowed memory.
 #[derive(Clone, Copy)]

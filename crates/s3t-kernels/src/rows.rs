@@ -7,11 +7,8 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use crate::buffer::Unwritten;
+use crate::buffer::{GRAIN, Unwritten};
 use crate::{Activation, AttentionShape};
-
-/// Values that a thread takes at a time: enough that starting it is cheap beside the work.
-pub(crate) const GRAIN: usize = 1 << 14;
 
 /// Independent sums of a reduction: a fixed number, so that the order of additions is the same on every processor.
 const LANES: usize = 16;

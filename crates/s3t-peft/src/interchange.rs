@@ -9,27 +9,8 @@ use std::collections::BTreeSet;
 use s3t_core::reexport::inventory;
 use serde_json::{Map, Value};
 
+pub use crate::terms::{Interchange, InterchangeTensor};
 use crate::{BlockShape, LinearSite, PeftError, PeftMethod};
-
-/// A method in PEFT's terms.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Interchange {
-    /// The fields of the method in `adapter_config.json`: `peft_type`, `target_modules` and the method's own fields.
-    pub config: Map<String, Value>,
-    /// The tensors of the file that hold the parameters of a block.
-    pub tensors: Vec<InterchangeTensor>,
-}
-
-/// One parameter of a block in both namings. The values are in the same order; only the shape may be written differently.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InterchangeTensor {
-    /// The parameter's name inside a block, as in [`ParameterSpec::name`](crate::ParameterSpec).
-    pub parameter: String,
-    /// Its name inside a block in PEFT's file: `attention.self.query.lora_A.weight`.
-    pub file: String,
-    /// The shape in PEFT's file.
-    pub shape: Vec<usize>,
-}
 
 /// Reads a method back from an `adapter_config.json`.
 #[derive(Debug)]

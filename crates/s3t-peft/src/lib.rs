@@ -13,6 +13,7 @@ mod error;
 pub mod interchange;
 mod method;
 pub mod tensors;
+mod terms;
 
 pub use adapter::{
     Adapters, AdaptersBySite, BlockAdapter, KeyValuePrefix, Linear, LinearSite, LowRankAdapter, StackedAdapter,

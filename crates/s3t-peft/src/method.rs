@@ -7,7 +7,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use s3t_core::tensors::{BlockTensors, NamedTensors, parameter_name};
 
-use crate::interchange::Interchange;
+use crate::terms::Interchange;
 use crate::{Adapters, BlockAdapter, Dropout, LinearSite, PeftError};
 
 /// The description of a block for a method.

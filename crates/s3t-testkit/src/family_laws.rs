@@ -1,7 +1,6 @@
 //! The laws that every model family inherits. A new family is one call with a folder of a small model.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
@@ -11,11 +10,9 @@ use s3t_core::tensors::{HostTensor, StageTensors};
 use s3t_core::{Payload, Record, RecordId, Target};
 use s3t_lora::Lora;
 use s3t_models::burn::tensor::TensorData;
-use s3t_models::{Backbone, Device, Hidden, Input, LoadOptions, load};
+use s3t_models::{Backbone, Device, Hidden, Input};
 use s3t_peft::tensors::{stage_on_device, to_host};
 use s3t_peft::{Adapters, BlockAdapter, Init, KeyValuePrefix, Linear, LinearSite, PeftMethod, Sublayer, Tensor, bind};
-
-use crate::file_laws::{check_digest, check_fields};
 
 /// A way of running the blocks of a model: the model's own, [`AsWritten`], or a mistake that a test plants.
 pub trait RunBlocks: Sync {
@@ -30,24 +27,6 @@ impl RunBlocks for AsWritten {
     fn run(&self, backbone: &Backbone, hidden: Hidden, range: Range<usize>, adapters: &Adapters) -> Hidden {
         backbone.run(hidden, range, adapters)
     }
-}
-
-/// Checks every law on the model in `folder`, which is small and of the family that is checked.
-///
-/// - The laws of [`check_blocks`].
-/// - Fields: a field that a later version of Python's library added, and a field with a value that the family's table does not
-///   take, are refused by name.
-/// - Digest: it changes with every weight that changes a result, and with every field of `config.json` that is honoured.
-///
-/// # Panics
-///
-/// If a law does not hold, with the law's name.
-pub fn check_model_family(folder: &Path) {
-    let backbone = load(folder, LoadOptions::default(), &Device::flex())
-        .unwrap_or_else(|error| panic!("the model in {} loads: {error}", folder.display()));
-    check_blocks(&backbone, &AsWritten);
-    check_fields(folder);
-    check_digest(folder);
 }
 
 /// Checks the laws of a model's blocks.

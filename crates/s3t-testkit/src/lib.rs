@@ -1,6 +1,7 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
 mod aggregator_laws;
+mod family;
 mod family_laws;
 mod file_laws;
 pub mod fuzz;
@@ -24,7 +25,8 @@ use s3t_train::TrainingConfig;
 use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
 
 pub use aggregator_laws::check_aggregator;
-pub use family_laws::{AsWritten, RunBlocks, check_blocks, check_model_family};
+pub use family::check_model_family;
+pub use family_laws::{AsWritten, RunBlocks, check_blocks};
 pub use golden::{check_golden_adapters, check_golden_model};
 pub use partitioner_laws::check_partitioner;
 pub use peft_laws::check_peft_method;

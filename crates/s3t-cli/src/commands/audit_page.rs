@@ -21,7 +21,11 @@ pub(crate) fn conclusion(passed: bool, report: &AuditReport) -> String {
     if !passed {
         return "The store does not hold what it promises; see above.".to_owned();
     }
-    let but = if unchecked > 0 { format!(" ({unchecked} of the checks were not made.)") } else { String::new() };
+    let but = match unchecked {
+        0 => String::new(),
+        1 => " (1 check was not made.)".to_owned(),
+        several => format!(" ({several} checks were not made.)"),
+    };
     format!("{}{but}", report.guarantee)
 }
 

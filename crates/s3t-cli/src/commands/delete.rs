@@ -5,13 +5,14 @@ use std::path::Path;
 use s3t::api::{DeleteRequest, Deletion};
 use s3t::core::limits::read_text_at_most;
 use s3t::core::spelling::{DIFFERENCES, Visible, beside};
+use s3t::core::wording::counted;
 use s3t::core::{CoreError, RecordId, SubjectId};
 use s3t::data::{parse_id_list, read_id_list};
 
 use crate::arguments::DeleteArgs;
 use crate::commands::shards::serving;
 use crate::exit::{self, Failure, Outcome};
-use crate::output::{Output, duration, plural, say, table};
+use crate::output::{Output, duration, say, table};
 
 pub(crate) fn delete(args: DeleteArgs, output: &mut Output) -> Outcome {
     let request = DeleteRequest {
@@ -68,7 +69,7 @@ pub(crate) fn show_deletion(deletion: &Deletion, subjects: &[String]) {
     let ids: Vec<String> = deletion.records.iter().take(8).map(|record| Visible(record).to_string()).collect();
     let more = if deletion.records.len() > ids.len() { ", ..." } else { "" };
     let of = if who.is_empty() { String::new() } else { format!(" of {}", who.join(", ")) };
-    say!("{}{of}: {}{more}", plural(deletion.records.len(), "record"), ids.join(", "));
+    say!("{}{of}: {}{more}", counted(deletion.records.len(), "record"), ids.join(", "));
     let mut rows = Vec::new();
     for cut in &deletion.cuts {
         let shortened: Vec<String> =
@@ -85,8 +86,8 @@ pub(crate) fn show_deletion(deletion: &Deletion, subjects: &[String]) {
         "cannot be lost after {}; no answer uses it after {}; {erased}: {} removed, {} rewritten",
         duration(deletion.durable_seconds),
         duration(deletion.effective_seconds),
-        plural(deletion.erased_stages.len(), "stage"),
-        plural(deletion.rewritten_slices.len(), "slice")
+        counted(deletion.erased_stages.len(), "stage"),
+        counted(deletion.rewritten_slices.len(), "slice")
     );
     for left in &deletion.other_spellings {
         let (named, others) = beside(&left.named, &left.left);

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use s3t::api::{ExportAnswer, ExportRequest, ExportedShard};
+use s3t::core::wording::counted;
 
 use crate::commands::shards::serving;
 use crate::exit::Outcome;
-use crate::output::{Output, plural, say, short, table};
+use crate::output::{Output, say, short, table};
 
 pub(crate) fn export(pipeline: PathBuf, to: PathBuf, base_model: Option<String>, output: &mut Output) -> Outcome {
     let request = ExportRequest { pipeline, to, base_model };
@@ -29,7 +30,7 @@ fn show(answer: &ExportAnswer, to: &Path) {
         say!("unreadable: `{path}`; whether its export holds dead stages is unknown");
     }
     for (folder, gone) in &answer.superseded.exports {
-        let stages = plural(*gone, "stage");
+        let stages = counted(*gone, "stage");
         say!("superseded: `{folder}` holds {stages} that are gone from the store; withdraw its copies");
     }
 }

@@ -5,6 +5,7 @@ mod audit_page;
 mod delete;
 mod eval;
 mod export;
+mod manual;
 mod plugins;
 mod predict;
 mod receipt;
@@ -41,6 +42,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Verify { pipeline, scope } => verify::verify(pipeline.pipeline, scope, output),
         Command::Status(pipeline) => status::status(pipeline.pipeline, output),
         Command::Plugins => plugins::list(output),
+        Command::Manual { to } => manual::manual(&to, output),
         Command::Init { file } => init::init(&file, output),
     }
 }

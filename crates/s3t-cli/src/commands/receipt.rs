@@ -3,10 +3,11 @@
 use s3t::api::{
     Receipt, ShardServes, ShowReceiptRequest, VerifiedReceipt, VerifyReceiptRequest, show_receipt, verify_receipt,
 };
+use s3t::core::wording::counted;
 
 use crate::arguments::ReceiptCommand;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, plural, say, short, table, time};
+use crate::output::{Output, say, short, table, time};
 
 pub(crate) fn receipt(command: ReceiptCommand, output: &mut Output) -> Outcome {
     match command {
@@ -32,7 +33,7 @@ fn show(receipt: &Receipt) {
         "request {}, deletion {}: {} in {}",
         receipt.request,
         effect.epoch,
-        plural(effect.records as usize, "record"),
+        counted(effect.records as usize, "record"),
         slices.join(", ")
     );
     for key in &effect.cut {
@@ -44,11 +45,11 @@ fn show(receipt: &Receipt) {
     };
     table(&["", "serves then with", "depth"], effect.serves.iter().map(row).collect(), 2);
     let opening = if receipt.opening.is_some() { "with" } else { "without" };
-    say!("{} to names, {opening} the key that opens them", plural(receipt.named.len(), "commitment"));
+    say!("{} to names, {opening} the key that opens them", counted(receipt.named.len(), "commitment"));
 }
 
 fn show_verified(verified: &VerifiedReceipt, named: usize) {
-    say!("verified: signed by {}, {} of the ledger", verified.log, plural(verified.entries as usize, "entry"));
+    say!("verified: signed by {}, {} of the ledger", verified.log, counted(verified.entries as usize, "entry"));
     let at = |moment: Option<u64>| moment.map_or_else(|| "not yet, when it was made".to_owned(), time);
     table(
         &["request", "when"],
@@ -63,6 +64,6 @@ fn show_verified(verified: &VerifiedReceipt, named: usize) {
         say!("its id was not checked: the receipt was made after the erasure, which destroys the key for it");
     }
     if named > 0 {
-        say!("it names {}", plural(named, "given name"));
+        say!("it names {}", counted(named, "given name"));
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use s3t::api::{RepairAnswer, RepairRequest, WatchObserver};
+use s3t::core::wording::counted;
 use s3t::engine::Observer;
 
 use crate::arguments::RepairArgs;
 use crate::commands::shards;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, duration, plural, say};
+use crate::output::{Output, duration, say};
 use crate::progress::Bars;
 
 pub(crate) fn repair(args: RepairArgs, output: &mut Output) -> Outcome {
@@ -60,7 +61,7 @@ fn show(answer: &RepairAnswer) {
     let report = &answer.repair.report;
     let built = report.build.as_ref().map(|build| {
         let stopped = if report.out_of_time { "; out of time" } else { "" };
-        format!("{} built in {}{stopped}", plural(build.trained, "stage"), duration(answer.repair.seconds))
+        format!("{} built in {}{stopped}", counted(build.trained, "stage"), duration(answer.repair.seconds))
     });
     say!("{}: {}", report.reason, built.unwrap_or_else(|| "nothing to do".into()));
     shards::show(&answer.shards);

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use s3t::api::{Status, StatusRequest};
+use s3t::core::wording::counted;
 
 use crate::commands::shards;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, plural, say, time};
+use crate::output::{Output, count, say, time};
 
 pub(crate) fn status(pipeline: PathBuf, output: &mut Output) -> Outcome {
     let answer = s3t::api::status(&StatusRequest { pipeline })?;
@@ -23,7 +24,7 @@ fn show(status: &Status) {
         status.store,
         count(status.records),
         count(status.subjects),
-        plural(status.epoch as usize, "deletion request"),
+        counted(status.epoch as usize, "deletion request"),
         status.built_stages,
         status.planned_stages
     );
@@ -34,7 +35,7 @@ fn show(status: &Status) {
         say!(
             "deletion {} ({}) is in effect since {}, and not erased yet; the next command that changes the store finishes it",
             pending.epoch,
-            plural(pending.records as usize, "record"),
+            counted(pending.records as usize, "record"),
             time(pending.accepted)
         );
     }

@@ -1,10 +1,11 @@
 //! `s3t store`.
 
 use s3t::api::{CheckedStore, ForgetExportRequest, StoreCheckRequest, check_store, forget_export};
+use s3t::core::wording::counted;
 
 use crate::arguments::StoreCommand;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, plural, say};
+use crate::output::{Output, count, say};
 
 pub(crate) fn store(command: StoreCommand, output: &mut Output) -> Outcome {
     match command {
@@ -15,7 +16,7 @@ pub(crate) fn store(command: StoreCommand, output: &mut Output) -> Outcome {
         }
         StoreCommand::ForgetExport { pipeline, folder } => {
             let answer = forget_export(&ForgetExportRequest { pipeline: pipeline.pipeline, folder })?;
-            output.answer(&answer, || say!("{} taken off the list", plural(answer.forgotten, "adapter")));
+            output.answer(&answer, || say!("{} taken off the list", counted(answer.forgotten, "adapter")));
             Ok(code_of(&answer))
         }
     }

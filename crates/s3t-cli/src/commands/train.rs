@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use s3t::api::{TrainRequest, Training};
+use s3t::core::wording::counted;
 
 use crate::arguments::FreshArgs;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, duration, plural, say};
+use crate::output::{Output, duration, say};
 use crate::progress::Bars;
 
 pub(crate) fn train(pipeline: PathBuf, fresh: FreshArgs, output: &mut Output) -> Outcome {
@@ -25,7 +26,7 @@ pub(crate) fn train(pipeline: PathBuf, fresh: FreshArgs, output: &mut Output) ->
 /// Prints that a store was made anew although deletions had been accepted.
 pub(crate) fn show_restart(deletions: Option<u64>) {
     if let Some(deletions) = deletions {
-        let deletions = plural(deletions as usize, "deletion");
+        let deletions = counted(deletions as usize, "deletion");
         say!("The store had accepted {deletions}; it is made anew from what the source of the data holds now.");
     }
 }

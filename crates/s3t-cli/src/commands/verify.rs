@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use s3t::api::{Verification, VerifiedStage, VerifyRequest};
+use s3t::core::wording::counted;
 
 use crate::arguments::Scope;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, duration, plural, say, short, table};
+use crate::output::{Output, count, duration, say, short, table};
 use crate::progress::Bars;
 
 pub(crate) fn verify(pipeline: PathBuf, scope: Scope, output: &mut Output) -> Outcome {
@@ -31,13 +32,13 @@ pub(crate) fn show_verification(verification: &Verification) {
     report.problems.iter().for_each(|problem| say!("problem: {problem}"));
     report.notes.iter().for_each(|note| say!("note: {note}"));
     if report.overtaken > 0 {
-        say!("{} were cut by deletions in the meantime", plural(report.overtaken, "stage"));
+        say!("{} were cut by deletions in the meantime", counted(report.overtaken, "stage"));
     }
     say!(
         "{} stage lineages, {} records, the catalogue and the ledger checked, after {}; {}: {}",
         report.lineages,
         count(report.records as u64),
-        plural(report.deletions as usize, "deletion"),
+        counted(report.deletions as usize, "deletion"),
         duration(verification.seconds),
         if verification.passed { "verified" } else { "NOT verified" }
     );
