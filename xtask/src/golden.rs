@@ -1,4 +1,4 @@
-//! The golden files: what Python `transformers` and `peft` compute, to compare ourselves with.
+//! The golden files: what Python `transformers`, `peft` and `scipy` compute, to compare ourselves with.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,8 @@ pub struct Golden {
 }
 
 /// Each script with the folders that it makes.
-const MADE: [(&str, &[&str]); 3] = [
+const MADE: [(&str, &[&str]); 4] = [
+    ("attack.py", &["crates/s3t-attack/tests/golden"]),
     ("make.py", &["crates/s3t/tests/golden"]),
     ("make_cases.py", &["crates/s3t-cli/tests/golden"]),
     ("pictures.py", &["crates/s3t-data/tests/golden-pictures", "crates/s3t/tests/golden-pictures"]),
@@ -86,7 +87,7 @@ impl Golden {
             return Ok(());
         }
         if different.is_empty() {
-            println!("the golden files are what transformers and peft give");
+            println!("the golden files are what Python gives");
             Ok(())
         } else {
             Err(format!("{} files differ, the first is {}", different.len(), different[0]).into())
