@@ -1,4 +1,4 @@
-//! What joining the records of several callers brings: answers a second, and how long a caller waits.
+//! The gain of joining the records of several callers: answers a second, and how long a caller waits.
 //!
 //! `cargo bench --bench serving` asks a system of five shards for one record a call, from one to sixteen callers at once, each by itself
 //! and joined, in turn: images on the bundled model, and texts of three lengths on MiniLM if it was fetched. Without `--bench` (as tests run
@@ -16,7 +16,7 @@ use s3t_benches::{percentiles, text_record, with_made_up_stages};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long a call waits for others.
+/// The time that a call waits for others.
 const WAIT: Duration = Duration::from_millis(2);
 
 fn main() {

@@ -1,4 +1,4 @@
-//! What deletions cost: acknowledging, batches, taking effect in another process's view, look-ups, encryption, size.
+//! The cost of deletions: acknowledging, batches, taking effect in another process's view, look-ups, encryption, size.
 //!
 //! `cargo bench --bench store [-- RECORDS]` prints the figures for a million records unless told otherwise, with the raw cost of a sync
 //! on the same disk beside. Without `--bench` (as tests run benches) the store is tiny.
@@ -109,7 +109,7 @@ fn main() {
     }
 }
 
-/// How soon a deletion is in effect in a process that answers with so many shards on all cores: from the acknowledgement to the
+/// The time until a deletion is in effect in a process that answers with so many shards on all cores: from the acknowledgement to the
 /// first look at the store that has it, through the store that took it and through another connection to it.
 fn loaded(folder: &Path, shards: u32, requests: u64) {
     let path = folder.join("loaded");
@@ -234,7 +234,7 @@ fn raw_sync(folder: &Path) -> Duration {
     started.elapsed()
 }
 
-/// How many MB of sealed records are written and read back in a second: a slice of so many megabytes.
+/// Megabytes of sealed records that are written and read back in a second: a slice of so many megabytes.
 fn seal_rate(folder: &Path, encrypt: bool, megabytes: usize) -> String {
     let path = folder.join(format!("sealed-{encrypt}"));
     let records: Vec<Record> = (0..megabytes as u64).map(|number| record(number, 1 << 20)).collect();
@@ -263,7 +263,7 @@ fn resident_of_an_open_store(path: &Path) -> String {
     String::from_utf8_lossy(&child.stdout).trim().to_owned()
 }
 
-/// What such a process does.
+/// The work of the process that answers.
 fn open_and_tell(path: &Path) {
     let store = Store::open(&Place::new(path)).expect("the store opens");
     store.snapshot().expect("read");

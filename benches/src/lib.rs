@@ -26,7 +26,7 @@ pub fn text_record(row: u64, text: &str) -> Record {
 ///
 /// # Errors
 ///
-/// If it is none.
+/// For a text that is no such list.
 pub fn text_records(json: &str) -> serde_json::Result<Vec<Record>> {
     let texts: Vec<String> = serde_json::from_str(json)?;
     Ok((0..).zip(&texts).map(|(row, text)| text_record(row, text)).collect())

@@ -5,8 +5,12 @@ use std::path::Path;
 use std::{env, fs};
 
 /// Each page with what its code has to define.
-const PAGES: [(&str, &str); 2] =
-    [("writing-a-peft-method", "impl PeftMethod"), ("writing-a-model-family", "model_family!")];
+const PAGES: [(&str, &str); 4] = [
+    ("writing-a-peft-method", "impl PeftMethod"),
+    ("writing-a-model-family", "model_family!"),
+    ("writing-a-strategy", "impl SequenceStrategy"),
+    ("writing-an-aggregator", "impl Aggregator"),
+];
 
 fn main() {
     let folder = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");

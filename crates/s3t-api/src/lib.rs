@@ -13,6 +13,7 @@ mod evaluation;
 mod export;
 mod open;
 mod parts;
+mod planning;
 mod plugins;
 mod prediction;
 mod receipt;
@@ -33,6 +34,11 @@ pub use evaluation::{EvalAnswer, EvalRequest, Evaluation, MemberScore, Metric, e
 pub use export::{BlockRange, Export, ExportAnswer, ExportRequest, ExportedShard, Superseded, export};
 pub use open::Start;
 pub use parts::{RemainingExport, Serving, SliceAddress, StageLabel, TensorDifference, VerifiedStage};
+pub use planning::{
+    AdviseAnswer, AdviseRequest, Against, CompareAnswer, CompareRequest, GivenPrior, GoalName, ModelSize, PlanAnswer,
+    PlanFigures, PlanRequest, RefusedStrategy, SimulateAnswer, SimulateRequest, StreamName, SystemRequest, UpkeepRow,
+    advise, compare_sequences, plan, plan_of, simulate,
+};
 pub use plugins::{Plugin, PluginField, PluginsAnswer, plugins};
 pub use prediction::{Completion, PredictAnswer, PredictRequest, Prediction, Questions, predict, predict_in};
 pub use receipt::{

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AuditAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer, ForgetExportAnswer, ModelAnswer, PluginsAnswer,
-    PredictAnswer, ReceiptAnswer, RepairAnswer, RunAnswer, StatusAnswer, StoreCheckAnswer, TrainAnswer,
-    VerifiedReceiptAnswer, VerifyAnswer,
+    AdviseAnswer, AuditAnswer, CompareAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer, ForgetExportAnswer,
+    ModelAnswer, PlanAnswer, PluginsAnswer, PredictAnswer, ReceiptAnswer, RepairAnswer, RunAnswer, SimulateAnswer,
+    StatusAnswer, StoreCheckAnswer, TrainAnswer, VerifiedReceiptAnswer, VerifyAnswer,
 };
 
 /// The object that a failed command prints, beside the fields of the answer that were there until then.
@@ -46,6 +46,10 @@ pub fn schema() -> Value {
         ("audit", generator.subschema_for::<AuditAnswer>()),
         ("verify", generator.subschema_for::<VerifyAnswer>()),
         ("status", generator.subschema_for::<StatusAnswer>()),
+        ("plan", generator.subschema_for::<PlanAnswer>()),
+        ("advise", generator.subschema_for::<AdviseAnswer>()),
+        ("simulate", generator.subschema_for::<SimulateAnswer>()),
+        ("compare-sequences", generator.subschema_for::<CompareAnswer>()),
         ("plugins", generator.subschema_for::<PluginsAnswer>()),
         ("failed", generator.subschema_for::<FailedAnswer>()),
     ];

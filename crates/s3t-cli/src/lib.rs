@@ -11,7 +11,6 @@ mod init;
 mod output;
 mod planning;
 mod progress;
-mod system_args;
 
 use std::process::ExitCode;
 

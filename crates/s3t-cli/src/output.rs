@@ -76,22 +76,6 @@ impl Output {
         }
     }
 
-    /// The fields of an object: fields of the JSON object, for machines only.
-    pub(crate) fn merge(&mut self, fields: impl FnOnce() -> Value) {
-        if let Some(object) = &mut self.json
-            && let Value::Object(fields) = fields()
-        {
-            object.extend(fields);
-        }
-    }
-
-    /// Calls `print` if people read the output.
-    pub(crate) fn print(&self, print: impl FnOnce()) {
-        if self.json.is_none() {
-            print();
-        }
-    }
-
     /// Puts the JSON fields of what `show` shows under one field.
     pub(crate) fn under(&mut self, field: &str, show: impl FnOnce(&mut Self)) {
         let before = self.json.as_mut().map(std::mem::take);

@@ -16,7 +16,7 @@ pub trait Aggregator: Debug + Send + Sync {
     /// Combines `[members][classes]` logits into `[classes]` scores.
     fn combine(&self, members: &[&[f32]]) -> Vec<f32>;
 
-    /// Whether the result is on the scale of the members' outputs. Tasks other than classification need that: their outputs
+    /// `true` if the result is on the scale of the members' outputs. Tasks other than classification need that: their outputs
     /// are numbers or independent scores, not shares of one whole.
     fn keeps_scale(&self) -> bool {
         false

@@ -10,7 +10,7 @@
 use crate::plan::ShardPlan;
 use crate::{Plan, Sequence, ShardId, SliceAddress, SliceId};
 
-/// What a shard serves with: a sequence and how many of its stages.
+/// The sequence that a shard serves with, and the number of its stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Serving {
     /// The index of the sequence in the shard's list.
@@ -19,16 +19,16 @@ pub struct Serving {
     pub depth: usize,
 }
 
-/// What one deletion did to a shard.
+/// The effect of one deletion on a shard.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Cut {
     /// The slice that was hit.
     pub address: SliceAddress,
     /// The sequences that lost stages: index, depth before, depth after.
     pub shortened: Vec<(usize, usize, usize)>,
-    /// What the shard served with before.
+    /// The sequence and depth that the shard served with before.
     pub before: Option<Serving>,
-    /// What it serves with now; `None` if no sequence is left.
+    /// The sequence and depth that the shard serves with now; `None` if no sequence is left.
     pub after: Option<Serving>,
 }
 
@@ -66,7 +66,7 @@ impl Availability {
         Self { shards: sequences.into_iter().map(of).collect() }
     }
 
-    /// What a shard serves with; `None` if it has no live sequence.
+    /// The sequence and depth that a shard serves with; `None` if it has no live sequence.
     pub fn serving(&self, shard: ShardId) -> Option<Serving> {
         self.shards.get(shard.index()).and_then(|shard| shard.best)
     }
@@ -111,9 +111,9 @@ impl Availability {
     pub fn adversarial_budget(&self, shard: ShardId) -> usize {
         let Some(shard) = self.shards.get(shard.index()) else { return 0 };
         let alive = shard.positions.iter().zip(&shard.depths).filter(|(_, depth)| **depth > 0);
-        let heads: std::collections::HashSet<_> =
+        let first_slices: std::collections::HashSet<_> =
             alive.map(|(positions, _)| positions.iter().position(|position| *position == 0)).collect();
-        heads.len()
+        first_slices.len()
     }
 }
 

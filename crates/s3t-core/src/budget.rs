@@ -17,3 +17,15 @@ pub mod lifetime;
 pub mod prior;
 pub mod search;
 pub mod upkeep;
+
+use serde::{Deserialize, Deserializer};
+
+/// Reads a number whose infinity is `null` in JSON, as lifetimes of systems that cannot die are: for
+/// `#[serde(deserialize_with)]`.
+///
+/// # Errors
+///
+/// As the deserialiser.
+pub fn null_is_infinite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
+}

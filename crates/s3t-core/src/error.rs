@@ -9,7 +9,7 @@ pub enum CoreError {
         kind: &'static str,
         /// The id as given.
         id: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: &'static str,
     },
     /// A text that is not a digest.
@@ -38,7 +38,7 @@ pub enum CoreError {
     InvalidField {
         /// The field, as it is written in a pipeline file.
         field: String,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the values that are allowed.
         problem: String,
     },
     /// A budget that a strategy cannot fill with distinct sequences.
@@ -58,7 +58,7 @@ pub enum CoreError {
     BrokenStrategy {
         /// The strategy's plugin name.
         strategy: String,
-        /// What it returned.
+        /// The problem with the result.
         problem: String,
     },
     /// A list of slices that is not a permutation of `0..L`.

@@ -1,5 +1,6 @@
 //! Layer groups: which transformer blocks each stage of a sequence may train.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::CoreError;
@@ -8,7 +9,7 @@ use crate::CoreError;
 ///
 /// Blocks are matched by index, never by name: a name prefix such as `layer.1` also matches `layer.10`, and then blocks
 /// that hold a deleted record stay on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct BlockRange {
     /// The first block.
     pub start: usize,
@@ -17,7 +18,7 @@ pub struct BlockRange {
 }
 
 impl BlockRange {
-    /// Whether the block is in the range.
+    /// `true` if the block is in the range.
     pub const fn contains(self, block: usize) -> bool {
         self.start <= block && block < self.end
     }
@@ -27,7 +28,7 @@ impl BlockRange {
         self.end - self.start
     }
 
-    /// Whether there is no block in it.
+    /// `true` if the range has no block.
     pub const fn is_empty(self) -> bool {
         self.start >= self.end
     }
@@ -47,7 +48,7 @@ impl std::fmt::Display for BlockRange {
 /// The L groups of transformer blocks, the first at the TOP (S3T, section 3.2): group k is trained by stage k.
 ///
 /// The groups are disjoint and consecutive. Blocks below the last group are never trained.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LayerGroups {
     groups: Vec<BlockRange>,
     blocks: usize,

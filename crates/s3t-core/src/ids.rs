@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::CoreError;
@@ -103,7 +104,7 @@ pub fn lines_of_list(text: &str) -> impl Iterator<Item = (u64, &str)> {
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(transparent)]
         pub struct $name(pub u32);
 
@@ -132,7 +133,7 @@ number_id! {
     SliceId
 }
 
-/// Where a record is: its shard, and its slice in that shard.
+/// The place of a record: its shard, and its slice in that shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SliceAddress {
     /// The shard.

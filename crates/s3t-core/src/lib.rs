@@ -74,7 +74,7 @@ pub use shape::PartitionShape;
 #[cfg(feature = "records")]
 pub use task::Task;
 
-/// What the plugin macro needs from other crates; not part of the interface.
+/// Crates that the plugin macro needs; not part of the interface.
 #[doc(hidden)]
 pub mod reexport {
     pub use inventory;

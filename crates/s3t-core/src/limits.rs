@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Megabytes of a data file, unpacked.
     pub file_mb: u64,
-    /// How many times its own size a `.gz` file may unpack to, above a megabyte.
+    /// The largest ratio of the unpacked size of a `.gz` file to its own size, above a megabyte.
     pub unpacked_ratio: u64,
     /// Records of a data file.
     pub records: u64,
@@ -122,7 +122,7 @@ pub fn read_text_at_most(source: impl Read, most: u64) -> std::io::Result<String
 ///
 /// # Errors
 ///
-/// What it would take, in words.
+/// The memory that it would take, in words.
 pub fn check_json(text: &[u8], most: u64) -> Result<(), String> {
     const VALUE: u64 = 64;
     const LIST: u64 = 128;
@@ -162,7 +162,7 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// What the panic said.
+/// The message of the panic.
 pub fn caught<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

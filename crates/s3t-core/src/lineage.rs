@@ -62,7 +62,7 @@ impl std::str::FromStr for StageKey {
     }
 }
 
-/// What arithmetic the bits come from. Equal lineages on equal environments give equal bits; on another environment the
+/// The arithmetic that the bits come from. Equal lineages on equal environments give equal bits; on another environment the
 /// same stage has another key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumericEnvironment {
@@ -99,7 +99,7 @@ pub struct Recipe {
     pub peft: Value,
     /// The training settings with all their fields.
     pub training: Value,
-    /// What is learnt.
+    /// The task.
     pub task: Task,
     /// The numeric environment.
     pub environment: NumericEnvironment,
@@ -114,7 +114,7 @@ impl Recipe {
 /// Everything stage k of a sequence is a function of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
-    /// What all stages share.
+    /// The part that all stages share.
     pub recipe: Recipe,
     /// The layer groups 1..k, the first at the top. The last is the one this stage trains.
     pub groups: Vec<BlockRange>,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::DigestBuilder;
 use crate::{CoreError, PartitionShape, RecordId, SliceAddress, StoreSecret, SubjectId};
 
-/// What is placed as one: a subject with all its records, or a record without a subject.
+/// Records that are placed together: a subject with all its records, or a record without a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group<'a> {
     /// All records of a subject.
@@ -55,7 +55,7 @@ pub trait Partitioner: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Whether places depend on `ordinal`, so that a subject has none before its records are read.
+    /// `true` if places depend on `ordinal`, so that a subject has no place before its records are read.
     fn uses_order(&self) -> bool {
         false
     }

@@ -1,5 +1,6 @@
 //! Values of shards, where one entry may stand for all shards.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::CoreError;
@@ -19,7 +20,8 @@ use crate::CoreError;
 /// assert_eq!(serde_json::to_string(&alike).unwrap(), "[[100,100]]");
 /// # Ok::<(), s3t_core::CoreError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[schemars(with = "Vec<T>")]
 #[serde(try_from = "Vec<T>", into = "Vec<T>", bound(serialize = "T: Clone + Serialize"))]
 pub struct PerShard<T>(
     /// Never empty.
@@ -49,7 +51,7 @@ impl<T> PerShard<T> {
         &self.0
     }
 
-    /// Whether one entry stands for all shards.
+    /// `true` if one entry stands for all shards.
     pub fn is_alike(&self) -> bool {
         self.0.len() == 1
     }

@@ -1,4 +1,4 @@
-//! Where records go: a subject's records together, and nobody's place by anybody else's records.
+//! The place of each record: a subject's records together, and nobody's place by anybody else's records.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -96,7 +96,7 @@ impl Plan {
         Ok(Self { recipe, groups, digests, shards, stages })
     }
 
-    /// What all stages share.
+    /// The part of the lineage that all stages share.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }

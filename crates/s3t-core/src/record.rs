@@ -35,7 +35,7 @@ impl std::fmt::Debug for Payload {
 }
 
 impl Payload {
-    /// What kind of content this is and how large, without the content: `28x28x1 image`, `64 features`, `120 bytes of text`.
+    /// The kind and size of the content, without the content: `28x28x1 image`, `64 features`, `120 bytes of text`.
     pub fn describe(&self) -> String {
         match self {
             Self::Image { width, height, channels, .. } => format!("{width}x{height}x{channels} image"),
@@ -46,7 +46,7 @@ impl Payload {
     }
 }
 
-/// What is to be learnt from a record; each [`Task`](crate::Task) takes one kind.
+/// The target of learning from a record; each [`Task`](crate::Task) takes one kind.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub enum Target {
     /// Nothing: a record that is only asked about.
@@ -70,7 +70,7 @@ impl Target {
         }
     }
 
-    /// What kind of target this is, without its content.
+    /// The kind of the target, without its content.
     pub fn describe(&self) -> &'static str {
         match self {
             Self::None => "no target",
@@ -93,9 +93,9 @@ impl std::fmt::Debug for Target {
 pub struct Record {
     /// Its stable name.
     pub id: RecordId,
-    /// Who it belongs to, if anybody is named.
+    /// The subject that the record belongs to, if one is named.
     pub subject: Option<SubjectId>,
-    /// What is to be learnt from it.
+    /// The target.
     pub target: Target,
     /// Its row in the source, counted from 0. Used by the `contiguous` partition only.
     pub ordinal: u64,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// What a plugin can be.
+/// The kinds of plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PluginKind {
@@ -54,7 +54,7 @@ pub struct FieldInfo {
     pub types: Vec<String>,
     /// The default.
     pub default: Value,
-    /// What it means.
+    /// The meaning.
     pub documentation: String,
 }
 
@@ -165,7 +165,7 @@ fn check_names_of(sorted: &[&PluginInfo]) -> Result<(), PluginError> {
 pub struct PluginError {
     /// The key at fault inside the table, `type` if the type itself is.
     pub key: String,
-    /// What is wrong, with the alternatives.
+    /// The problem, with the alternatives.
     pub message: String,
 }
 
@@ -225,6 +225,29 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     };
     let listed = if known.is_empty() { "none".to_owned() } else { listed.join(", ") };
     format!("unknown {what}; known: {listed}{more}{hint}")
+}
+
+/// Every linked plugin of a kind, each with its default fields, sorted by name.
+///
+/// ```
+/// use s3t_core::registry::plugins_of;
+/// use s3t_core::{PluginKind, SequenceStrategy};
+///
+/// let strategies = plugins_of::<dyn SequenceStrategy>(PluginKind::SequenceStrategy)?;
+/// let names: Vec<&str> = strategies.iter().map(|strategy| strategy.typetag_name()).collect();
+/// assert_eq!(names, ["cyclic", "single"]);
+/// # Ok::<(), s3t_core::PluginError>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`plugin_from_json`].
+pub fn plugins_of<P: ?Sized>(kind: PluginKind) -> Result<Vec<Box<P>>, PluginError>
+where
+    Box<P>: DeserializeOwned,
+{
+    let of_kind = plugins().into_iter().filter(|plugin| plugin.kind == kind);
+    of_kind.map(|plugin| plugin_from_json(kind, &serde_json::json!({ "type": plugin.name }))).collect()
 }
 
 fn check_fields(plugin: &PluginInfo, given: &Map<String, Value>) -> Result<(), PluginError> {

@@ -1,5 +1,6 @@
 //! The shape of a partition.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::SliceAddress;
@@ -12,7 +13,7 @@ use crate::SliceAddress;
 /// let shape = PartitionShape { shards: 2, slices: 3 };
 /// assert_eq!(shape.addresses().count(), 6);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PartitionShape {
     /// Shards m, at least 1.
     pub shards: u32,

@@ -264,7 +264,7 @@ impl<P> From<Clash<P>> for CoreError {
 ///
 /// # Errors
 ///
-/// Those of `ids`.
+/// As `ids`.
 pub fn confusable<K: Copy + Ord + Hash, E>(
     mut ids: impl FnMut(&mut dyn FnMut(K, &str)) -> Result<(), E>,
 ) -> Result<Vec<(K, Vec<String>)>, E> {

@@ -1,10 +1,10 @@
-//! What is learnt.
+//! The task: classification, regression, language modelling.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Target;
 
-/// What is learnt from the records: decides the outputs of a model, the loss, and which [`Target`] a record must have.
+/// The task that is learnt from the records: decides the outputs of a model, the loss, and which [`Target`] a record must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Task {
@@ -58,7 +58,7 @@ impl Task {
         }
     }
 
-    /// Whether a record with this target can be learnt from.
+    /// `true` if a record with this target can be learnt from.
     pub fn takes(&self, target: &Target) -> bool {
         match (self, target) {
             (Self::Classification { classes }, Target::Class(class)) => (*class as usize) < *classes,

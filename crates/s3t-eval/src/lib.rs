@@ -12,12 +12,12 @@ use serde::Serialize;
 pub use baseline::{Baseline, BaselineModel};
 pub use metric::Metric;
 
-/// How well a system answers.
+/// The scores of a system's answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Records answered.
     pub records: usize,
-    /// How the answers are scored.
+    /// The metric of the scores.
     pub metric: Metric,
     /// The score of the ensemble.
     pub score: f64,
@@ -25,12 +25,12 @@ pub struct Evaluation {
     pub members: Vec<MemberScore>,
 }
 
-/// How well one shard answers by itself.
+/// The score of one shard by itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MemberScore {
     /// The shard.
     pub shard: ShardId,
-    /// What it answers with; `None` for the base model.
+    /// The sequence and depth that the shard answers with; `None` for the base model.
     pub serving: Option<Serving>,
     /// Its score.
     pub score: f64,
@@ -40,7 +40,7 @@ pub struct MemberScore {
 ///
 /// # Errors
 ///
-/// Those of [`System::predict`] and [`System::responses`]; [`EngineError::NoRecords`] if there are none.
+/// As [`System::predict`] and [`System::responses`]; [`EngineError::NoRecords`] for an empty list.
 pub fn evaluate(system: &System, records: &[Record]) -> Result<Evaluation, EngineError> {
     if records.is_empty() {
         return Err(EngineError::NoRecords(

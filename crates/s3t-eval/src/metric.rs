@@ -1,4 +1,4 @@
-//! How answers are scored. Every score is 1 at best.
+//! Scores of answers. Every score is 1 at best.
 
 use s3t_core::aggregate::argmax;
 use s3t_core::{Target, Task};

@@ -6,18 +6,19 @@ use s3t_core::budget::depth::{DepthLaw, MAX_EXACT_SLICES};
 use s3t_core::budget::lifetime::{FirstSlices, Lifetime, Requests};
 use s3t_core::sequence::{PrefixTree, SequenceRequest, diversity, plan_sequences};
 use s3t_core::{PartitionShape, PerShard, Prior, Sequence, SequenceStrategy, ShardId};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{Simulation, SimulationError, Stream};
 
-/// What strategies are compared on.
+/// The system that strategies are compared on.
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// Shards and slices.
     pub shape: PartitionShape,
     /// Sequences of each shard.
     pub budget: usize,
-    /// How likely each slice of a shard is to be hit.
+    /// The probability that a request hits each slice of a shard.
     pub prior: Prior,
     /// The seed of strategies that draw, and of estimates.
     pub seed: u64,
@@ -29,12 +30,12 @@ pub struct Comparison {
     pub trials: usize,
 }
 
-/// How one strategy does. The sequences are those of shard 0; all shards have sequences like these.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The figures of one strategy. The sequences are those of shard 0; all shards have sequences like these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StrategyFigures {
     /// The strategy's plugin name.
     pub strategy: String,
-    /// Why it chose what it chose, if it says so.
+    /// The reason for the choice, if the strategy gives one.
     pub reason: Option<String>,
     /// The sequences.
     pub sequences: Vec<Sequence>,
@@ -44,9 +45,11 @@ pub struct StrategyFigures {
     pub diversity: f64,
     /// The sum of their published scores.
     pub score: f64,
-    /// How many requests the system lasts.
+    /// The requests that the system lasts.
     pub lifetime: Lifetime,
     /// Expected requests until every shard is dead; as in `lifetime`.
+    #[serde(deserialize_with = "s3t_core::budget::null_is_infinite")]
+    #[schemars(with = "Option<f64>")]
     pub mean_deletions: f64,
     /// The expected best depth after each number of requests.
     pub depth: Vec<f64>,

@@ -2,12 +2,13 @@
 
 use s3t_core::budget::depth::{DepthLaw, MAX_EXACT_SLICES, retention_lemma_2};
 use s3t_core::{CoreError, PartitionShape};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{CurvePoint, PlannedSystem, SimulationError};
 
 /// The best depth of a shard after some requests to the system.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DepthFigures {
     /// Requests.
     pub requests: u64,

@@ -6,7 +6,8 @@ use s3t_core::budget::cost::{CostModel, ModelShape, PlanCost};
 use s3t_core::budget::depth::MAX_EXACT_SLICES;
 use s3t_core::budget::lifetime::{FirstSlices, Lifetime, Requests, expected_requests_until_all_dead};
 use s3t_core::{LayerGroups, PartitionShape, PerShard, Sequence, SliceId};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{Simulation, Stream};
 
@@ -34,8 +35,8 @@ pub struct PlannedSystem {
     pub seed: u64,
 }
 
-/// How long a planned system lasts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The requests that a planned system lasts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LifetimeFigures {
     /// With requests that follow the prior and slices that never run out.
     pub independent: Lifetime,
@@ -43,11 +44,13 @@ pub struct LifetimeFigures {
     pub finite: Lifetime,
     /// Expected requests until every shard is dead with the first sequence of each shard only (SISA), under the same
     /// requests.
+    #[serde(deserialize_with = "s3t_core::budget::null_is_infinite")]
+    #[schemars(with = "Option<f64>")]
     pub sisa: f64,
 }
 
 impl PlannedSystem {
-    /// What it costs to train and to keep.
+    /// The cost of training and storage.
     pub fn cost(&self) -> PlanCost {
         let costs = CostModel { groups: &self.groups, model: self.model, epochs: self.epochs };
         self.kinds().into_iter().fold(PlanCost::default(), |sum, (shard, count)| {
@@ -57,7 +60,7 @@ impl PlannedSystem {
         })
     }
 
-    /// How many requests it lasts.
+    /// The requests that the system lasts.
     pub fn lifetime(&self) -> LifetimeFigures {
         let sizes = |shard: usize| self.slice_sizes.get(shard).iter().map(|size| *size as f64).collect();
         LifetimeFigures {
@@ -124,7 +127,7 @@ impl PlannedSystem {
         }
     }
 
-    /// Whether a request hits every slice of the system with the same probability.
+    /// `true` if a request hits every slice of the system with the same probability.
     pub(crate) fn rates_are_equal(&self) -> bool {
         let mut rates = self.rates.entries().iter().flatten();
         rates.next().is_none_or(|first| rates.all(|rate| rate == first))

@@ -7,14 +7,14 @@ use crate::{SimulationError, Stream};
 /// The largest number of trials: their results are held in memory.
 const MAX_TRIALS: usize = 10_000_000;
 
-/// What is simulated.
+/// A system, a stream of requests, and the number of trials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Simulation {
     /// Shards and slices.
     pub shape: PartitionShape,
     /// The sequences of each shard.
     pub sequences: PerShard<Vec<Sequence>>,
-    /// Where requests come from.
+    /// The stream of requests.
     pub stream: Stream,
     /// With the records of each slice of each shard, each request of a uniform stream deletes one of them for good; without,
     /// slices never run out.

@@ -4,7 +4,7 @@ use s3t_core::{PerShard, Prior};
 
 use crate::Trace;
 
-/// Where requests come from.
+/// A stream of deletion requests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stream {
     /// Every request hits a slice of all shards, each as likely as any other.
@@ -28,7 +28,7 @@ pub enum Stream {
     Subjects {
         /// The mean number of records of a subject, at least 1.
         mean_records: f64,
-        /// Whether records of a subject lie anywhere.
+        /// `true` if records of a subject lie anywhere.
         scattered: bool,
     },
     /// Requests that were recorded.

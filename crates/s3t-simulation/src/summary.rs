@@ -1,10 +1,11 @@
 //! The results of simulations.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use statrs::statistics::{Data, Distribution as _, OrderStatistics};
 
-/// How a number varies over trials.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The distribution of a number over trials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// The mean.
     pub mean: f64,
@@ -20,8 +21,8 @@ pub struct Summary {
     pub max: f64,
 }
 
-/// How many requests systems lasted.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The requests that simulated systems lasted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lifetimes {
     /// Requests until every shard was dead.
     pub all_dead: Summary,
@@ -35,7 +36,7 @@ pub struct Lifetimes {
 }
 
 /// The state of the system after some requests.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CurvePoint {
     /// Requests.
     pub requests: u64,
@@ -56,7 +57,7 @@ impl Summary {
     ///
     /// # Panics
     ///
-    /// If there are none.
+    /// For an empty list.
     pub fn of(values: Vec<f64>) -> Self {
         assert!(!values.is_empty(), "there is nothing to sum up");
         let trials = values.len() as f64;

@@ -100,7 +100,7 @@ impl Trace {
         }
     }
 
-    /// Whether there is no request.
+    /// `true` if there is no request.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

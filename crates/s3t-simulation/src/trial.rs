@@ -10,7 +10,7 @@ use crate::SimulationError;
 use crate::simulation::Simulation;
 use crate::source::Source;
 
-/// How one trial went.
+/// The result of one trial.
 pub(crate) struct Life {
     /// Requests until every shard was dead, or until the stream ended.
     pub(crate) all: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Life {
     pub(crate) survived: bool,
 }
 
-/// What all trials start from.
+/// The state that all trials start from.
 pub(crate) struct Prepared<'a> {
     simulation: &'a Simulation,
     /// One bit for each slice of each shard: whether a sequence starts with it.

@@ -13,21 +13,21 @@ use crate::{PlannedSystem, SimulationError};
 /// The largest number of requests that upkeep is counted over.
 const MAX_REQUESTS: u64 = 20_000;
 
-/// What a stream of requests costs, first build included, in FLOPs.
+/// The cost of a stream of requests, first build included, in FLOPs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Upkeep {
-    /// What is done about deletions.
+    /// The policy: full retraining, SISA, S3T, repairs.
     pub policy: String,
     /// The first build.
     pub build: f64,
-    /// Whether the law of the lifetime was simulated: it is exact where all first slices are equally likely.
+    /// `true` if the law of the lifetime was simulated: it is exact where all first slices are equally likely.
     pub estimated: bool,
     /// Everything up to each number of requests `0..=n`.
     pub total: Vec<f64>,
 }
 
 impl PlannedSystem {
-    /// What `requests` deletions cost in training, first build included: retraining everything at each (full retraining),
+    /// The cost of `requests` deletions in training, first build included: retraining everything at each (full retraining),
     /// SISA and S3T trained again when every shard is dead, and S3T repaired after every `every` requests (S3T, figure 9).
     ///
     /// # Errors

@@ -1,55 +1,87 @@
 //! The laws that every partitioner inherits.
 
 use s3t_core::partition::Group;
-use s3t_core::registry::plugin_from_json;
-use s3t_core::{PartitionShape, Partitioner, PluginKind, RecordId, StoreSecret, SubjectId};
+use s3t_core::registry::{plugin_from_json, plugins};
+use s3t_core::{PartitionShape, Partitioner, PluginKind, RecordId, SliceAddress, StoreSecret, SubjectId};
+use serde_json::Value;
 
-/// Checks a partitioner, given by its table, on shapes of 1 to 5 shards and 1 to 5 slices, subjects and records, and several
-/// secrets. A shape that the partitioner refuses is passed over.
+/// Groups that are placed.
+const GROUPS: u64 = 6000;
+
+/// Checks a partitioner, given by its table, on several shapes and secrets, with 6,000 subjects and records in rows 0 to 5,999:
 ///
-/// - Every place is inside the shape.
-/// - The place of a group is a function of the group, its ordinal, the shape and the secret: asking again gives it again.
-/// - A partitioner that does not say that it [uses the order](Partitioner::uses_order) gives a group the same place whatever
-///   its ordinal is.
-/// - Every slice gets some of a thousand groups, so that no slice of a larger store stays empty for certain.
+/// - every place is inside the shape, for the largest row number too;
+/// - a group's place is a function of the group, its row, the shape and the secret: groups placed before change nothing, so that a
+///   record that is gone moves nobody;
+/// - unless [`uses_order`](Partitioner::uses_order), the row changes nothing, and another secret gives another partition;
+/// - every slice has between a half and twice its share of the groups.
 ///
-/// Returns the number of shapes that were accepted.
+/// Fields without a default are given the number of groups. Returns how many shapes the partitioner granted.
 ///
 /// # Panics
 ///
-/// If a law is broken, with the law's name, or if no shape was accepted.
-pub fn check_partitioner(table: &serde_json::Value) -> usize {
+/// If a law is broken, or if no shape is granted.
+pub fn check_partitioner(table: &Value) -> usize {
+    let table = with_missing_fields(table);
     let partitioner: Box<dyn Partitioner> =
-        plugin_from_json(PluginKind::Partitioner, table).expect("the table is a partitioner's");
-    let mut accepted = 0;
-    let shapes = (1..=5).flat_map(|shards| (1..=5).map(move |slices| PartitionShape { shards, slices }));
-    for shape in shapes.filter(|shape| partitioner.check(*shape).is_ok()) {
-        accepted += 1;
-        for secret in [[0; 32], [7; 32]].map(StoreSecret::from_bytes) {
-            let mut seen = std::collections::BTreeSet::new();
-            for number in 0..1000u64 {
-                let subject = SubjectId::new(format!("subject-{number}")).expect("a well-formed id");
-                let record = RecordId::new(format!("record-{number}")).expect("a well-formed id");
-                for group in [Group::Subject(&subject), Group::Record(&record)] {
-                    let context = format!("{table}, {shape:?}, {group:?}");
-                    let place = partitioner.place(group, number, shape, &secret);
-                    assert!(
-                        place.shard.0 < shape.shards && place.slice.0 < shape.slices,
-                        "{place} is outside the shape: {context}"
-                    );
-                    let again = partitioner.place(group, number, shape, &secret);
-                    assert_eq!(place, again, "asking again gives the same place: {context}");
-                    if !partitioner.uses_order() {
-                        let elsewhere = partitioner.place(group, 1000 - number, shape, &secret);
-                        assert_eq!(place, elsewhere, "the place does not depend on the order: {context}");
-                    }
-                    seen.insert((place.shard, place.slice));
-                }
-            }
-            let slices = (shape.shards * shape.slices) as usize;
-            assert_eq!(seen.len(), slices, "every slice gets groups: {table}, {shape:?}");
+        plugin_from_json(PluginKind::Partitioner, &table).unwrap_or_else(|error| panic!("{table}: {error}"));
+    let mut granted = 0;
+    for (shards, slices) in [(1, 1), (1, 4), (3, 2), (5, 6)] {
+        let shape = PartitionShape { shards, slices };
+        if partitioner.check(shape).is_ok() {
+            granted += 1;
+            check_shape(&*partitioner, shape, &format!("{table}, {shards} x {slices}"));
         }
     }
-    assert!(accepted > 0, "{table} refused every shape");
-    accepted
+    assert!(granted > 0, "{table} refuses every shape");
+    granted
+}
+
+fn check_shape(partitioner: &dyn Partitioner, shape: PartitionShape, context: &str) {
+    let (secret, other) = (StoreSecret::from_bytes([3; 32]), StoreSecret::from_bytes([4; 32]));
+    let subjects: Vec<SubjectId> =
+        (0..GROUPS).map(|row| SubjectId::new(format!("s{row}")).expect("well formed")).collect();
+    let record = RecordId::new("a-record").expect("well formed");
+    let place = |subject: usize, row: u64, secret: &StoreSecret| {
+        partitioner.place(Group::Subject(&subjects[subject]), row, shape, secret)
+    };
+    let all = |secret: &StoreSecret| -> Vec<SliceAddress> {
+        (0..subjects.len()).map(|subject| place(subject, subject as u64, secret)).collect()
+    };
+    let places = all(&secret);
+    let last = partitioner.place(Group::Record(&record), u64::MAX, shape, &secret);
+    for place in places.iter().chain([&last]) {
+        let inside = place.shard.0 < shape.shards && place.slice.0 < shape.slices;
+        assert!(inside, "{place} is outside the shape: {context}");
+    }
+    // Every third subject, in reverse: the others were never there.
+    for subject in (0..subjects.len()).rev().step_by(3) {
+        let alone = place(subject, subject as u64, &secret);
+        assert_eq!(alone, places[subject], "the place of a subject depends on others: {context}");
+    }
+    if !partitioner.uses_order() {
+        for subject in [0, 7, 4000] {
+            assert_eq!(place(subject, 99, &secret), places[subject], "the row changes the place: {context}");
+        }
+        assert!(shape.count() == 1 || all(&other) != places, "another secret gives the same partition: {context}");
+    }
+    for address in shape.addresses() {
+        let (share, count) = (GROUPS / shape.count(), places.iter().filter(|place| **place == address).count() as u64);
+        assert!((share / 2..=2 * share).contains(&count), "{address} has {count} of {GROUPS} groups: {context}");
+    }
+}
+
+/// The table with the number of groups for every whole number that has no default.
+fn with_missing_fields(table: &Value) -> Value {
+    let mut table = table.clone();
+    let named = |name: &str| {
+        plugins().into_iter().find(|plugin| plugin.kind() == PluginKind::Partitioner && plugin.name() == name)
+    };
+    let fields = table["type"].as_str().and_then(named).map(|plugin| plugin.fields()).unwrap_or_default();
+    for field in fields {
+        if field.default.is_null() && field.types.iter().any(|of| of == "integer") && table.get(&field.name).is_none() {
+            table[&field.name] = GROUPS.into();
+        }
+    }
+    table
 }

@@ -9,3 +9,13 @@ pub mod method {
 pub mod family {
     include!(concat!(env!("OUT_DIR"), "/writing-a-model-family.rs"));
 }
+
+/// The sequence strategy of `docs/guide/writing-a-strategy.md`.
+pub mod strategy {
+    include!(concat!(env!("OUT_DIR"), "/writing-a-strategy.rs"));
+}
+
+/// The aggregator and the partitioner of `docs/guide/writing-an-aggregator.md`.
+pub mod aggregator {
+    include!(concat!(env!("OUT_DIR"), "/writing-an-aggregator.rs"));
+}

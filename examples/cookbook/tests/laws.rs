@@ -10,9 +10,18 @@ mod family {
     include!(concat!(env!("OUT_DIR"), "/writing-a-model-family-laws.rs"));
 }
 
-const GUIDES: [(&str, usize); 2] = [
+mod strategy {
+    include!(concat!(env!("OUT_DIR"), "/writing-a-strategy-laws.rs"));
+}
+
+mod aggregator {
+    include!(concat!(env!("OUT_DIR"), "/writing-an-aggregator-laws.rs"));
+}
+
+const GUIDES: [(&str, usize); 3] = [
     (include_str!("../../../docs/guide/writing-a-peft-method.md"), 150),
     (include_str!("../../../docs/guide/writing-a-model-family.md"), 250),
+    (include_str!("../../../docs/guide/writing-a-strategy.md"), 100),
 ];
 
 #[test]

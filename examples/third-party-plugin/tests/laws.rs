@@ -30,6 +30,21 @@ fn the_family_agrees_with_python_and_obeys_the_laws() {
 }
 
 #[test]
+fn a_linked_strategy_inherits_the_laws_and_is_tried_without_any_list() {
+    assert!(s3t_testkit::check_linked_plugins().contains(&"there-and-back"));
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let ran =
+            Command::new(env!("CARGO_BIN_EXE_s3t-example-third-party-plugin")).args(arguments).arg("--json").output();
+        serde_json::from_slice(&ran.unwrap().stdout).unwrap()
+    };
+    let advice = json(&["advise", "--slices", "2", "--prior", "0.6,0.4"]);
+    assert!(advice["strategies"].as_array().unwrap().contains(&json!("there-and-back")), "{advice}");
+    let compared = json(&["compare-sequences", "--shards", "3", "--slices", "4", "--budget", "2"]);
+    let names: Vec<_> = compared["strategies"].as_array().unwrap().iter().map(|one| &one["strategy"]).collect();
+    assert!(names.contains(&&json!("there-and-back")), "{names:?}");
+}
+
+#[test]
 fn both_plugins_work_from_a_pipeline_file() {
     let folder = tempfile::tempdir().unwrap();
     s3t_testkit::write_tiny_model(&folder.path().join("model"), 4).unwrap();

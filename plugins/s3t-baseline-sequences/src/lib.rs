@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::sequence::{check_factorial, factorial, out_of_range, rotations};
+use s3t_core::sequence::{Cyclic, check_factorial, factorial, out_of_range, rotations};
 use s3t_core::{CoreError, Sequence, SequenceRequest, SequenceStrategy, SliceId, plugin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,10 @@ pub struct Random {}
 
 #[typetag::serde(name = "random")]
 impl SequenceStrategy for Random {
+    fn is_baseline(&self, _request: &SequenceRequest<'_>) -> bool {
+        true
+    }
+
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("random", request)?;
         let seed =
@@ -58,6 +62,11 @@ pub struct SortedCyclic {}
 
 #[typetag::serde(name = "sorted-cyclic")]
 impl SequenceStrategy for SortedCyclic {
+    fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
+        let slices = f64::from(request.slices);
+        Cyclic {}.steps(request) + slices * slices.log2().max(1.0)
+    }
+
     fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
         false
     }
@@ -84,6 +93,10 @@ pub struct All {}
 
 #[typetag::serde(name = "all")]
 impl SequenceStrategy for All {
+    fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
+        Cyclic {}.steps(request) + f64::from(request.slices)
+    }
+
     fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
         false
     }

@@ -16,11 +16,11 @@
 /// left over.
 pub(crate) struct Assignment {
     size: usize,
-    /// What each column is worth: its dual value.
+    /// The dual value of each column.
     prices: Vec<f64>,
 }
 
-const NONE: usize = usize::MAX;
+const UNMATCHED: usize = usize::MAX;
 
 impl Assignment {
     /// For problems with so many rows and columns.
@@ -34,8 +34,8 @@ impl Assignment {
     pub(crate) fn solve(&mut self, costs: &[f64]) -> Option<Vec<usize>> {
         let size = self.size;
         let row_of = |row: usize| &costs[row * size..][..size];
-        let mut column_of = vec![NONE; size];
-        let mut owner = vec![NONE; size];
+        let mut column_of = vec![UNMATCHED; size];
+        let mut owner = vec![UNMATCHED; size];
         let mut bids = vec![0.0; size];
         // Rows with most at stake first: the others find the columns that are left at once.
         let mut order: Vec<usize> = (0..size).collect();
@@ -46,10 +46,10 @@ impl Assignment {
             reduced.iter_mut().zip(row_of(row)).zip(&self.prices).for_each(|((reduced, cost), price)| {
                 *reduced = cost - price;
             });
-            let best = least(&reduced);
+            let best = min_of(&reduced);
             let column = reduced.iter().position(|reduced| *reduced == best).filter(|_| best < f64::INFINITY)?;
             bids[row] = best;
-            if owner[column] == NONE {
+            if owner[column] == UNMATCHED {
                 owner[column] = row;
                 column_of[row] = column;
             } else {
@@ -95,7 +95,7 @@ impl Search {
         Self {
             distances: vec![0.0; size],
             open_prices: vec![0.0; size],
-            reached_from: vec![NONE; size],
+            reached_from: vec![UNMATCHED; size],
             passed: Vec::with_capacity(size),
         }
     }
@@ -115,12 +115,12 @@ impl Search {
         let (mut row, mut length) = (start, 0.0);
         loop {
             self.relax(row_of(row), length - bids[row], row);
-            length = least(&self.distances);
+            length = min_of(&self.distances);
             if length == f64::INFINITY {
                 return None;
             }
             let column = self.nearest(length, owner)?;
-            if owner[column] == NONE {
+            if owner[column] == UNMATCHED {
                 return Some((column, length));
             }
             self.passed.push((column, length));
@@ -135,7 +135,7 @@ impl Search {
         let mut nearest = None;
         for (column, (distance, owner)) in self.distances.iter().zip(owner).enumerate() {
             if *distance == length {
-                if *owner == NONE {
+                if *owner == UNMATCHED {
                     return Some(column);
                 }
                 nearest = nearest.or(Some(column));
@@ -155,8 +155,8 @@ impl Search {
     }
 }
 
-/// The least of some numbers, in four lanes.
-fn least(numbers: &[f64]) -> f64 {
+/// The smallest of some numbers, in four lanes.
+fn min_of(numbers: &[f64]) -> f64 {
     let smaller = |one: f64, other: f64| if other < one { other } else { one };
     let mut lanes = [f64::INFINITY; 4];
     let chunks = numbers.chunks_exact(4);

@@ -64,11 +64,14 @@ impl SequenceStrategy for Auto {
     }
 
     fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
-        match Self::choice(request).0 {
-            Choice::Sorted | Choice::Cyclic => Cyclic {}.steps(request),
-            Choice::Greedy => Greedy::default().steps(request),
-            Choice::Bms => Bms::default().steps(request),
-        }
+        // The choice looks at every slice's probability.
+        let choosing = f64::from(request.slices);
+        choosing
+            + match Self::choice(request).0 {
+                Choice::Sorted | Choice::Cyclic => Cyclic {}.steps(request),
+                Choice::Greedy => Greedy::default().steps(request),
+                Choice::Bms => Bms::default().steps(request),
+            }
     }
 
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::assignment::Assignment;
 use crate::conditional::{Sampler, drawing_steps};
 
-/// What an edge of the matching is worth: the score of the sequence that it makes.
+/// The worth of an edge of the matching: the score of the sequence that it makes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Score {

@@ -24,6 +24,11 @@ pub struct Conditional {}
 
 #[typetag::serde(name = "conditional")]
 impl SequenceStrategy for Conditional {
+    /// Meant for more than L sequences (S3T, section 3.3): with fewer, draws are there to compare others with.
+    fn is_baseline(&self, request: &SequenceRequest<'_>) -> bool {
+        request.budget <= request.slices as usize
+    }
+
     fn steps(&self, request: &SequenceRequest<'_>) -> f64 {
         drawing_steps(request)
     }
@@ -46,9 +51,9 @@ pub(crate) fn drawing_steps(request: &SequenceRequest<'_>) -> f64 {
 pub(crate) struct Sampler {
     weights: Vec<f64>,
     rng: ChaCha8Rng,
-    /// The most permutations that are drawn. A beginning with more continuations than that is never used up.
-    most: u128,
-    /// How many permutations that start this way were drawn, for the beginnings that can be used up.
+    /// The largest number of permutations that are drawn. A beginning with more continuations than that is never used up.
+    max: u128,
+    /// The number of permutations with this beginning that were drawn, for the beginnings that can be used up.
     taken: HashMap<Vec<SliceId>, u128>,
 }
 
@@ -59,7 +64,7 @@ impl Sampler {
         Self {
             weights: probabilities.into_iter().map(|probability| (1.0 - probability).max(0.0)).collect(),
             rng: ChaCha8Rng::from_seed(*seed.as_bytes()),
-            most: request.budget as u128,
+            max: request.budget as u128,
             taken: HashMap::new(),
         }
     }
@@ -76,7 +81,7 @@ impl Sampler {
 
     /// The permutations of what is left behind a beginning; `None` if they cannot all be drawn.
     fn continuations(&self, left: usize) -> Option<u128> {
-        factorial(left as u32).filter(|continuations| *continuations <= self.most)
+        factorial(left as u32).filter(|continuations| *continuations <= self.max)
     }
 
     /// A sequence that was not drawn before. There must be one.

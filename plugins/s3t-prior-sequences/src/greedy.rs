@@ -16,8 +16,8 @@ use crate::Bms;
 /// The largest L for which the objective is exact.
 pub(crate) const EXACT_SLICES: u32 = 14;
 
-/// The most prefixes or scenarios: more take gigabytes.
-const MOST: usize = 1_000_000;
+/// The largest number of prefixes or scenarios: more take gigabytes.
+const MAX_ENTRIES: usize = 1_000_000;
 
 /// Greedy on what counts: the expected depth of the best sequence after some requests.
 ///
@@ -75,8 +75,8 @@ impl SequenceStrategy for Greedy {
     fn sequences(&self, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
         check_factorial("greedy", request)?;
         for (field, value) in [("beam", self.beam), ("scenarios", self.scenarios)] {
-            if !(1..=MOST).contains(&value) {
-                return Err(CoreError::field(field, format!("is {value}; it takes 1 to {MOST}")));
+            if !(1..=MAX_ENTRIES).contains(&value) {
+                return Err(CoreError::field(field, format!("is {value}; it takes 1 to {MAX_ENTRIES}")));
             }
         }
         let probabilities = request.prior.probabilities(request.slices);
@@ -93,7 +93,7 @@ plugin!(SequenceStrategy, "greedy", Greedy);
 
 /// A way to value a set of sequences and to find the best addition to it.
 trait Objective {
-    /// What a set of sequences reaches in every scenario.
+    /// The depth that a set of sequences reaches in every scenario.
     type State;
 
     fn state(&self, sequences: &[Sequence]) -> Result<Self::State, CoreError>;

@@ -17,7 +17,6 @@ use crate::exit::{Outcome, code_of};
 use crate::output::{Output, table};
 use crate::planning::show_figures;
 use crate::progress::Bars;
-use crate::system_args::Described;
 
 pub(crate) fn run(pipeline: PathBuf, fresh: FreshArgs, output: &mut Output) -> Outcome {
     let shows_progress = output.shows_progress();
@@ -78,9 +77,8 @@ impl RunObserver for Printer<'_> {
             state.output.heading(heading);
             if step == RunStep::Plan {
                 state.subjects.clone_from(&system.pipeline().run.delete_subjects);
-                let described = Described::of_system(system)?;
-                let lifetime = described.system.lifetime();
-                state.output.under("plan", |output| show_figures(&described, &lifetime, output));
+                let figures = s3t::api::plan_of(system)?;
+                state.output.under("plan", |output| output.answer(&figures, || show_figures(&figures)));
             }
             Ok(())
         })

@@ -1,4 +1,4 @@
-//! What a set of sequences costs to train and to keep, found without training.
+//! The cost of training and keeping a set of sequences, found without training.
 //!
 //! # Proof note
 //!
@@ -9,12 +9,13 @@
 
 use std::ops::{Add, Mul};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sequence::PrefixTree;
 use crate::{LayerGroups, SliceId};
 
-/// What of a model decides about costs. All blocks are alike.
+/// The sizes of a model that decide about costs. All blocks are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelShape {
     /// Transformer blocks.
@@ -23,11 +24,11 @@ pub struct ModelShape {
     pub tokens: u64,
     /// Weights of the linear layers of one block.
     pub block_weights: u64,
-    /// Heads times the width of a head.
+    /// Attention heads times the width of a head.
     pub attention_width: u64,
     /// PEFT parameters of one block.
     pub peft_parameters: u64,
-    /// Parameters of a head.
+    /// Parameters of the classification head.
     pub head_parameters: u64,
 }
 
@@ -69,7 +70,7 @@ impl ModelShape {
 }
 
 /// The cost of training stages and of keeping them.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// Stages trained.
     pub stages: u64,
@@ -125,7 +126,7 @@ impl Mul<u64> for Cost {
 }
 
 /// The cost of a set of sequences, with and without shared prefixes.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlanCost {
     /// Every stage of the prefix tree trained and kept once.
     pub shared: Cost,
@@ -133,7 +134,7 @@ pub struct PlanCost {
     pub unshared: Cost,
 }
 
-/// What a stage's cost depends on besides its slices.
+/// The cost of stages, whatever their slices are.
 #[derive(Debug, Clone, Copy)]
 pub struct CostModel<'a> {
     /// The layer groups.

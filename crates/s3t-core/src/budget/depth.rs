@@ -1,4 +1,4 @@
-//! How deep the best sequence of a shard still is after some requests.
+//! The depth of the best sequence of a shard after some requests.
 //!
 //! # Proof note
 //!
@@ -89,12 +89,12 @@ enum Hits {
 }
 
 impl DepthLaw {
-    /// The law for sequences of L slices, where a request hits slice s with probability `hits[s]`, and none of the shard
+    /// The law for sequences of L slices, where a request hits slice s with probability `hits[s]`, and no slice of the shard
     /// with what is missing to 1.
     ///
     /// # Errors
     ///
-    /// As [`DepthTable::new`]; [`CoreError::InvalidField`] for probabilities that are not.
+    /// As [`DepthTable::new`]; [`CoreError::InvalidField`] for invalid probabilities.
     pub fn new(sequences: &[Sequence], hits: &[f64]) -> Result<Self, CoreError> {
         crate::Prior::PerSlice(hits.to_vec()).check(hits.len() as u32)?;
         let table = DepthTable::new(sequences, hits.len() as u32)?;

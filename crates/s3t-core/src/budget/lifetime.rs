@@ -1,4 +1,4 @@
-//! How many deletion requests a system lasts.
+//! The number of deletion requests that a system lasts.
 //!
 //! A shard is dead when the first slice of each of its sequences was hit, so what counts are the distinct first slices of
 //! a shard. Everything here is exact for the stated process. Sums over shards are taken over groups of
@@ -16,7 +16,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::Sequence;
 
@@ -36,12 +37,12 @@ pub fn deletion_rate(shards: u64, slices: u64, budget: u64) -> f64 {
     shards as f64 * slices as f64 * harmonic(shards.saturating_mul(budget.min(slices)))
 }
 
-/// Shards alike: so many, each with these rates on its first slices.
+/// Shards that are alike, with the rates of their distinct first slices.
 ///
 /// A rate is the probability that a request hits the first slice, or, with [`Requests::Finite`], the number of records in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FirstSlices {
-    /// How many shards are like this.
+    /// The number of these shards.
     pub shards: u64,
     /// The rate of each distinct first slice of one such shard.
     pub rates: Vec<f64>,
@@ -60,7 +61,7 @@ impl FirstSlices {
     }
 }
 
-/// Where requests come from.
+/// The process that requests come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requests {
     /// Independent; a first slice's rate is the probability that a request hits it. Slices never run out of records.
@@ -69,12 +70,16 @@ pub enum Requests {
     Finite(u64),
 }
 
-/// How many requests a system lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// The number of requests that a system lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lifetime {
     /// Expected requests until every shard is dead (infinite if a first slice can never be hit).
+    #[serde(deserialize_with = "crate::budget::null_is_infinite")]
+    #[schemars(with = "Option<f64>")]
     pub all_dead: f64,
     /// Expected requests until the first shard is dead.
+    #[serde(deserialize_with = "crate::budget::null_is_infinite")]
+    #[schemars(with = "Option<f64>")]
     pub first_dead: f64,
     /// Requests with which somebody who picks slices kills every shard.
     pub adversary_all: u64,

@@ -1,4 +1,4 @@
-//! How likely each slice is to be hit by a deletion.
+//! The probability that a deletion hits each slice.
 
 use serde::{Deserialize, Serialize};
 

@@ -72,11 +72,14 @@ impl Advice {
     /// none. A strategy that cannot make a budget is passed over; [`CoreError::BrokenStrategy`] is not.
     pub fn search(request: &SearchRequest<'_>, strategies: &[&dyn SequenceStrategy]) -> Result<Self, CoreError> {
         let counts = grid::slice_counts(request)?;
+        let among_others = strategies.len() > 1;
         let (strategies, left_out) = grid::affordable(request, &counts, strategies)?;
         let mut candidates = Vec::new();
         for slices in counts {
             for budget in grid::budgets(request, slices) {
-                for strategy in &strategies {
+                let of_shard = grid::of_shard(request, slices, budget, 0);
+                for strategy in strategies.iter().filter(|strategy| !(among_others && strategy.is_baseline(&of_shard)))
+                {
                     candidates.extend(value::shapes(request, slices, budget, *strategy)?);
                 }
             }
@@ -135,7 +138,7 @@ fn warnings(request: &SearchRequest<'_>, best: &Candidate, left_out: &[String]) 
     }
     if !left_out.is_empty() {
         warnings.push(format!(
-            "not tried, because the search would take too long: {}; give --strategy, --slices or --budget to try it",
+            "not tried, because the search would take too long: {}; give `strategy`, `slices` or `budget` to try it",
             left_out.join(", ")
         ));
     }

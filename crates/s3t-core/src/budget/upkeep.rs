@@ -1,4 +1,4 @@
-//! What a stream of deletion requests costs over time, with the training that it makes necessary.
+//! The cost of a stream of deletion requests over time, with the training that it makes necessary.
 //!
 //! Costs are in whatever unit one build is given in: seconds, FLOPs, block passes.
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{CoreError, SliceId};
 
 /// An order of all L slices of a shard. A deletion in the slice at position p leaves the first p stages usable.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Sequence(Vec<SliceId>);
 
 impl Sequence {
@@ -43,7 +44,7 @@ impl Sequence {
         self.0.iter().position(|other| *other == slice)
     }
 
-    /// In how many positions two sequences differ: the Hamming distance, L when they share no prefix and no position.
+    /// The number of positions in which two sequences differ: the Hamming distance, L when they share no prefix and no position.
     pub fn distance(&self, other: &Self) -> usize {
         self.0.iter().zip(&other.0).filter(|(one, other)| one != other).count()
     }
@@ -123,12 +124,12 @@ impl PrefixTree {
         (number, number == next)
     }
 
-    /// How many prefixes of at least one slice there are.
+    /// The number of prefixes of at least one slice.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no prefix.
+    /// `true` if there is no prefix.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -6,13 +6,13 @@ use std::fmt::Debug;
 use super::order::Sequence;
 use crate::{CoreError, Prior, ShardId};
 
-/// The most slices that all sequences of a shard may have together: they are held in memory.
+/// The largest number of slices that all sequences of a shard may have together: they are held in memory.
 pub const MAX_POSITIONS: u64 = 4_000_000;
 
-/// The most elementary steps that choosing sequences may take: some seconds.
+/// The largest number of elementary steps that choosing sequences may take: some seconds.
 pub const MAX_STEPS: f64 = 2e9;
 
-/// What a strategy may look at: no record, no digest, no count of records.
+/// The input of a strategy: no record, no digest, no count of records.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceRequest<'a> {
     /// The shard the sequences are for.
@@ -21,7 +21,7 @@ pub struct SequenceRequest<'a> {
     pub slices: u32,
     /// The number of sequences B wanted.
     pub budget: usize,
-    /// How likely each slice is to be hit.
+    /// The probability that a request hits each slice.
     pub prior: &'a Prior,
     /// The pipeline's seed, for strategies that draw.
     pub seed: u64,
@@ -35,12 +35,12 @@ pub struct SequenceRequest<'a> {
 /// [`plan_sequences`] checks it.
 #[typetag::serde(tag = "type")]
 pub trait SequenceStrategy: Debug + Send + Sync {
-    /// Why it chooses what it chooses for this request, if that is not plain from its name. For people.
+    /// The reason for the choice, for people; `None` if it is plain from the name.
     fn reason(&self, _request: &SequenceRequest<'_>) -> Option<String> {
         None
     }
 
-    /// Whether other shards with the same request may get other sequences. Where it is false, one shard stands for all.
+    /// `true` if other shards with the same request may get other sequences. Where it is `false`, one shard stands for all.
     fn depends_on_shard(&self, _request: &SequenceRequest<'_>) -> bool {
         true
     }
@@ -52,8 +52,8 @@ pub trait SequenceStrategy: Debug + Send + Sync {
         request.budget as f64 * f64::from(request.slices)
     }
 
-    /// True for a strategy that exists to compare others with: `s3t advise` does not recommend it.
-    fn is_baseline(&self) -> bool {
+    /// True where the strategy exists to compare others with: `s3t advise` does not try it for this request, unless it is asked for.
+    fn is_baseline(&self, _request: &SequenceRequest<'_>) -> bool {
         false
     }
 

@@ -1,13 +1,14 @@
 //! One shape of a system with its figures.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::PartitionShape;
 use crate::budget::cost::Cost;
 use crate::budget::lifetime::Lifetime;
 
 /// One shape of a system.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Candidate {
     /// Shards m and slices L.
     pub shape: PartitionShape,
@@ -17,10 +18,12 @@ pub struct Candidate {
     pub strategy: String,
     /// Blocks of each layer group.
     pub blocks_per_slice: usize,
-    /// What training and keeping it costs.
+    /// The cost of training and storage.
     pub cost: Cost,
-    /// How many requests it lasts.
+    /// The requests that the shape lasts.
     pub lifetime: Lifetime,
-    /// What is paid for: see [`Goal`].
+    /// The benefit, as the request's goal defines it.
+    #[serde(deserialize_with = "crate::budget::null_is_infinite")]
+    #[schemars(with = "Option<f64>")]
     pub benefit: f64,
 }

@@ -57,7 +57,8 @@ pub(super) fn slice_counts(request: &SearchRequest<'_>) -> Result<Vec<u32>, Core
     }
 }
 
-/// The strategies to try, the cheapest first, and the names of those that would make the search too long.
+/// The strategies to try, the cheapest first, and the names of those that would make the search too long. Baselines among other
+/// strategies are passed over.
 ///
 /// # Errors
 ///
@@ -67,20 +68,25 @@ pub(super) fn affordable<'a>(
     counts: &[u32],
     strategies: &[&'a dyn SequenceStrategy],
 ) -> Result<(Vec<&'a dyn SequenceStrategy>, Vec<String>), CoreError> {
+    let among_others = strategies.len() > 1;
     let mut priced: Vec<(Extent, &dyn SequenceStrategy)> =
-        strategies.iter().map(|strategy| (Extent::of(request, counts, *strategy), *strategy)).collect();
+        strategies.iter().map(|strategy| (Extent::of(request, counts, *strategy, among_others), *strategy)).collect();
     priced.sort_by(|(one, first), (other, second)| {
         one.steps.total_cmp(&other.steps).then_with(|| first.typetag_name().cmp(second.typetag_name()))
     });
     let (mut total, mut tried, mut left_out) = (Extent::default(), Vec::new(), Vec::new());
     for (extent, strategy) in priced {
+        if extent.shapes == 0.0 && among_others {
+            // A baseline for every request.
+            continue;
+        }
         let with = Extent { shapes: total.shapes + extent.shapes, steps: total.steps + extent.steps };
         let max_steps = if tried.is_empty() { MAX_SEARCH_STEPS } else { MAX_STEPS_OF_SEVERAL };
         if with.shapes <= MAX_SHAPES && with.steps <= max_steps {
             total = with;
             tried.push(strategy);
         } else if tried.is_empty() {
-            let problem = "give more shapes than are searched; lower them, or give --shards, --slices or --budget";
+            let problem = "give more shapes than are searched; lower them, or give `shards`, `slices` or `budget`";
             return Err(CoreError::field("search", problem));
         } else {
             left_out.push(strategy.typetag_name().to_owned());
@@ -97,7 +103,7 @@ struct Extent {
 }
 
 impl Extent {
-    fn of(request: &SearchRequest<'_>, counts: &[u32], strategy: &dyn SequenceStrategy) -> Self {
+    fn of(request: &SearchRequest<'_>, counts: &[u32], strategy: &dyn SequenceStrategy, among_others: bool) -> Self {
         let mut extent = Self::default();
         for slices in counts {
             let tried = budgets(request, *slices);
@@ -111,7 +117,6 @@ impl Extent {
                 Some(_) => 1,
                 None => grid(max_shards(request, *slices)).count(),
             } as f64;
-            extent.shapes += tried.len() as f64 * shards * blocks;
             // A lifetime is an integral of some thousand nodes, for each rate.
             let rates = if matches!(request.prior, Prior::Uniform) { 1.0 } else { f64::from(*slices) };
             let depths = match request.goal {
@@ -120,6 +125,10 @@ impl Extent {
             };
             for budget in &tried {
                 let of_shard = of_shard(request, *slices, *budget, 0);
+                if among_others && strategy.is_baseline(&of_shard) {
+                    continue;
+                }
+                extent.shapes += shards * blocks;
                 let own = f64::from(own_shards(request, strategy, &of_shard));
                 // A budget that would be refused takes no time.
                 let choosing = Some(strategy.steps(&of_shard)).filter(|steps| *steps <= MAX_STEPS).unwrap_or(0.0);

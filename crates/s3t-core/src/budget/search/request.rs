@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::Prior;
 use crate::budget::cost::ModelShape;
 
-/// What is worth paying for.
+/// The benefit that is worth paying for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
@@ -19,7 +19,7 @@ pub enum Goal {
     },
 }
 
-/// What the search must stay within.
+/// The limits of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SearchLimits {
     /// Floating-point operations of training.
@@ -43,7 +43,7 @@ impl Default for SearchLimits {
     }
 }
 
-/// What is not searched but given.
+/// The parts of the shape that are given and not searched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fixed {
     /// Shards.
@@ -56,7 +56,7 @@ pub struct Fixed {
     pub blocks_per_slice: Option<usize>,
 }
 
-/// A system to be planned.
+/// The request to search for a shape.
 #[derive(Debug, Clone, Copy)]
 pub struct SearchRequest<'a> {
     /// Records N.
@@ -65,15 +65,15 @@ pub struct SearchRequest<'a> {
     pub model: ModelShape,
     /// Passes of a stage over its records.
     pub epochs: u64,
-    /// How likely each slice of a shard is to be hit. One that is given per slice fixes L.
+    /// The probability that a request hits each slice of a shard. A prior per slice fixes L.
     pub prior: &'a Prior,
-    /// What is worth paying for.
+    /// The benefit that is worth paying for.
     pub goal: Goal,
     /// Requests that the system should last, if that is known.
     pub wanted_deletions: Option<f64>,
-    /// What the search must stay within.
+    /// The limits.
     pub limits: SearchLimits,
-    /// What is not searched.
+    /// The parts that are given.
     pub fixed: Fixed,
     /// The seed of strategies that draw.
     pub seed: u64,

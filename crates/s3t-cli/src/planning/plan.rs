@@ -1,0 +1,180 @@
+//! `s3t plan`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use s3t::api::{PlanAnswer, PlanFigures, PlanRequest, UpkeepRow};
+use s3t::core::PartitionShape;
+use s3t::core::budget::cost::Cost;
+use s3t::simulation::DepthFigures;
+
+use super::system::{SystemArgs, numbers};
+use super::{by_flags, show_plot};
+use crate::exit::{Outcome, code_of};
+use crate::output::{Output, count, decimal, percent, say, size, table};
+
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    system: SystemArgs,
+    /// The worth of a model of depth 0 (a dead shard) to L, as in 0.1,0.62,0.70,0.72: adds the expected utility.
+    #[arg(long)]
+    utility: Option<String>,
+    /// Deletion requests over which upkeep is counted.
+    #[arg(long, default_value_t = 1000)]
+    requests: u64,
+    /// Repair after so many requests; 0 for one for each shard.
+    #[arg(long, default_value_t = 0)]
+    repair_every: u64,
+    /// Draw a picture (.svg or .png).
+    #[arg(long)]
+    plot: Option<PathBuf>,
+    /// The picture's horizontal axis.
+    #[arg(long, value_enum, default_value_t = Against::Requests)]
+    against: Against,
+}
+
+/// The picture of a plan.
+#[derive(Clone, Copy, ValueEnum)]
+enum Against {
+    /// The best depth against requests.
+    Requests,
+    /// Deletions the system lasts against the budget B.
+    Budget,
+    /// Deletions the system lasts against the shards m.
+    Shards,
+    /// Deletions the system lasts against the slices L.
+    Slices,
+    /// Total training against requests, for full retraining, SISA, S3T and S3T with repairs.
+    Upkeep,
+}
+
+impl From<Against> for s3t::api::Against {
+    fn from(against: Against) -> Self {
+        match against {
+            Against::Requests => Self::Requests,
+            Against::Budget => Self::Budget,
+            Against::Shards => Self::Shards,
+            Against::Slices => Self::Slices,
+            Against::Upkeep => Self::Upkeep,
+        }
+    }
+}
+
+pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Outcome {
+    let answer = s3t::api::plan(&PlanRequest {
+        system: args.system.request()?,
+        utility: args.utility.as_deref().map(|text| numbers(text, "utility")).transpose()?,
+        requests: args.requests,
+        repair_every: args.repair_every,
+        plot: args.plot.clone(),
+        against: args.against.into(),
+    })
+    .map_err(by_flags::<PlanArgs>)?;
+    output.answer(&answer, || {
+        let PlanAnswer { figures, depth, upkeep_requests, upkeep, plot } = &answer;
+        show_figures(figures);
+        show_depths(depth, figures.shape);
+        show_upkeep(upkeep, *upkeep_requests);
+        show_plot(plot.as_deref());
+    });
+    Ok(code_of(&answer))
+}
+
+/// The table of a plan.
+pub(crate) fn show_figures(figures: &PlanFigures) {
+    let PlanFigures { records, shape, budget, strategy, cost, lifetime, .. } = figures;
+    let PartitionShape { shards, slices } = shape;
+    let groups: Vec<String> = figures.groups.groups().iter().map(ToString::to_string).collect();
+    let sizes = || figures.slice_sizes.entries().iter().flatten().copied();
+    let (smallest, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+    let of = if smallest == largest { count(smallest) } else { format!("{} to {}", count(smallest), count(largest)) };
+    let both = |shared: String, unshared: String| {
+        if shared == unshared { shared } else { format!("{shared} ({unshared} without shared prefixes)") }
+    };
+    let Cost { record_passes, block_passes_forward, frozen_passes, .. } = cost.shared;
+    let frozen =
+        if frozen_passes == 0 { String::new() } else { format!(", {} of frozen blocks once", count(frozen_passes)) };
+    let mut rows = vec![
+        ("records", count(*records)),
+        ("shards x slices", format!("{shards} x {slices}, slices of {of} records")),
+        ("sequences", format!("{budget} a shard, {strategy}")),
+        ("layer groups", format!("blocks {}, top first", groups.join(", "))),
+        ("method", figures.method.clone()),
+        ("stages", both(count(cost.shared.stages), count(cost.unshared.stages))),
+        ("record passes", count(record_passes)),
+        ("block passes", format!("{} forward and as many backward{frozen}", count(block_passes_forward))),
+        ("training", both(format!("{:.2e} FLOPs", cost.shared.flops), format!("{:.2e} FLOPs", cost.unshared.flops))),
+        ("on disk", format!("{} of stages, {} parameters", size(cost.shared.bytes), count(cost.shared.parameters))),
+        (
+            "deletions it lasts",
+            format!(
+                "{} expected until every shard is dead (SISA: {})",
+                decimal(lifetime.independent.all_dead),
+                decimal(lifetime.sisa)
+            ),
+        ),
+        ("", format!("{} until the first shard is", decimal(lifetime.independent.first_dead))),
+        ("", format!("{} if each record is deleted once, in random order", decimal(lifetime.finite.all_dead))),
+        (
+            "",
+            format!(
+                "{} if somebody who knows the sequences picks slices ({} for one shard)",
+                count(lifetime.independent.adversary_all),
+                count(lifetime.independent.adversary_first)
+            ),
+        ),
+    ];
+    if let Some(reason) = &figures.reason {
+        rows.insert(3, ("", reason.clone()));
+    }
+    table(&["", "plan"], rows.into_iter().map(|(name, value)| vec![name.into(), value]).collect(), 2);
+    figures.warnings.iter().for_each(|warning| say!("Warning: {warning}"));
+}
+
+fn show_depths(depths: &[DepthFigures], shape: PartitionShape) {
+    let slices = shape.slices as usize;
+    let utility = depths.iter().any(|figures| figures.expected_utility.is_some());
+    let mut header = vec!["requests".to_owned(), "expected best depth".to_owned()];
+    if utility {
+        header.push("expected utility".to_owned());
+    }
+    // The paper's approximation stands beside the exact figure at three depths.
+    let mut shown = vec![1, slices.div_ceil(2), slices];
+    shown.dedup();
+    let lemma = depths.iter().any(|figures| !figures.lemma_2.is_empty());
+    header.extend(shown.iter().map(|depth| format!("depth >= {depth}{}", if lemma { " (Lemma 2)" } else { "" })));
+    let row = |figures: &DepthFigures| {
+        let within = figures.confidence.map_or_else(String::new, |width| format!(" +- {width:.2}"));
+        let mut row = vec![count(figures.requests), format!("{:.2} of {slices}{within}", figures.expected_depth)];
+        if utility {
+            row.push(figures.expected_utility.map_or_else(String::new, |utility| format!("{utility:.4}")));
+        }
+        row.extend(shown.iter().map(|depth| {
+            let lemma =
+                figures.lemma_2.get(depth - 1).map_or_else(String::new, |lemma| format!(" ({})", percent(*lemma)));
+            format!("{}{lemma}", percent(figures.retention[depth - 1]))
+        }));
+        row
+    };
+    say!();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    table(&header, depths.iter().map(row).collect(), 0);
+}
+
+fn show_upkeep(upkeep: &[UpkeepRow], requests: u64) {
+    let unit = upkeep.first().map_or(1.0, |full| full.build_flops);
+    let row = |one: &UpkeepRow| {
+        let policy = if one.estimated { format!("{} (estimated)", one.policy) } else { one.policy.clone() };
+        vec![
+            policy,
+            decimal(one.build_flops / unit),
+            decimal(one.total_in_full_retrainings),
+            format!("{:.2e}", one.total_flops),
+        ]
+    };
+    say!();
+    let after = format!("after {} requests", count(requests));
+    let header = ["training, in full retrainings", "first build", &after, "FLOPs"];
+    table(&header, upkeep.iter().map(row).collect(), 1);
+}
