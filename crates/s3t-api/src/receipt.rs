@@ -137,7 +137,7 @@ impl From<s3t_ledger::Proven> for Proven {
 
 impl From<s3t_ledger::ShardServes> for ShardServes {
     fn from(serves: s3t_ledger::ShardServes) -> Self {
-        Self { shard: serves.shard.0, stage: serves.stage.map(|key| key.to_string()), depth: serves.depth }
+        Self { shard: serves.shard.0, stage: serves.stage.as_ref().map(ToString::to_string), depth: serves.depth }
     }
 }
 
@@ -153,7 +153,7 @@ impl From<s3t_ledger::Receipt> for Receipt {
         Self {
             format: receipt.format,
             request: receipt.request,
-            opening: receipt.opening.map(|opening| opening.to_string()),
+            opening: receipt.opening.as_ref().map(ToString::to_string),
             named: texts(receipt.named),
             effect: receipt.effect.into(),
             accepted: receipt.accepted.into(),

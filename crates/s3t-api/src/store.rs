@@ -92,7 +92,7 @@ impl From<s3t_store::StoreCheck> for CheckedStore {
         let s3t_store::StoreCheck { records, stages, entries, findings, waiting, notes } = check;
         let finding = |finding: s3t_store::Finding| Finding {
             problem: finding.problem,
-            mend: finding.mend.map(|mend| mend.to_string()),
+            mend: finding.mend.map(str::to_owned),
         };
         let findings = findings.into_iter().map(finding).collect();
         Self { passed, check: StoreCheck { records, stages, entries, findings, waiting, notes } }

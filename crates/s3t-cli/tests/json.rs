@@ -82,6 +82,7 @@ fn public_workspace() -> Workspace {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, a paragraph a command")]
 fn every_command_prints_what_the_schema_describes_and_the_api_answers() {
     let mut described = Described::new();
     // The program works in the first workspace, the requests without it in the second.
