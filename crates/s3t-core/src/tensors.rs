@@ -126,7 +126,7 @@ impl<T> StageTensors<T> {
         self.blocks.values().map(BTreeMap::len).sum::<usize>() + self.head.as_ref().map_or(0, BTreeMap::len)
     }
 
-    /// Whether there is no parameter at all.
+    /// `true` if there is no parameter at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

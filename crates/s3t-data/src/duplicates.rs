@@ -32,7 +32,7 @@ const SHINGLE: usize = 3;
 const BANDS: usize = 32;
 const ROWS: usize = 4;
 
-/// Which records are copies of each other.
+/// The groups of records that are copies of each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Duplicates {

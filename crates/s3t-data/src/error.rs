@@ -17,7 +17,7 @@ pub enum DataError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what was expected.
+        /// The problem, and the form that was expected.
         problem: String,
     },
     /// A line that cannot be used.
@@ -27,7 +27,7 @@ pub enum DataError {
         path: PathBuf,
         /// The line, from 1, as an editor shows it.
         line: u64,
-        /// What is wrong, and what is allowed.
+        /// The problem, and the values that are allowed.
         problem: String,
     },
     /// A list of labels that cannot be used.

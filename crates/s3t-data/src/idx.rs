@@ -23,7 +23,7 @@ pub struct IdxSource {
     /// A CSV file with the columns `id` and `subject`, for the images that belong to somebody.
     #[serde(default)]
     pub subjects: Option<PathBuf>,
-    /// What ids start with; the row number follows.
+    /// The start of each id; the row number follows.
     #[serde(default = "prefix")]
     pub id_prefix: String,
 }

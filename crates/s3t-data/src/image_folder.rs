@@ -164,7 +164,7 @@ impl Files {
     }
 }
 
-/// Whether a relative path leads out of the folder that it starts from, or is not relative.
+/// `true` if a relative path leads out of the folder that it starts from, or is not relative.
 fn leaves(path: &Path) -> bool {
     let mut depth = 0_i64;
     path.components().any(|part| {
@@ -180,9 +180,9 @@ fn leaves(path: &Path) -> bool {
 
 /// The steps from a file to a record.
 enum Input<'a> {
-    /// Those of the model that is trained or asked.
+    /// The steps of the model that is trained or asked.
     OfModel(&'a PictureInput),
-    /// Those of the source, where no model is asked.
+    /// The steps of the source, where no model is asked.
     OfSource {
         /// 1 for grey, 3 for RGB.
         channels: u8,

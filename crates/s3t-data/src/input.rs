@@ -45,7 +45,7 @@ impl Input {
         Ok(Self { source, packed: true, left: ratio.min(most), too_large })
     }
 
-    /// What an error of reading says.
+    /// The error of a file that cannot be read.
     pub(crate) fn refuse(&self, path: &Path, error: Error) -> DataError {
         if self.packed && error.kind() != ErrorKind::FileTooLarge {
             return DataError::file(path, format!("is not a whole gzip file: {error}"));
@@ -136,7 +136,7 @@ pub(crate) fn check_records(records: u64, limits: &Limits) -> Result<(), String>
     Ok(())
 }
 
-/// Whether the name, without `.gz`, ends so.
+/// `true` if the name, without `.gz`, ends so.
 pub(crate) fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let name = path.to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);

@@ -8,7 +8,7 @@ use serde_json::Number;
 
 use crate::DataError;
 
-/// What is read of each record to be learnt.
+/// The targets that are read with the records.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets<'a> {
     /// The task.
@@ -47,7 +47,7 @@ pub struct Labels {
     names: Vec<String>,
     /// The class of each name.
     classes: HashMap<String, u32>,
-    /// How many names are numbers.
+    /// The number of names that are numbers.
     numbers: usize,
 }
 
@@ -104,7 +104,7 @@ impl Labels {
         self.names.len()
     }
 
-    /// Whether there are no classes.
+    /// `true` if there are no classes.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -181,7 +181,7 @@ impl Labels {
     }
 }
 
-/// Whether a class name is a number to whoever reads it.
+/// `true` if a class name is a number to whoever reads it.
 fn is_number(name: &str) -> bool {
     comparison_form(name).parse::<f64>().is_ok_and(f64::is_finite)
 }

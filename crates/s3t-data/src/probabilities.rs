@@ -7,7 +7,7 @@ use s3t_core::{Limits, SubjectId};
 use crate::DataError;
 use crate::rows::{at_line, each_csv};
 
-/// How likely each subject is to ask for deletion: a CSV file with the columns `subject` and `probability` (0 to 1).
+/// The probability of each subject that it asks for deletion: a CSV file with the columns `subject` and `probability` (0 to 1).
 ///
 /// # Errors
 ///

@@ -12,7 +12,7 @@ use crate::jsonl::numbers;
 use crate::pictures::{self, PictureLimits};
 use crate::rows::{Row, each_jsonl};
 
-/// Where the content of a question may be.
+/// The fields in which the content of a question may be.
 const KINDS: [&str; 3] = ["text", "features", "image"];
 
 /// All fields of a question.

@@ -162,7 +162,7 @@ impl Row {
         }
     }
 
-    /// What is to be learnt of the row.
+    /// The target of the row.
     fn target(&self, column: &str, targets: &Targets<'_>) -> Result<Target, String> {
         let value = self.required(column)?;
         match targets.task {
@@ -304,7 +304,7 @@ fn class(column: &str, value: &Value, labels: &Labels) -> Result<u32, String> {
     }
 }
 
-/// Which columns hold what.
+/// The columns of content, target, id and subject.
 pub(crate) struct Columns<'a> {
     pub(crate) label: &'a str,
     pub(crate) id: Option<&'a str>,
@@ -371,7 +371,7 @@ pub(crate) fn at_line(clash: &Clash<u64>) -> String {
     clash.problem(|line| format!(" in line {line}"))
 }
 
-/// What the content of a row is read from.
+/// The columns or fields from which the content of a row is read.
 pub(crate) enum Content<'a> {
     Text(&'a str),
     Pair(&'a str, &'a str),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CsvSource, DataError, IdxSource, ImageFolderSource, JsonlSource, Targets};
 
-/// Where records come from; `type` says which kind.
+/// The source of records; `type` names its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Source {
@@ -50,7 +50,7 @@ impl Source {
         }
     }
 
-    /// Whether records are picture files, so that reading them takes the model's processor.
+    /// `true` if records are picture files, so that reading them takes the model's processor.
     pub fn has_pictures(&self) -> bool {
         matches!(self, Self::ImageFolder(_))
     }

@@ -1,4 +1,4 @@
-//! What the readers read. What they refuse is in the command line's table of bad inputs.
+//! Files that the readers take. The refusals are in the command line's table of bad inputs.
 
 use std::fs;
 use std::io::Write;

@@ -2,7 +2,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// A key that is none.
+    /// An invalid key.
     #[error("not a key: {0}; a verifier key is one line, NAME+HASH+BASE64, as in the store's `ledger/key.pub`")]
     Key(String),
     /// A checkpoint that cannot be read or was not signed by the key.
@@ -13,7 +13,7 @@ pub enum LedgerError {
     Entry {
         /// Its index, from 0.
         index: u64,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A proof that does not hold, or hashes that are not there.

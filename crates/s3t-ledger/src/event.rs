@@ -1,4 +1,4 @@
-//! What the log tells.
+//! The entries of the log.
 
 use s3t_core::{Digest, StageKey};
 use serde::{Deserialize, Serialize};
@@ -18,12 +18,12 @@ pub struct Timestamp(pub u64);
 pub struct Entry {
     /// When it was written, by the store's clock.
     pub at: Timestamp,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What happened. No event holds personal data: records and requests appear as commitments, whose keys are given out with a
+/// An event of a store. No event holds personal data: records and requests appear as commitments, whose keys are given out with a
 /// receipt and forgotten when the record is erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -41,7 +41,7 @@ pub enum Event {
     Planned {
         /// The deletions seen.
         epoch: Epoch,
-        /// How many stages.
+        /// The number of stages.
         stages: u64,
         /// The digest of their keys.
         plan: Digest,
@@ -59,7 +59,7 @@ pub enum Event {
         request: Digest,
         /// The digest of the commitments to the records and subjects that it names.
         named: Digest,
-        /// How many records it takes.
+        /// The number of records that it takes.
         records: u64,
         /// The digest of what it switched off and of what serves from then on.
         effect: Digest,
@@ -80,10 +80,10 @@ pub enum Event {
     Repaired {
         /// The deletions seen.
         epoch: Epoch,
-        /// How many stages were built.
+        /// The number of stages that were built.
         stages: u64,
     },
-    /// What serves was written as adapters, out of the store's reach.
+    /// The stages that serve were written as adapters, out of the store's reach.
     Exported {
         /// The deletions seen.
         epoch: Epoch,
@@ -94,9 +94,9 @@ pub enum Event {
     Verified {
         /// The deletions seen.
         epoch: Epoch,
-        /// How many stages were trained again.
+        /// The number of stages that were trained again.
         stages: u64,
-        /// Whether nothing was wrong.
+        /// `true` if nothing was wrong.
         passed: bool,
     },
 }

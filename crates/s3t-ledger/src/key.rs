@@ -94,7 +94,7 @@ impl std::str::FromStr for VerifyingKey {
 /// A tree head whose signature was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// How many entries the tree has.
+    /// The number of entries that the tree has.
     pub size: u64,
     /// Its root.
     pub root: Hash,

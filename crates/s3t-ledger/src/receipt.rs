@@ -64,29 +64,29 @@ fn commit(opening: &Opening, context: &str, name: &str) -> Digest {
     DigestBuilder::keyed(&StoreSecret::from_bytes(*opening.as_bytes()), context).bytes(name.as_bytes()).finish()
 }
 
-/// What a shard serves with.
+/// The stages with which a shard serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardServes {
     /// The shard.
     pub shard: ShardId,
     /// The last stage of the chain that answers; `None` if the shard has no live sequence.
     pub stage: Option<StageKey>,
-    /// How many stages the chain has.
+    /// The number of stages that the chain has.
     pub depth: usize,
 }
 
-/// What a deletion did.
+/// The effect of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
     /// The deletion's epoch: predictions see all of it or none.
     pub epoch: Epoch,
-    /// How many records it takes.
+    /// The number of records that it takes.
     pub records: u64,
     /// The slices that they were in.
     pub slices: Vec<SliceAddress>,
     /// The stages that saw one of them: switched off, then erased.
     pub cut: Vec<StageKey>,
-    /// What the shards that were hit serve with from then on.
+    /// The stages with which the shards that were hit serve from then on.
     pub serves: Vec<ShardServes>,
 }
 
@@ -121,7 +121,7 @@ pub struct Receipt {
     pub opening: Option<Opening>,
     /// A commitment for each record and subject that the request names.
     pub named: Vec<Digest>,
-    /// What the deletion did.
+    /// The effect of the deletion.
     pub effect: Effect,
     /// The entry that says that it was accepted.
     pub accepted: Proven,
@@ -133,7 +133,7 @@ pub struct Receipt {
     pub checkpoint: String,
 }
 
-/// What a receipt proves.
+/// The facts that a receipt proves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VerifiedReceipt {
     /// The log that signed it.
@@ -146,7 +146,7 @@ pub struct VerifiedReceipt {
     pub effective: Option<u64>,
     /// When everything was erased.
     pub erased: Option<u64>,
-    /// Whether the request's id was checked against the log, for which the opening is needed.
+    /// `true` if the request's id was checked against the log, for which the opening is needed.
     pub request_checked: bool,
 }
 
@@ -174,7 +174,7 @@ impl Receipt {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Receipt`] for anything that is none, or of a later format.
+    /// [`LedgerError::Receipt`] for a text that is no receipt, or has a later format.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
         /// The field that says how to read the others; these are passed over.
         #[derive(Deserialize)]
@@ -246,7 +246,7 @@ impl Receipt {
         Ok(verified)
     }
 
-    /// Whether the request names this record or subject.
+    /// `true` if the request names this record or subject.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use tlog_tiles::{Error, HashReader};
 
 use crate::{Hash, LedgerError};
 
-/// Where stored hashes come from. A tree of n leaves has them numbered as in the Go checksum database's `tlog`.
+/// A source of stored hashes. A tree of n leaves has them numbered as in the Go checksum database's `tlog`.
 pub trait HashSource {
     /// The hash of each number, in order.
     ///

@@ -23,19 +23,19 @@ use crate::names::{CHECKPOINT, Generation, PUBLIC_KEY, finished, of_unfinished, 
 use crate::store::ErasingLock;
 use crate::{Erasure, Place, Store, StoreError, layout, making};
 
-/// How often a store that changes is looked at.
+/// The tries to look at a store that keeps changing.
 const TRIES: usize = 20;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What is wrong, where, and what it means.
+    /// The problem, its place, and its meaning.
     pub problem: String,
-    /// How `--repair` mends it; `None` if it cannot without guessing.
+    /// The step by which `--repair` mends the problem; `None` if it cannot without guessing.
     pub mend: Option<&'static str>,
 }
 
-/// What a check found.
+/// The findings of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StoreCheck {
     /// Records that were read and compared with the catalogue.
@@ -53,7 +53,7 @@ pub struct StoreCheck {
 }
 
 impl StoreCheck {
-    /// Whether nothing is wrong.
+    /// `true` if nothing is wrong.
     pub fn passed(&self) -> bool {
         self.findings.is_empty()
     }
@@ -462,7 +462,7 @@ impl Deletions {
         }
     }
 
-    /// What the catalogue's requests say otherwise.
+    /// The differences between the ledger and the catalogue's requests.
     fn differences(mut self, requests: &[RequestRow]) -> Vec<String> {
         let mut found = Vec::new();
         for row in requests {

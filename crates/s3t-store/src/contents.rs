@@ -232,7 +232,7 @@ impl SliceEntry {
         Self { digest: record.digest(secret), id: record_id(secret, &record.id), record: record.clone() }
     }
 
-    /// Whether what is written beside the record follows from it.
+    /// `true` if what is written beside the record follows from it.
     pub(crate) fn is_sound(&self, secret: &StoreSecret) -> bool {
         self.digest == self.record.digest(secret) && self.id == record_id(secret, &self.record.id)
     }

@@ -26,7 +26,7 @@ use crate::catalogue::{RequestRow, record_id, request_id, slice_address, slice_n
 use crate::clock::now;
 use crate::{Store, StoreError, random};
 
-/// What is to be deleted.
+/// A request to delete records and subjects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeletionRequest {
     /// The request's id: asking for the same again does nothing twice. `None` draws one.
@@ -42,9 +42,9 @@ pub struct DeletionRequest {
 pub struct Accepted {
     /// The request's id.
     pub request: String,
-    /// What it did.
+    /// The effect of the deletion.
     pub effect: Effect,
-    /// Whether the same request was accepted before; then nothing was done now.
+    /// `true` if the same request was accepted before; then nothing was done now.
     pub repeated: bool,
     /// The key of its commitments.
     pub opening: Opening,
@@ -159,7 +159,7 @@ impl Store {
     }
 }
 
-/// Whether two lists of commitments are of the same names, in whatever order and however often.
+/// `true` if two lists of commitments are of the same names, in whatever order and however often.
 fn same_names(mut one: Vec<Digest>, mut other: Vec<Digest>) -> bool {
     for list in [&mut one, &mut other] {
         list.sort_unstable();

@@ -2,37 +2,21 @@
 //! [`deletion`](crate::deletion).
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use s3t_core::record::slice_digest;
-use s3t_core::{Digest, RecordId, SliceAddress, StageKey};
+use s3t_core::{Digest, RecordId, SliceAddress};
 use s3t_ledger::Event;
 
 use crate::catalogue::{ShortId, slice_number};
 use crate::clock::now;
 use crate::disk::{remove, sync_folder};
-use crate::exports::RemainingExport;
+use crate::erasure::Erasure;
 use crate::names::Generation;
 use crate::snapshot::digest_of_stages;
 use crate::store::ErasingLock;
 use crate::{Store, StoreError};
-
-/// What an erasure removed from disk.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Erasure {
-    /// The slices whose records were written anew.
-    pub slices: Vec<SliceAddress>,
-    /// The stages whose files were removed.
-    pub stages: Vec<StageKey>,
-    /// The records that were removed, with their digests.
-    pub records: Vec<(Digest, RecordId)>,
-    /// The exported adapters whose files were removed.
-    pub exports: Vec<PathBuf>,
-    /// Exported adapters of dead stages that could not be removed, or not whole.
-    pub remaining_exports: Vec<RemainingExport>,
-}
 
 impl Store {
     /// Erases what was accepted, by whatever process: the records, the stages that saw them, their keys, and what the catalogue

@@ -14,7 +14,7 @@ pub enum StoreError {
     /// A file or folder that cannot be used.
     #[error("cannot {action} `{path}`: {cause}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum StoreError {
     KeysWithoutStore {
         /// The folder of keys.
         keys: PathBuf,
-        /// Where the store is not.
+        /// The place at which there is no store.
         store: PathBuf,
     },
     /// A store in which another process builds stages.
@@ -134,7 +134,7 @@ pub enum StoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A key that cannot be read.
@@ -216,7 +216,7 @@ pub enum StoreError {
     Database {
         /// The file.
         path: PathBuf,
-        /// What SQLite says.
+        /// The error of SQLite.
         cause: rusqlite::Error,
     },
     /// The ledger.
@@ -245,7 +245,7 @@ impl StoreError {
         Self::Damaged { path: path.into(), problem: problem.into() }
     }
 
-    /// What a failure of the database means for a store.
+    /// The error for a failure of the database.
     /// `path` is shown, `file` is the same without links.
     pub(crate) fn database(path: &Path, file: &Path, cause: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;

@@ -18,32 +18,20 @@ use std::path::{Path, PathBuf};
 
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, StageKey};
-use serde::Serialize;
 
 use crate::catalogue::{ExportRow, ExportedFile};
 use crate::disk::{enter, names, open_folder, parent, sync_folder};
+use crate::erasure::{Erasure, RemainingExport};
 use crate::folder::{Folder, Kind};
 use crate::lock::{self, Lock};
 use crate::names::{TEMPORARY, WRITING};
 use crate::store::ErasingLock;
-use crate::{Erasure, Snapshot, Store, StoreError, random};
+use crate::{Snapshot, Store, StoreError, random};
 
-/// How often to make another folder for an export if somebody clears it away.
+/// The tries to make a folder for an export if somebody clears it away.
 const BEGINNINGS: usize = 100;
 
-/// An exported adapter of a dead stage that is still there, or may be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RemainingExport {
-    /// The adapter's folder.
-    #[serde(serialize_with = "as_text")]
-    pub folder: PathBuf,
-    /// Why it was not removed, and what to do.
-    pub reason: String,
-    /// Whether the store tries again with the next erasure; otherwise its own files are gone, and others are left.
-    pub pending: bool,
-}
-
-/// What became of an adapter's files.
+/// The state of an adapter's files.
 enum Found {
     /// None of them is there any more; whether some were removed just now, and the names of others that are left.
     Gone { removed: bool, others: usize },
@@ -333,7 +321,7 @@ impl NewExport<'_> {
         if self.is_hit()? { Ok(false) } else { finished }
     }
 
-    /// Whether a deletion has hit a stage of the export. Then an erasure may have removed what was written.
+    /// `true` if a deletion has hit a stage of the export. Then an erasure may have removed what was written.
     ///
     /// # Errors
     ///
@@ -469,9 +457,4 @@ fn try_to_remove_unfinished(adapter: &Path) -> Result<(), StoreError> {
         around.remove_folder(whole.file_name().unwrap_or_default()).map_err(failed)?;
     }
     Ok(())
-}
-
-/// A path as text for people; what is not UTF-8 in it is replaced.
-fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
 }

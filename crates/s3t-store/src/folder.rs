@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// What the system knows of a folder's entry.
+/// The metadata of a folder's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
@@ -123,7 +123,7 @@ impl Folder {
         Ok(names)
     }
 
-    /// What the system knows of an entry; `None` if it is not there.
+    /// The metadata of an entry; `None` if there is no such entry.
     pub(crate) fn entry(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Entry>> {
         match system::entry(&self.handle, component(name.as_ref())?) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -131,7 +131,7 @@ impl Folder {
         }
     }
 
-    /// What the system knows of the folder itself.
+    /// The metadata of the folder itself.
     pub(crate) fn itself(&self) -> io::Result<Entry> {
         system::itself(&self.handle)
     }

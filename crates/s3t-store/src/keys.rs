@@ -41,13 +41,6 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// The folder that a store's keys are in unless the pipeline says otherwise: beside the store.
-    pub(crate) fn beside(store: &Path) -> PathBuf {
-        let mut name = store.file_name().unwrap_or_default().to_owned();
-        name.push(".keys");
-        store.with_file_name(name)
-    }
-
     /// Opens the key ring in a folder.
     pub(crate) fn open(at: &Location, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         let folder = at.open().map_err(|error| match error {
@@ -142,7 +135,7 @@ impl Keys {
         Ok(found)
     }
 
-    /// Whether a crash left unfinished key files.
+    /// `true` if a crash left unfinished key files.
     pub(crate) fn has_unfinished(&self) -> Result<bool, StoreError> {
         Ok(!self.unfinished()?.is_empty())
     }
@@ -259,7 +252,7 @@ fn own_folders(parent: &Folder, name: &OsStr) -> Result<Option<(Folder, Option<F
     }
 }
 
-/// Whether this name in one of the ring's two folders is that of a key.
+/// `true` if this name in one of the ring's two folders is that of a key.
 fn is_key(folder: &Folder, slices: &Folder, name: &str) -> bool {
     if std::ptr::eq(folder, slices) { Generation::of_key(name).is_some() } else { is_key_ring_file(name) }
 }

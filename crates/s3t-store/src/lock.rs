@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::StoreError;
 use crate::folder::Folder;
 
-/// How long to sleep between two tries.
+/// The sleep between two tries.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The process that keeps others waiting, as far as it can be told.
@@ -23,7 +23,7 @@ pub struct Holder {
     pub process: Option<u32>,
     /// The name of its program.
     pub program: Option<String>,
-    /// Whether it is stopped (`SIGSTOP`), so that it will not go on by itself.
+    /// `true` if it is stopped (`SIGSTOP`), so that it will not go on by itself.
     pub stopped: bool,
     /// For how long it has held the lock.
     pub held: Option<Duration>,
@@ -178,7 +178,7 @@ mod locks {
 
     use crate::folder::Entry;
 
-    /// Whether an open file is this entry.
+    /// `true` if an open file is this entry.
     pub(super) fn is(file: &File, entry: &Entry) -> bool {
         file.metadata().is_ok_and(|found| (found.dev(), found.ino()) == entry.identity)
     }

@@ -3,7 +3,7 @@
 //! # Proof note
 //!
 //! *Before*: any number of processes want to make a store at one place. *After*: one has made it and the others are told, or have
-//! waited; no key of a store that is there was touched. *Why*: whoever makes a store, or clears what a crash left of making one,
+//! waited; no key of a store that is there was touched. *Why*: whoever makes a store, or clears the partial store that a crash left,
 //! holds a lock beside it from before it looks until it is done. The store is made under another name and renamed when it is
 //! whole, its keys first; keys without a store are destroyed only if the unfinished store beside them carries their signature.
 
@@ -31,9 +31,9 @@ use crate::spelling::DISTINCT;
 use crate::store::{format_before_catalogues, origin, store_id};
 use crate::{Store, StoreError, StoreSettings, layout};
 
-/// What a new store is made from.
+/// The parts of a new store.
 pub struct NewStore<'a> {
-    /// What the store is for.
+    /// The settings of the store.
     pub settings: StoreSettings,
     /// Places the records.
     pub partitioner: &'a dyn Partitioner,
@@ -43,7 +43,7 @@ pub struct NewStore<'a> {
     pub copies: &'a [Option<u32>],
     /// The secret, for example a [`random_secret`](crate::random_secret).
     pub secret: StoreSecret,
-    /// Whether records and stages are encrypted. Without it an erasure is as good as the disk's.
+    /// `true` if records and stages are encrypted. Without it an erasure is as good as the disk's.
     pub encrypt: bool,
 }
 
@@ -144,7 +144,7 @@ fn in_order(at: &Resolved) -> [&Location; 2] {
     both
 }
 
-/// Removes what a crash left of making the store, which is there by now. Whoever makes a store there now is left alone.
+/// Removes the partial store that a crash left beside the store, which is there by now. Whoever makes a store there now is left alone.
 pub(crate) fn clear_left_overs(place: &Place, at: &Resolved) -> Result<(), StoreError> {
     let left = [
         at.store.has(&at.store.unfinished())?,
@@ -216,7 +216,7 @@ fn make_store(place: &Place, at: &Resolved, _held: &Making, new: &NewStore<'_>) 
     made
 }
 
-/// Whether the keys at their final place are those of the unfinished store.
+/// `true` if the keys at their final place are those of the unfinished store.
 fn is_of(place: &Place, at: &Resolved) -> bool {
     let line = || {
         let ledger = enter(&enter(&at.store.parent, at.store.unfinished())?, LEDGER)?;

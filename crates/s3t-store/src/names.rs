@@ -1,5 +1,7 @@
 //! The names of a store's files and folders, and of its keys'.
 
+use std::path::{Path, PathBuf};
+
 use s3t_core::{SliceAddress, StageKey};
 
 pub(crate) const CATALOGUE: &str = "catalogue.db";
@@ -20,7 +22,7 @@ pub(crate) const SECRET: &str = "store.secret";
 pub(crate) const SIGNING: &str = "signing.key";
 pub(crate) const SLICES: &str = "slices";
 
-/// What the name of a file starts with until it is whole.
+/// The start of a file's name until the file is whole.
 pub(crate) const TEMPORARY: &str = ".unfinished-";
 
 /// A slice and how often its records were written anew.
@@ -92,22 +94,29 @@ pub(crate) fn finished(name: &str) -> &str {
     of_unfinished(name).unwrap_or(name)
 }
 
-/// Whether a file of this name may be in the store's folder itself.
+/// `true` if a file of this name may be in the store's folder itself.
 pub(crate) fn is_top(name: &str) -> bool {
     let database = name.strip_prefix(CATALOGUE).is_some_and(|end| ["", "-wal", "-shm", "-journal"].contains(&end));
     database || [BUILDING, ERASING, MANIFEST].contains(&name)
 }
 
-/// Whether a folder or file of the ledger's tiles may have this name.
+/// `true` if a folder or file of the ledger's tiles may have this name.
 pub(crate) fn is_tile(name: &str) -> bool {
     let digits = name.strip_prefix('x').unwrap_or(name);
     let digits = digits.strip_suffix(".p").unwrap_or(digits);
     name == "entries" || (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether a file of this name may be in the folder of keys itself.
+/// `true` if a file of this name may be in the folder of keys itself.
 pub(crate) fn is_key_ring_file(name: &str) -> bool {
     [SECRET, SIGNING, CHECKPOINT].contains(&name)
+}
+
+/// The folder that a store's keys are in unless the pipeline says otherwise: beside the store.
+pub(crate) fn keys_beside(store: &Path) -> PathBuf {
+    let mut name = store.file_name().unwrap_or_default().to_owned();
+    name.push(".keys");
+    store.with_file_name(name)
 }
 
 #[cfg(test)]

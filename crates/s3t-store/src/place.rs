@@ -1,4 +1,4 @@
-//! Where a store and its keys are.
+//! The locations of a store and its keys.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,19 +9,18 @@ use crate::StoreError;
 use crate::catalogue::CatalogueFile;
 use crate::disk::{Disk, SystemDisk, open_folder, parent};
 use crate::folder::Folder;
-use crate::keys::Keys;
-use crate::names::{CATALOGUE, TEMPORARY};
+use crate::names::{CATALOGUE, TEMPORARY, keys_beside};
 
-/// Where a store is and how it is to be opened.
+/// The location of a store, and the way to open it.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The store's folder.
     pub path: PathBuf,
     /// The folder of its keys; `None` for `PATH.keys` beside it.
     pub keys: Option<PathBuf>,
-    /// What its files are written with.
+    /// The disk through which its files are written.
     pub disk: Arc<dyn Disk>,
-    /// How long to wait for another process that has the store in hand.
+    /// The time to wait for another process that has the store in hand.
     pub patience: Duration,
 }
 
@@ -36,10 +35,10 @@ impl Place {
 
     /// The folder of the keys.
     pub fn keys_folder(&self) -> PathBuf {
-        self.keys.clone().unwrap_or_else(|| Keys::beside(&self.path))
+        self.keys.clone().unwrap_or_else(|| keys_beside(&self.path))
     }
 
-    /// Whether there is a store.
+    /// `true` if there is a store.
     pub fn is_store(&self) -> bool {
         self.path.join(CATALOGUE).is_file()
     }
@@ -113,7 +112,7 @@ impl Location {
         CatalogueFile { path: self.real.join(name), shown: self.shown.join(name) }
     }
 
-    /// Whether anything has the name.
+    /// `true` if anything has the name.
     pub(crate) fn exists(&self) -> Result<bool, StoreError> {
         self.has(&self.name)
     }

@@ -8,7 +8,7 @@ use crate::names::{CHECKPOINT, PUBLIC_KEY};
 use crate::store::ErasingLock;
 use crate::{Store, StoreError};
 
-/// How long to wait for another process where it is as good if that one, or the next, publishes.
+/// The time to wait for another process where it is as good if that process, or the next, publishes.
 const A_MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Store {

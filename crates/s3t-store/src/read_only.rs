@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::StoreError;
 
-/// Whether the file is on a file system that cannot be written.
+/// `true` if the file is on a file system that cannot be written.
 #[cfg(unix)]
 pub(crate) fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))

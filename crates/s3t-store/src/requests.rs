@@ -96,7 +96,7 @@ impl Store {
         row.ok_or_else(|| StoreError::UnknownRequest(request.to_owned()))
     }
 
-    /// Whether a request of this id was accepted.
+    /// `true` if a request of this id was accepted.
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ const PLAIN: &[u8; 8] = b"s3topen1";
 const NONCE: usize = 24;
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// What files are sealed with.
+/// The key or secret with which files are sealed.
 #[derive(Clone)]
 pub(crate) enum Seal {
     /// Encrypted and authenticated.

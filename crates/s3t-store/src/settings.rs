@@ -1,4 +1,4 @@
-//! What a store is for.
+//! The settings of a store.
 
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, LayerGroups, PartitionShape, Plan, Recipe, Sequence, SliceDigests};
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 
-/// What a store is made for. It never changes: other settings are another store.
+/// The settings that a store is made for. They never change: other settings are another store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoreSettings {
-    /// What all stages share.
+    /// The recipe that all stages share.
     pub recipe: Recipe,
     /// The layer groups.
     pub groups: LayerGroups,

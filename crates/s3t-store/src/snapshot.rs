@@ -1,4 +1,4 @@
-//! What the store holds at one moment.
+//! The content of the store at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub(crate) built: BTreeSet<StageKey>,
 }
 
-/// Whether a stage was trained on one of these slices. It is then cut by a deletion in them.
+/// `true` if a stage was trained on one of these slices. It is then cut by a deletion in them.
 fn saw(stage: &PlannedStage, slices: &BTreeSet<SliceAddress>) -> bool {
     let saw = |slice: &SliceId| slices.contains(&SliceAddress { shard: stage.shard, slice: *slice });
     !slices.is_empty() && stage.slices.iter().any(saw)
@@ -88,12 +88,12 @@ impl Snapshot {
         self.sizes.iter().flatten().sum()
     }
 
-    /// Whether a deletion in this slice was accepted whose bytes may still be on disk.
+    /// `true` if a deletion in this slice was accepted whose bytes may still be on disk.
     pub fn is_hit(&self, address: SliceAddress) -> bool {
         self.hit.contains(&address)
     }
 
-    /// Whether any slice holds records of an accepted deletion that are not erased yet.
+    /// `true` if any slice holds records of an accepted deletion that are not erased yet.
     pub fn is_erasing(&self) -> bool {
         !self.hit.is_empty()
     }
@@ -108,7 +108,7 @@ impl Snapshot {
         &self.built
     }
 
-    /// Whether a stage is there and may serve.
+    /// `true` if a stage is there and may serve.
     pub fn has_stage(&self, key: &StageKey) -> bool {
         self.built.contains(key)
     }
@@ -125,12 +125,12 @@ impl Snapshot {
         })
     }
 
-    /// How many leading stages of a sequence are there.
+    /// The number of leading stages of a sequence that are there.
     fn depth(&self, sequence: &PlannedSequence) -> usize {
         sequence.keys.iter().take_while(|key| self.has_stage(key)).count()
     }
 
-    /// Whether the stage is one of the plan, and none of its slices is being erased: it may be built and kept.
+    /// `true` if the stage is one of the plan, and none of its slices is being erased: it may be built and kept.
     pub fn is_live(&self, key: &StageKey) -> bool {
         self.plan.stage(key).is_some_and(|stage| !self.saw_hit(stage))
     }
@@ -170,7 +170,7 @@ impl Snapshot {
         Some(stage.slices.iter().map(of).collect())
     }
 
-    /// What some shards serve with: the deepest of their sequences, the first of equals.
+    /// The stages with which some shards serve: the deepest of their sequences, the first of equals.
     pub fn serves(&self, shards: impl IntoIterator<Item = ShardId>) -> Vec<ShardServes> {
         let of_shard = |shard: ShardId| {
             let mut serves = ShardServes { shard, stage: None, depth: 0 };

@@ -15,7 +15,7 @@ use crate::{Store, StoreError};
 /// The key under which a catalogue says that no two ids in the store can be taken for each other.
 pub(crate) const DISTINCT: &str = "ids are distinct";
 
-/// How much of the records is read at most to look for other spellings of an id that is not there: some seconds' work.
+/// The bytes of records that are read at most to look for other spellings of an unknown id: some seconds' work.
 const LOOKED_THROUGH: u64 = 1 << 30;
 
 /// Other spellings of a name that are in a store.
@@ -95,7 +95,7 @@ impl Store {
         })
     }
 
-    /// Whether the store is known to hold no two ids that can be taken for each other: it was made since such ids are refused, or was
+    /// `true` if the store is known to hold no two ids that can be taken for each other: it was made since such ids are refused, or was
     /// looked through.
     ///
     /// # Errors

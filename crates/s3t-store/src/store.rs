@@ -15,7 +15,7 @@ use crate::folder::Folder;
 use crate::keys::Keys;
 use crate::lock::{self, Lock};
 use crate::names::{BUILDING, CATALOGUE, ERASING, LEDGER, MANIFEST, RECORDS, STAGES};
-use crate::{Place, Snapshot, StoreError, StoreSettings, making};
+use crate::{Place, Snapshot, StoreError, StoreSettings};
 
 /// An open store. Any number of processes may have it open, and any number of threads may use it: changes follow each other, and
 /// reading never waits for them.
@@ -45,7 +45,7 @@ pub(crate) struct Inner {
     pub(crate) catalogue: Catalogue,
     /// The catalogue's version and what was in it.
     seen: Option<(i64, Arc<Snapshot>)>,
-    /// Whether this process has changed it since.
+    /// `true` if this process has changed it since.
     changed: bool,
 }
 
@@ -64,50 +64,6 @@ pub(crate) struct ErasingLock {
 }
 
 impl Store {
-    /// Opens a store and finishes what a crash left unfinished, unless another process has its files in hand: then that one, or
-    /// whoever comes next, finishes it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NotAStore`], [`StoreError::OtherFormat`], [`StoreError::Key`], [`StoreError::RolledBack`],
-    /// [`StoreError::Damaged`] or [`StoreError::Io`].
-    pub fn open(place: &Place) -> Result<Self, StoreError> {
-        let store = Self::open_to_accept(place)?;
-        match store.finish(std::time::Duration::ZERO) {
-            // What cannot be read cannot be written anew; the deletion stays in effect, and `check` tells of it. What others have
-            // in hand is finished when they are done.
-            Ok(())
-            | Err(
-                StoreError::Damaged { .. }
-                | StoreError::Key { .. }
-                | StoreError::Busy { .. }
-                | StoreError::Reading { .. }
-                | StoreError::Erasing { .. },
-            ) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(store)
-    }
-
-    /// Opens a store to change it, and leaves unfinished erasures as they are: for accepting a deletion before anything else.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn open_to_accept(place: &Place) -> Result<Self, StoreError> {
-        let store = Self::open_as(place, false)?;
-        making::clear_left_overs(place, &place.resolve()?)?;
-        Ok(store)
-    }
-
-    /// Finishes erasures and publishes the ledger, waiting for so long at most.
-    fn finish(&self, patience: std::time::Duration) -> Result<(), StoreError> {
-        let lock = self.lock_erasing_for(patience)?;
-        let erased = self.erase_with(&lock, &mut crate::Erasure::default());
-        let published = self.publish_with(&lock);
-        erased.and(published)
-    }
-
     /// Opens a store to read it only: for serving beside a process that changes it. Nothing is written or finished.
     ///
     /// # Errors
@@ -225,7 +181,7 @@ impl Store {
         take_erasing(&self.folder, patience)
     }
 
-    /// How long to wait for another process that has the store in hand.
+    /// The time to wait for another process that has the store in hand.
     pub(crate) fn patience(&self) -> std::time::Duration {
         self.place.patience
     }
@@ -263,22 +219,22 @@ impl Store {
         self.signing.verifying_key()
     }
 
-    /// Where the store is.
+    /// The location of the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the store is for.
+    /// The settings of the store.
     pub fn settings(&self) -> &StoreSettings {
         &self.settings
     }
 
-    /// Whether records and stages are encrypted.
+    /// `true` if records and stages are encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.encrypt
     }
 
-    /// What the store holds now: every deletion that was acknowledged before this call, by whatever process, is in it.
+    /// The content of the store now: every deletion that was acknowledged before this call, by whatever process, is in it.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What goes wrong with disks, files and other processes: said clearly, noticed always, and nothing acknowledged is lost.
+//! Failures of disks, files and other processes: reported clearly, noticed always, and nothing acknowledged is lost.
 
 mod common;
 
@@ -30,7 +30,7 @@ fn world() -> (tempfile::TempDir, Place) {
     (folder, place)
 }
 
-/// What is wrong with a store: the error that it does not open with, or what the check finds.
+/// The problem of a store: the error of opening it, or the findings of the check.
 fn complaints(place: &Place) -> Vec<String> {
     match Store::open_read_only(place).and_then(|store| store.check()) {
         Ok(check) => check.findings.into_iter().map(|finding| finding.problem).collect(),

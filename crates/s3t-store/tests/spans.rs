@@ -1,4 +1,4 @@
-//! What the store tells a subscriber of `tracing`: epochs and stage keys, and nothing that names anybody or anything of the user's.
+//! The spans that the store gives to a subscriber of `tracing`: epochs and stage keys, and nothing that names anybody or anything of the user's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! What reads bytes from outside, as fuzz targets: any input gives an answer or an error, never a panic.
+//! Readers of bytes from outside as fuzz targets: any input gives an answer or an error, never a panic.
 //!
 //! `fuzz/` runs them with libFuzzer; [`mutate`] makes inputs for a run of fixed length on a stable compiler.
 

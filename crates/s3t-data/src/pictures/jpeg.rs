@@ -16,7 +16,7 @@ use super::{Decoded, PictureLimits, Pixels, TRUNCATED};
 /// The most scans of a progressive picture: each goes through all of it.
 const MOST_SCANS: usize = 256;
 
-/// What stands before the pixels.
+/// The header, which stands before the pixels.
 struct Head {
     width: u32,
     height: u32,

@@ -20,7 +20,7 @@ pub(super) fn resize(pixels: Pixels, height: u32, width: u32, filter: Filter) ->
     if down_first(&pixels, height, width) { across(down(pixels)) } else { down(across(pixels)) }
 }
 
-/// Whether columns are resized before rows. Since its version 13, Pillow does so for a picture that loses more than twice as
+/// `true` if columns are resized before rows. Since its version 13, Pillow does so for a picture that loses more than twice as
 /// many rows as columns.
 pub(super) fn down_first(pixels: &Pixels, height: u32, width: u32) -> bool {
     let (rows, columns) = (i64::from(pixels.height) - i64::from(height), i64::from(pixels.width) - i64::from(width));

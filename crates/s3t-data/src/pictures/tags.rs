@@ -92,7 +92,7 @@ impl<'a> Tags<'a> {
         Some(self.entry(tag)?.data)
     }
 
-    /// Where the two bytes of a tag's first number stand.
+    /// The position of the two bytes of a tag's first number.
     pub(super) fn place_of_short(&self, tag: u16) -> Option<std::ops::Range<usize>> {
         let entry = self.entry(tag).filter(|entry| entry.kind == 3 && entry.count == 1)?;
         Some(entry.at..entry.at + 2)

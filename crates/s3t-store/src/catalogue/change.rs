@@ -9,14 +9,9 @@ use s3t_ledger::{Entry, Epoch, Event, Timestamp, new_hashes};
 
 use super::ids::ShortId;
 use super::queries::Queries;
-use super::rows::{ExportRow, ExportedFile, Marked, RecordRow, RequestRow, SliceRow, path_bytes, to_json};
+use super::rows::{ExportRow, ExportedFile, Marked, RecordRow, RequestRow, SliceRow, path_bytes, set, to_json};
 use super::sums::{EXPORTS, REQUESTS, Sums, Table, setting_sum, stage_sum, subject_sum};
 use crate::StoreError;
-
-pub(super) fn set(connection: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO store (key, value) VALUES (?, ?)")?;
-    statement.execute(params![key, value]).map(drop)
-}
 
 /// A change while it is made.
 pub(crate) struct Change<'a> {

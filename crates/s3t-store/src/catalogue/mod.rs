@@ -31,13 +31,10 @@ use queries::Queries;
 use queries::REMOVED;
 pub(crate) use queries::State;
 pub(crate) use rows::{ExportRow, ExportedFile, RecordRow, RequestRow, SliceRow, slice_address, slice_number};
-use sums::Sums;
+use sums::{FIRST_WITH_CATALOGUE, Sums};
 
 /// The format of the catalogue that this program reads and writes; its migrations bring older ones here.
 pub(crate) const FORMAT: u32 = 4;
-
-/// Formats 1 and 2 had a `manifest.json` in the place of a catalogue.
-const FIRST_WITH_CATALOGUE: u32 = 3;
 
 const FORMAT_3: &str = include_str!("format-3.sql");
 const FORMAT_4: &str = include_str!("format-4.sql");
@@ -58,7 +55,7 @@ pub(crate) struct Catalogue {
     file: PathBuf,
     connection: Connection,
     disk: Arc<dyn Disk>,
-    /// How long a change waits for another process to finish its own.
+    /// The time that a change waits for another process to finish its own.
     patience: Duration,
     format: u32,
 }
@@ -97,7 +94,7 @@ impl Catalogue {
         self.format
     }
 
-    /// Whether the catalogue's requests say how many records they wait for: since format 4.
+    /// `true` if the catalogue's requests say how many records they wait for: since format 4.
     pub(crate) fn has_marks(&self) -> bool {
         self.format >= 4
     }
@@ -156,10 +153,10 @@ impl Catalogue {
 
     /// Says that the store is being removed, to whoever has it open.
     pub(crate) fn mark_removed(&self) -> Result<(), StoreError> {
-        self.write(|connection| change::set(connection, REMOVED, &[1]))
+        self.write(|connection| rows::set(connection, REMOVED, &[1]))
     }
 
-    /// Whether the store is being removed.
+    /// `true` if the store is being removed.
     pub(crate) fn is_removed(&self) -> Result<bool, StoreError> {
         self.read(|queries| queries.is_removed())
     }
@@ -213,7 +210,7 @@ impl Catalogue {
         if entries > old_entries {
             let head = root(entries, &|numbers: &[u64]| Queries(&transaction).hashes(numbers))?;
             let checkpoint = signing.sign(entries, &head)?;
-            change::set(&transaction, "checkpoint", checkpoint.as_bytes()).map_err(failed)?;
+            rows::set(&transaction, "checkpoint", checkpoint.as_bytes()).map_err(failed)?;
         }
         disk.before_commit().map_err(StoreError::io("commit to", &path))?;
         transaction.commit().map_err(failed)?;

@@ -65,7 +65,7 @@ impl Queries<'_> {
         query.query_row([key], |row| row.get(0)).optional()
     }
 
-    /// Whether the store is being removed.
+    /// `true` if the store is being removed.
     pub(crate) fn is_removed(self) -> rusqlite::Result<bool> {
         Ok(self.setting(REMOVED)?.is_some())
     }
@@ -116,7 +116,7 @@ impl Queries<'_> {
         query.query_map([slice as i64], |row| row.get(0))?.collect()
     }
 
-    /// Whether a deletion takes a record of the slice.
+    /// `true` if a deletion takes a record of the slice.
     pub(crate) fn has_dead(self, slice: u64) -> rusqlite::Result<bool> {
         self.0.prepare_cached("SELECT 1 FROM records WHERE slice = ? AND dead IS NOT NULL")?.exists([slice as i64])
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Type;
+use rusqlite::{Connection, params};
 use s3t_core::{Digest, SliceAddress, StageKey};
 use s3t_ledger::{Effect, Epoch, Opening};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,12 @@ fn from_json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusql
 /// A value as the catalogue keeps it in a column of text.
 pub(super) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// Writes a setting.
+pub(super) fn set(connection: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO store (key, value) VALUES (?, ?)")?;
+    statement.execute(params![key, value]).map(drop)
 }
 
 /// One row of the slices.
@@ -114,7 +121,7 @@ pub(crate) struct ExportedFile {
 }
 
 impl ExportedFile {
-    /// Whether the file describes the adapter and holds no tensors.
+    /// `true` if the file describes the adapter and holds no tensors.
     pub(crate) fn is_description(&self) -> bool {
         Path::new(&self.name).extension().is_some_and(|ending| ending == "json")
     }

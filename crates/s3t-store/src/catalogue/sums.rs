@@ -5,8 +5,10 @@ use s3t_core::StoreSecret;
 use s3t_core::digest::DigestBuilder;
 
 use super::queries::Queries;
-use super::rows::{RecordRow, SliceRow};
-use super::{FIRST_WITH_CATALOGUE, change};
+use super::rows::{RecordRow, SliceRow, set};
+
+/// Formats 1 and 2 had a `manifest.json` in the place of a catalogue.
+pub(super) const FIRST_WITH_CATALOGUE: u32 = 3;
 
 /// Names in the table `store` that its sums do not cover: the sums themselves, and the checkpoint, which is signed.
 const UNCOVERED: [&str; 3] = ["small sum", "records sum", "checkpoint"];
@@ -129,8 +131,8 @@ impl Sums {
     }
 
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        change::set(connection, "small sum", &self.small.to_bytes())?;
-        change::set(connection, "records sum", &self.records.to_bytes())
+        set(connection, "small sum", &self.small.to_bytes())?;
+        set(connection, "records sum", &self.records.to_bytes())
     }
 }
 

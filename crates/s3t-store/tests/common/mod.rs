@@ -64,7 +64,7 @@ pub fn create_with_copies(place: &Place, copies: &[Option<u32>]) -> Result<Store
     Store::create(place, &new)
 }
 
-/// What training would give: a function of the key.
+/// Tensors in the place of trained ones: a function of the key.
 pub fn tensors(key: &StageKey) -> StageTensors {
     let values = key.0.as_bytes().iter().map(|byte| f32::from(*byte)).collect();
     let mut tensors = StageTensors::default();

@@ -10,7 +10,7 @@ use s3t_store::{Disk, Folder, SystemDisk};
 #[derive(Debug)]
 pub struct StoppingDisk {
     left: AtomicI64,
-    /// Whether the step it stops at is done; of a write, half of it is done otherwise.
+    /// `true` if the step it stops at is done; of a write, half of it is done otherwise.
     last_is_done: bool,
 }
 

@@ -70,7 +70,7 @@ impl Twin {
         Some(DeletionRequest { id, records, subjects })
     }
 
-    /// Whether all that a request names is there.
+    /// `true` if all that a request names is there.
     fn knows(&self, request: &DeletionRequest) -> bool {
         let of_subject = |subject: &SubjectId| self.left.iter().any(|of| record(*of).subject.as_ref() == Some(subject));
         request.records.iter().all(|id| self.left.iter().any(|of| record(*of).id == *id))

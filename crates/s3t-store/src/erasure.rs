@@ -1,0 +1,38 @@
+//! The result of an erasure.
+
+use std::path::{Path, PathBuf};
+
+use s3t_core::{Digest, RecordId, SliceAddress, StageKey};
+use serde::Serialize;
+
+/// The files and records that an erasure removed from disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Erasure {
+    /// The slices whose records were written anew.
+    pub slices: Vec<SliceAddress>,
+    /// The stages whose files were removed.
+    pub stages: Vec<StageKey>,
+    /// The records that were removed, with their digests.
+    pub records: Vec<(Digest, RecordId)>,
+    /// The exported adapters whose files were removed.
+    pub exports: Vec<PathBuf>,
+    /// Exported adapters of dead stages that could not be removed, or not whole.
+    pub remaining_exports: Vec<RemainingExport>,
+}
+
+/// An exported adapter of a dead stage that is still there, or may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemainingExport {
+    /// The adapter's folder.
+    #[serde(serialize_with = "as_text")]
+    pub folder: PathBuf,
+    /// Why it was not removed, and what to do.
+    pub reason: String,
+    /// `true` if the store tries again with the next erasure; otherwise its own files are gone, and others are left.
+    pub pending: bool,
+}
+
+/// A path as text for people; what is not UTF-8 in it is replaced.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
