@@ -16,9 +16,8 @@ use crate::{Backbone, ModelError};
 
 /// A family of models: the models of one `model_type`.
 ///
-/// A family is registered with [`model_family!`](crate::model_family). The [guide][1] writes one step by step.
-///
-/// [1]: https://github.com/s3t-project/s3t/blob/main/docs/guide/writing-a-model-family.md
+/// A family is registered with [`model_family!`](crate::model_family). `docs/guide/writing-a-model-family.md` writes a family
+/// step by step.
 pub struct ModelFamily {
     /// The `model_type` of its `config.json`.
     pub model_type: &'static str,
