@@ -1,12 +1,14 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
 mod aggregator_laws;
+mod executor_laws;
 mod family_laws;
 mod file_laws;
 pub mod fuzz;
 pub mod golden;
 mod partitioner_laws;
 mod peft_laws;
+mod planted;
 mod sequence_laws;
 
 use std::path::Path;
@@ -24,10 +26,12 @@ use s3t_train::TrainingConfig;
 use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
 
 pub use aggregator_laws::check_aggregator;
+pub use executor_laws::check_executor;
 pub use family_laws::{AsWritten, RunBlocks, check_blocks, check_model_family};
 pub use golden::{check_golden_adapters, check_golden_model};
 pub use partitioner_laws::check_partitioner;
 pub use peft_laws::check_peft_method;
+pub use planted::Planted;
 pub use sequence_laws::check_sequence_strategy;
 
 /// The number of classes of the toy records.

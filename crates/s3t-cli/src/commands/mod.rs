@@ -15,6 +15,7 @@ mod status;
 mod store;
 mod train;
 mod verify;
+mod worker;
 
 use crate::arguments::Command;
 use crate::exit::Outcome;
@@ -41,6 +42,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Verify { pipeline, scope } => verify::verify(pipeline.pipeline, scope, output),
         Command::Status(pipeline) => status::status(pipeline.pipeline, output),
         Command::Plugins => plugins::list(output),
+        Command::Worker => worker::work(),
         Command::Init { file } => init::init(&file, output),
     }
 }
