@@ -42,7 +42,7 @@ fn measure(what: &str, model: &Path, records: &[Record], calls: usize) {
     pipeline.shape = PartitionShape { shards: 5, slices: 1 };
     pipeline.budget = 1;
     let system = System::create(pipeline, records, None).expect("a system");
-    let system = Arc::new(with_made_up_stages(system, method()).expect("stages"));
+    let system = Arc::new(with_made_up_stages(system, &method()).expect("stages"));
     let joined = JoinedSystem::new(Arc::clone(&system), WAIT, 64);
     for callers in [1, 2, 4, 16] {
         let (mut alone, mut together) = (Asked::default(), Asked::default());

@@ -8,9 +8,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::BlockTensors;
 use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
+use s3t::executor::{Silent, StageJob, StageRecord, Trainer};
 use s3t::models::LoadOptions;
 use s3t::prelude::*;
-use s3t::train::{Silent, StageBuilder, StageJob, StageRecord, StageTrainer};
+use s3t::train::StageTrainer;
 
 fn record(row: u32) -> StageRecord {
     let pixels = (0..28 * 28).map(|pixel: u32| (pixel.wrapping_mul(row + 7) % 251) as u8).collect();
@@ -40,7 +41,7 @@ fn training(criterion: &mut Criterion) {
         task: Task::Classification { classes: 10 },
         environment: device.environment(),
     };
-    let trainer = StageTrainer::new(backbone, opened, 1 << 30);
+    let trainer = StageTrainer::new(backbone, device, 1 << 30).expect("the device is compiled in");
     for (name, start) in [("all six blocks", 0), ("the top two blocks", 4)] {
         let lineage = Lineage {
             recipe: recipe.clone(),
@@ -49,7 +50,7 @@ fn training(criterion: &mut Criterion) {
         };
         let job = StageJob { lineage, records: (0..32).map(record).collect(), ancestors: BlockTensors::new() };
         criterion.bench_function(&format!("one step of 32 records, LoRA in {name}"), |bencher| {
-            bencher.iter(|| trainer.build(&job, &Silent).expect("the step succeeds"));
+            bencher.iter(|| trainer.train(&job, &Silent).expect("the step succeeds"));
         });
     }
 }

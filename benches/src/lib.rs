@@ -1,16 +1,14 @@
 //! Benchmarks, run by `cargo bench -p s3t-benches`, and what their programs have in common.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
 use std::time::Duration;
 
 use s3t::core::tensors::{HostTensor, StageTensors};
 use s3t::core::{Payload, Record, RecordId, Target};
-use s3t::engine::{EngineError, Quiet, System};
+use s3t::engine::{EngineError, System};
 use s3t::models::Backbone;
 use s3t::peft::PeftMethod;
-use s3t::train::{StageBuilder, StageJob, StageProgress, TrainError};
 
 /// A record with this text and the id `row-N`.
 ///
@@ -74,26 +72,13 @@ pub fn made_up_stage(
 /// # Errors
 ///
 /// Whatever is wrong with its store.
-pub fn with_made_up_stages(system: System, method: impl PeftMethod + 'static) -> Result<System, EngineError> {
-    let backbone = Arc::clone(system.backbone());
-    let system =
-        system.with_builder(Arc::new(MadeUp { backbone, method: Box::new(method), next: AtomicUsize::new(0) }));
-    system.train(&Quiet)?;
-    Ok(system)
-}
-
-/// Makes stages up.
-struct MadeUp {
-    backbone: Arc<Backbone>,
-    method: Box<dyn PeftMethod>,
-    next: AtomicUsize,
-}
-
-impl StageBuilder for MadeUp {
-    fn build(&self, job: &StageJob, _: &dyn StageProgress) -> Result<StageTensors, TrainError> {
-        let blocks = job.lineage.trained().range().collect();
-        let seed = self.next.fetch_add(1, Ordering::Relaxed);
-        let outputs = job.lineage.recipe.task.outputs();
-        Ok(made_up_stage(&*self.backbone, &*self.method, &blocks, outputs, seed))
+pub fn with_made_up_stages(system: System, method: &dyn PeftMethod) -> Result<System, EngineError> {
+    let snapshot = system.snapshot()?;
+    for (seed, key) in snapshot.missing().into_iter().enumerate() {
+        let Some(lineage) = snapshot.plan().lineage(&key) else { continue };
+        let (blocks, outputs) = (lineage.trained().range().collect(), lineage.recipe.task.outputs());
+        let tensors = made_up_stage(&**system.backbone(), method, &blocks, outputs, seed);
+        system.store().add_stage(&lineage, &tensors)?;
     }
+    Ok(system)
 }

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     pipeline.shape = PartitionShape { shards: shards.parse()?, slices: 3 };
     pipeline.resources.jobs = threads.parse()?;
     let system = System::create(pipeline, &records, None)?;
-    let system = with_made_up_stages(system, method())?;
+    let system = with_made_up_stages(system, &method())?;
 
     let mut rows = 0_u64..records.len() as u64;
     for line in lines {

@@ -14,9 +14,10 @@ use std::time::Instant;
 use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::BlockTensors;
 use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
+use s3t::executor::{Silent, StageJob, StageProgress, StageRecord, Step, Trainer};
 use s3t::models::LoadOptions;
 use s3t::prelude::*;
-use s3t::train::{Silent, StageBuilder, StageJob, StageModel, StageProgress, StageRecord, StageTrainer, Step};
+use s3t::train::{StageModel, StageTrainer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,12 +52,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         slices: vec![DigestBuilder::new("slice").finish()],
     };
     let job = StageJob { lineage: lineage(recipe(&training)?), records, ancestors: BlockTensors::new() };
-    let trainer = StageTrainer::new(Arc::clone(&backbone), opened.clone(), 1 << 30);
+    let trainer = StageTrainer::new(Arc::clone(&backbone), device, 1 << 30)?;
 
     // The model that answers has been trained for one step.
     let once = TrainingConfig { epochs: 1, ..training };
     let once = StageJob { lineage: lineage(recipe(&once)?), ..job.clone() };
-    let tensors = trainer.build(&once, &Silent)?;
+    let tensors = trainer.train(&once, &Silent)?.tensors;
     let answering = StageModel::new(&*backbone, &opened, &once.lineage, &[&tensors])?;
     let inputs = job.records.iter().map(|record| backbone.prepare(&record.record)).collect::<Result<Vec<_>, _>>()?;
     let inputs: Vec<_> = inputs.iter().collect();
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (done, finished) = channel();
     let progress = Gate { wait: wait.into(), done: done.into(), threads };
     std::thread::scope(|scope| {
-        let training = scope.spawn(|| trainer.build(&job, &progress).map(drop));
+        let training = scope.spawn(|| trainer.train(&job, &progress).map(drop));
         for line in std::io::stdin().lock().lines() {
             let started = Instant::now();
             match line?.as_str() {

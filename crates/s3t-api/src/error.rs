@@ -4,6 +4,7 @@ use s3t_backends::BackendError;
 use s3t_core::CoreError;
 use s3t_data::DataError;
 use s3t_engine::EngineError;
+use s3t_executor::ExecutorError;
 use s3t_interchange::InterchangeError;
 use s3t_ledger::LedgerError;
 use s3t_models::ModelError;
@@ -149,9 +150,11 @@ fn of_store(error: &StoreError) -> ErrorKind {
     }
 }
 
-fn of_train(error: &TrainError) -> ErrorKind {
+fn of_executor(error: &ExecutorError) -> ErrorKind {
     match error {
-        TrainError::Interrupted(_) => ErrorKind::Interrupted,
+        ExecutorError::Cancelled(_) => ErrorKind::Interrupted,
+        ExecutorError::OtherArithmetic { .. } => ErrorKind::Store,
+        ExecutorError::InvalidField { .. } | ExecutorError::OtherModel { .. } => ErrorKind::Refused,
         _ => ErrorKind::Failed,
     }
 }
@@ -166,7 +169,8 @@ fn of_engine(error: &EngineError) -> ErrorKind {
         | EngineError::NoStore { .. }
         | EngineError::Unfinished { .. } => ErrorKind::Store,
         EngineError::Store(error) => of_store(error),
-        EngineError::Train(error) => of_train(error),
+        EngineError::Train(_) => ErrorKind::Failed,
+        EngineError::Executor(error) => of_executor(error),
         _ => ErrorKind::Refused,
     }
 }
@@ -201,7 +205,8 @@ macro_rules! kinds {
 kinds! {
     EngineError => of_engine,
     StoreError => of_store,
-    TrainError => of_train,
+    TrainError => |_| ErrorKind::Failed,
+    ExecutorError => of_executor,
     InterchangeError => of_interchange,
     PlotError => of_plot,
     SimulationError => |_| ErrorKind::Refused,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use s3t_core::Record;
 use s3t_engine::{EngineError, Observer, Pipeline, Quiet, System};
 use s3t_eval::BaselineModel;
-use s3t_train::{Silent, StageProgress};
+use s3t_executor::{Silent, StageProgress};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

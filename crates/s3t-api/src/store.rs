@@ -90,10 +90,8 @@ impl From<s3t_store::StoreCheck> for CheckedStore {
     fn from(check: s3t_store::StoreCheck) -> Self {
         let passed = check.passed();
         let s3t_store::StoreCheck { records, stages, entries, findings, waiting, notes } = check;
-        let finding = |finding: s3t_store::Finding| Finding {
-            problem: finding.problem,
-            mend: finding.mend.map(str::to_owned),
-        };
+        let finding =
+            |finding: s3t_store::Finding| Finding { problem: finding.problem, mend: finding.mend.map(str::to_owned) };
         let findings = findings.into_iter().map(finding).collect();
         Self { passed, check: StoreCheck { records, stages, entries, findings, waiting, notes } }
     }

@@ -7,6 +7,7 @@ use s3t::api::Start;
 use s3t::engine::VerifyScope;
 
 use crate::exit;
+use crate::logging::LogArgs;
 use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
 
 /// Exact machine unlearning: train, serve, delete, verify, repair.
@@ -24,6 +25,8 @@ pub(crate) struct Cli {
     /// Show no progress.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// Examples, and the table of exit codes.
@@ -190,6 +193,20 @@ Changes nothing. Exit code 5 if anything does not hold.")]
         #[arg(long, default_value = "manual")]
         to: PathBuf,
     },
+    /// Train stages for another process: jobs come in on standard input, tensors go out on standard output.
+    #[command(after_help = "\
+The executor `processes` starts workers by itself:
+
+  [executor]
+  type = \"processes\"
+  workers = 2
+
+Examples:
+  ssh node7 s3t worker        as the command of an executor that reaches other machines, see docs/guide/writing-an-executor.md
+
+A worker loads the base model that it is told, trains one stage after the other, and ends when its standard input is closed. It
+writes nothing to a disk.")]
+    Worker,
     /// Write a commented pipeline file.
     #[command(
         after_help = "Examples:\n  s3t init                        writes pipeline.toml\n  s3t init experiments/one.toml"

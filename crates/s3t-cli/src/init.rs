@@ -83,6 +83,9 @@ weight_decay = 0.01
 aggregator = { type = "mean-logits" }   # mean-logits, mean-probabilities, majority-vote (the last two for classes)
 dead_shard = "leave-out"       # what a shard without a live sequence does: leave-out, base
 
+[executor]                     # where stages are trained; changes no bit
+type = "local"                 # local: in this process; processes: in child processes, with workers = 2 for example
+
 [resources]
 jobs = 0                       # stages side by side; 0: one a core
 activation_memory_mb = 512     # memory for outputs of frozen blocks

@@ -8,6 +8,7 @@ mod arguments;
 mod commands;
 mod exit;
 mod init;
+mod logging;
 mod output;
 mod planning;
 mod progress;
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
     };
     s3t::train::start_shared_threads();
     let mut output = Output::new(cli.json, cli.quiet);
-    let code = match commands::dispatch(cli.command, &mut output) {
+    let code = match logging::start(&cli.log).and_then(|()| commands::dispatch(cli.command, &mut output)) {
         Ok(code) => {
             output.finish();
             code

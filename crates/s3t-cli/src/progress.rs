@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use s3t::api::ErrorKind;
 use s3t::core::StageKey;
 use s3t::engine::{Observer, StageLabel};
-use s3t::train::{StageProgress, Step};
+use s3t::executor::{StageProgress, Step};
 
 use crate::exit::exit_code;
 
@@ -122,6 +122,14 @@ impl Observer for Bars {
             bar.finish_and_clear();
         }
     }
+
+    fn is_stopped(&self) -> bool {
+        Self::interrupted()
+    }
+
+    fn worker_said(&self, worker: &str, line: &str) {
+        self.multi.suspend(|| eprintln!("{worker}: {line}"));
+    }
 }
 
 /// The bar of training that is not a stage of the plan.
@@ -143,6 +151,10 @@ impl StageProgress for ExtraBar {
             self.bar.finish_and_clear();
         }
         flow()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        Bars::interrupted()
     }
 }
 

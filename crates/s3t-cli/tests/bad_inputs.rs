@@ -2,6 +2,8 @@
 //!
 //! The table in docs/bad-inputs.md is made from these cases: `UPDATE_DOCS=1 cargo test -p s3t-cli --test bad_inputs`.
 
+#[path = "bad_inputs/executors.rs"]
+mod executors;
 #[path = "bad_inputs/ids.rs"]
 mod ids;
 #[path = "bad_inputs/limits.rs"]
@@ -91,7 +93,7 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(ids::cases()).chain(pictures::cases()).chain(models::cases())
+    cases().into_iter().chain(executors::cases()).chain(ids::cases()).chain(pictures::cases()).chain(models::cases())
 }
 
 #[rustfmt::skip]
@@ -102,7 +104,7 @@ fn cases() -> Vec<Case> {
             message: "cannot read the pipeline file `nothing.toml`: No such file or directory (os error 2); `s3t init` writes one to start from" },
         planned("Pipeline file", "not TOML", |w| w.edit("pipeline.toml", "[model]", "[model"), "pipeline.toml line 4: not valid TOML: "),
         planned("Pipeline file", "unknown section", |w| w.edit("pipeline.toml", "[training]", "[trainning]"),
-            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, resources, limits, run, server; did you mean `training`?"),
+            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, executor, resources, limits, run, server; did you mean `training`?"),
         planned("Pipeline file", "unknown key", |w| w.edit("pipeline.toml", "epochs = 2", "epoch = 2"),
             "pipeline.toml line 37: `training.epoch`: unknown field `epoch`, expected one of `epochs`, `batch_size`, "),
         planned("Pipeline file", "wrong type", |w| w.edit("pipeline.toml", "epochs = 2", "epochs = \"many\""),

@@ -43,6 +43,11 @@ macro_rules! text_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Overwrites the id, which is about to be dropped.
+            pub(crate) fn wipe(&mut self) {
+                zeroize::Zeroize::zeroize(&mut self.0);
+            }
         }
 
         impl fmt::Display for $name {

@@ -1,6 +1,7 @@
 //! Records: what is trained on, and what is deleted.
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use crate::digest::DigestBuilder;
 use crate::{Digest, RecordId, StoreSecret, SubjectId};
@@ -88,6 +89,32 @@ impl std::fmt::Debug for Target {
     }
 }
 
+impl Zeroize for Payload {
+    fn zeroize(&mut self) {
+        match self {
+            Self::Image { pixels, .. } => pixels.zeroize(),
+            Self::Features(values) => values.zeroize(),
+            Self::Text(text) => text.zeroize(),
+            Self::TextPair(first, second) => {
+                first.zeroize();
+                second.zeroize();
+            }
+        }
+    }
+}
+
+impl Zeroize for Target {
+    fn zeroize(&mut self) {
+        match self {
+            Self::None => {}
+            Self::Class(class) => class.zeroize(),
+            Self::Classes(classes) => classes.zeroize(),
+            Self::Value(value) => value.zeroize(),
+            Self::Text(text) => text.zeroize(),
+        }
+    }
+}
+
 /// One training example.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -101,6 +128,18 @@ pub struct Record {
     pub ordinal: u64,
     /// Its content.
     pub payload: Payload,
+}
+
+/// Overwrites a record that is about to be dropped: its content, its target and its names.
+impl Zeroize for Record {
+    fn zeroize(&mut self) {
+        self.id.wipe();
+        if let Some(subject) = &mut self.subject {
+            subject.wipe();
+        }
+        self.target.zeroize();
+        self.payload.zeroize();
+    }
 }
 
 impl Record {

@@ -25,12 +25,20 @@ pub enum PluginKind {
     Aggregator,
     /// A family of base models (`ModelFamily` in `s3t-models`).
     ModelFamily,
+    /// An executor (trait in `s3t-executor`).
+    Executor,
 }
 
 impl PluginKind {
     /// All kinds, in the order of a pipeline file.
-    pub const ALL: [Self; 5] =
-        [Self::ModelFamily, Self::Partitioner, Self::SequenceStrategy, Self::PeftMethod, Self::Aggregator];
+    pub const ALL: [Self; 6] = [
+        Self::ModelFamily,
+        Self::Partitioner,
+        Self::SequenceStrategy,
+        Self::PeftMethod,
+        Self::Aggregator,
+        Self::Executor,
+    ];
 }
 
 impl fmt::Display for PluginKind {
@@ -41,6 +49,7 @@ impl fmt::Display for PluginKind {
             Self::PeftMethod => "peft method",
             Self::Aggregator => "aggregator",
             Self::ModelFamily => "model family",
+            Self::Executor => "executor",
         })
     }
 }
@@ -322,7 +331,9 @@ mod tests {
                     drop(plugin_from_json::<dyn SequenceStrategy>(plugin.kind, &table).unwrap());
                 }
                 PluginKind::Aggregator => drop(plugin_from_json::<dyn Aggregator>(plugin.kind, &table).unwrap()),
-                PluginKind::PeftMethod | PluginKind::ModelFamily => unreachable!("no such plugin is linked here"),
+                PluginKind::PeftMethod | PluginKind::ModelFamily | PluginKind::Executor => {
+                    unreachable!("no such plugin is linked here")
+                }
             }
             assert!(!plugin.documentation().is_empty(), "{} has no documentation", plugin.name);
         }

@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use s3t_core::limits::too_large;
 use s3t_core::{PartitionShape, Task};
+use s3t_executor::ExecutorError;
 use s3t_train::TrainError;
 
 use crate::error::EngineError;
@@ -125,6 +126,10 @@ impl Pipeline {
         self.training.check().map_err(|error| match error {
             TrainError::InvalidField { field, problem } => self.refuse_field(Section::Training, field, &problem),
             other => self.refuse(Section::Training.name(), other.to_string()),
+        })?;
+        self.executor.check().map_err(|error| match error {
+            ExecutorError::InvalidField { field, problem } => self.refuse_field(Section::Executor, field, &problem),
+            other => self.refuse(Section::Executor.name(), other.to_string()),
         })?;
         Ok(CheckedPipeline(self))
     }

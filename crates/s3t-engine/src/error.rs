@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use s3t_backends::BackendError;
 use s3t_core::{CoreError, NumericEnvironment, RecordId};
 use s3t_data::DataError;
+use s3t_executor::ExecutorError;
 use s3t_ledger::Epoch;
 use s3t_models::ModelError;
 use s3t_store::StoreError;
@@ -49,12 +50,12 @@ pub enum EngineError {
     },
     /// Training or verifying on another arithmetic than the store's.
     #[error(
-        "the store was trained with {stored}, but this is {here}; bits are comparable on equal arithmetic only: serving and deleting work here, training, repair and verification do not"
+        "the store was trained with {stored}, but the executor computes with {here}; bits are comparable on equal arithmetic only: serving and deleting work here, training, repair and verification do not"
     )]
     Environment {
         /// The store's.
         stored: Box<NumericEnvironment>,
-        /// This machine's.
+        /// The executor's.
         here: Box<NumericEnvironment>,
     },
     /// A failure after a deletion was accepted.
@@ -142,9 +143,12 @@ pub enum EngineError {
     /// A store that cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A stage that could not be trained.
+    /// A model or a thread that could not be made for answers.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A stage that could not be trained, a cancellation, or an executor that failed.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
     /// Settings that make no sense.
     #[error(transparent)]
     Core(#[from] CoreError),

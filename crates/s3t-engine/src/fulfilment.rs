@@ -191,9 +191,10 @@ impl System {
         span.record("stages", erasure.stages.len()).record("finished", failed.is_none());
         if failed.is_some() {
             // Which records were erased all the same is not known.
-            self.builder.forget_all();
+            self.executing.forget_all();
         }
-        erasure.records.iter().for_each(|(digest, _)| self.builder.forget(digest));
+        let digests: Vec<_> = erasure.records.iter().map(|(digest, _)| *digest).collect();
+        self.executing.forget(&digests);
         (erasure, failed)
     }
 

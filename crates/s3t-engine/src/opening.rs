@@ -1,18 +1,18 @@
 //! Opening a store, and making one.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
 
 use s3t_core::{Record, StoreSecret};
 use s3t_models::Backbone;
 use s3t_store::{NewStore, Store, StoreError, random_secret};
-use s3t_train::StageTrainer;
 
 use crate::base_model::load;
 use crate::checked::CheckedPipeline;
 use crate::error::EngineError;
+use crate::executing::Executing;
 use crate::record_checks::{check_prior, check_records};
-use crate::settings::{PriorSource, Resources};
+use crate::settings::PriorSource;
 use crate::store_settings::{check_settings, choose_sequences, settings};
 use crate::system::System;
 
@@ -134,14 +134,16 @@ impl System {
         let span = tracing::info_span!("open", read_only, epoch = tracing::field::Empty).entered();
         let device = pipeline.device.open()?;
         let backbone = load(&pipeline, &device)?;
-        let environment = pipeline.device.environment();
+        let executing = Executing::new(&pipeline, &backbone, read_only)?;
         let mut cut = 0;
         let store = match opening {
             Opening::New(NewSystem { records, held_out, secret, or_open }) => {
                 let secret = secret.map_or_else(random_secret, Ok)?;
-                let settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
+                let mut settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
                 cut = check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
                 check_prior(&pipeline, records)?;
+                // Stages are trained with the arithmetic of the executor, wherever this process runs.
+                settings.recipe.environment = executing.session(&*pipeline.executor)?.environment();
                 let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
                 let copies = pipeline.duplicates.groups(records);
                 let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt };
@@ -154,15 +156,10 @@ impl System {
             }
             opening => opened(&pipeline, &*backbone, &opening)?,
         };
-        let Resources { activation_memory_mb, activation_disk_mb, .. } = pipeline.resources;
-        let trainer =
-            StageTrainer::new(Arc::clone(&backbone), device.clone(), activation_memory_mb.saturating_mul(1 << 20));
-        let on_disk = if read_only { 0 } else { (activation_disk_mb as u64).saturating_mul(1 << 20) };
-        let builder = Arc::new(trainer.with_spill(store.path(), on_disk));
         let epoch = store.snapshot()?.epoch().0;
         span.record("epoch", epoch);
         let (members, forgotten) = (Mutex::default(), AtomicU64::new(epoch));
-        Ok(Self { pipeline, device, backbone, builder, environment, store, members, forgotten, cut })
+        Ok(Self { pipeline, device, backbone, executing, store, members, forgotten, cut })
     }
 }
 

@@ -7,6 +7,7 @@ use s3t_core::partition::KeyedHash;
 use s3t_core::sequence::Cyclic;
 use s3t_core::{CoreError, Limits, PartitionShape, Partitioner, Prior, Record, SequenceStrategy, Task};
 use s3t_data::{Duplicates, Labels, Source, Targets};
+use s3t_executor::{Executor, Local};
 use s3t_models::LoadOptions;
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
@@ -91,6 +92,8 @@ pub struct Pipeline {
     pub training: TrainingConfig,
     /// The settings of the ensemble's answers.
     pub serving: ServingSettings,
+    /// The place where stages are trained. It changes no bit, and is no part of the store.
+    pub executor: Box<dyn Executor>,
     /// The threads, memory and disk that a process may use.
     pub resources: Resources,
     /// The limits of reading data and the model.
@@ -141,6 +144,7 @@ impl Pipeline {
             peft: Box::new(peft),
             training: TrainingConfig::default(),
             serving: ServingSettings::default(),
+            executor: Box::new(Local {}),
             resources: Resources::default(),
             limits: Limits::default(),
             run: RunSettings::default(),

@@ -7,6 +7,7 @@ use s3t_core::limits::{read_text_at_most, shown};
 use s3t_core::registry::{plugin_from_json, unknown};
 use s3t_core::{Aggregator, Limits, PartitionShape, Partitioner, PluginKind, Prior, SequenceStrategy, Task};
 use s3t_data::{Duplicates, Labels, Source};
+use s3t_executor::{Executor, Local};
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
 use s3t_train::TrainingConfig;
@@ -119,6 +120,7 @@ impl Pipeline {
             training.seed = seed;
         }
         let serving = file.serving()?;
+        let executor = file.executor()?;
         let resources = file.whole_section("resources")?;
         let run = file.whole_section("run")?;
         let server = if file.has("server") { file.section("server")? } else { Table::new() };
@@ -150,6 +152,7 @@ impl Pipeline {
             peft,
             training,
             serving,
+            executor,
             resources,
             limits,
             run,
@@ -166,7 +169,7 @@ struct PipelineText {
     root: Table,
 }
 
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "seed",
     "device",
     "model",
@@ -177,6 +180,7 @@ const SECTIONS: [&str; 14] = [
     "peft",
     "training",
     "serving",
+    "executor",
     "resources",
     "limits",
     "run",
@@ -333,6 +337,15 @@ impl PipelineText {
         }
         self.nothing_left(&table, "serving", &["aggregator", "dead_shard"])?;
         Ok(settings)
+    }
+
+    /// The executor; without a section the one that trains in this process.
+    fn executor(&mut self) -> Result<Box<dyn Executor>, EngineError> {
+        if !self.root.contains_key("executor") {
+            return Ok(Box::new(Local {}));
+        }
+        let table = self.section("executor")?;
+        self.plugin::<dyn Executor>(table, "executor", PluginKind::Executor)
     }
 
     fn nothing_left(&self, table: &Table, section: &str, known: &[&str]) -> Result<(), EngineError> {

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use s3t_core::wording::counted;
+use s3t_executor::{ExecutorError, Step};
 use s3t_store::Snapshot;
-use s3t_train::{Step, TrainError};
 use serde::Serialize;
 
 use crate::error::EngineError;
@@ -110,7 +110,7 @@ impl System {
         let _span = tracing::info_span!("repair", epoch = snapshot.epoch().0, missing).entered();
         let limited = Limited { observer, until: policy.time.map(|time| Instant::now() + time) };
         match self.train(&limited) {
-            Err(EngineError::Train(TrainError::Interrupted(_))) if limited.is_over() => {
+            Err(EngineError::Executor(ExecutorError::Cancelled(_))) if limited.is_over() => {
                 let now = self.snapshot()?;
                 let planned = now.plan().stages().len();
                 let trained = missing.saturating_sub(now.missing().len());
@@ -153,6 +153,14 @@ impl Observer for Limited<'_> {
 
     fn stage_finished(&self, stage: &StageLabel) {
         self.observer.stage_finished(stage);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_over() || self.observer.is_stopped()
+    }
+
+    fn worker_said(&self, worker: &str, line: &str) {
+        self.observer.worker_said(worker, line);
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) enum Section {
     Sequences,
     Peft,
     Training,
+    Executor,
 }
 
 impl Section {
@@ -17,6 +18,7 @@ impl Section {
             Self::Sequences => "sequences",
             Self::Peft => "peft",
             Self::Training => "training",
+            Self::Executor => "executor",
         }
     }
 

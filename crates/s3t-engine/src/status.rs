@@ -92,7 +92,7 @@ impl System {
             planned_stages: snapshot.plan().stages().len(),
             built_stages: snapshot.stages().len(),
             shards: snapshot.sizes().iter().enumerate().map(shard).collect(),
-            same_environment: self.environment == self.store.settings().recipe.environment,
+            same_environment: self.executing.environment() == self.store.settings().recipe.environment,
             pending: self.store.pending()?,
             holder: self.store.holder().map(|holder| holder.to_string()),
             remaining_exports: self.store.remaining_exports()?,

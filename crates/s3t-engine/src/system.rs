@@ -4,17 +4,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use s3t_core::budget::cost::ModelShape;
-use s3t_core::{NumericEnvironment, PerShard, Record};
+use s3t_core::{PerShard, Record};
+use s3t_executor::Session;
 use s3t_ledger::ShardServes;
 use s3t_models::{Backbone, Device, Input};
 use s3t_store::{Snapshot, Store};
-use s3t_train::StageBuilder;
 
 use crate::base_model::model_shape;
 use crate::checked::CheckedPipeline;
 use crate::ensemble::Member;
 use crate::error::EngineError;
-use crate::jobs::in_batches;
+use crate::executing::Executing;
+use crate::side_by_side::in_batches;
 use crate::store_settings::rates;
 
 /// An unlearning system: trained, serving, deleting.
@@ -29,8 +30,7 @@ pub struct System {
     pub(crate) pipeline: CheckedPipeline,
     pub(crate) device: Device,
     pub(crate) backbone: Arc<Backbone>,
-    pub(crate) builder: Arc<dyn StageBuilder>,
-    pub(crate) environment: NumericEnvironment,
+    pub(crate) executing: Executing,
     pub(crate) store: Store,
     pub(crate) members: Mutex<Option<Served>>,
     /// The newest deletion of whose records this process remembers nothing.
@@ -64,13 +64,6 @@ impl Served {
 }
 
 impl System {
-    /// Replaces the trainer: for training elsewhere, and for tests that plant mistakes.
-    #[must_use]
-    pub fn with_builder(mut self, builder: Arc<dyn StageBuilder>) -> Self {
-        self.builder = builder;
-        self
-    }
-
     /// The texts that `model.max_tokens` cut when the system was made, of training and held-out records; 0 for a system that
     /// was opened.
     pub fn cut_when_made(&self) -> usize {
@@ -123,11 +116,6 @@ impl System {
         model_shape(&self.pipeline, &*self.backbone)
     }
 
-    /// The builder of stages.
-    pub fn builder(&self) -> &Arc<dyn StageBuilder> {
-        &self.builder
-    }
-
     /// The content of the store now.
     ///
     /// # Errors
@@ -156,15 +144,26 @@ impl System {
     pub fn forget_deleted(&self, snapshot: &Snapshot) {
         let epoch = snapshot.epoch().0;
         if epoch > self.forgotten.fetch_max(epoch, Ordering::Relaxed) {
-            self.builder.forget_all();
+            self.executing.forget_all();
         }
     }
 
-    pub(crate) fn check_environment(&self) -> Result<(), EngineError> {
-        let stored = &self.store.settings().recipe.environment;
-        if self.environment == *stored {
-            return Ok(());
+    /// The executor that trains this system's stages, which is started now if it was not before.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Executor`] if it cannot be started.
+    pub fn session(&self) -> Result<Arc<dyn Session>, EngineError> {
+        Ok(self.executing.session(&*self.pipeline.executor)?)
+    }
+
+    /// The executor, if its arithmetic is that of the store.
+    pub(crate) fn checked_session(&self) -> Result<Arc<dyn Session>, EngineError> {
+        let session = self.session()?;
+        let (stored, here) = (&self.store.settings().recipe.environment, session.environment());
+        if here == *stored {
+            return Ok(session);
         }
-        Err(EngineError::Environment { stored: Box::new(stored.clone()), here: Box::new(self.environment.clone()) })
+        Err(EngineError::Environment { stored: Box::new(stored.clone()), here: Box::new(here) })
     }
 }

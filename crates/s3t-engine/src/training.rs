@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use s3t_core::tensors::StageTensors;
 use s3t_core::{PlannedStage, StageKey};
+use s3t_executor::StageJob;
 use s3t_ledger::Event;
 use s3t_store::{Snapshot, Store, StoreError};
-use s3t_train::StageJob;
 use serde::Serialize;
 
 use crate::error::EngineError;
-use crate::jobs::{self, Observer, Stages};
+use crate::jobs::{self, Means, Observer, Stages};
 use crate::system::System;
 
 /// The stages of a build.
@@ -46,11 +46,11 @@ impl System {
     /// # Errors
     ///
     /// [`EngineError::Environment`] on another arithmetic than the store's; [`s3t_store::StoreError::Building`] while another
-    /// process builds; otherwise the first failure, or [`s3t_train::TrainError::Interrupted`] if the observer breaks. Finished
+    /// process builds; otherwise the first failure, or [`s3t_executor::ExecutorError::Cancelled`] if the observer breaks. Finished
     /// stages are kept in either case.
     pub fn train(&self, observer: &dyn Observer) -> Result<BuildReport, EngineError> {
-        self.check_environment()?;
         let _lock = self.store.lock_building()?;
+        let session = self.checked_session()?;
         let mut trained = 0;
         let mut reused = None;
         loop {
@@ -79,9 +79,8 @@ impl System {
             let span = tracing::info_span!("train", epoch = snapshot.epoch().0, stages = missing.len());
             let _entered = span.enter();
             observer.started(missing.len(), self.steps(&snapshot, &missing));
-            let jobs = self.pipeline.resources.job_count();
-            let stages = InStore(&self.store);
-            trained += jobs::build(&self.store, &snapshot, &*self.builder, &stages, &missing, jobs, observer)?;
+            let means = Means { session: &*session, threads: self.pipeline.resources.job_count() };
+            trained += jobs::build(&self.store, &snapshot, &means, &InStore(&self.store), &missing, observer)?;
         }
     }
 

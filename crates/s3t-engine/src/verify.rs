@@ -5,13 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use s3t_core::StageKey;
 use s3t_core::tensors::{StageTensors, TensorDifference};
+use s3t_executor::StageJob;
 use s3t_ledger::{Epoch, Event};
 use s3t_store::{Snapshot, Store, StoreError};
-use s3t_train::StageJob;
 use serde::Serialize;
 
 use crate::error::EngineError;
-use crate::jobs::{self, Observer, StageLabel, Stages};
+use crate::jobs::{self, Means, Observer, StageLabel, Stages};
 use crate::serving::serving_chains;
 use crate::settings::VerifyScope;
 use crate::system::System;
@@ -21,11 +21,11 @@ use crate::system::System;
 pub struct VerifiedStage {
     /// The stage.
     pub stage: StageLabel,
-    /// Where the tensors on disk first differ from those trained again; `None` if every bit is equal.
+    /// The first place where the tensors on disk differ from the tensors trained again; `None` if every bit is equal.
     pub difference: Option<TensorDifference>,
 }
 
-/// What a verification found.
+/// The findings of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct VerifyReport {
     /// Stages whose lineage was compared with the plan and the records as they are.
@@ -38,14 +38,14 @@ pub struct VerifyReport {
     pub stages: Vec<VerifiedStage>,
     /// Stages that a deletion cut off while they were trained again: nothing is said about them.
     pub overtaken: usize,
-    /// What is waiting to be finished, or could not be looked at.
+    /// Work that is waiting to be finished, and parts that could not be looked at.
     pub notes: Vec<String>,
     /// Everything else that is wrong, each in a sentence.
     pub problems: Vec<String>,
 }
 
 impl VerifyReport {
-    /// Whether nothing is wrong.
+    /// Returns `true` if nothing is wrong.
     pub fn passed(&self) -> bool {
         self.problems.is_empty() && self.stages.iter().all(|stage| stage.difference.is_none())
     }
@@ -58,7 +58,7 @@ impl System {
     /// # Errors
     ///
     /// [`EngineError::Environment`] if stages are to be trained on another arithmetic than the store's; the observer's
-    /// interruption. What is found wrong is in the report, not an error.
+    /// interruption. A fault of the store is in the report, and no error.
     pub fn verify(&self, scope: VerifyScope, observer: &dyn Observer) -> Result<VerifyReport, EngineError> {
         let span = tracing::info_span!("verify", epoch = tracing::field::Empty).entered();
         let check = self.store().check()?;
@@ -117,15 +117,15 @@ impl System {
         if chosen.is_empty() {
             return Ok(());
         }
-        self.check_environment()?;
+        let session = self.checked_session()?;
         let mut wanted = BTreeSet::new();
         for key in &chosen {
             wanted.extend(snapshot.plan().chain(key).into_iter().map(|stage| stage.key));
         }
         observer.started(wanted.len(), self.steps(snapshot, &wanted));
         let replay = Replay { store: self.store(), built: Mutex::default() };
-        let jobs = self.pipeline().resources.job_count();
-        jobs::build(self.store(), snapshot, &**self.builder(), &replay, &wanted, jobs, observer)?;
+        let means = Means { session: &*session, threads: self.pipeline().resources.job_count() };
+        jobs::build(self.store(), snapshot, &means, &replay, &wanted, observer)?;
         let rebuilt = replay.built.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.overtaken = chosen.iter().filter(|key| !rebuilt.contains_key(key)).count();
         for (key, tensors) in rebuilt {
@@ -157,8 +157,8 @@ fn chosen(snapshot: &Snapshot, scope: VerifyScope) -> BTreeSet<StageKey> {
     }
 }
 
-/// Stages that are trained from nothing: none is read from the store, all are kept in memory. What a deletion hits in the meantime is
-/// left out.
+/// Stages that are trained from nothing: no stage is read from the store, all are kept in memory. A stage that a deletion hits in the
+/// meantime is left out.
 struct Replay<'a> {
     store: &'a Store,
     built: Mutex<BTreeMap<StageKey, StageTensors>>,

@@ -36,7 +36,7 @@ impl System {
     ///
     /// # Errors
     ///
-    /// As [`repair`](Self::repair); [`s3t_train::TrainError::Interrupted`] if the observer stops a repair under way.
+    /// As [`repair`](Self::repair); [`s3t_executor::ExecutorError::Cancelled`] if the observer stops a repair under way.
     ///
     /// [`Pipeline::wait_seconds`]: crate::Pipeline::wait_seconds
     pub fn watch(&self, policy: &RepairPolicy, observer: &dyn RepairObserver) -> Result<(), EngineError> {

@@ -3,14 +3,18 @@
 mod world;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 
+use s3t_backends::DeviceSpec;
 use s3t_core::tensors::StageTensors;
-use s3t_core::{StageKey, StoreSecret};
+use s3t_core::{Record, StageKey, StoreSecret};
 use s3t_engine::{Quiet, System};
-use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
-use s3t_train::{Precision, StageBuilder, StageTrainer};
-use world::{Case, Order, World, check_subset, honest};
+use s3t_executor::{Executor, Local, Site};
+use s3t_models::LoadOptions;
+use s3t_testkit::{Planted, tiny_pipeline, toy_records, write_tiny_model};
+use s3t_train::{Precision, StageTrainer};
+use world::{Case, Order, World, check_subset};
 
 fn case() -> Case {
     Case {
@@ -26,16 +30,38 @@ fn case() -> Case {
     }
 }
 
+/// An executor that remembers at most so many bytes, and so many on disk in a folder; and its trainer once it is started.
+fn remembering(limit: usize, disk: Option<(PathBuf, u64)>) -> (Box<dyn Executor>, Arc<OnceLock<Arc<StageTrainer>>>) {
+    let slot: Arc<OnceLock<Arc<StageTrainer>>> = Arc::default();
+    let filled = Arc::clone(&slot);
+    let executor = Planted::new(move |site| {
+        let device: DeviceSpec = site.worker.device.parse().unwrap();
+        let folder = &site.worker.base.folder;
+        let backbone = s3t_models::load(folder, LoadOptions::default(), &device.open().unwrap()).unwrap();
+        let trainer = StageTrainer::new(backbone, device, limit).unwrap();
+        let trainer = Arc::new(match &disk {
+            Some((folder, limit)) => trainer.with_spill(folder, *limit),
+            None => trainer,
+        });
+        filled.set(Arc::clone(&trainer)).unwrap_or_else(|_| panic!("it is started once"));
+        Local {}.start(Site { trainer, ..site })
+    });
+    (executor, slot)
+}
+
 /// A world whose trainer remembers at most so many bytes, and the trainer.
 fn world(limit: usize) -> (World, Arc<StageTrainer>) {
     let records = toy_records(40, 8, 5);
-    let mut world = World::new(&case(), &records, &honest);
-    let backbone = Arc::clone(world.system.backbone());
-    let trainer = Arc::new(StageTrainer::new(backbone, world.system.device().clone(), limit));
-    let builder: Arc<dyn StageBuilder> = Arc::clone(&trainer) as _;
-    world.system = world.system.with_builder(builder);
+    let (executor, trainer) = remembering(limit, None);
+    let world = World::new(&case(), &records, &once(executor));
     world.system.train(&Quiet).unwrap();
-    (world, trainer)
+    (world, Arc::clone(trainer.get().unwrap()))
+}
+
+/// A plant that gives an executor away.
+fn once(executor: Box<dyn Executor>) -> impl Fn(&[Record]) -> Box<dyn Executor> {
+    let executor = Mutex::new(Some(executor));
+    move |_| executor.lock().unwrap().take().unwrap()
 }
 
 #[test]
@@ -54,13 +80,11 @@ fn the_memory_limit_changes_no_bit() {
 fn what_is_on_disk_changes_no_bit_and_goes_with_its_record() {
     let records = toy_records(40, 8, 5);
     let (all, _) = world(1 << 20);
-    let mut spilling = World::new(&case(), &records, &honest);
-    let (backbone, device) = (Arc::clone(spilling.system.backbone()), spilling.system.device().clone());
     let folder = tempfile::tempdir().unwrap();
-    let trainer = Arc::new(StageTrainer::new(backbone, device, 3000).with_spill(folder.path(), 1 << 20));
-    let builder: Arc<dyn StageBuilder> = Arc::clone(&trainer) as _;
-    spilling.system = spilling.system.with_builder(builder);
+    let (executor, trainer) = remembering(3000, Some((folder.path().into(), 1 << 20)));
+    let spilling = World::new(&case(), &records, &once(executor));
     spilling.system.train(&Quiet).unwrap();
+    let trainer = trainer.get().unwrap();
     let before = trainer.activations().spilled_bytes();
     assert!(trainer.activations().bytes() <= 3000 && before > 3000, "{before} bytes on disk");
     check_subset(&all.stages(), &spilling.stages()).unwrap();
@@ -101,13 +125,12 @@ fn stages(activations: Precision, memory: usize, disk: u64) -> (BTreeMap<StageKe
     write_tiny_model(&folder.path().join("model"), 7).unwrap();
     let mut pipeline = tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
     pipeline.training.activations = activations;
+    let (executor, trainer) = remembering(memory, Some((folder.path().into(), disk)));
+    pipeline.executor = executor;
     let secret = StoreSecret::from_bytes([3; 32]);
     let system = System::create(pipeline, &toy_records(40, 8, 5), Some(secret)).unwrap();
-    let trainer = StageTrainer::new(Arc::clone(system.backbone()), system.device().clone(), memory);
-    let trainer = Arc::new(trainer.with_spill(folder.path(), disk));
-    let builder: Arc<dyn StageBuilder> = Arc::clone(&trainer) as _;
-    let system = system.with_builder(builder);
     system.train(&Quiet).unwrap();
+    let trainer = trainer.get().unwrap();
     let snapshot = system.snapshot().unwrap();
     let stages = snapshot.stages().iter().map(|key| (*key, system.store().stage(key).unwrap().1));
     (stages.collect(), trainer.activations().bytes())

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use s3t_core::{Record, StageKey};
 use s3t_engine::{EngineError, Observer, Quiet, StageLabel, System, VerifyScope};
+use s3t_executor::Step;
 use s3t_store::{DeletionRequest, Place, Store};
 use s3t_testkit::toy_records;
-use s3t_train::Step;
 use world::{Case, World, check_subset, honest};
 
 fn case() -> Case {

@@ -118,13 +118,12 @@ fn check_law(case: &Case, requests: &[Request], pieces: Option<usize>, plant: &P
         return Err("answers depend on what the deleted records were".into());
     }
     // Closing and opening the store changes nothing.
-    let mut with = with.reopened();
+    let with = with.reopened();
     if with.answers() != other.answers() {
         return Err("answers changed when the store was opened again".into());
     }
     // After a repair nothing tells the world from one in which the records were never there.
-    let builder = plant(&with.system, &records);
-    with.system = with.system.with_builder(builder);
+    let with = with.reopened_with(plant(&records));
     with.system.train(&Quiet).map_err(error)?;
     check_subset(&with.stages(), &never.stages())?;
     check_subset(&never.stages(), &with.stages())?;
@@ -183,36 +182,49 @@ mod planted_leaks {
 
     use std::sync::Arc;
 
-    use s3t_core::tensors::StageTensors;
-    use s3t_core::{BlockRange, Payload};
-    use s3t_engine::System;
-    use s3t_train::{StageBuilder, StageJob, StageProgress, StageRecord, TrainError};
+    use s3t_core::{BlockRange, Digest, NumericEnvironment, Payload};
+    use s3t_executor::{Executor, ExecutorError, StageJob, StageProgress, StageRecord, TrainedStage, Trainer};
+    use s3t_testkit::Planted;
 
     use super::*;
 
-    /// A trainer that changes the job before an honest one trains it, or the tensors after.
+    /// A trainer that changes the job before an honest one trains it, or the tensors after, and says nothing of it.
     struct Leaky<F> {
-        honest: Arc<dyn StageBuilder>,
-        build: F,
+        honest: Arc<dyn Trainer>,
+        train: Arc<F>,
     }
 
-    impl<F> StageBuilder for Leaky<F>
+    impl<F> Trainer for Leaky<F>
     where
-        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<StageTensors, TrainError> + Send + Sync,
+        F: Fn(&dyn Trainer, &StageJob, &dyn StageProgress) -> Result<TrainedStage, ExecutorError> + Send + Sync,
     {
-        fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<StageTensors, TrainError> {
-            (self.build)(&*self.honest, job, progress)
+        fn environment(&self) -> NumericEnvironment {
+            self.honest.environment()
+        }
+
+        fn train(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+            let trained = (self.train)(&*self.honest, job, progress)?;
+            Ok(TrainedStage { key: job.key(), ..trained })
+        }
+
+        fn forget(&self, records: &[Digest]) {
+            self.honest.forget(records);
+        }
+
+        fn forget_all(&self) {
+            self.honest.forget_all();
         }
     }
 
-    fn leaky<F>(system: &System, build: F) -> Arc<dyn StageBuilder>
+    fn leaky<F>(train: F) -> Box<dyn Executor>
     where
-        F: Fn(&dyn StageBuilder, &StageJob, &dyn StageProgress) -> Result<StageTensors, TrainError>
+        F: Fn(&dyn Trainer, &StageJob, &dyn StageProgress) -> Result<TrainedStage, ExecutorError>
             + Send
             + Sync
             + 'static,
     {
-        Arc::new(Leaky { honest: Arc::clone(system.builder()), build })
+        let train = Arc::new(train);
+        Planted::trainer(move |honest| Arc::new(Leaky { honest, train: Arc::clone(&train) }))
     }
 
     #[track_caller]
@@ -237,12 +249,12 @@ mod planted_leaks {
 
     #[test]
     fn a_seed_from_the_number_of_records_is_caught() {
-        let plant = |system: &System, records: &[Record]| {
+        let plant = |records: &[Record]| {
             let count = records.len();
-            leaky(system, move |honest, job, progress| {
+            leaky(move |honest, job, progress| {
                 let mut job = job.clone();
                 job.lineage.recipe.training["seed"] = count.into();
-                honest.build(&job, progress)
+                honest.train(&job, progress)
             })
         };
         check_caught(&plant, "tensor");
@@ -250,14 +262,14 @@ mod planted_leaks {
 
     #[test]
     fn normalisation_from_the_data_is_caught() {
-        let plant = |system: &System, records: &[Record]| {
+        let plant = |records: &[Record]| {
             let values = |record: &Record| match &record.payload {
                 Payload::Features(values) => values.clone(),
                 _ => unreachable!("toy records are features"),
             };
             let all: Vec<f32> = records.iter().flat_map(values).collect();
             let mean = all.iter().sum::<f32>() / all.len() as f32;
-            leaky(system, move |honest, job, progress| {
+            leaky(move |honest, job, progress| {
                 let mut job = job.clone();
                 for StageRecord { record, digest } in &mut job.records {
                     let shifted = values(record).iter().map(|value| value - mean).collect();
@@ -265,7 +277,7 @@ mod planted_leaks {
                     // The remembered activations are by digest; these are other inputs.
                     *digest = record.digest(&s3t_core::StoreSecret::from_bytes([0; 32]));
                 }
-                honest.build(&job, progress)
+                honest.train(&job, progress)
             })
         };
         check_caught(&plant, "tensor");
@@ -273,17 +285,17 @@ mod planted_leaks {
 
     #[test]
     fn a_head_of_a_later_stage_is_caught() {
-        let plant = |system: &System, records: &[Record]| {
+        let plant = |records: &[Record]| {
             let secret = s3t_core::StoreSecret::from_bytes([0; 32]);
             let all: Vec<StageRecord> = records
                 .iter()
                 .map(|record| StageRecord { digest: record.digest(&secret), record: Arc::new(record.clone()) })
                 .collect();
-            leaky(system, move |honest, job, progress| {
-                let mut tensors = honest.build(job, progress)?;
-                let later = honest.build(&StageJob { records: all.clone(), ..job.clone() }, progress)?;
-                tensors.head = later.head;
-                Ok(tensors)
+            leaky(move |honest, job, progress| {
+                let mut trained = honest.train(job, progress)?;
+                let later = honest.train(&StageJob { records: all.clone(), ..job.clone() }, progress)?;
+                trained.tensors.head = later.tensors.head;
+                Ok(trained)
             })
         };
         check_caught(&plant, "head.");
@@ -303,9 +315,9 @@ mod planted_leaks {
             seed: 1,
             encrypt: true,
         };
-        let plant = |system: &System, _records: &[Record]| {
-            leaky(system, |honest, job, progress| {
-                let mut tensors = honest.build(job, progress)?;
+        let plant = |_records: &[Record]| {
+            leaky(|honest, job, progress| {
+                let mut trained = honest.train(job, progress)?;
                 let substring = format!("blocks.{}", job.lineage.trained().start);
                 for block in 0..12 {
                     if !job.lineage.trained().contains(block) && format!("blocks.{block}").contains(&substring) {
@@ -313,11 +325,11 @@ mod planted_leaks {
                         wrong.ancestors.clear();
                         wrong.lineage.groups =
                             vec![BlockRange { start: block, end: 12.min(block + 1) }; job.lineage.depth()];
-                        let of_block = honest.build(&wrong, progress)?;
-                        tensors.blocks.extend(of_block.blocks);
+                        let of_block = honest.train(&wrong, progress)?;
+                        trained.tensors.blocks.extend(of_block.tensors.blocks);
                     }
                 }
-                Ok(tensors)
+                Ok(trained)
             })
         };
         let records = toy_records(40, 0, 1);

@@ -9,15 +9,16 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::tensors::BlockTensors;
 use s3t_core::{BlockRange, Lineage, Record, Task};
 use s3t_engine::{EngineError, System, in_batches};
+use s3t_executor::{Session, StageJob, StageProgress, StageRecord};
 use s3t_models::{Backbone, Device, Input};
-use s3t_train::{StageBuilder, StageJob, StageModel, StageProgress, StageRecord, TrainError, TrainingConfig};
+use s3t_train::{StageModel, TrainError, TrainingConfig};
 
 use crate::Metric;
 
 /// A baseline that can be trained while the system is, because it holds all it needs.
 pub struct Baseline {
     job: StageJob,
-    builder: Arc<dyn StageBuilder>,
+    session: Arc<dyn Session>,
     backbone: Arc<Backbone>,
     device: Device,
     training: TrainingConfig,
@@ -42,7 +43,7 @@ impl Baseline {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Store`] if records cannot be read.
+    /// [`EngineError::Store`] if records cannot be read, [`EngineError::Executor`] if the executor cannot be started.
     pub fn new(system: &System) -> Result<Self, EngineError> {
         let settings = system.store().settings();
         let pipeline = system.pipeline();
@@ -69,7 +70,7 @@ impl Baseline {
         let lineage = Lineage { recipe, groups, slices: vec![all.finish()] };
         Ok(Self {
             job: StageJob { lineage, records, ancestors: BlockTensors::new() },
-            builder: Arc::clone(system.builder()),
+            session: system.session()?,
             backbone: Arc::clone(system.backbone()),
             device: system.device().clone(),
             training,
@@ -86,9 +87,9 @@ impl Baseline {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Train`].
+    /// [`EngineError::Executor`] with the failure of training or of the executor.
     pub fn train(self, progress: &dyn StageProgress) -> Result<BaselineModel, EngineError> {
-        let tensors = self.builder.build(&self.job, progress)?;
+        let tensors = self.session.train(&self.job, progress)?.tensors;
         let model = StageModel::new(&*self.backbone, &self.device, &self.job.lineage, &[&tensors])?;
         let task = self.job.lineage.recipe.task;
         Ok(BaselineModel { model, backbone: self.backbone, task, jobs: self.jobs, epochs: self.training.epochs })

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use s3t_core::Limits;
 use s3t_core::limits::read_text_at_most;
 use s3t_peft::NamedTensors;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::family::{Classes, ModelFamily};
@@ -15,7 +16,7 @@ use crate::weights::Loader;
 use crate::{FieldError, HeadLayout, ModelError, OwnHead, family, fields, head_outputs};
 
 /// The options of loading a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadOptions {
     /// The largest number of tokens of a text: longer texts are cut, prompts that leave no room for a response are refused. `None`
     /// takes as many tokens as the model has positions for, and refuses longer texts.

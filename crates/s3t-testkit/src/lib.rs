@@ -1,6 +1,7 @@
 //! A tiny model and toy records: the same code paths as in production, in milliseconds.
 
 mod aggregator_laws;
+mod executor_laws;
 mod family;
 mod family_laws;
 mod file_laws;
@@ -9,6 +10,7 @@ pub mod golden;
 mod linked_laws;
 mod partitioner_laws;
 mod peft_laws;
+mod planted;
 mod sequence_laws;
 
 use std::path::Path;
@@ -26,12 +28,14 @@ use s3t_train::TrainingConfig;
 use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
 
 pub use aggregator_laws::check_aggregator;
+pub use executor_laws::check_executor;
 pub use family::check_model_family;
 pub use family_laws::{AsWritten, RunBlocks, check_blocks};
 pub use golden::{check_golden_adapters, check_golden_model};
 pub use linked_laws::check_linked_plugins;
 pub use partitioner_laws::check_partitioner;
 pub use peft_laws::check_peft_method;
+pub use planted::Planted;
 pub use sequence_laws::check_sequence_strategy;
 
 /// The number of classes of the toy records.

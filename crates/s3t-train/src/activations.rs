@@ -35,12 +35,12 @@ pub struct ActivationCache {
 /// A record's digest and its prepared content.
 pub(crate) type Prepared<'a> = (Digest, Input<'a>);
 
-/// Which of a record's values an entry is: the input of a block, `[tokens, hidden]`, in a precision.
+/// The kind of an entry among a record's entries: the input of a block, `[tokens, hidden]`, in a precision.
 type Place = (usize, Precision);
 
 type Entry = (Place, Held);
 
-/// Where an entry is.
+/// The values of an entry, or their place on disk.
 #[derive(Clone)]
 enum Held {
     Memory(Remembered),
@@ -76,7 +76,7 @@ impl ActivationCache {
     /// be made. The file has no name, is sealed, and is gone with the process.
     #[must_use]
     pub fn with_spill(self, folder: &Path, limit: u64) -> Self {
-        let spill = if limit > 0 { Spill::new(folder, limit).ok() } else { None };
+        let spill = (limit > 0).then(|| Spill::new(folder, limit));
         Self { spill, ..self }
     }
 
@@ -175,7 +175,7 @@ impl ActivationCache {
     fn get(&self, record: &Digest, place: Place) -> Option<Remembered> {
         match self.find(record, place)? {
             Held::Memory(values) => Some(values),
-            // What cannot be read is computed again.
+            // An entry that cannot be read is computed again.
             Held::Disk(entry) => self.spill.as_ref()?.read(&entry),
         }
     }
@@ -214,7 +214,7 @@ impl ActivationCache {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Entries are added whole, so a panic elsewhere leaves no half of one behind.
+        // Entries are added whole, so a panic elsewhere leaves no half of an entry behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Which records are trained on together.
+//! Batches: the records of a step.
 
 use rand::Rng;
 use rand::seq::SliceRandom;

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// How the learning rate falls after the warm-up.
+/// The fall of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
-    /// It stays.
+    /// No fall.
     Constant,
     /// In a straight line to zero.
     #[default]
@@ -22,7 +22,7 @@ pub enum Decay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// As they are computed.
+    /// The values as they are computed.
     #[default]
     F32,
     /// Rounded to the nearest bfloat16, by at most 0.4 %: half of the memory.
@@ -44,7 +44,7 @@ impl Precision {
     }
 }
 
-/// How a stage is trained: `AdamW`, its state fresh in every stage.
+/// The settings of training: `AdamW`, its state fresh in every stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
@@ -56,7 +56,7 @@ pub struct TrainingConfig {
     pub learning_rate: f64,
     /// The share of the steps in which the learning rate rises from zero, 0 to 1.
     pub warmup: f64,
-    /// How the learning rate falls after that: `constant`, `linear` or `cosine`.
+    /// The fall of the learning rate after the warm-up: `constant`, `linear` or `cosine`.
     pub decay: Decay,
     /// Decoupled weight decay.
     pub weight_decay: f64,
@@ -64,7 +64,7 @@ pub struct TrainingConfig {
     pub beta1: f64,
     /// Decay of the second moment, 0 to below 1.
     pub beta2: f64,
-    /// What is added to the square root of the second moment.
+    /// The number that is added to the square root of the second moment.
     pub epsilon: f64,
     /// The precision of embeddings and frozen blocks' outputs in training, `f32` or `bf16`: with `bf16` twice as many fit into
     /// `resources.activation_memory_mb`. Changing it changes every stage, so a store has to be made anew; answers are computed in full
@@ -107,7 +107,7 @@ impl TrainingConfig {
                 return refuse(field, "is 0; use at least 1".into());
             }
         }
-        // As the arithmetic has them: what is no number above 0 there is none.
+        // Compared as f32: a value that underflows to 0 is refused.
         for (field, value) in [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)] {
             if !(value as f32).is_normal() || value <= 0.0 {
                 return refuse(field, format!("is {value}; use a number above 0, at least {:e}", f32::MIN_POSITIVE));

@@ -1,4 +1,6 @@
+use s3t_backends::BackendError;
 use s3t_core::{BlockRange, CoreError, StageKey};
+use s3t_executor::ExecutorError;
 use s3t_models::ModelError;
 use s3t_peft::PeftError;
 
@@ -11,7 +13,7 @@ pub enum TrainError {
     InvalidField {
         /// The field, as it is written in a pipeline file.
         field: &'static str,
-        /// What is wrong, and what is allowed.
+        /// The mistake, and the values that are allowed.
         problem: String,
     },
     /// A lineage whose settings cannot be read back.
@@ -19,7 +21,7 @@ pub enum TrainError {
     Lineage {
         /// The stage.
         key: StageKey,
-        /// What is wrong.
+        /// The mistake.
         problem: String,
     },
     /// A stage without records.
@@ -72,10 +74,24 @@ pub enum TrainError {
     /// A PEFT method that failed.
     #[error(transparent)]
     Peft(#[from] PeftError),
-    /// A model or device that failed.
+    /// A model that failed.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A device that was not compiled in.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// The machine starts no thread, and the caller's cannot be used.
     #[error("no thread can be started for tensor operations; raise the limit of processes (`ulimit -u`)")]
     NoThread,
+}
+
+impl TrainError {
+    /// The error as an executor tells it: training that failed with a message, or a stage that was cancelled.
+    pub(crate) fn of_stage(self, key: StageKey) -> ExecutorError {
+        match self {
+            Self::Interrupted(key) => ExecutorError::Cancelled(key),
+            Self::NoThread => ExecutorError::Refused { worker: "this process".into(), problem: self.to_string() },
+            other => ExecutorError::Training { key, message: other.to_string() },
+        }
+    }
 }

@@ -60,7 +60,8 @@ impl StageModel {
         Self::of_adapters(backbone, adapters, start, outputs, tensors.head.as_ref(), None)
     }
 
-    /// A model of adapters from elsewhere, the lowest in block `start`, and of a head with `outputs`, 0 without a head. `pooler` takes the place of the base model's layer before the head, if it has one.
+    /// A model of adapters from elsewhere, the lowest in block `start`, and of a head with `outputs`, 0 without a head. `pooler` takes
+    /// the place of the base model's layer before the head.
     ///
     /// # Errors
     ///
@@ -173,8 +174,8 @@ fn head(
     Ok((outputs > 0).then(bind).transpose()?)
 }
 
-/// Where the tokens that a causal model learns are predicted, in a batch padded to `tokens`: pairs of a row and the id of
-/// the token that follows it, for every token behind the prompts.
+/// The rows that predict the tokens that a causal model learns, in a batch padded to `tokens`: pairs of a row and the id of the
+/// token that follows the row, for every token behind the prompts.
 pub fn learnt_tokens(inputs: &[&Input<'_>], tokens: usize) -> Vec<(usize, u32)> {
     let of_input = |(record, input): (usize, &&Input<'_>)| {
         let ids = input.ids[input.prompt..].iter().copied();

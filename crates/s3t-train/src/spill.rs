@@ -4,11 +4,11 @@
 //!
 //! *Before*: an entry was written. *After* its [`Spilled`] is dropped: nothing on disk tells anything of its record. *Why*: each
 //! entry is sealed under a key of its own, drawn for it and kept in memory alone; the key is overwritten when the entry is
-//! dropped. The file has no name, so that it is gone when the process ends, however it ends.
+//! dropped. The file has no name, so that the file is gone when the process ends, by whatever cause.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use chacha20poly1305::aead::{Aead, KeyInit, OsRng};
@@ -21,18 +21,32 @@ use crate::remembered::Remembered;
 /// The length of the tag by which a changed entry is noticed.
 const TAG: usize = 16;
 
-/// A file for entries, up to a limit.
+/// A file for entries, up to a limit. It is made for the first entry.
 pub(crate) struct Spill {
+    folder: PathBuf,
     limit: u64,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    file: File,
+    file: Option<File>,
+    /// The file could not be made.
+    has_failed: bool,
     end: u64,
 }
 
-/// Where an entry is, and its key.
+impl State {
+    fn file(&mut self, folder: &Path) -> Option<&mut File> {
+        if self.file.is_none() && !self.has_failed {
+            self.file = tempfile::tempfile_in(folder).ok();
+            self.has_failed = self.file.is_none();
+        }
+        self.file.as_mut()
+    }
+}
+
+/// The place of an entry, and its key.
 pub(crate) struct Spilled {
     at: u64,
     bytes: usize,
@@ -42,13 +56,15 @@ pub(crate) struct Spilled {
 
 impl Spill {
     /// A file in `folder` for at most `limit` bytes.
-    pub(crate) fn new(folder: &Path, limit: u64) -> io::Result<Self> {
-        Ok(Self { limit, state: Mutex::new(State { file: tempfile::tempfile_in(folder)?, end: 0 }) })
+    pub(crate) fn new(folder: &Path, limit: u64) -> Self {
+        Self { folder: folder.to_owned(), limit, state: Mutex::default() }
     }
 
     /// The bytes that still fit.
     pub(crate) fn room(&self) -> u64 {
-        self.limit.saturating_sub(self.lock().end)
+        let mut state = self.lock();
+        // Only a file that can be made has room.
+        if self.limit > 0 && state.file(&self.folder).is_some() { self.limit.saturating_sub(state.end) } else { 0 }
     }
 
     /// Writes an entry; `None` if it does not fit or cannot be written.
@@ -61,8 +77,9 @@ impl Spill {
         if at + length > self.limit {
             return None;
         }
-        state.file.seek(SeekFrom::Start(at)).ok()?;
-        state.file.write_all(&sealed).ok()?;
+        let file = state.file(&self.folder)?;
+        file.seek(SeekFrom::Start(at)).ok()?;
+        file.write_all(&sealed).ok()?;
         state.end += length;
         Some(Spilled { at, bytes: values.bytes(), precision: values.precision(), key })
     }
@@ -72,15 +89,16 @@ impl Spill {
         let mut sealed = vec![0; entry.bytes + TAG];
         {
             let mut state = self.lock();
-            state.file.seek(SeekFrom::Start(entry.at)).ok()?;
-            state.file.read_exact(&mut sealed).ok()?;
+            let file = state.file.as_mut()?;
+            file.seek(SeekFrom::Start(entry.at)).ok()?;
+            file.read_exact(&mut sealed).ok()?;
         }
         let plain = Zeroizing::new(cipher(&entry.key).decrypt(&Nonce::default(), sealed.as_slice()).ok()?);
         Some(Remembered::from_le_bytes(&plain, entry.precision))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // What a write that panicked left behind the end is written over.
+        // A write that panicked left bytes behind the end, which are written over.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +121,7 @@ mod tests {
     #[test]
     fn entries_come_back_until_the_limit_and_changed_ones_do_not() {
         let folder = tempfile::tempdir().unwrap();
-        let spill = Spill::new(folder.path(), 2 * (400 + TAG as u64)).unwrap();
+        let spill = Spill::new(folder.path(), 2 * (400 + TAG as u64));
         let values: Vec<f32> = (0..100).map(|value| value as f32 * 0.5).collect();
         let values = Remembered::new(&values, Precision::F32);
         let rounded = Remembered::new(&[0.25, 1.0 / 3.0], Precision::Bf16);
@@ -116,8 +134,9 @@ mod tests {
         let other_key = Spilled { at, bytes, precision, key: Zeroizing::new([1; 32]) };
         assert!(spill.read(&other_key).is_none());
         let mut state = spill.lock();
-        state.file.seek(SeekFrom::Start(7)).unwrap();
-        state.file.write_all(&[1, 2, 3]).unwrap();
+        let file = state.file.as_mut().unwrap();
+        file.seek(SeekFrom::Start(7)).unwrap();
+        file.write_all(&[1, 2, 3]).unwrap();
         drop(state);
         assert!(spill.read(&first).is_none());
     }

@@ -46,7 +46,7 @@ pub fn stacked_outputs(
 fn outputs_of(backbone: &Backbone, models: &[&StageModel], inputs: &[&Input<'_>], tokens: usize) -> Vec<Vec<Vec<f32>>> {
     let batch = inputs.len();
     let lengths: Vec<usize> = inputs.iter().map(|input| input.length).collect();
-    // Whose rows stand where; `None` are those of the base model, as long as a model still follows it.
+    // The model of each part of the rows; `None` for the rows of the base model, as long as a model still follows it.
     let mut layout: Vec<Option<usize>> = vec![None];
     let mut states = backbone.embed(inputs, tokens).states;
     for block in 0..backbone.blocks() {

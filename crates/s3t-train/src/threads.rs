@@ -2,7 +2,7 @@
 //!
 //! A forward pass is hundreds of short parallel parts with a little serial work between them. A thread that falls asleep in each
 //! gap and has to be woken again costs as much as many of these parts take, and starting threads for every answer costs more:
-//! so threads are kept from one piece of work to the next, and stay awake while one lasts.
+//! so threads are kept from one piece of work to the next, and stay awake while work lasts.
 
 use std::cell::OnceCell;
 use std::num::NonZero;
@@ -18,16 +18,16 @@ thread_local! {
     static ALONE: OnceCell<Option<ThreadPool>> = const { OnceCell::new() };
 }
 
-/// Pools that wait for the next piece of work, the one that waits longest first: at most [`MOST_KEPT`] threads for each core.
+/// Pools that wait for the next piece of work, the pool that waits longest first: at most [`MAX_KEPT`] threads for each core.
 static KEPT: Mutex<Vec<ThreadPool>> = Mutex::new(Vec::new());
 
 /// Threads that are kept for each core of the machine.
-const MOST_KEPT: usize = 2;
+const MAX_KEPT: usize = 2;
 
 /// Threads that are awake: more than there are cores would only be in each other's way.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
 
-/// How often a thread looks for a part to do before it lets other threads of the machine run.
+/// The number of times that a thread looks for a part to do before it lets other threads of the machine run.
 const LOOKS: u32 = 256;
 
 /// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
@@ -69,7 +69,7 @@ pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R
     Ok(result)
 }
 
-/// A pool of so many threads, or of as many as the machine starts; `None` if it starts none.
+/// A pool of so many threads, or of as many as the machine starts; `None` if no thread starts.
 fn start(threads: usize) -> Option<ThreadPool> {
     let halves = std::iter::successors(Some(threads), |threads| Some(threads / 2).filter(|half| *half > 0));
     halves.into_iter().find_map(|threads| ThreadPoolBuilder::new().num_threads(threads).build().ok())
@@ -100,14 +100,14 @@ pub fn start_shared_threads() {
     drop(builder.build_global());
 }
 
-/// How many threads the machine starts, of so many at most.
-fn startable(most: usize) -> usize {
+/// The number of threads that the machine starts, up to `max`.
+fn startable(max: usize) -> usize {
     let gate = Mutex::new(());
     let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
     std::thread::scope(|scope| {
         let wait = || drop(gate.lock());
         let start = |_| std::thread::Builder::new().spawn_scoped(scope, wait).ok();
-        let started = (0..most).map_while(start).count();
+        let started = (0..max).map_while(start).count();
         drop(closed);
         started
     })
@@ -128,7 +128,7 @@ fn keep(pool: ThreadPool) {
     let mut pools = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     pools.push(pool);
     let mut excess =
-        pools.iter().map(ThreadPool::current_num_threads).sum::<usize>().saturating_sub(MOST_KEPT * cores());
+        pools.iter().map(ThreadPool::current_num_threads).sum::<usize>().saturating_sub(MAX_KEPT * cores());
     let mut dropped = Vec::new();
     while excess > 0 && pools.len() > 1 {
         excess = excess.saturating_sub(pools[0].current_num_threads());
@@ -138,7 +138,7 @@ fn keep(pool: ThreadPool) {
     drop(pools);
 }
 
-/// Threads counted as awake while it lives.
+/// Threads that count as awake until this value is dropped.
 struct Awake {
     threads: usize,
     total: usize,
@@ -231,7 +231,7 @@ mod tests {
         let all: Vec<u64> = pool.install(|| (0..8).into_par_iter().map(one_at_a_time).collect());
         assert_eq!(all, [33_283_350_000; 8]);
         let kept: usize = KEPT.lock().unwrap().iter().map(ThreadPool::current_num_threads).sum();
-        assert!(kept <= (MOST_KEPT * cores()).max(5), "{kept} threads are kept");
+        assert!(kept <= (MAX_KEPT * cores()).max(5), "{kept} threads are kept");
     }
 
     #[test]

@@ -9,8 +9,10 @@ use burn::tensor::{Device, Gradients, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
+use s3t_backends::DeviceSpec;
 use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
-use s3t_core::{CoreError, Digest, Lineage, StageKey};
+use s3t_core::{CoreError, Digest, Lineage, NumericEnvironment, StageKey};
+use s3t_executor::{ExecutorError, StageJob, StageProgress, Step, TrainedStage, Trainer};
 use s3t_models::{Backbone, Input};
 use s3t_peft::tensors::{on_device, to_device, to_host};
 use s3t_peft::{Init, LinearSite, PeftMethod};
@@ -19,7 +21,7 @@ use crate::activations::Prepared;
 use crate::batches::batches;
 use crate::loss::loss;
 use crate::model::{StageModel, check_isolation, read_method};
-use crate::{ActivationCache, StageBuilder, StageJob, StageProgress, Step, TrainError, TrainingConfig, on_threads};
+use crate::{ActivationCache, TrainError, TrainingConfig, on_threads};
 
 /// Records whose frozen inputs are computed before they are trained on: enough to fill chunks of one length.
 const PREPARED_TOGETHER: usize = 512;
@@ -30,18 +32,24 @@ const PREPARED_TOGETHER: usize = 512;
 ///
 /// *Before*: a job whose records are those that its lineage names. *After*: the tensors are a function of the job, bit
 /// for bit, whatever else runs. *Why*: parameters, batch order and every other random number come from one generator that
-/// is seeded from the lineage's key; tensor operations run in program order, and none's bits depend on its threads; the frozen
+/// is seeded from the lineage's key; tensor operations run in program order, and the bits of no operation depend on its threads; the frozen
 /// inputs are functions of base model and record (see [`ActivationCache`]); the optimiser's state starts fresh; nothing else is read.
 pub struct StageTrainer {
     backbone: Arc<Backbone>,
     device: Device,
+    environment: NumericEnvironment,
     activations: ActivationCache,
 }
 
 impl StageTrainer {
-    /// A trainer that remembers at most `memory_limit` bytes of activations.
-    pub fn new(backbone: Arc<Backbone>, device: Device, memory_limit: usize) -> Self {
-        Self { backbone, device, activations: ActivationCache::new(memory_limit) }
+    /// A trainer on the device of the base model that remembers at most `memory_limit` bytes of activations.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Backend`] if the device was not compiled in.
+    pub fn new(backbone: Arc<Backbone>, device: DeviceSpec, memory_limit: usize) -> Result<Self, TrainError> {
+        let activations = ActivationCache::new(memory_limit);
+        Ok(Self { backbone, device: device.open()?, environment: device.environment(), activations })
     }
 
     /// The same trainer with a file of at most `limit` bytes in `folder` for activations that do not fit into memory.
@@ -81,10 +89,9 @@ impl StageTrainer {
         let layer = self.backbone.linear(block, site);
         layer.map(|layer| to_host(layer.weight.clone().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
     }
-}
 
-impl StageBuilder for StageTrainer {
-    fn build(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<StageTensors, TrainError> {
+    /// The stage of a job.
+    fn stage(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, TrainError> {
         let lineage = &job.lineage;
         let key = lineage.key();
         if job.records.is_empty() {
@@ -97,6 +104,7 @@ impl StageBuilder for StageTrainer {
         let mut parameters = Parameters::new(&initial, &job.ancestors, &config, &self.device);
 
         let steps = config.steps(job.records.len());
+        let _span = tracing::debug_span!("stage", stage = %key, records = job.records.len(), steps).entered();
         let prepared = job
             .records
             .iter()
@@ -106,7 +114,7 @@ impl StageBuilder for StageTrainer {
         let place = (lineage.trained().start, config.activations);
         // A few batches at a time, so that progress is seen and stopping waits for little.
         let ahead = (PREPARED_TOGETHER / config.batch_size).max(1);
-        let mut done = 0;
+        let (mut done, mut last_loss) = (0, f32::NAN);
         for _ in 0..config.epochs {
             let batches = batches(&lengths, config.batch_size, &mut rng);
             for (index, batch) in batches.iter().enumerate() {
@@ -127,6 +135,8 @@ impl StageBuilder for StageTrainer {
                     Ok(to_host(loss)[0])
                 })??;
                 done += 1;
+                last_loss = loss;
+                tracing::trace!(done, "step");
                 if !loss.is_finite() {
                     return Err(TrainError::Diverged { key, step: done, loss });
                 }
@@ -138,11 +148,21 @@ impl StageBuilder for StageTrainer {
         let trained = parameters.to_host();
         check_trained(key, &initial, &trained)?;
         check_isolation(lineage, &trained)?;
-        Ok(trained)
+        Ok(TrainedStage { key, environment: self.environment.clone(), tensors: trained, steps, loss: last_loss })
+    }
+}
+
+impl Trainer for StageTrainer {
+    fn environment(&self) -> NumericEnvironment {
+        self.environment.clone()
     }
 
-    fn forget(&self, record: &Digest) {
-        self.activations.forget(record);
+    fn train(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+        self.stage(job, progress).map_err(|error| error.of_stage(job.key()))
+    }
+
+    fn forget(&self, records: &[Digest]) {
+        records.iter().for_each(|record| self.activations.forget(record));
     }
 
     fn forget_all(&self) {
@@ -233,7 +253,7 @@ fn read_config(lineage: &Lineage) -> Result<TrainingConfig, TrainError> {
     Ok(config)
 }
 
-/// Values that start as `init` says. Those that start from the base model's weights are none of these and start at zero.
+/// Values that start as `init` says. Values that start from the base model's weights are set elsewhere, and are zero here.
 fn draw(init: Init, length: usize, rng: &mut impl Rng) -> Vec<f32> {
     let mut draw = || match init {
         Init::Zeros | Init::WeightNorm(_) => 0.0,

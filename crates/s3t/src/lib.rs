@@ -35,6 +35,7 @@ pub use s3t_core as core;
 pub use s3t_data as data;
 pub use s3t_engine as engine;
 pub use s3t_eval as eval;
+pub use s3t_executor as executor;
 pub use s3t_interchange as interchange;
 pub use s3t_ledger as ledger;
 pub use s3t_models as models;
@@ -56,6 +57,7 @@ pub mod plugins {
     pub use s3t_mistral as mistral;
     pub use s3t_prefix as prefix;
     pub use s3t_prior_sequences as prior_sequences;
+    pub use s3t_processes as processes;
     pub use s3t_qwen2 as qwen2;
     pub use s3t_vit as vit;
 }

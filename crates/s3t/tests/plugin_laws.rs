@@ -56,9 +56,37 @@ fn no_two_plugins_share_a_name() {
 fn ndarray_answers_as_flex_does() {
     use std::sync::Arc;
 
-    use s3t::core::StoreSecret;
+    use s3t::backends::DeviceSpec;
+    use s3t::core::{Digest, NumericEnvironment, StoreSecret};
+    use s3t::executor::{ExecutorError, StageJob, StageProgress, TrainedStage, Trainer};
+    use s3t::models::LoadOptions;
     use s3t::prelude::*;
     use s3t::train::StageTrainer;
+    use s3t_testkit::Planted;
+
+    /// A trainer that says that it computes with another arithmetic than it does.
+    struct Claims {
+        trainer: StageTrainer,
+        claimed: NumericEnvironment,
+    }
+
+    impl Trainer for Claims {
+        fn environment(&self) -> NumericEnvironment {
+            self.claimed.clone()
+        }
+
+        fn train(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+            Ok(TrainedStage { environment: self.claimed.clone(), ..self.trainer.train(job, progress)? })
+        }
+
+        fn forget(&self, records: &[Digest]) {
+            self.trainer.forget(records);
+        }
+
+        fn forget_all(&self) {
+            self.trainer.forget_all();
+        }
+    }
 
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model");
@@ -67,10 +95,14 @@ fn ndarray_answers_as_flex_does() {
         let mut pipeline = s3t_testkit::tiny_pipeline(&model, &folder.path().join(trained_on));
         pipeline.training.seed = 1;
         let records = s3t_testkit::toy_records(40, 0, 1);
+        let device: DeviceSpec = trained_on.parse().unwrap();
+        let folder = model.clone();
+        pipeline.executor = Planted::trainer(move |honest| {
+            let backbone = s3t::models::load(&folder, LoadOptions::default(), &device.open().unwrap()).unwrap();
+            let trainer = StageTrainer::new(backbone, device, 1 << 20).unwrap();
+            Arc::new(Claims { trainer, claimed: honest.environment() })
+        });
         let system = System::create(pipeline, &records, Some(StoreSecret::from_bytes([1; 32]))).unwrap();
-        let device = trained_on.parse::<s3t::backends::DeviceSpec>().unwrap().open().unwrap();
-        let backbone = s3t::models::load(&model, s3t::models::LoadOptions::default(), &device).unwrap();
-        let system = system.with_builder(Arc::new(StageTrainer::new(backbone, device, 1 << 20)));
         system.train(&Quiet).unwrap();
         system.predict(&s3t_testkit::toy_records(30, 0, 2)).unwrap()
     };

@@ -12,10 +12,11 @@ use s3t::core::{
     BlockRange, Digest, Lineage, NumericEnvironment, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task,
     lineage,
 };
+use s3t::executor::{StageJob, StageProgress, StageRecord, Step, Trainer};
 use s3t::models::LoadOptions;
 use s3t::peft::PeftMethod;
 use s3t::prelude::*;
-use s3t::train::{StageBuilder, StageJob, StageProgress, StageRecord, StageTrainer, Step};
+use s3t::train::StageTrainer;
 
 /// `probe digest` a line: what training gave on processors of these arithmetics.
 const GOLDEN: &str = include_str!("golden/training-digests.txt");
@@ -72,10 +73,10 @@ fn training_has_the_same_bits_on_1_2_and_4_threads() {
         slices: vec![DigestBuilder::new("slice").finish()],
     };
     let train = |threads: usize, start: usize| {
-        let trainer = StageTrainer::new(Arc::clone(&backbone), opened.clone(), 1 << 30);
+        let trainer = StageTrainer::new(Arc::clone(&backbone), device, 1 << 30).unwrap();
         let records = (0..80).map(record).collect();
         let job = StageJob { lineage: lineage(start), records, ancestors: BlockTensors::new() };
-        digest(&trainer.build(&job, &Threads(threads)).unwrap())
+        digest(&trainer.train(&job, &Threads(threads)).unwrap().tensors)
     };
     // All blocks, and the top two on remembered outputs of the others.
     let mut of_both = DigestBuilder::new("both");

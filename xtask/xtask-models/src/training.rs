@@ -14,9 +14,10 @@ use s3t::core::tensors::StageTensors;
 use s3t::core::{Aggregator, Availability, Sequence, Serving, SliceAddress, StageKey, StoreSecret, Target};
 use s3t::engine::in_batches;
 use s3t::eval::{Baseline, Metric};
+use s3t::executor::Silent;
 use s3t::plot::{Axis, Chart, Format, Series};
 use s3t::prelude::*;
-use s3t::train::{Silent, StageModel};
+use s3t::train::StageModel;
 use serde_json::json;
 use xtask_figures::{Outcome, section, table};
 

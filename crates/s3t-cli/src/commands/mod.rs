@@ -16,6 +16,7 @@ mod status;
 mod store;
 mod train;
 mod verify;
+mod worker;
 
 use crate::arguments::Command;
 use crate::exit::Outcome;
@@ -43,6 +44,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Status(pipeline) => status::status(pipeline.pipeline, output),
         Command::Plugins => plugins::list(output),
         Command::Manual { to } => manual::manual(&to, output),
+        Command::Worker => worker::work(),
         Command::Init { file } => init::init(&file, output),
     }
 }

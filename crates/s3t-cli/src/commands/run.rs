@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use s3t::api::{ApiError, Baseline, Evaluation, NothingDeleted, RunObserver, RunPart, RunRequest, RunStep};
 use s3t::engine::{Observer, System};
 use s3t::eval::Metric;
-use s3t::train::StageProgress;
+use s3t::executor::StageProgress;
 
 use crate::arguments::FreshArgs;
 use crate::commands::delete::show_deletion;

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use s3t_baseline_sequences::Random;
@@ -15,9 +14,9 @@ use s3t_core::sequence::{Cyclic, Single};
 use s3t_core::tensors::StageTensors;
 use s3t_core::{PartitionShape, Payload, Record, RecordId, StageKey, StoreSecret, SubjectId};
 use s3t_engine::{EngineError, Observer, Pipeline, PriorSource, StageLabel, System};
+use s3t_executor::{Executor, ExecutorError, Local, Step};
 use s3t_prior_sequences::Greedy;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
-use s3t_train::{StageBuilder, Step, TrainError};
 use tempfile::TempDir;
 
 /// What a law is tried on.
@@ -60,12 +59,12 @@ pub enum Order {
     Subjects,
 }
 
-/// Wraps the trainer of a system, for planted mistakes; gets all records of the world.
-pub type Plant<'a> = dyn Fn(&System, &[Record]) -> Arc<dyn StageBuilder> + 'a;
+/// Makes the executor of a world from all its records, to plant mistakes.
+pub type Plant<'a> = dyn Fn(&[Record]) -> Box<dyn Executor> + 'a;
 
-/// The trainer as it is.
-pub fn honest(system: &System, _records: &[Record]) -> Arc<dyn StageBuilder> {
-    Arc::clone(system.builder())
+/// The executor without a mistake.
+pub fn honest(_records: &[Record]) -> Box<dyn Executor> {
+    Box::new(Local {})
 }
 
 pub struct World {
@@ -78,11 +77,11 @@ impl World {
     pub fn new(case: &Case, records: &[Record], plant: &Plant<'_>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_tiny_model(&folder.path().join("model"), case.slices as usize + case.extra_blocks).unwrap();
-        let pipeline = pipeline(case, folder.path());
+        let mut pipeline = pipeline(case, folder.path());
+        pipeline.executor = plant(records);
         let secret = StoreSecret::from_bytes([case.seed as u8; 32]);
         let system = System::create(pipeline, records, Some(secret)).unwrap();
-        let builder = plant(&system, records);
-        Self { folder, case: case.clone(), system: system.with_builder(builder) }
+        Self { folder, case: case.clone(), system }
     }
 
     pub fn trained(case: &Case, records: &[Record], plant: &Plant<'_>) -> Result<Self, EngineError> {
@@ -93,8 +92,17 @@ impl World {
 
     /// Drops the system and opens its store again, as after a crash.
     pub fn reopened(self) -> Self {
+        self.reopened_with(Box::new(Local {}))
+    }
+
+    /// The same with another executor.
+    pub fn reopened_with(self, executor: Box<dyn Executor>) -> Self {
         let case = self.case.clone();
-        Self::open(self.close(), &case)
+        let folder = self.close();
+        let mut pipeline = pipeline(&case, folder.path());
+        pipeline.executor = executor;
+        let system = System::open(pipeline).unwrap();
+        Self { folder, case, system }
     }
 
     /// Drops the system and keeps its folder.
@@ -113,7 +121,7 @@ impl World {
         loop {
             match world.system.train(&StopAfter(AtomicUsize::new(stages))) {
                 Ok(_) => return world,
-                Err(EngineError::Train(TrainError::Interrupted(_))) => world = world.reopened(),
+                Err(EngineError::Executor(ExecutorError::Cancelled(_))) => world = world.reopened(),
                 Err(error) => panic!("{error}"),
             }
         }

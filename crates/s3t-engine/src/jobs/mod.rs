@@ -1,0 +1,121 @@
+//! Building stages: each missing one is given to the executor as soon as its parent is there.
+//!
+//! A stage has the same bits wherever and whenever it is trained, so the order in which stages are trained, and how many at once,
+//! changes no bit of any of them.
+
+mod making;
+mod queue;
+mod watch;
+
+use std::collections::BTreeSet;
+
+use s3t_core::StageKey;
+use s3t_core::tensors::StageTensors;
+use s3t_executor::{ExecutorError, Session, StageJob, TrainedStage};
+use s3t_store::{Snapshot, Store};
+use s3t_train::check_isolation;
+
+use crate::EngineError;
+use crate::jobs::making::make_job;
+use crate::jobs::queue::Queue;
+use crate::jobs::watch::Watch;
+
+pub use watch::{Observer, Quiet, StageLabel};
+
+/// The place from which a build gets the stages that it builds on, and to which it gives those that it built.
+pub(crate) trait Stages: Sync {
+    /// The tensors of a stage that this build does not build.
+    fn existing(&self, key: &StageKey) -> Result<StageTensors, EngineError>;
+
+    /// Keeps a stage that was built; `false` if nobody wants it any more.
+    fn built(&self, job: &StageJob, tensors: &StageTensors) -> Result<bool, EngineError>;
+
+    /// Returns `true` while a stage is wanted: no deletion has hit it.
+    fn is_wanted(&self, _key: &StageKey) -> bool {
+        true
+    }
+}
+
+/// The means of a build: the executor and the threads that it may share out.
+pub(crate) struct Means<'a> {
+    pub(crate) session: &'a dyn Session,
+    pub(crate) threads: usize,
+}
+
+/// Builds the stages `wanted` of a snapshot's plan, each after its parent, and returns their number. Stages that nobody wants any more
+/// are left out, with the stages that build on them.
+pub(crate) fn build(
+    store: &Store,
+    snapshot: &Snapshot,
+    means: &Means<'_>,
+    stages: &dyn Stages,
+    wanted: &BTreeSet<StageKey>,
+    observer: &dyn Observer,
+) -> Result<usize, EngineError> {
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    let span = tracing::Span::current();
+    let capacity = means.session.capacity().get();
+    let queue = Queue::new(snapshot, wanted, capacity, means.threads);
+    let build_one = |key: &StageKey| -> Result<Option<StageTensors>, EngineError> {
+        if !stages.is_wanted(key) {
+            return Ok(None);
+        }
+        let (job, label) = make_job(store, snapshot, &queue, stages, key)?;
+        let _job =
+            tracing::info_span!("job", stage = %key, shard = label.shard.0, records = job.records.len()).entered();
+        observer.stage_started(&label, job.records.len());
+        let watch = Watch { queue: &queue, stages, observer, label: &label };
+        let trained = checked(&job, means.session.train(&job, &watch)?)?;
+        let steps = trained.steps;
+        let is_kept = stages.built(&job, &trained.tensors)?;
+        tracing::info!(steps, is_kept, "stage trained");
+        observer.stage_finished(&label);
+        Ok(is_kept.then_some(trained.tensors))
+    };
+    let worker = || {
+        let _span = span.clone().entered();
+        // A thread that unwinds must not leave the others waiting for its stage.
+        let _guard = queue.stop_on_panic();
+        while let Some(key) = queue.next() {
+            let result = match build_one(&key) {
+                // Whatever fails in a stage that a deletion has hit fails because of it: its records or its parents are gone.
+                Err(error) if !stages.is_wanted(&key) => {
+                    tracing::info!(stage = %key, "stage dropped: a deletion has hit it");
+                    drop(error);
+                    Ok(None)
+                }
+                result => result,
+            };
+            queue.done(key, result);
+        }
+    };
+    std::thread::scope(|scope| {
+        // The caller is one of them, and goes on with the threads that the machine starts.
+        for _ in 1..capacity.clamp(1, wanted.len()) {
+            if std::thread::Builder::new().spawn_scoped(scope, worker).is_err() {
+                break;
+            }
+        }
+        worker();
+    });
+    queue.finish()
+}
+
+/// The stage as the executor gave it, if it is the one that was asked for. An executor is a plugin: whatever it trained and wherever,
+/// the stage has the arithmetic that its lineage names, and holds its own layer group and head only.
+fn checked(job: &StageJob, trained: TrainedStage) -> Result<TrainedStage, EngineError> {
+    let asked = job.key();
+    if trained.key != asked {
+        let worker = "the executor".to_owned();
+        return Err(ExecutorError::WrongAnswer { worker, asked, answered: trained.key }.into());
+    }
+    let expected = &job.lineage.recipe.environment;
+    if trained.environment != *expected {
+        let (stored, here) = (Box::new(expected.clone()), Box::new(trained.environment));
+        return Err(EngineError::Environment { stored, here });
+    }
+    check_isolation(&job.lineage, &trained.tensors)?;
+    Ok(trained)
+}

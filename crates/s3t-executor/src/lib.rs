@@ -1,0 +1,35 @@
+//! Executors: where the stages of a plan are trained.
+//!
+//! A [`StageJob`] holds all inputs of a stage: its lineage, the records that the lineage names, and the adapters of the stages
+//! before it. A [`Trainer`] turns a job into a [`TrainedStage`]. An [`Executor`] is a plugin that decides on which machine, and in
+//! how many processes, trainers run; [`Executor::start`] gives a [`Session`] that trains several jobs side by side.
+//!
+//! The executor [`Local`] trains in the calling process. An executor that trains elsewhere sends jobs to workers: [`work`] is the
+//! worker's half of the protocol and [`Link`] the owner's, over any pair of byte streams. A job is trained from what travels with
+//! it alone, so a stage has the same bits wherever it is trained, on equal arithmetic.
+//!
+//! docs/guide/writing-an-executor.md in the repository writes an executor step by step.
+
+mod error;
+mod executor;
+mod frame;
+mod job;
+mod link;
+mod local;
+mod message;
+mod progress;
+mod value;
+mod worker;
+
+pub use error::ExecutorError;
+pub use executor::{BaseModel, Executor, Session, Site, TrainedStage, Trainer, WorkerSettings};
+pub use frame::{FRAME_VERSION, MAX_FRAME_BYTES, read_frame, write_frame};
+pub use job::{StageJob, StageRecord};
+pub use link::{Link, LinkHandle};
+pub use local::Local;
+pub use message::{Answer, Failure, Request};
+pub use progress::{Silent, StageProgress, Step};
+pub use worker::work;
+
+/// The macro that registers a plugin, and the core crate, for plugins that depend on this crate alone.
+pub use s3t_core::{self, plugin};

@@ -1,0 +1,306 @@
+//! The owner's half of the protocol: a worker at the other end of two byte streams.
+
+use std::borrow::Cow;
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use s3t_core::{Digest, NumericEnvironment};
+use zeroize::Zeroizing;
+
+use crate::message::Failure;
+use crate::{
+    Answer, ExecutorError, Request, StageJob, StageProgress, TrainedStage, WorkerSettings, read_frame, write_frame,
+};
+
+/// The time between two looks at whether a job is still wanted.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The time that a worker has to drop a cancelled job. A step may take longer: then the worker is not fit any more.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+
+type Frame = Zeroizing<Vec<u8>>;
+
+/// A worker, as the owner of the store sees it. The worker ends when the link and its handles are dropped, which closes its input.
+///
+/// # Proof note
+///
+/// *Before*: a worker answers, late, doubly or for another stage. *After*: [`train`](Self::train) returns what the worker answered
+/// for this job, or an error. *Why*: every job has a number of its own that its answers name; an answer with a lower number is
+/// dropped, with a higher number it ends the link; the result names the stage, and is compared with the one that was asked for.
+pub struct Link {
+    name: String,
+    environment: NumericEnvironment,
+    handle: LinkHandle,
+    incoming: Receiver<Incoming>,
+    number: u64,
+    silence: Duration,
+    is_fit: bool,
+}
+
+type Incoming = Result<Answer, ExecutorError>;
+
+impl Link {
+    /// Greets a worker and waits until it has loaded the base model. `name` names the worker in messages; a worker that shows no sign
+    /// of life for `silence` has died.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecutorError::StartFailed`] with the worker's own words, [`ExecutorError::WorkerDied`], [`ExecutorError::TimedOut`],
+    /// [`ExecutorError::Damaged`] or [`ExecutorError::OtherVersion`].
+    pub fn open(
+        name: impl Into<String>,
+        reader: impl Read + Send + 'static,
+        writer: impl Write + Send + 'static,
+        settings: &WorkerSettings,
+        silence: Duration,
+    ) -> Result<Self, ExecutorError> {
+        let name = name.into();
+        let forgotten = Arc::new(Forgotten::default());
+        let (frames, outgoing) = mpsc::channel();
+        let (answers, incoming) = mpsc::channel();
+        let failed = |error: std::io::Error| ExecutorError::StartFailed {
+            place: name.clone(),
+            problem: format!("no thread can be started for it ({error}); raise the limit of processes (`ulimit -u`)"),
+        };
+        std::thread::Builder::new().spawn(move || write_all(writer, &outgoing)).map_err(failed)?;
+        let noted = Arc::clone(&forgotten);
+        std::thread::Builder::new().spawn(move || read_all(reader, &answers, &noted)).map_err(failed)?;
+        let handle = LinkHandle { frames, forgotten };
+        handle.send(&Request::Hello(settings.clone()))?;
+        let environment = loop {
+            match incoming.recv_timeout(silence) {
+                Ok(Ok(Answer::Ready(environment))) => break environment,
+                Ok(Ok(Answer::Unfit(problem))) => return Err(ExecutorError::StartFailed { place: name, problem }),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(RecvTimeoutError::Timeout) => return Err(timed_out(&name, silence)),
+                Err(RecvTimeoutError::Disconnected) => return Err(died(&name)),
+            }
+        };
+        Ok(Self { name, environment, handle, incoming, number: 0, silence, is_fit: true })
+    }
+
+    /// The arithmetic of the worker.
+    pub fn environment(&self) -> &NumericEnvironment {
+        &self.environment
+    }
+
+    /// Returns `true` while the worker can be given the next job. A link that is not fit is to be dropped, and its worker ended.
+    pub fn is_fit(&self) -> bool {
+        self.is_fit
+    }
+
+    /// A handle that tells the worker what to forget, whatever it trains meanwhile.
+    pub fn handle(&self) -> LinkHandle {
+        self.handle.clone()
+    }
+
+    /// Has the worker train a stage.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::train`](crate::Trainer::train), and [`ExecutorError::WrongAnswer`].
+    pub fn train(&mut self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+        let result = self.run(job, progress);
+        if let Err(error) = &result {
+            let is_of_the_job = matches!(
+                error,
+                ExecutorError::Training { .. } | ExecutorError::Cancelled(_) | ExecutorError::Refused { .. }
+            );
+            self.is_fit &= is_of_the_job;
+        }
+        result
+    }
+
+    fn run(&mut self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+        let key = job.key();
+        if progress.is_cancelled() {
+            return Err(ExecutorError::Cancelled(key));
+        }
+        self.number += 1;
+        let number = self.number;
+        let mut threads = progress.threads();
+        self.handle.send(&Request::Job { number, key, threads, job: Cow::Borrowed(job) })?;
+        let (mut heard, mut looked) = (Instant::now(), Instant::now());
+        loop {
+            let received = self.incoming.recv_timeout(POLL);
+            if looked.elapsed() >= POLL {
+                looked = Instant::now();
+                if progress.is_cancelled() {
+                    return Err(self.cancel(job));
+                }
+                let now = progress.threads();
+                if now != threads {
+                    threads = now;
+                    self.handle.send(&Request::Threads(threads))?;
+                }
+            }
+            let answer = match received {
+                Ok(answer) => answer?,
+                Err(RecvTimeoutError::Disconnected) => return Err(died(&self.name)),
+                Err(RecvTimeoutError::Timeout) if heard.elapsed() > self.silence => {
+                    return Err(timed_out(&self.name, self.silence));
+                }
+                Err(RecvTimeoutError::Timeout) => continue,
+            };
+            heard = Instant::now();
+            match answer {
+                Answer::Step(of, step) if of == number => {
+                    if let ControlFlow::Break(()) = progress.step(step) {
+                        return Err(self.cancel(job));
+                    }
+                }
+                Answer::Trained(of, stage) if of == number => {
+                    if stage.key != key {
+                        let (worker, answered) = (self.name.clone(), stage.key);
+                        return Err(ExecutorError::WrongAnswer { worker, asked: key, answered });
+                    }
+                    return Ok(stage);
+                }
+                Answer::Failed(of, failure) if of == number => {
+                    return Err(match failure {
+                        Failure::Cancelled => ExecutorError::Cancelled(key),
+                        Failure::Training(message) => ExecutorError::Training { key, message },
+                        Failure::Refused(problem) => ExecutorError::Refused { worker: self.name.clone(), problem },
+                    });
+                }
+                other => self.aside(&other)?,
+            }
+        }
+    }
+
+    /// Tells the worker that nobody wants the job any more, and waits for it to drop the job.
+    fn cancel(&mut self, job: &StageJob) -> ExecutorError {
+        let number = self.number;
+        let until = Instant::now() + CANCEL_PATIENCE;
+        let mut is_dropped = false;
+        if self.handle.send(&Request::Cancel(number)).is_ok() {
+            while !is_dropped {
+                match self.incoming.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    // A result that comes after the cancellation is dropped.
+                    Ok(Ok(Answer::Trained(of, _) | Answer::Failed(of, _))) => is_dropped = of == number,
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) | Err(_) => break,
+                }
+            }
+        }
+        self.is_fit &= is_dropped;
+        ExecutorError::Cancelled(job.key())
+    }
+
+    /// Takes an answer that is not about the job that was asked for.
+    fn aside(&self, answer: &Answer) -> Result<(), ExecutorError> {
+        let of = match answer {
+            Answer::Unfit(problem) => {
+                return Err(ExecutorError::WorkerDied { worker: self.name.clone(), problem: problem.clone() });
+            }
+            Answer::Damaged(problem) => {
+                return Err(ExecutorError::Damaged(format!("sent to {}: {problem}", self.name)));
+            }
+            Answer::Step(of, _) | Answer::Trained(of, _) | Answer::Failed(of, _) => *of,
+            Answer::Alive | Answer::Ready(_) | Answer::Forgot(_) => return Ok(()),
+        };
+        if of > self.number {
+            return Err(ExecutorError::Damaged(format!(
+                "from {}: it answers for job {of}, which it was not given",
+                self.name
+            )));
+        }
+        // A late answer for a job that was cancelled.
+        Ok(())
+    }
+}
+
+fn died(name: &str) -> ExecutorError {
+    ExecutorError::WorkerDied { worker: name.into(), problem: "its output was closed".into() }
+}
+
+fn timed_out(name: &str, silence: Duration) -> ExecutorError {
+    ExecutorError::TimedOut { worker: name.into(), seconds: silence.as_secs_f64() }
+}
+
+/// Tells a worker what to forget.
+#[derive(Clone)]
+pub struct LinkHandle {
+    frames: Sender<Frame>,
+    forgotten: Arc<Forgotten>,
+}
+
+#[derive(Default)]
+struct Forgotten {
+    state: Mutex<ForgottenState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct ForgottenState {
+    asked: u64,
+    done: u64,
+    /// The worker is gone, and remembers nothing.
+    is_over: bool,
+}
+
+impl LinkHandle {
+    /// Has the worker drop what it remembers of these records, or of all with `None`, and waits for it: `false` if it does not say that
+    /// it did within `patience`. End the worker then.
+    pub fn forget(&self, records: Option<&[Digest]>, patience: Duration) -> bool {
+        let lock = || self.forgotten.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = {
+            let mut state = lock();
+            state.asked += 1;
+            state.asked
+        };
+        if self.send(&Request::Forget { number, records: records.map(<[Digest]>::to_vec) }).is_err() {
+            return lock().is_over;
+        }
+        let is_waiting = |state: &mut ForgottenState| state.done < number && !state.is_over;
+        let waited = self.forgotten.changed.wait_timeout_while(lock(), patience, is_waiting);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !is_waiting(&mut state)
+    }
+
+    fn send(&self, request: &Request<'_>) -> Result<(), ExecutorError> {
+        // A worker that is gone is noticed where its answers are read.
+        let _ = self.frames.send(write_frame(request)?);
+        Ok(())
+    }
+}
+
+impl Forgotten {
+    fn note(&self, change: impl FnOnce(&mut ForgottenState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+}
+
+/// Writes frames until nobody sends any, or the worker is gone. A thread of its own, so that a worker that reads nothing keeps nobody
+/// waiting.
+fn write_all(mut writer: impl Write, frames: &Receiver<Frame>) {
+    while let Ok(frame) = frames.recv() {
+        if writer.write_all(&frame).and_then(|()| writer.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_all(mut reader: impl Read, answers: &Sender<Incoming>, forgotten: &Forgotten) {
+    loop {
+        let answer = match read_frame(&mut reader) {
+            Ok(None) => break,
+            Ok(Some(Answer::Forgot(number))) => {
+                forgotten.note(|state| state.done = state.done.max(number));
+                continue;
+            }
+            Ok(Some(answer)) => Ok(answer),
+            Err(error) => Err(error),
+        };
+        let is_last = answer.is_err();
+        if answers.send(answer).is_err() || is_last {
+            break;
+        }
+    }
+    forgotten.note(|state| state.is_over = true);
+}

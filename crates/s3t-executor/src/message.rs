@@ -1,0 +1,82 @@
+//! The messages between the owner of a store and a worker.
+
+use std::borrow::Cow;
+
+use s3t_core::{Digest, NumericEnvironment, StageKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{ExecutorError, StageJob, Step, TrainedStage, WorkerSettings};
+
+/// A message of the owner to a worker. [`Hello`](Self::Hello) is the first, and comes once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Request<'a> {
+    /// The settings of the worker, which loads the base model and answers [`Answer::Ready`].
+    Hello(WorkerSettings),
+    /// A stage to train. A worker has a job at a time.
+    Job {
+        /// The number of the job, which its answers name.
+        number: u64,
+        /// The key that the lineage of the job has at the owner's.
+        key: StageKey,
+        /// The threads to compute on.
+        threads: usize,
+        /// The inputs.
+        job: Cow<'a, StageJob>,
+    },
+    /// The threads to compute on from the next step on.
+    Threads(usize),
+    /// Nobody wants the result of this job any more.
+    Cancel(u64),
+    /// Records whose remembered activations are to be dropped.
+    Forget {
+        /// The number of the request, which its answer names.
+        number: u64,
+        /// The records; `None` for all.
+        records: Option<Vec<Digest>>,
+    },
+}
+
+/// A message of a worker to the owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Answer {
+    /// The base model is loaded, and the worker computes with this arithmetic.
+    Ready(NumericEnvironment),
+    /// The worker cannot do its work, and ends.
+    Unfit(String),
+    /// A frame of the owner arrived damaged, and the worker ends.
+    Damaged(String),
+    /// A sign of life, every second.
+    Alive,
+    /// A step of a job is done.
+    Step(u64, Step),
+    /// A job is done.
+    Trained(u64, TrainedStage),
+    /// A job is not done.
+    Failed(u64, Failure),
+    /// The records of a [`Request::Forget`] are forgotten.
+    Forgot(u64),
+}
+
+/// The reason why a worker did not train a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The job was cancelled.
+    Cancelled,
+    /// Training failed, with this message.
+    Training(String),
+    /// The worker does not take the job, for this reason.
+    Refused(String),
+}
+
+impl From<ExecutorError> for Failure {
+    fn from(error: ExecutorError) -> Self {
+        match error {
+            ExecutorError::Cancelled(_) => Self::Cancelled,
+            ExecutorError::Training { message, .. } => Self::Training(message),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}

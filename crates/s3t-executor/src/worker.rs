@@ -1,0 +1,213 @@
+//! A worker: trains the jobs that come in on a byte stream.
+
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use s3t_core::StageKey;
+
+use crate::message::Failure;
+use crate::{
+    Answer, ExecutorError, Request, StageJob, StageProgress, Step, Trainer, WorkerSettings, read_frame, write_frame,
+};
+
+/// The time between two signs of life.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Works for the owner at the other end of `input` and `output` until it closes `input`: loads the base model as the first frame
+/// says, then trains one job after the other. `closed` is called, on another thread, as soon as the owner is gone: a program may end
+/// there, in the middle of a step.
+///
+/// # Errors
+///
+/// The failure of `load`, [`ExecutorError::Damaged`] and [`ExecutorError::OtherVersion`] for a frame that cannot be read, and
+/// [`ExecutorError::StartFailed`] if the machine starts no thread. The owner is told before this returns.
+pub fn work<L>(
+    mut input: impl Read + Send + 'static,
+    output: impl Write + Send + 'static,
+    load: L,
+    closed: impl FnOnce() + Send + 'static,
+) -> Result<(), ExecutorError>
+where
+    L: FnOnce(&WorkerSettings) -> Result<Arc<dyn Trainer>, ExecutorError>,
+{
+    let shared = Arc::new(Shared {
+        output: Mutex::new(Box::new(output)),
+        threads: AtomicUsize::new(1),
+        cancelled: AtomicU64::new(0),
+        is_over: AtomicBool::new(false),
+        trainer: OnceLock::new(),
+        failure: OnceLock::new(),
+    });
+    let _end = EndBeat(&shared);
+    let told = |error: ExecutorError| {
+        shared.send(&Answer::Unfit(error.to_string()));
+        error
+    };
+    let settings = match read_frame(&mut input).map_err(told)? {
+        None => return Ok(()),
+        Some(Request::Hello(settings)) => settings,
+        Some(_) => return Err(told(ExecutorError::Damaged("it came before the settings of the worker".into()))),
+    };
+    let (give, jobs) = mpsc::channel();
+    let beating = Arc::clone(&shared);
+    start(move || beating.beat()).map_err(told)?;
+    let listening = Arc::clone(&shared);
+    start(move || {
+        match listening.listen(input, &give) {
+            Ok(()) => closed(),
+            Err(error) => {
+                listening.send(&Answer::Damaged(error.to_string()));
+                let _ = listening.failure.set(error);
+            }
+        }
+        listening.is_over.store(true, Ordering::Release);
+    })
+    .map_err(told)?;
+    let trainer = load(&settings).map_err(told)?;
+    // The thread that listens has not set another.
+    let trainer = shared.trainer.get_or_init(|| trainer);
+    shared.send(&Answer::Ready(trainer.environment()));
+    train_all(&shared, &**trainer, &settings, &jobs);
+    shared.failure.get().cloned().map_or(Ok(()), Err)
+}
+
+fn start(work: impl FnOnce() + Send + 'static) -> Result<(), ExecutorError> {
+    let started = std::thread::Builder::new().spawn(work);
+    started.map(drop).map_err(|error| ExecutorError::StartFailed {
+        place: "a thread of the worker".into(),
+        problem: format!("{error}; raise the limit of processes (`ulimit -u`)"),
+    })
+}
+
+fn train_all(shared: &Shared, trainer: &dyn Trainer, settings: &WorkerSettings, jobs: &Receiver<Given>) {
+    while let Ok(Given { number, key, mut job }) = jobs.recv() {
+        let result = checked(&job.0, key, settings).and_then(|()| trainer.train(&job.0, &Watch { shared, number }));
+        job.0.wipe();
+        shared.send(&match result {
+            Ok(stage) => Answer::Trained(number, stage),
+            Err(error) => Answer::Failed(number, Failure::from(error)),
+        });
+    }
+}
+
+fn checked(job: &StageJob, key: StageKey, settings: &WorkerSettings) -> Result<(), ExecutorError> {
+    if job.key() != key {
+        return Err(ExecutorError::Damaged(format!("its lineage has the key {}, not {key}", job.key())));
+    }
+    let (expected, found) = (job.lineage.recipe.base, settings.base.digest);
+    if expected != found {
+        return Err(ExecutorError::OtherModel { expected, found });
+    }
+    Ok(())
+}
+
+/// A job that came in. Its records are overwritten when it is dropped.
+struct Given {
+    number: u64,
+    key: StageKey,
+    job: Wiped,
+}
+
+struct Wiped(StageJob);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.wipe();
+    }
+}
+
+struct Shared {
+    output: Mutex<Box<dyn Write + Send>>,
+    threads: AtomicUsize,
+    /// The highest number of a job that was cancelled.
+    cancelled: AtomicU64,
+    /// The owner is gone, or the worker ends.
+    is_over: AtomicBool,
+    trainer: OnceLock<Arc<dyn Trainer>>,
+    /// The frame that could not be read.
+    failure: OnceLock<ExecutorError>,
+}
+
+impl Shared {
+    /// Sends an answer. An owner that is gone is noticed by the thread that listens.
+    fn send(&self, answer: &Answer) {
+        let Ok(frame) = write_frame(answer) else { return };
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        if output.write_all(&frame).and_then(|()| output.flush()).is_err() {
+            self.is_over.store(true, Ordering::Release);
+        }
+    }
+
+    fn beat(&self) {
+        while !self.is_over.load(Ordering::Acquire) {
+            self.send(&Answer::Alive);
+            std::thread::sleep(BEAT);
+        }
+    }
+
+    /// Takes requests until the owner closes the stream.
+    fn listen(&self, mut input: impl Read, jobs: &Sender<Given>) -> Result<(), ExecutorError> {
+        loop {
+            let Some(request) = read_frame::<Request<'_>>(&mut input)? else { return Ok(()) };
+            match request {
+                Request::Job { number, key, threads, job } => {
+                    self.threads.store(threads, Ordering::Relaxed);
+                    // A worker that ends takes no more jobs.
+                    let _ = jobs.send(Given { number, key, job: Wiped(job.into_owned()) });
+                }
+                Request::Threads(threads) => self.threads.store(threads, Ordering::Relaxed),
+                Request::Cancel(number) => drop(self.cancelled.fetch_max(number, Ordering::Relaxed)),
+                Request::Forget { number, records } => {
+                    // A worker that has no trainer yet remembers nothing.
+                    if let Some(trainer) = self.trainer.get() {
+                        match records {
+                            Some(records) => trainer.forget(&records),
+                            None => trainer.forget_all(),
+                        }
+                    }
+                    self.send(&Answer::Forgot(number));
+                }
+                Request::Hello(_) => {
+                    return Err(ExecutorError::Damaged("the settings of the worker came twice".into()));
+                }
+            }
+        }
+    }
+}
+
+/// Ends the signs of life when the worker ends.
+struct EndBeat<'a>(&'a Shared);
+
+impl Drop for EndBeat<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+    }
+}
+
+/// Tells the owner of each step, and stops a job that was cancelled.
+struct Watch<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl StageProgress for Watch<'_> {
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        if self.is_cancelled() {
+            return ControlFlow::Break(());
+        }
+        self.shared.send(&Answer::Step(self.number, step));
+        ControlFlow::Continue(())
+    }
+
+    fn threads(&self) -> usize {
+        self.shared.threads.load(Ordering::Relaxed)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.shared.is_over.load(Ordering::Acquire) || self.shared.cancelled.load(Ordering::Relaxed) >= self.number
+    }
+}
