@@ -10,7 +10,8 @@ mod simulate;
 mod system;
 
 pub use advise::{AdviseAnswer, AdviseRequest, GoalName, advise};
+pub use charts::Against;
 pub use compare::{CompareAnswer, CompareRequest, RefusedStrategy, compare_sequences};
-pub use plan::{Against, PlanAnswer, PlanFigures, PlanRequest, UpkeepRow, plan, plan_of};
+pub use plan::{PlanAnswer, PlanFigures, PlanRequest, UpkeepRow, plan, plan_of};
 pub use simulate::{SimulateAnswer, SimulateRequest, StreamName, simulate};
 pub use system::{GivenPrior, ModelSize, SystemRequest};

@@ -8,11 +8,29 @@ use s3t_core::sequence::{factorial, plan_sequences};
 use s3t_core::{PartitionShape, Prior, SequenceRequest, ShardId};
 use s3t_plot::{Axis, Chart, Format, Series};
 use s3t_simulation::{CurvePoint, PlannedSystem, StrategyFigures, Upkeep};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::described::Described;
 use super::extent::{grouped, steps};
-use super::plan::Against;
 use crate::{ApiError, ErrorKind};
+
+/// The picture of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Against {
+    /// The best depth against requests.
+    #[default]
+    Requests,
+    /// Deletions the system lasts against the budget B.
+    Budget,
+    /// Deletions the system lasts against the shards m.
+    Shards,
+    /// Deletions the system lasts against the slices L.
+    Slices,
+    /// Total training against requests, for full retraining, SISA, S3T and S3T with repairs.
+    Upkeep,
+}
 
 /// The file of a picture.
 pub(super) struct Picture<'a> {

@@ -9,7 +9,7 @@ use s3t_simulation::{DepthFigures, LifetimeFigures, Upkeep};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::charts::{depth_chart, picture, rate_chart, upkeep_chart};
+use super::charts::{Against, depth_chart, picture, rate_chart, upkeep_chart};
 use super::described::Described;
 use super::extent::milestones;
 use super::system::SystemRequest;
@@ -40,23 +40,6 @@ impl Default for PlanRequest {
         let system = SystemRequest::default();
         Self { system, utility: None, requests: 1000, repair_every: 0, plot: None, against: Against::default() }
     }
-}
-
-/// The picture of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Against {
-    /// The best depth against requests.
-    #[default]
-    Requests,
-    /// Deletions the system lasts against the budget B.
-    Budget,
-    /// Deletions the system lasts against the shards m.
-    Shards,
-    /// Deletions the system lasts against the slices L.
-    Slices,
-    /// Total training against requests, for full retraining, SISA, S3T and S3T with repairs.
-    Upkeep,
 }
 
 /// The answer to `plan`.
