@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::deletion::{Deletion, delete_in};
 use crate::evaluation::{Evaluation, evaluate_in};
 use crate::open::Start;
+use crate::planning::{PlanFigures, plan_of};
 use crate::reply::{Reply, unless};
 use crate::training::{Training, train_in};
 use crate::verification::{Verification, verify_in};
@@ -34,6 +35,8 @@ pub struct RunAnswer {
     /// The deletions that a store which was deleted first had accepted, if it had accepted any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_after: Option<u64>,
+    /// The plan.
+    pub plan: PlanFigures,
     /// The training.
     pub training: Training,
     /// Ordinary fine-tuning of all blocks on all data, if `run.baseline` asks for it.
@@ -89,6 +92,8 @@ pub enum RunStep {
 pub enum RunPart<'a> {
     /// The deletions that a store which was deleted first had accepted.
     RestartedAfter(u64),
+    /// The plan.
+    Plan(&'a PlanFigures),
     /// The training.
     Training(&'a Training),
     /// The score of ordinary fine-tuning.
@@ -118,13 +123,7 @@ pub trait RunObserver: Sync {
     fn progress(&self, step: RunStep) -> &dyn Observer;
 
     /// Called when a step begins.
-    ///
-    /// # Errors
-    ///
-    /// An error ends the run.
-    fn begins(&self, _step: RunStep, _system: &System) -> Result<(), ApiError> {
-        Ok(())
-    }
+    fn begins(&self, _step: RunStep, _system: &System) {}
 
     /// Called when a part is finished.
     fn finished(&self, _part: &RunPart<'_>) {}
@@ -163,11 +162,13 @@ pub fn run(request: &RunRequest, observer: &dyn RunObserver) -> Result<RunAnswer
     system.check_questions(&test)?;
     let due = system.run_request()?;
 
-    observer.begins(RunStep::Plan, &system)?;
-    observer.begins(RunStep::Training, &system)?;
+    observer.begins(RunStep::Plan, &system);
+    let plan = plan_of(&system)?;
+    observer.finished(&RunPart::Plan(&plan));
+    observer.begins(RunStep::Training, &system);
     let (training, baseline) = train_beside(&system, observer)?;
 
-    observer.begins(RunStep::Evaluation, &system)?;
+    observer.begins(RunStep::Evaluation, &system);
     let before = evaluate_in(&system, &test)?;
     let baseline = baseline.map(|model| score(&model, &test)).transpose()?;
     if let Some(baseline) = &baseline {
@@ -180,19 +181,19 @@ pub fn run(request: &RunRequest, observer: &dyn RunObserver) -> Result<RunAnswer
         s3t_engine::RunRequest::Nothing => observer.deletes_nothing(NothingDeleted::NothingNamed),
         s3t_engine::RunRequest::Done => observer.deletes_nothing(NothingDeleted::DoneBefore),
         s3t_engine::RunRequest::Due(due) => {
-            observer.begins(RunStep::Deletion, &system)?;
+            observer.begins(RunStep::Deletion, &system);
             let (answer, _) = delete_in(&system, &due)?;
             observer.finished(&RunPart::Deletion(deletion.insert(answer.deletion)));
-            observer.begins(RunStep::EvaluationAfter, &system)?;
+            observer.begins(RunStep::EvaluationAfter, &system);
             observer.finished(&RunPart::After(after.insert(evaluate_in(&system, &test)?)));
         }
     }
 
-    observer.begins(RunStep::Verification, &system)?;
+    observer.begins(RunStep::Verification, &system);
     let verification =
         verify_in(&system, system.pipeline().run.verify, observer.progress(RunStep::Verification))?.verification;
     observer.finished(&RunPart::Verification(&verification));
-    Ok(RunAnswer { restarted_after, training, baseline, before, deletion, after, verification })
+    Ok(RunAnswer { restarted_after, plan, training, baseline, before, deletion, after, verification })
 }
 
 fn score(model: &BaselineModel, test: &[Record]) -> Result<Baseline, ApiError> {

@@ -76,17 +76,6 @@ impl Output {
         }
     }
 
-    /// Puts the JSON fields of what `show` shows under one field.
-    pub(crate) fn under(&mut self, field: &str, show: impl FnOnce(&mut Self)) {
-        let before = self.json.as_mut().map(std::mem::take);
-        show(self);
-        if let Some(mut object) = before {
-            let fields = self.json.take().unwrap_or_default();
-            object.insert(field.to_owned(), Value::Object(fields));
-            self.json = Some(object);
-        }
-    }
-
     /// A headline, for people only.
     pub(crate) fn heading(&self, text: &str) {
         if self.json.is_none() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use s3t::api::{ApiError, Baseline, Evaluation, NothingDeleted, RunObserver, RunPart, RunRequest, RunStep};
+use s3t::api::{Baseline, Evaluation, NothingDeleted, RunObserver, RunPart, RunRequest, RunStep};
 use s3t::engine::{Observer, System};
 use s3t::eval::Metric;
 use s3t::executor::StageProgress;
@@ -64,24 +64,19 @@ impl RunObserver for Printer<'_> {
         self.bars(step)
     }
 
-    fn begins(&self, step: RunStep, system: &System) -> Result<(), ApiError> {
+    fn begins(&self, step: RunStep, system: &System) {
+        let heading = match step {
+            RunStep::Plan => "Plan",
+            RunStep::Training => "Training",
+            RunStep::Evaluation => "Evaluation",
+            RunStep::Deletion => "Deletion",
+            RunStep::EvaluationAfter => "Evaluation after the deletion",
+            RunStep::Verification => "Verification",
+        };
         self.with(|state| {
-            let heading = match step {
-                RunStep::Plan => "Plan",
-                RunStep::Training => "Training",
-                RunStep::Evaluation => "Evaluation",
-                RunStep::Deletion => "Deletion",
-                RunStep::EvaluationAfter => "Evaluation after the deletion",
-                RunStep::Verification => "Verification",
-            };
+            state.subjects.clone_from(&system.pipeline().run.delete_subjects);
             state.output.heading(heading);
-            if step == RunStep::Plan {
-                state.subjects.clone_from(&system.pipeline().run.delete_subjects);
-                let figures = s3t::api::plan_of(system)?;
-                state.output.under("plan", |output| output.answer(&figures, || show_figures(&figures)));
-            }
-            Ok(())
-        })
+        });
     }
 
     fn finished(&self, part: &RunPart<'_>) {
@@ -94,6 +89,7 @@ impl RunObserver for Printer<'_> {
             let State { output, baseline, before, subjects } = state;
             output.answer(part, || match part {
                 RunPart::RestartedAfter(deletions) => show_restart(Some(*deletions)),
+                RunPart::Plan(figures) => show_figures(figures),
                 RunPart::Training(training) => show_training(training),
                 // Printed beside the evaluation, which follows.
                 RunPart::Baseline(_) => {}
