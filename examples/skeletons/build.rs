@@ -9,8 +9,8 @@ const KINDS: [(&str, &str); 5] = [
     ("family", "loads"),
     ("method", "the adapter has no effect"),
     ("strategy", "twice"),
-    ("aggregator", "agreement is kept"),
-    ("partitioner", "every slice gets groups"),
+    ("aggregator", "members that agree"),
+    ("partitioner", "another secret gives the same partition"),
 ];
 
 fn main() {

@@ -454,7 +454,7 @@ fn workers_end_with_their_owner_and_the_same_command_goes_on() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let trained = workspace.json(&["train", "pipeline.toml"]);
-    assert!(trained["training"]["reused"].as_u64().unwrap() > 0, "{trained}");
+    assert!(trained["training"]["report"]["reused"].as_u64().unwrap() > 0, "{trained}");
     let twin = Workspace::new();
     twin.edit("pipeline.toml", "epochs = 2", "epochs = 400");
     twin.edit("pipeline.toml", "[store]\n", "[store]\nsecret = \"from-seed\"\n");

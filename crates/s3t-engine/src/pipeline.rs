@@ -35,7 +35,7 @@ pub(crate) const MAX_WAIT_SECONDS: f64 = 86_400.0;
 /// let mut pipeline = Pipeline::new("model", "store", labels, Lora { rank: 4, ..Lora::default() });
 /// pipeline.shape = PartitionShape { shards: 4, slices: 3 };
 /// let pipeline = pipeline.check()?;
-/// assert_eq!(pipeline.place().store, "store".as_ref() as &std::path::Path);
+/// assert_eq!(pipeline.place().path, "store".as_ref() as &std::path::Path);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]

@@ -93,7 +93,8 @@ fn tensors_of_another_group_are_refused_whatever_key_they_come_with() {
         if job.lineage.depth() == 1 {
             return honest.train(job, progress);
         }
-        let first = StageJob { lineage: job.lineage.parent().unwrap(), ..job.clone() };
+        let parent = job.lineage.parent().unwrap();
+        let first = StageJob { lineage: parent, ancestors: std::collections::BTreeMap::default(), ..job.clone() };
         Ok(TrainedStage { key: job.key(), ..before.first(honest, &first)? })
     }));
     assert!(matches!(error, EngineError::Train(TrainError::Isolation { .. })), "{error}");

@@ -161,7 +161,7 @@ fn a_record_that_cannot_be_answered_fails_its_own_call_only() {
         for record in good.chunks(1) {
             scope.spawn(|| assert_eq!(joined.predict(record).unwrap()[0].id, record[0].id.as_str()));
         }
-        scope.spawn(|| assert!(matches!(joined.predict(&wrong), Err(EngineError::Backend(_)))));
+        scope.spawn(|| assert!(matches!(joined.predict(&wrong), Err(EngineError::Model(_)))));
     });
     let ids: Vec<_> = toy_records(40, 0, 11).into_iter().map(|record| record.id).collect();
     joined.system().delete(&ids, &[]).unwrap();

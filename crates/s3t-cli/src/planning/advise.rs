@@ -82,7 +82,7 @@ pub(crate) fn advise(args: &AdviseArgs, output: &mut Output) -> Outcome {
         min_slice_blocks: args.min_slice_blocks,
         plot: args.plot.clone(),
     })
-    .map_err(by_flags::<AdviseArgs>)?;
+    .map_err(|failure| by_flags::<AdviseArgs>(args.system.pipeline(), failure))?;
     output.answer(&answer, || show_advice(&answer, args.goal));
     Ok(code_of(&answer))
 }

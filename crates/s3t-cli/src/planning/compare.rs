@@ -38,7 +38,8 @@ pub(crate) fn compare(args: &CompareArgs, output: &mut Output) -> Outcome {
         requests: args.requests,
         plot: args.plot.clone(),
     };
-    let answer = s3t::api::compare_sequences(&request).map_err(by_flags::<CompareArgs>)?;
+    let answer = s3t::api::compare_sequences(&request)
+        .map_err(|failure| by_flags::<CompareArgs>(args.system.pipeline(), failure))?;
     output.answer(&answer, || {
         show_strategies(&answer, request.requests_for(answer.shape), args.t);
         answer.refused.iter().for_each(|refused| say!("left out: {}", refused.reason));

@@ -70,7 +70,7 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Outcome {
         plot: args.plot.clone(),
         against: args.against.into(),
     })
-    .map_err(by_flags::<PlanArgs>)?;
+    .map_err(|failure| by_flags::<PlanArgs>(args.system.pipeline(), failure))?;
     output.answer(&answer, || {
         let PlanAnswer { figures, depth, upkeep_requests, upkeep, plot } = &answer;
         show_figures(figures);

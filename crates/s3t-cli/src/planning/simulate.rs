@@ -82,7 +82,7 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Outcome {
         max_requests: args.max_requests,
         plot: args.plot.clone(),
     })
-    .map_err(by_flags::<SimulateArgs>)?;
+    .map_err(|failure| by_flags::<SimulateArgs>(args.system.pipeline(), failure))?;
     output.answer(&answer, || show(&answer));
     Ok(code_of(&answer))
 }

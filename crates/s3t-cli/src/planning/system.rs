@@ -1,6 +1,6 @@
 //! A system described by a pipeline file, by flags, or by both.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use s3t::api::{GivenPrior, ModelSize, SystemRequest};
@@ -75,6 +75,11 @@ struct ModelArgs {
 }
 
 impl SystemArgs {
+    /// The pipeline file, if there is one.
+    pub(crate) fn pipeline(&self) -> Option<&Path> {
+        self.pipeline.as_deref()
+    }
+
     /// The system of a request.
     pub(crate) fn request(&self) -> Result<SystemRequest, Failure> {
         let ModelArgs { records, epochs, blocks, blocks_per_slice, hidden, intermediate, tokens, rank, classes } =
