@@ -276,13 +276,11 @@ fn plugins_are_listed_with_their_fields() {
         .map(|plugin| format!("{}/{}", plugin["kind"].as_str().unwrap(), plugin["type"].as_str().unwrap()))
         .collect();
     let linked = s3t::core::registry::plugins();
-    let kinds = s3t::core::PluginKind::ALL.iter().flat_map(|kind| {
-        linked.iter().filter(|plugin| plugin.kind() == *kind).map(|plugin| {
-            let kind = serde_json::to_value(plugin.kind()).unwrap();
-            format!("{}/{}", kind.as_str().unwrap(), plugin.name())
-        })
+    let of_registry = linked.iter().map(|plugin| {
+        let kind = serde_json::to_value(plugin.kind()).unwrap();
+        format!("{}/{}", kind.as_str().unwrap(), plugin.name())
     });
-    let expected: Vec<String> = kinds.collect();
+    let expected: Vec<String> = of_registry.collect();
     for name in ["partitioner/keyed-hash", "peft-method/lora", "model-family/bert", "executor/local"] {
         assert!(names.iter().any(|listed| listed == name), "{name} is missing: {names:?}");
     }
