@@ -1,4 +1,4 @@
-//! What must hold of the repository and can be read without building it.
+//! Rules of the repository that can be checked without building it.
 
 mod architecture;
 mod circles;
