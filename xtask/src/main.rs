@@ -17,7 +17,7 @@ use clap::{Args, Parser};
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     /// Checks what must hold of the repository and can be read without building it.
-    Tidy(tidy::Tidy),
+    Tidy,
     /// Makes the folder of a new plugin, with a law that fails as its first step.
     New(new::New),
     /// Type-checks every crate alone and with each promised feature.
@@ -52,7 +52,7 @@ struct Passed {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Task::parse() {
-        Task::Tidy(task) => task.run(),
+        Task::Tidy => tidy::run(),
         Task::New(task) => task.run(),
         Task::Features(task) => task.run(),
         Task::Golden(task) => task.run(),

@@ -2,7 +2,7 @@
 //!
 //! An attack gives each record a score: larger means "rather a member of the training data". This crate computes scores from what models
 //! say about records ([`signal`], [`lira`], [`rmia`], [`language`]), measures how well scores tell members from non-members ([`roc`],
-//! [`area`], [`interval`], [`power`], [`epsilon`], [`benchmarks`]), and defines what a report about an attack holds ([`report`]). It knows no models, files or
+//! [`area`], [`interval`], [`power`], [`epsilon`], [`benchmarks`]), and defines what a report about an attack holds ([`report`]). It reads no models, files or
 //! clocks: a function of the same numbers gives the same bits.
 //!
 //! Inputs are refused by name ([`AttackError`]) when they are empty, not finite, of different lengths, or too small for the question.

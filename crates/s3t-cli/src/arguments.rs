@@ -143,7 +143,7 @@ Older exports beside the new one that hold a stage which a deletion has erased s
         #[command(subcommand)]
         command: ReceiptCommand,
     },
-    /// Check or mend a store.
+    /// Check or repair a store.
     Store {
         #[command(subcommand)]
         command: StoreCommand,
@@ -173,11 +173,11 @@ Changes nothing. Exit code 5 if anything does not hold.")]
     Verify {
         #[command(flatten)]
         pipeline: PipelineArg,
-        /// Which stages are trained again.
+        /// Stages that are trained again.
         #[arg(long, value_enum, default_value_t = Scope::Serving)]
         scope: Scope,
     },
-    /// What the system serves with now.
+    /// Show the stages that serve now, shard by shard.
     #[command(after_help = "Examples:\n  s3t status pipeline.toml\n  s3t status pipeline.toml --json")]
     Status(PipelineArg),
     /// List every plugin with its fields and defaults.
@@ -212,7 +212,7 @@ writes nothing to a disk.")]
         after_help = "Examples:\n  s3t init                        writes pipeline.toml\n  s3t init experiments/one.toml"
     )]
     Init {
-        /// Where it is written.
+        /// The file.
         #[arg(default_value = "pipeline.toml")]
         file: PathBuf,
     },
@@ -220,7 +220,7 @@ writes nothing to a disk.")]
 
 #[derive(Subcommand)]
 pub(crate) enum ReceiptCommand {
-    /// What a receipt says, unchecked.
+    /// Show the content of a receipt, unchecked.
     #[command(after_help = "Examples:\n  s3t receipt show ticket-812.json")]
     Show {
         /// The receipt.
@@ -254,13 +254,13 @@ pub(crate) enum StoreCommand {
     #[command(after_help = "\
 Examples:
   s3t store check pipeline.toml
-  s3t store check pipeline.toml --repair      mend what can be mended without guessing
+  s3t store check pipeline.toml --repair      repair what needs no guess
 
 Exit code 5 if anything is wrong.")]
     Check {
         #[command(flatten)]
         pipeline: PipelineArg,
-        /// Mend what can be mended without guessing.
+        /// Repair what needs no guess.
         #[arg(long)]
         repair: bool,
     },
@@ -285,7 +285,7 @@ pub(crate) struct PredictArgs {
     /// A PEFT adapter of the bare model: a folder with `adapter_config.json` and `adapter_model.safetensors`.
     #[arg(long, requires = "model")]
     pub(crate) adapter: Option<PathBuf>,
-    /// What to answer for: a file with one JSON object a line.
+    /// Questions: a file with one JSON object a line.
     #[arg(long)]
     pub(crate) input: Option<PathBuf>,
     /// PNG or JPEG files to answer for.
@@ -329,7 +329,7 @@ pub(crate) struct DeleteArgs {
     /// An id of the request, such as a ticket's: asking again under it does nothing twice. Nothing that names a person.
     #[arg(long)]
     pub(crate) request_id: Option<String>,
-    /// Where the receipt is written: a proof of what was done for whoever has the store's public key.
+    /// The receipt's file: a proof of what was done for whoever has the store's public key.
     #[arg(long)]
     pub(crate) receipt: Option<PathBuf>,
 }
@@ -374,10 +374,10 @@ pub(crate) struct AuditArgs {
     /// A subject that must not be there.
     #[arg(long)]
     pub(crate) absent_subject: Vec<String>,
-    /// Which stages are trained again.
+    /// Stages that are trained again.
     #[arg(long, value_enum, default_value_t = Scope::Serving)]
     pub(crate) scope: Scope,
-    /// Where the report is written as a page to read.
+    /// The file of the report, as a page to read.
     #[arg(long)]
     pub(crate) html: Option<PathBuf>,
 }

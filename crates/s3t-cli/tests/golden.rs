@@ -41,7 +41,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What is wrong with the program's answer to a case; empty if it is right.
+/// The fault of the program's answer to a case; empty if the answer is right.
 fn problem(name: &str) -> String {
     let case: Case =
         serde_json::from_str(&std::fs::read_to_string(root().join(name).join("case.json")).unwrap()).unwrap();

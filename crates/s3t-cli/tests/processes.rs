@@ -217,7 +217,7 @@ impl World {
         Ok(())
     }
 
-    /// What is called erased has left no trace of the record's id on disk.
+    /// Checks that a record which is called erased has left no trace of its id on disk.
     fn check_traces(&self) -> Result<(), String> {
         let Ok(store) = Store::open_read_only(&self.place()) else { return Ok(()) };
         let Ok(entries) = store.entries() else { return Ok(()) };

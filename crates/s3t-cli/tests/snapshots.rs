@@ -1,4 +1,4 @@
-//! What people read, kept as files: the help of every command, every table, refusals of the command line, and the output that the
+//! Texts that people read, kept as files: the help of every command, every table, refusals of the command line, and the output that the
 //! README and the quickstart show.
 //!
 //! A change of these texts is made on purpose: `INSTA_UPDATE=always cargo test -p s3t-cli --test snapshots` writes the files in

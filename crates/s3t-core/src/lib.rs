@@ -8,7 +8,7 @@
 //! - a deletion changes the digest of one slice, and every key whose lineage holds that slice is dead;
 //! - [`Availability`] says how deep each sequence is still usable.
 //!
-//! This crate knows no tensor arithmetic, files, clock, threads or global randomness, so nothing in it can depend on them.
+//! This crate has no tensor arithmetic, files, clock, threads or global randomness, so nothing in it can depend on them.
 //! Trained parameters are plain numbers here ([`tensors`]).
 
 pub mod aggregate;

@@ -62,7 +62,7 @@ pub struct Deletion {
 /// The reason why an erasure is not finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PendingErasure {
-    /// The reason, and whoever is in the way.
+    /// The reason, with the process that holds the lock.
     pub reason: String,
     /// `true` if the disk failed; otherwise another process has the store in hand, or the store is damaged.
     pub disk_failed: bool,

@@ -21,7 +21,7 @@ use crate::system::System;
 #[derive(Debug)]
 struct ReceiptFile {
     path: PathBuf,
-    /// Whether this reservation made the file.
+    /// True if this reservation made the file.
     is_new: bool,
 }
 

@@ -30,7 +30,7 @@ fn files_with(folder: &Path, needle: &[u8]) -> Vec<String> {
     found
 }
 
-/// What must not be found of a record: its id, its subject, its content.
+/// The traces of a record that must not be found: its id, its subject, its content.
 fn traces(record: &Record) -> Vec<Vec<u8>> {
     let Payload::Features(values) = &record.payload else { unreachable!("toy records are features") };
     let content: Vec<u8> = values.iter().take(8).flat_map(|value| value.to_le_bytes()).collect();

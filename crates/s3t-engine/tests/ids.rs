@@ -42,7 +42,7 @@ impl Id {
         Self { spelling: self.spelling + by, ..self }
     }
 
-    /// Whether both name one thing, in whatever spelling.
+    /// True if both name one thing, in whatever spelling.
     fn is(self, other: Self) -> bool {
         (self.name, self.number) == (other.name, other.number)
     }
@@ -73,7 +73,7 @@ struct Trial {
     windows: bool,
     encrypt: bool,
     blank_lines: bool,
-    /// What is deleted: the place of a row, whether its subject is meant, and by how many spellings it is written otherwise.
+    /// The deletion: the place of a row, whether its subject is meant, and by how many spellings it is written otherwise.
     named: Vec<(prop::sample::Index, bool, usize)>,
 }
 

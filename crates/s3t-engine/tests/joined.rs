@@ -31,7 +31,7 @@ fn trained() -> World {
     World::trained(&case(), &toy_records(40, 0, 11), &honest).unwrap()
 }
 
-/// Whether two answers are of the same record by the same stages: their last bits may differ.
+/// True if two answers are of the same record by the same stages: their last bits may differ.
 fn is_same(one: &Prediction, other: &Prediction) -> bool {
     let near = |(one, other): (&f32, &f32)| (one - other).abs() < 1e-5;
     one.id == other.id
@@ -105,7 +105,7 @@ fn a_group_is_answered_when_it_is_full_and_no_sooner() {
     assert!(joined.predict(&[]).unwrap().is_empty());
 }
 
-/// Whether the next answer panics.
+/// True if the next answer panics.
 static PANICS: AtomicBool = AtomicBool::new(false);
 
 /// The mean, except when it is told to panic.

@@ -52,7 +52,7 @@ fn records_of(case: &Case) -> Vec<Record> {
     toy_records(40, if case.contiguous { 0 } else { 8 }, case.seed)
 }
 
-/// What each request names, given what was deleted before it.
+/// The names in each request, given the deletions before it.
 fn named(records: &[Record], requests: &[Request]) -> Vec<(Vec<RecordId>, Vec<SubjectId>, bool)> {
     let mut left: Vec<&Record> = records.iter().collect();
     let mut named = Vec::new();

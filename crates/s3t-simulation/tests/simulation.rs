@@ -27,7 +27,7 @@ fn simulation(shards: u32, slices: u32, budget: usize, stream: Stream) -> Simula
     }
 }
 
-/// Whether a simulated mean is within three standard errors of the exact one. One in 370 right ones is not; such a one is
+/// True if a simulated mean is within three standard errors of the exact one. One in 370 right ones is not; such a one is
 /// simulated again with 16 times the trials and other numbers, so that one in 370^2 right ones fails, and a mean that is off
 /// fails with four times the precision.
 fn agrees(simulation: &Simulation, exact: f64, of: impl Fn(&Simulation) -> (f64, f64)) -> Result<(), String> {

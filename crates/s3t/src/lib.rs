@@ -62,7 +62,7 @@ pub mod plugins {
     pub use s3t_vit as vit;
 }
 
-/// What most programs need.
+/// Names that most programs need.
 pub mod prelude {
     pub use s3t_core::partition::{Contiguous, KeyedHash};
     pub use s3t_core::sequence::{Cyclic, Single};

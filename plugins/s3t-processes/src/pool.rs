@@ -66,7 +66,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A worker is in one of the lists or in the hands of a job, whatever unwinds.
+        // A worker is in one of the lists or held by a job, whatever unwinds.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -33,6 +33,8 @@ pub enum Kind {
     Aggregator,
     /// A partitioner.
     Partitioner,
+    /// An executor.
+    Executor,
 }
 
 /// The files that a kind starts from, and what they need.
@@ -71,6 +73,7 @@ impl Kind {
             Self::Strategy => skeleton!("strategy", "s3t-core", "sequence strategy", TYPETAG),
             Self::Aggregator => skeleton!("aggregator", "s3t-core", "aggregator", TYPETAG),
             Self::Partitioner => skeleton!("partitioner", "s3t-core", "partitioner", TYPETAG),
+            Self::Executor => skeleton!("executor", "s3t-executor", "executor", TYPETAG),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold of the repository and can be read without building it.
+//! Rules of the repository that can be checked without building it.
 
 mod architecture;
 mod circles;
@@ -12,35 +12,24 @@ mod workspace;
 
 use workspace::Workspace;
 
-/// Compares docs/architecture.md and its invariants with the disk and with `cargo metadata`.
-#[derive(clap::Args)]
-pub struct Tidy {
-    /// Words and circles too.
-    #[arg(long)]
-    strict: bool,
-}
-
-impl Tidy {
-    pub fn run(&self) -> Result<(), Box<dyn std::error::Error>> {
-        let workspace = Workspace::read()?;
-        let mut problems = Vec::new();
-        architecture::check(&workspace, &mut problems)?;
-        names::check(&workspace, &mut problems)?;
-        supply::check(&workspace, &mut problems)?;
-        pins::check(&workspace.metadata, &mut problems);
-        if self.strict {
-            circles::check(&workspace, &mut problems);
-            plugins::check(&workspace, &mut problems);
-            words::check(&workspace, &mut problems)?;
-        }
-        pages::check(&workspace, &mut problems)?;
-        for problem in &problems {
-            println!("tidy: {problem}");
-        }
-        if problems.is_empty() {
-            println!("tidy: {} crates and {} packages hold", workspace.crates.len(), workspace.metadata.packages.len());
-            return Ok(());
-        }
-        Err(format!("tidy found {} problems", problems.len()).into())
+/// Runs every check, and prints each problem.
+pub fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let workspace = Workspace::read()?;
+    let mut problems = Vec::new();
+    architecture::check(&workspace, &mut problems)?;
+    names::check(&workspace, &mut problems)?;
+    supply::check(&workspace, &mut problems)?;
+    pins::check(&workspace.metadata, &mut problems);
+    circles::check(&workspace, &mut problems);
+    plugins::check(&workspace, &mut problems);
+    words::check(&workspace, &mut problems)?;
+    pages::check(&workspace, &mut problems)?;
+    for problem in &problems {
+        println!("tidy: {problem}");
     }
+    if problems.is_empty() {
+        println!("tidy: {} crates and {} packages hold", workspace.crates.len(), workspace.metadata.packages.len());
+        return Ok(());
+    }
+    Err(format!("tidy found {} problems", problems.len()).into())
 }

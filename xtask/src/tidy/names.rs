@@ -11,7 +11,7 @@ use super::workspace::{Member, Workspace};
 /// Names that stand for something outside the sources: keywords, and parts of a store's paths that differ from store to store.
 const ELSEWHERE: [&str; 5] = ["unsafe", "stages/KEY.stage", "records/", "typetag", "burn"];
 
-/// What the sources of some crates declare.
+/// The declarations in the sources of some crates.
 #[derive(Default)]
 struct Declared {
     /// Names of items, variants, fields, methods and modules.

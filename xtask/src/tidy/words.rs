@@ -47,7 +47,7 @@ fn look_for(avoided: &[(String, String)], path: &str, line: usize, text: &str, p
     }
 }
 
-/// Whether whole words stand in a text.
+/// True if the words stand in a text as whole words.
 fn has_words(text: &str, words: &str) -> bool {
     let free = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
     text.match_indices(words)

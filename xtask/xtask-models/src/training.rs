@@ -24,7 +24,7 @@ use xtask_figures::{Outcome, section, table};
 /// Makes docs/reproduction/training.md and its pictures.
 #[derive(Args)]
 pub struct ReproduceTraining {
-    /// Where the page is written.
+    /// The folder that the page is written to.
     #[arg(long, default_value = "docs/reproduction")]
     out: PathBuf,
     /// Runs of each setting, with other partitions and other random numbers.
@@ -45,7 +45,7 @@ struct Setting {
     training: TrainingConfig,
 }
 
-/// What one run of a setting gave.
+/// The result of one run of a setting.
 struct Run {
     /// Accuracy at each prefix depth, the first first.
     depths: Vec<f64>,
@@ -315,7 +315,7 @@ impl Data {
     }
 }
 
-/// What a chain of stages answers.
+/// The outputs of a chain of stages.
 fn outputs(system: &System, chain: &[StageKey], records: &[Record], jobs: usize) -> Outcome<Vec<Vec<f32>>> {
     let stages = chain.iter().map(|key| system.store().stage(key)).collect::<Result<Vec<_>, _>>()?;
     let tensors: Vec<&StageTensors> = stages.iter().map(|(_, tensors)| tensors).collect();

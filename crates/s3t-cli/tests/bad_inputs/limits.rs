@@ -1,4 +1,4 @@
-//! What is too large, and what leads out of a folder.
+//! Inputs that are too large, and paths that lead out of a folder.
 
 use std::io::Write;
 

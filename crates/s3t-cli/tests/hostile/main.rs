@@ -78,7 +78,7 @@ fn main() {
 struct Input {
     case: &'static Case,
     file: &'static str,
-    /// Whether the program reads it too, with this command.
+    /// The command with which the program reads it too, if it does.
     command: Option<&'static [&'static str]>,
     draw: Draw,
 }
@@ -154,7 +154,7 @@ struct Harness {
     folder: tempfile::TempDir,
 }
 
-/// How a process ended.
+/// The end of a process.
 enum End {
     Well,
     Panic(String),
@@ -341,7 +341,7 @@ fn run_program(arguments: &[&str], folder: &Path) -> End {
     ended(status, &said)
 }
 
-/// How a process ended: 101 is a panic, a signal an abort or the end of its time.
+/// The end of a process: 101 is a panic, a signal an abort or the end of its time.
 fn ended(status: ExitStatus, said: &Said) -> End {
     use std::os::unix::process::ExitStatusExt;
     const TIME_IS_UP: [i32; 2] = [9, 24];

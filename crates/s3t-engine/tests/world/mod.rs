@@ -19,7 +19,7 @@ use s3t_prior_sequences::Greedy;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
 use tempfile::TempDir;
 
-/// What a law is tried on.
+/// The case that a law is tried on.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub shards: u32,
