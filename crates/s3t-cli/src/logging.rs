@@ -25,15 +25,14 @@ pub(crate) struct LogArgs {
     #[arg(long, global = true, requires = "log", value_name = "FILE")]
     log_file: Option<PathBuf>,
     /// The form of the diagnostics: lines for people, or a JSON object a line.
-    #[arg(long, global = true, requires = "log", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, requires = "log", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     log_format: LogFormat,
 }
 
+// Without comments of their own, which would make every command's help twice as long.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum LogFormat {
-    /// Lines for people.
     Text,
-    /// A JSON object a line.
     Json,
 }
 
