@@ -10,6 +10,7 @@ use crate::{ExecutorError, StageJob, Step, TrainedStage, WorkerSettings};
 /// A message of the owner to a worker. [`Hello`](Self::Hello) is the first, and comes once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a message at a time")]
 pub enum Request<'a> {
     /// The settings of the worker, which loads the base model and answers [`Answer::Ready`].
     Hello(WorkerSettings),

@@ -112,6 +112,7 @@ pub fn is_class_for_records(class: &str) -> bool {
 ///
 /// [`ModelError`] naming the file and the problem: an unreadable file, a model type without a linked family, an activation or
 /// field that is not supported, a missing, extra or misshapen tensor or one that is not finite, a tokenizer of another model.
+#[expect(clippy::needless_pass_by_value, reason = "a caller has no further use for them")]
 pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<Arc<Backbone>, ModelError> {
     let (file, family) = ModelFile::read(directory, &options)?;
     let specification = (family.specify)(&file)?;

@@ -6,6 +6,7 @@ use s3t_peft::{BlockAdapter, Linear, LinearSite};
 
 /// A feed-forward sublayer with its frozen layers.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few of them, and tensors are handles")]
 pub enum FeedForward {
     /// `down(activation(up(x)))`.
     Plain {

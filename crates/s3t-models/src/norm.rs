@@ -14,6 +14,7 @@ pub enum NormKind {
 
 /// A normalisation of each row, with its frozen weights.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few of them, and tensors are handles")]
 pub enum Norm {
     /// Layer normalisation.
     Layer {

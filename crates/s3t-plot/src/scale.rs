@@ -84,7 +84,8 @@ fn step(width: f64, coarse: usize) -> f64 {
 /// The multiples of a step between two values.
 fn multiples(low: f64, high: f64, step: f64) -> Vec<f64> {
     let first = (low / step - 1e-9).ceil() as i64;
-    (first..).map(|index| index as f64 * step).take_while(|value| *value <= high + 1e-9 * step).collect()
+    let last = (high / step + 1e-9).floor() as i64;
+    (first..=last).map(|index| index as f64 * step).collect()
 }
 
 /// `1200000` as `1.2M`, `0.25` as `0.25`.

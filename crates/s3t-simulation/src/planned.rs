@@ -107,7 +107,7 @@ impl PlannedSystem {
     }
 
     pub(crate) fn own_first_slices(&self) -> Vec<FirstSlices> {
-        self.first_slices(&|shard| self.rates.get(shard).to_vec())
+        self.first_slices(&|shard| self.rates.get(shard).clone())
     }
 
     fn first_slices(&self, rates: &dyn Fn(usize) -> Vec<f64>) -> Vec<FirstSlices> {

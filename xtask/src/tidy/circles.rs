@@ -201,6 +201,7 @@ fn absolute(module: &Module, children: &BTreeSet<String>, path: &[String]) -> Op
 }
 
 /// Reads which names a file has.
+#[expect(clippy::struct_field_names, reason = "names are what is read")]
 struct Names<'a> {
     module: &'a Module,
     names: BTreeMap<String, Module>,

@@ -13,7 +13,7 @@ pub fn check(workspace: &Workspace, problems: &mut Vec<String>) -> std::io::Resu
     if avoided.is_empty() {
         problems.push("docs/style.md has no table with the heading `instead of`".into());
     }
-    for (_, member) in &workspace.crates {
+    for member in workspace.crates.values() {
         for file in &member.files {
             for (line, text) in starts_of_comments(&file.text) {
                 let first = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();

@@ -116,7 +116,7 @@ impl TokenEmbedding {
 
     /// The row of the table of positions for each token of some inputs, padded to `tokens`, if they are not the places in the
     /// text: in the second text of a pair, and where a text holds a padding token that is counted by its own number.
-    fn places(&self, positions: PositionSpec, inputs: &[&Input<'_>], tokens: usize) -> Option<Vec<i32>> {
+    fn places(positions: PositionSpec, inputs: &[&Input<'_>], tokens: usize) -> Option<Vec<i32>> {
         let padding = match positions.counting {
             Counting::FromZero => None,
             Counting::BehindPadding(padding) => Some(padding),
@@ -164,7 +164,7 @@ impl Embedding for TokenEmbedding {
         let (batch, width) = (inputs.len(), self.spec.width);
         let words = rows(&self.words, padded_ids(inputs, tokens, self.spec.padding)).reshape([batch, tokens, width]);
         let sum = match &self.positions {
-            Some((spec, table)) => match self.places(*spec, inputs, tokens) {
+            Some((spec, table)) => match Self::places(*spec, inputs, tokens) {
                 Some(places) => words + rows(table, places).reshape([batch, tokens, width]),
                 None => {
                     // Padding may stand beyond the last position; its values are never seen.
