@@ -77,7 +77,7 @@ pub fn with_made_up_stages(system: System, method: &dyn PeftMethod) -> Result<Sy
     for (seed, key) in snapshot.missing().into_iter().enumerate() {
         let Some(lineage) = snapshot.plan().lineage(&key) else { continue };
         let (blocks, outputs) = (lineage.trained().range().collect(), lineage.recipe.task.outputs());
-        let tensors = made_up_stage(&**system.backbone(), method, &blocks, outputs, seed);
+        let tensors = made_up_stage(system.backbone(), method, &blocks, outputs, seed);
         system.store().add_stage(&lineage, &tensors)?;
     }
     Ok(system)

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         s3t::models::load(Path::new(model), LoadOptions { max_tokens: Some(64), ..LoadOptions::default() }, &device)?;
     let states = [("full", vec![0]), ("cut", vec![0, 0, 2, 2, 4])];
     let models = states.map(|(state, starts)| {
-        let of_shard = |shard| shard_model(&*backbone, &device, shard, starts[shard % starts.len()]);
+        let of_shard = |shard| shard_model(&backbone, &device, shard, starts[shard % starts.len()]);
         Ok((state, (0..shards).map(of_shard).collect::<Result<Vec<_>, Box<dyn Error>>>()?))
     });
     let models: BTreeMap<_, _> = models.into_iter().collect::<Result<_, Box<dyn Error>>>()?;
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let started = Instant::now();
         let inputs = asked.iter().map(|record| backbone.prepare(record)).collect::<Result<Vec<_>, _>>()?;
         let answers = in_batches(threads, &inputs, |batch| {
-            let outputs = stacked_outputs(&*backbone, &members, batch).unwrap_or_default();
+            let outputs = stacked_outputs(&backbone, &members, batch).unwrap_or_default();
             let answer = |index: usize| {
                 let rows: Vec<&[f32]> = outputs.iter().map(|member| member[index].as_slice()).collect();
                 MeanLogits {}.combine(&rows)

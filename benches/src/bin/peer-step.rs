@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let once = TrainingConfig { epochs: 1, ..training };
     let once = StageJob { lineage: lineage(recipe(&once)?), ..job.clone() };
     let tensors = trainer.train(&once, &Silent)?.tensors;
-    let answering = StageModel::new(&*backbone, &opened, &once.lineage, &[&tensors])?;
+    let answering = StageModel::new(&backbone, &opened, &once.lineage, &[&tensors])?;
     let inputs = job.records.iter().map(|record| backbone.prepare(&record.record)).collect::<Result<Vec<_>, _>>()?;
     let inputs: Vec<_> = inputs.iter().collect();
 
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     finished.recv()?;
                 }
                 "forward" => {
-                    s3t::train::on_threads(threads, || answering.outputs(&*backbone, &inputs))?;
+                    s3t::train::on_threads(threads, || answering.outputs(&backbone, &inputs))?;
                 }
                 other => return Err(format!("unknown line `{other}`; known: train, forward").into()),
             }

@@ -80,17 +80,17 @@ pub fn predict_with_model(request: &ModelRequest) -> Result<ModelAnswer, ApiErro
     let accept_fields = request.accept_fields.clone();
     let options = LoadOptions { max_tokens: request.max_tokens, accept_fields, ..LoadOptions::default() };
     let backbone = s3t_models::load(&request.model, options.clone(), &device)?;
-    let Some(mut records) = request.questions.read(&*backbone, &options.limits)? else {
+    let Some(mut records) = request.questions.read(&backbone, &options.limits)? else {
         let problem = "nothing to answer for; give --input FILE.jsonl or --image FILE";
         return Err(ApiError::new(ErrorKind::Refused, problem));
     };
     records.truncate(request.questions.limit.unwrap_or(usize::MAX));
-    let read = |folder| read_adapter(folder, &*backbone, &request.accept_fields);
+    let read = |folder| read_adapter(folder, &backbone, &request.accept_fields);
     let adapter = request.adapter.as_deref().map(read).transpose()?;
-    let task = task_of(&*backbone, adapter.as_ref())?;
+    let task = task_of(&backbone, adapter.as_ref())?;
     let stage = match &adapter {
-        Some(adapter) => adapter.model(&*backbone, &device, task)?,
-        None => StageModel::base(&*backbone, &device, task)
+        Some(adapter) => adapter.model(&backbone, &device, task)?,
+        None => StageModel::base(&backbone, &device, task)
             .ok_or_else(|| ApiError::new(ErrorKind::Refused, "the model's head is not one of its type"))?,
     };
     let inputs = records.iter().map(|record| backbone.prepare(record)).collect::<Result<Vec<_>, _>>()?;
@@ -105,7 +105,7 @@ pub fn predict_with_model(request: &ModelRequest) -> Result<ModelAnswer, ApiErro
         .into());
     }
     let jobs = Resources::default().job_count();
-    let found = in_batches(jobs, &inputs, |batch| logits(&*backbone, &stage, task, batch))?;
+    let found = in_batches(jobs, &inputs, |batch| logits(&backbone, &stage, task, batch))?;
     let answer = |(record, logits): (&s3t_core::Record, Vec<f32>)| Logits { id: record.id.to_string(), logits };
     let predictions: Vec<Logits> = records.iter().zip(found).map(answer).collect();
     check_finite(predictions.iter().map(|answer| (answer.id.as_str(), answer.logits.as_slice())))?;

@@ -162,14 +162,15 @@ fn of_executor(error: &ExecutorError) -> ErrorKind {
 fn of_engine(error: &EngineError) -> ErrorKind {
     match error {
         EngineError::NothingServes => ErrorKind::NothingServes,
-        EngineError::Unfinished { cause: StoreError::Io { .. }, .. } => ErrorKind::Failed,
-        EngineError::ReserveReceipt { .. } | EngineError::DeliverReceipt { .. } => ErrorKind::Failed,
+        EngineError::Unfinished { cause: StoreError::Io { .. }, .. }
+        | EngineError::ReserveReceipt { .. }
+        | EngineError::DeliverReceipt { .. }
+        | EngineError::Train(_) => ErrorKind::Failed,
         EngineError::StoreMismatch { .. }
         | EngineError::Environment { .. }
         | EngineError::NoStore { .. }
         | EngineError::Unfinished { .. } => ErrorKind::Store,
         EngineError::Store(error) => of_store(error),
-        EngineError::Train(_) => ErrorKind::Failed,
         EngineError::Executor(error) => of_executor(error),
         _ => ErrorKind::Refused,
     }

@@ -111,7 +111,7 @@ impl From<s3t_engine::Completion> for Completion {
 /// [`ErrorKind::NothingServes`] if no shard can answer; [`ErrorKind::Refused`] for questions that the model cannot take.
 pub fn predict(request: &PredictRequest) -> Result<PredictAnswer, ApiError> {
     let system = to_read(&request.pipeline)?;
-    let mut records = match request.questions.read(&**system.backbone(), &system.pipeline().limits)? {
+    let mut records = match request.questions.read(system.backbone(), &system.pipeline().limits)? {
         Some(records) => records,
         None => system.pipeline().read_test_data()?,
     };

@@ -185,7 +185,7 @@ fn the_golden_digest_of_training_is_the_same_with_1_2_and_3_workers() {
     let device: DeviceSpec = "flex".parse().unwrap();
     let folder = workspace::repository().join("data/vit-mnist");
     let backbone = s3t::models::load(&folder, LoadOptions::default(), &device.open().unwrap()).unwrap();
-    let jobs = golden_jobs(device, &*backbone);
+    let jobs = golden_jobs(device, &backbone);
     let base =
         BaseModel { folder, digest: backbone.digest(), options: serde_json::to_value(LoadOptions::default()).unwrap() };
     let site = Site {

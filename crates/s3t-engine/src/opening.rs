@@ -139,8 +139,8 @@ impl System {
         let store = match opening {
             Opening::New(NewSystem { records, held_out, secret, or_open }) => {
                 let secret = secret.map_or_else(random_secret, Ok)?;
-                let mut settings = settings(&pipeline, &*backbone, choose_sequences(&pipeline, &*backbone, &secret)?)?;
-                cut = check_records(&pipeline, &*backbone, records.iter().chain(held_out))?;
+                let mut settings = settings(&pipeline, &backbone, choose_sequences(&pipeline, &backbone, &secret)?)?;
+                cut = check_records(&pipeline, &backbone, records.iter().chain(held_out))?;
                 check_prior(&pipeline, records)?;
                 // Stages are trained with the arithmetic of the executor, wherever this process runs.
                 settings.recipe.environment = executing.session(&*pipeline.executor)?.environment();
@@ -149,12 +149,12 @@ impl System {
                 let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt };
                 match Store::create(&pipeline.place(), &new) {
                     Err(StoreError::Exists(_)) if or_open && pipeline.place().is_store() => {
-                        opened(&pipeline, &*backbone, &Opening::ToChange)?
+                        opened(&pipeline, &backbone, &Opening::ToChange)?
                     }
                     created => created?,
                 }
             }
-            opening => opened(&pipeline, &*backbone, &opening)?,
+            opening => opened(&pipeline, &backbone, &opening)?,
         };
         let epoch = store.snapshot()?.epoch().0;
         span.record("epoch", epoch);

@@ -38,11 +38,11 @@ impl Preview {
     pub fn new(pipeline: &CheckedPipeline) -> Result<Self, EngineError> {
         let backbone = load(pipeline, &pipeline.device.open()?)?;
         let secret = pipeline.secret.secret(pipeline.seed).unwrap_or_else(|| StoreSecret::from_bytes([0; 32]));
-        let settings = settings(pipeline, &*backbone, choose_sequences(pipeline, &*backbone, &secret)?)?;
+        let settings = settings(pipeline, &backbone, choose_sequences(pipeline, &backbone, &secret)?)?;
         let records = pipeline.read_train_data()?;
-        check_records(pipeline, &*backbone, &records)?;
+        check_records(pipeline, &backbone, &records)?;
         if let Some(source) = &pipeline.test_data {
-            check_records(pipeline, &*backbone, &pipeline.read_source(source)?)?;
+            check_records(pipeline, &backbone, &pipeline.read_source(source)?)?;
         }
         check_named(pipeline, &records)?;
         check_prior(pipeline, &records)?;
@@ -63,6 +63,6 @@ impl Preview {
         let groups = pipeline.duplicates.groups(&records);
         let copies = groups.iter().flatten();
         let copies = (copies.clone().collect::<BTreeSet<_>>().len(), copies.count());
-        Ok(Self { plan, slice_sizes, rates, model: model_shape(pipeline, &*backbone), copies })
+        Ok(Self { plan, slice_sizes, rates, model: model_shape(pipeline, &backbone), copies })
     }
 }

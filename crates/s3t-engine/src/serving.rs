@@ -116,14 +116,14 @@ impl System {
         let inputs = self.prepare(records)?;
         let aggregator = &*self.pipeline.serving.aggregator;
         let task = self.pipeline.task;
-        self.in_batches(&inputs, |batch| ensemble::predict(&*self.backbone, members, aggregator, task, batch))
+        self.in_batches(&inputs, |batch| ensemble::predict(&self.backbone, members, aggregator, task, batch))
     }
 
     fn member(&self, shard: ShardId, chain: Option<(Serving, Vec<StageKey>)>) -> Result<Option<Member>, EngineError> {
         let Some((serving, keys)) = chain else {
             let base = match self.pipeline.serving.dead_shard {
                 DeadShard::LeaveOut => None,
-                DeadShard::Base => StageModel::base(&*self.backbone, &self.device, self.pipeline.task),
+                DeadShard::Base => StageModel::base(&self.backbone, &self.device, self.pipeline.task),
             };
             return Ok(base.map(|model| Member { shard, serving: None, key: None, model }));
         };
@@ -137,7 +137,7 @@ impl System {
         let Some(lineage) = lineage else { return Ok(None) };
         tracing::debug!(shard = shard.0, stage = %lineage.key(), "member loaded");
         let stages: Vec<&StageTensors> = stages.iter().collect();
-        let model = StageModel::new(&*self.backbone, &self.device, &lineage, &stages)?;
+        let model = StageModel::new(&self.backbone, &self.device, &lineage, &stages)?;
         Ok(Some(Member { shard, serving: Some(serving), key: keys.last().copied(), model }))
     }
 }

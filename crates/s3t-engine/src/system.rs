@@ -113,7 +113,7 @@ impl System {
 
     /// The sizes of the model and the PEFT method that decide about costs.
     pub fn model_shape(&self) -> ModelShape {
-        model_shape(&self.pipeline, &*self.backbone)
+        model_shape(&self.pipeline, &self.backbone)
     }
 
     /// The content of the store now.

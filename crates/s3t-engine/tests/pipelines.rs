@@ -147,7 +147,7 @@ proptest! {
         pipeline.strategy = if single { Box::new(Single {}) as Box<dyn SequenceStrategy> } else { Box::new(Cyclic {}) };
         pipeline.prior = prior;
         pipeline.blocks_per_slice = blocks_per_slice;
-        pipeline.duplicates = Duplicates { exact, text_similarity, image_distance, ..Duplicates::default() };
+        pipeline.duplicates = Duplicates { exact, text_similarity, image_distance };
         pipeline.wait_seconds = wait_seconds;
         pipeline.training.warmup = warmup;
         pipeline.training.learning_rate = learning_rate;

@@ -90,7 +90,7 @@ impl Baseline {
     /// [`EngineError::Executor`] with the failure of training or of the executor.
     pub fn train(self, progress: &dyn StageProgress) -> Result<BaselineModel, EngineError> {
         let tensors = self.session.train(&self.job, progress)?.tensors;
-        let model = StageModel::new(&*self.backbone, &self.device, &self.job.lineage, &[&tensors])?;
+        let model = StageModel::new(&self.backbone, &self.device, &self.job.lineage, &[&tensors])?;
         let task = self.job.lineage.recipe.task;
         Ok(BaselineModel { model, backbone: self.backbone, task, jobs: self.jobs, epochs: self.training.epochs })
     }

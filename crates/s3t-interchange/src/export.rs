@@ -132,7 +132,7 @@ fn write_shards(
         let folder = folder_of(*shard);
         write_adapter(
             &directory.join(&folder),
-            &**system.backbone(),
+            system.backbone(),
             method,
             blocks,
             &StageTensors::of_chain(of_stages).map_err(s3t_engine::EngineError::from)?,

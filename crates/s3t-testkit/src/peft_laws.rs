@@ -38,12 +38,12 @@ pub fn check_peft_method(table: &serde_json::Value) {
         s3t_models::load(&folder.path().join("model"), LoadOptions::default(), &device).expect("the tiny model loads");
     let method = read(table);
     method.check(&backbone.block_shape()).expect("the method takes the tiny model's blocks");
-    let parameters = random_parameters(&*method, &*backbone);
-    check_detaching(&*method, &*backbone, &device, &parameters);
-    check_independence(&*method, &*backbone, &device, &parameters);
-    check_pooling(&*method, &*backbone, &device, &parameters);
-    check_stacking(&*method, &*backbone, &device, parameters.clone());
-    check_gradients(&*method, &*backbone, &device, &parameters);
+    let parameters = random_parameters(&*method, &backbone);
+    check_detaching(&*method, &backbone, &device, &parameters);
+    check_independence(&*method, &backbone, &device, &parameters);
+    check_pooling(&*method, &backbone, &device, &parameters);
+    check_stacking(&*method, &backbone, &device, parameters.clone());
+    check_gradients(&*method, &backbone, &device, &parameters);
     check_unlearning(table);
 }
 

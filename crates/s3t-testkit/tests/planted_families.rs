@@ -47,7 +47,7 @@ impl RunBlocks for BySubstring {
         blocks.fold(hidden, |hidden, (block, index)| {
             let name = index.to_string();
             let found = (0..=index).filter(|other| name.starts_with(&other.to_string()));
-            block.forward(hidden, found.filter_map(|other| adapters.get(other)).next())
+            block.forward(hidden, { found }.find_map(|other| adapters.get(other)))
         })
     }
 }

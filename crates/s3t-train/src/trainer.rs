@@ -125,12 +125,12 @@ impl StageTrainer {
                 let loss = on_threads(progress.threads(), || -> Result<f32, TrainError> {
                     if index.is_multiple_of(ahead) {
                         let next = batches[index..].iter().take(ahead).flatten().map(|record| &prepared[*record]);
-                        self.activations.prepare(&*self.backbone, &next.collect::<Vec<_>>(), place);
+                        self.activations.prepare(&self.backbone, &next.collect::<Vec<_>>(), place);
                     }
                     let tensors = parameters.tracked()?;
-                    let model = StageModel::bind(&*self.backbone, &*method, lineage, &tensors, step)?;
-                    let hidden = self.activations.inputs(&*self.backbone, &self.device, &records, place);
-                    let loss = loss(lineage.recipe.task, &model, &*self.backbone, hidden, &inputs, &self.device);
+                    let model = StageModel::bind(&self.backbone, &*method, lineage, &tensors, step)?;
+                    let hidden = self.activations.inputs(&self.backbone, &self.device, &records, place);
+                    let loss = loss(lineage.recipe.task, &model, &self.backbone, hidden, &inputs, &self.device);
                     parameters.update(&loss, &tensors, config.learning_rate_at(done, steps));
                     Ok(to_host(loss)[0])
                 })??;

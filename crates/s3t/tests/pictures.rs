@@ -32,9 +32,9 @@ fn logits(folder: &Path, file: &str) -> Result<Vec<f32>, String> {
     let id = RecordId::new(file).unwrap();
     let record = Record { id, subject: None, target: Target::None, ordinal: 0, payload };
     let classes = model.classifier().map_or(0, head_outputs);
-    let base = StageModel::base(&*model, &device, Task::Classification { classes }).unwrap();
+    let base = StageModel::base(&model, &device, Task::Classification { classes }).unwrap();
     let input = model.prepare(&record).map_err(|error| error.to_string())?;
-    Ok(base.outputs(&*model, &[&input]).remove(0))
+    Ok(base.outputs(&model, &[&input]).remove(0))
 }
 
 /// A copy of a model with this processor, in this file.

@@ -1,4 +1,5 @@
 //! The Rust of the README: the function below, on a tiny model and toy records.
+#![allow(clippy::print_stdout, reason = "the example of the README prints")]
 
 use s3t::prelude::*;
 

@@ -192,11 +192,11 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap().exports, [(before, 2 - 1)]);
         assert!(export(&system, &after).unwrap_err().to_string().contains("exists already"));
 
-        let adapter = read_adapter(&after.join("shard-0"), &**system.backbone(), &[]).unwrap();
+        let adapter = read_adapter(&after.join("shard-0"), system.backbone(), &[]).unwrap();
         assert_eq!(adapter.blocks(), BTreeSet::from([2, 3]));
         let stage = system.store().stage(&exported.shards[0].stages[0]).unwrap().1;
         assert_eq!(values(&adapter.tensors), values(&stage), "{model}");
-        assert!(adapter.model(&**system.backbone(), &Device::flex(), task).is_ok());
+        assert!(adapter.model(system.backbone(), &Device::flex(), task).is_ok());
     }
 }
 
@@ -219,7 +219,7 @@ fn layers_whose_names_end_alike_are_exported_and_read_one_by_one() {
             system.train(&Quiet).unwrap();
             let to = folder.path().join("export");
             let exported = export(&system, &to).unwrap();
-            let adapter = read_adapter(&to.join("shard-0"), &**system.backbone(), &[]).unwrap();
+            let adapter = read_adapter(&to.join("shard-0"), system.backbone(), &[]).unwrap();
             let stages = exported.shards[0].stages.iter().map(|key| system.store().stage(key).unwrap().1);
             let stages = StageTensors::of_chain(stages).unwrap();
             assert_eq!(values(&adapter.tensors), values(&stages), "{model}");

@@ -5,6 +5,7 @@ use s3t::api::Plugin;
 use crate::exit::{Outcome, code_of};
 use crate::output::{Output, say};
 
+#[expect(clippy::unnecessary_wraps, reason = "every command has an outcome")]
 pub(crate) fn list(output: &mut Output) -> Outcome {
     let answer = s3t::api::plugins();
     output.answer(&answer, || {

@@ -41,6 +41,7 @@ const ASK_CUT: &[&str] = &["predict", "--model", "m", "--input", "m/questions.js
 const ADAPTED: &[&str] = &["predict", "--model", "m", "--input", "m/questions.jsonl", "--adapter", "m/adapter"];
 
 #[rustfmt::skip]
+#[expect(clippy::too_many_lines, reason = "a row a refusal")]
 pub fn cases() -> Vec<Case> {
     vec![
         Case { part: "Model files", situation: "BERT with a decoder's mask", spoil: |w| golden(w, "bert", "decoder"), args: ASK, code: 2,

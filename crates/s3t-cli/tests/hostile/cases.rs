@@ -165,8 +165,8 @@ fn questions(folder: &Path) {
 fn adapter(folder: &Path) {
     let model = s3t::models::load(&folder.join("model"), LoadOptions::default(), &Device::flex());
     let model = model.expect("the model is sound");
-    if let Ok(adapter) = s3t::interchange::read_adapter(&folder.join("adapter"), &*model, &[]) {
-        drop(adapter.model(&*model, &Device::flex(), Task::Classification { classes: adapter.outputs().max(1) }));
+    if let Ok(adapter) = s3t::interchange::read_adapter(&folder.join("adapter"), &model, &[]) {
+        drop(adapter.model(&model, &Device::flex(), Task::Classification { classes: adapter.outputs().max(1) }));
     }
 }
 
