@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
             message: "worker 1 ended before it answered: exit status: 1" },
         Case { part: "Executors and log", situation: "program that talks of other things", spoil: |w| executor(w, "type = \"processes\"\nprogram = \"sh\"\narguments = [\"-c\", \"echo hello, I am a shell, and I say many things\"]\nrestarts = 0"), args: TRAIN, code: 1,
             message: "a damaged frame: its header is not that of a frame; it was dropped" },
-        Case { part: "Executors and log", situation: "log level that is none", spoil: |_| {}, args: &["--log", "loud", "plan", "pipeline.toml"], code: 2,
+        Case { part: "Executors and log", situation: "invalid log level", spoil: |_| {}, args: &["--log", "loud", "plan", "pipeline.toml"], code: 2,
             message: "`--log loud` is no level and no filter" },
         Case { part: "Executors and log", situation: "log file without a log", spoil: |_| {}, args: &["--log-file", "s3t.log", "plan", "pipeline.toml"], code: 2,
             message: "error: the following required arguments were not provided" },
