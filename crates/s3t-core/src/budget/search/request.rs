@@ -12,7 +12,7 @@ pub enum Goal {
     /// Expected requests until every shard is dead.
     Deletions,
     /// The expected number of adapted blocks that a shard still answers with after so many requests: best depth times
-    /// blocks per slice. Exact, so for L up to [`MAX_EXACT_SLICES`] only.
+    /// blocks per slice. Exact, so for L up to [`MAX_EXACT_SLICES`](crate::budget::depth::MAX_EXACT_SLICES) only.
     Depth {
         /// Requests to the whole system.
         requests: u64,
