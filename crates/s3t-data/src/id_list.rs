@@ -29,3 +29,24 @@ pub fn parse_id_list<T>(
         |(line, id): (u64, &str)| check(id.to_owned()).map_err(|error| DataError::line(path, line, error.to_string()));
     lines_of_list(text).map(id).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use s3t_core::RecordId;
+
+    use super::*;
+
+    #[test]
+    fn one_byte_order_mark_is_the_files_and_another_is_the_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("ids.txt");
+        for (text, ids) in
+            [("\u{feff}a\nb\n", ["a", "b"]), ("\u{feff}\u{feff}a\n\u{feff}b\n", ["\u{feff}a", "\u{feff}b"])]
+        {
+            std::fs::write(&list, text).unwrap();
+            let read = read_id_list(&list, RecordId::new).unwrap();
+            assert_eq!(read, parse_id_list(text, &list, RecordId::new).unwrap());
+            assert_eq!(read.iter().map(RecordId::as_str).collect::<Vec<_>>(), ids);
+        }
+    }
+}

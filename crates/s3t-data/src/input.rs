@@ -67,14 +67,11 @@ impl Read for Input {
     }
 }
 
-/// The text of a file without its byte order mark.
+/// The text of a file as it stands, with the byte order mark of the file.
 pub(crate) fn text(path: &Path, limits: &Limits) -> Result<String, DataError> {
     let mut input = Input::open(path, limits)?;
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(|error| input.refuse(path, error))?;
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        bytes.drain(..BYTE_ORDER_MARK.len());
-    }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|byte| *byte == b'\n').count() as u64;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 
+use s3t_core::ids::text_of_file;
 use s3t_core::limits::shown;
 use s3t_core::registry::unknown;
 use s3t_core::spelling::{Clash, Spellings, Visible};
@@ -24,11 +25,12 @@ pub(crate) type Visit<'a> = &'a mut dyn FnMut(Row) -> Result<(), DataError>;
 /// Visits the rows of a CSV file with a header. All values are text.
 pub(crate) fn each_csv(path: &Path, limits: &Limits, visit: Visit<'_>) -> Result<(), DataError> {
     let text = input::text(path, limits)?;
-    if let Some(line) = unterminated_quote(&text) {
+    let text = text_of_file(&text);
+    if let Some(line) = unterminated_quote(text) {
         return Err(DataError::line(path, line, "opens a quote that is never closed"));
     }
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
-    let mut lines = Lines::new(&text);
+    let mut lines = Lines::new(text);
     let refuse = |error: &csv::Error, lines: &mut Lines<'_>| match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             let line = error.position().map_or(1, |position| lines.of(position.byte()));
