@@ -6,76 +6,19 @@ use s3t_api::{
     AuditAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer, PredictAnswer, RepairAnswer, Reply, RunAnswer,
     StatusAnswer, StoreCheckAnswer, TrainAnswer, VerifyAnswer,
 };
-use s3t_core::Payload;
 use s3t_engine::Quiet;
-use s3t_testkit::{toy_records, write_tiny_model};
+use s3t_testkit::{jsonl, toy_records, write_workspace};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-const PIPELINE: &str = r#"
-[model]
-path = "model"
-
-[data]
-labels = ["class-0", "class-1", "class-2"]
-
-[data.train]
-type = "jsonl"
-file = "train.jsonl"
-id = "id"
-subject = "subject"
-features = "x"
-
-[data.test]
-type = "jsonl"
-file = "test.jsonl"
-id = "id"
-features = "x"
-
-[partition]
-type = "keyed-hash"
-shards = 2
-slices = 2
-
-[sequences]
-type = "cyclic"
-budget = 2
-
-[peft]
-type = "lora"
-rank = 2
-
-[training]
-epochs = 1
-batch_size = 8
-learning_rate = 0.01
-
-[store]
-path = "store"
-
-[run]
-delete_subjects = ["subject-1"]
-"#;
-
-fn jsonl(count: u64, subjects: u64) -> String {
-    let line = |record: &s3t_core::Record| {
-        let Payload::Features(values) = &record.payload else { unreachable!("toy records are features") };
-        let label = format!("class-{}", record.target.class().unwrap());
-        json!({ "id": record.id, "subject": record.subject, "label": label, "x": values }).to_string() + "\n"
-    };
-    toy_records(count, subjects, 7).iter().map(line).collect()
-}
 
 struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
-        write_tiny_model(&folder.path("model"), 4).unwrap();
-        std::fs::write(folder.path("pipeline.toml"), PIPELINE).unwrap();
-        std::fs::write(folder.path("train.jsonl"), jsonl(60, 20)).unwrap();
-        std::fs::write(folder.path("test.jsonl"), jsonl(20, 0)).unwrap();
+        write_workspace(folder.0.path()).unwrap();
+        std::fs::write(folder.path("test.jsonl"), jsonl(&toy_records(20, 0, 7))).unwrap();
         folder
     }
 

@@ -12,6 +12,7 @@ mod partitioner_laws;
 mod peft_laws;
 mod planted;
 mod sequence_laws;
+mod workspace;
 
 use std::path::Path;
 
@@ -37,6 +38,7 @@ pub use partitioner_laws::check_partitioner;
 pub use peft_laws::check_peft_method;
 pub use planted::Planted;
 pub use sequence_laws::check_sequence_strategy;
+pub use workspace::{PIPELINE, jsonl, write_workspace};
 
 /// The number of classes of the toy records.
 pub const CLASSES: usize = 3;

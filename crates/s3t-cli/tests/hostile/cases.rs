@@ -225,7 +225,7 @@ pub fn write_template(root: &Path) {
         let text = fs::read_to_string(workspace.path(file)).expect("it is there");
         text.lines().take(15).fold(String::new(), |all, line| all + line + "\n")
     };
-    let pipeline = super::workspace::PIPELINE;
+    let pipeline = s3t_testkit::PIPELINE;
     let source = "type = \"jsonl\"\nfile = \"train.jsonl\"\nid = \"id\"\nsubject = \"subject\"\nfeatures = \"x\"";
     let test = "[data.test]\ntype = \"jsonl\"\nfile = \"test.jsonl\"\nid = \"id\"\nfeatures = \"x\"\n";
     let with = |folder: &Path, source_of: &str| {

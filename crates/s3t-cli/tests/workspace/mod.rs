@@ -6,56 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use s3t::core::Payload;
-use s3t_testkit::{toy_records, write_tiny_model};
+use s3t_testkit::write_workspace;
 use tempfile::TempDir;
-
-pub const PIPELINE: &str = r#"
-seed = 1
-
-[model]
-path = "model"
-
-[data]
-labels = ["class-0", "class-1", "class-2"]
-
-[data.train]
-type = "jsonl"
-file = "train.jsonl"
-id = "id"
-subject = "subject"
-features = "x"
-
-[data.test]
-type = "jsonl"
-file = "test.jsonl"
-id = "id"
-features = "x"
-
-[partition]
-type = "keyed-hash"
-shards = 2
-slices = 2
-
-[sequences]
-type = "cyclic"
-budget = 2
-
-[peft]
-type = "lora"
-rank = 2
-
-[training]
-epochs = 2
-batch_size = 8
-learning_rate = 0.01
-
-[store]
-path = "store"
-
-[run]
-delete_subjects = ["subject-1"]
-"#;
 
 pub struct Workspace(TempDir);
 
@@ -68,10 +20,7 @@ pub struct Ran {
 impl Workspace {
     pub fn new() -> Self {
         let workspace = Self(tempfile::tempdir().unwrap());
-        write_tiny_model(&workspace.path("model"), 4).unwrap();
-        workspace.write("pipeline.toml", PIPELINE);
-        workspace.write("train.jsonl", jsonl(60, 20));
-        workspace.write("test.jsonl", jsonl(30, 0));
+        write_workspace(workspace.0.path()).unwrap();
         workspace
     }
 
@@ -115,18 +64,6 @@ fn ran(output: Output) -> Ran {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
-}
-
-fn jsonl(count: u64, subjects: u64) -> String {
-    let mut text = String::new();
-    for record in toy_records(count, subjects, 7) {
-        let Payload::Features(values) = &record.payload else { unreachable!("toy records are features") };
-        let line = serde_json::json!({
-            "id": record.id, "subject": record.subject, "label": format!("class-{}", record.target.class().unwrap()), "x": values,
-        });
-        text.push_str(&format!("{line}\n"));
-    }
-    text
 }
 
 /// The repository's root.
