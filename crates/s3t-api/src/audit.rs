@@ -81,7 +81,7 @@ pub struct AuditReport {
     pub limits: Vec<String>,
 }
 
-/// One check.
+/// A check of the audit, with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditCheck {
     /// The statement that was checked.

@@ -1,4 +1,4 @@
-//! One kind for each way in which a request fails, and the error that carries it.
+//! The kinds of failure of a request, and the error that carries the kind.
 
 use s3t_backends::BackendError;
 use s3t_core::CoreError;

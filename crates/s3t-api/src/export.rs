@@ -58,7 +58,7 @@ pub struct Export {
     pub shards: Vec<ExportedShard>,
 }
 
-/// One exported shard.
+/// The exported adapter of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportedShard {
     /// The shard.

@@ -56,7 +56,7 @@ pub struct Status {
     pub remaining_exports: Vec<RemainingExport>,
 }
 
-/// One shard as it is.
+/// The state of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShardStatus {
     /// The shard, from 0.

@@ -52,7 +52,7 @@ pub struct AuditRequest {
     pub scope: VerifyScope,
 }
 
-/// One check.
+/// A check of the audit, with its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditCheck {
     /// The statement that was checked.

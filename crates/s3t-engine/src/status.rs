@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::EngineError;
 use crate::system::System;
 
-/// One shard as it is.
+/// The state of a shard.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ShardStatus {
     /// The shard.

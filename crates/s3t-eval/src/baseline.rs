@@ -1,6 +1,6 @@
 //! Ordinary fine-tuning: one adapter over all blocks, trained on all records at once.
 //!
-//! It is a stage like any other, of a plan with one shard, one slice and one group, so the same trainer trains it. It is
+//! Ordinary fine-tuning is a stage like any other, of a plan with one shard, one slice and one group, so the same trainer trains it. It is
 //! never stored: it holds every record, and could only be unlearned by training it again.
 
 use std::sync::Arc;

@@ -41,7 +41,7 @@ pub struct Export {
     pub shards: Vec<ExportedShard>,
 }
 
-/// One exported shard.
+/// The exported adapter of a shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExportedShard {
     /// The shard.

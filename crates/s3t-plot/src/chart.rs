@@ -21,7 +21,7 @@ impl Axis {
     }
 }
 
-/// One line of a chart.
+/// A line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Its name in the legend.

@@ -1,4 +1,4 @@
-//! One trial: the requests hit slices until every shard is dead.
+//! A trial: the requests hit slices until every shard is dead.
 //!
 //! A system's life depends on the first slices of its sequences only, so the loop that finds it keeps one bit for each.
 
@@ -53,7 +53,7 @@ impl<'a> Prepared<'a> {
         Ok(Self { simulation, first_slices, first_counts })
     }
 
-    /// One trial until every shard is dead.
+    /// A trial until every shard is dead.
     pub(crate) fn life(&self, source: &mut Source<'_>, rng: &mut ChaCha8Rng) -> Life {
         match source {
             Source::Uniform(uniform) => self.life_of(rng, |rng| Some((uniform.sample(rng), true))),
@@ -87,7 +87,7 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// One trial: how many shards have each best depth, after each number of requests in `at`.
+    /// A trial: how many shards have each best depth, after each number of requests in `at`.
     pub(crate) fn follow(
         &self,
         source: &mut Source<'_>,

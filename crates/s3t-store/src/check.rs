@@ -26,7 +26,7 @@ use crate::{Erasure, Place, Store, StoreError, layout, making};
 /// The tries to look at a store that keeps changing.
 const TRIES: usize = 20;
 
-/// One thing that is not as it should be.
+/// A fault of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The problem, its place, and its meaning.

@@ -20,7 +20,7 @@ impl Store {
         (0..inner.catalogue.entries()?).map(read).collect()
     }
 
-    /// One entry of the ledger.
+    /// An entry of the ledger.
     pub(crate) fn entry(&self, index: u64) -> Result<Entry, StoreError> {
         let missing = || LedgerError::Entry { index, problem: "is missing".into() };
         let bytes = self.inner().catalogue.entry(index)?.ok_or_else(missing)?;

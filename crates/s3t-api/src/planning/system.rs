@@ -67,7 +67,7 @@ impl Default for SystemRequest {
 pub enum GivenPrior {
     /// Every slice is as likely as any other.
     Uniform,
-    /// One probability for each slice.
+    /// The probability that a request hits each slice.
     #[serde(untagged)]
     PerSlice(Vec<f64>),
 }

@@ -41,7 +41,7 @@ pub(super) fn set(connection: &Connection, key: &str, value: &[u8]) -> rusqlite:
     statement.execute(params![key, value]).map(drop)
 }
 
-/// One row of the slices.
+/// A row of the slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SliceRow {
     pub(crate) number: u64,
@@ -61,7 +61,7 @@ impl SliceRow {
     }
 }
 
-/// One row of the records, beside its id.
+/// A row of the records, beside its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordRow {
     pub(crate) slice: i64,
@@ -85,7 +85,7 @@ pub(crate) struct Marked {
     pub(crate) copies: Option<i64>,
 }
 
-/// One row of the requests. The last three are indices of ledger entries.
+/// A row of the requests. The last three are indices of ledger entries.
 pub(crate) struct RequestRow {
     /// Forgotten when the receipt was handed out.
     pub(crate) opening: Option<Opening>,
@@ -127,7 +127,7 @@ impl ExportedFile {
     }
 }
 
-/// One row of the exports: one adapter.
+/// A row of the exports: one adapter.
 #[derive(Debug, Clone)]
 pub(crate) struct ExportRow {
     pub(crate) number: i64,
