@@ -1,5 +1,6 @@
 //! A frozen base model, as a struct of parts.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
@@ -9,23 +10,13 @@ use s3t_peft::{Adapters, BlockShape, HostTensor, Linear, LinearSite, NamedTensor
 
 use crate::embedding::{Embedding, PatchEmbedding, TokenEmbedding};
 use crate::model_file::ModelFile;
+use crate::own_head::{HeadFields, OwnHead};
 use crate::pictures::PictureReader;
 use crate::pooling::{PooledToken, Pooler, pooled};
 use crate::specification::{EmbeddingSpec, LanguageSpec, ModuleNames, ReaderSpec, Specification};
 use crate::text::TextEncoder;
 use crate::weights::Loader;
 use crate::{FieldError, HeadLayout, Hidden, Input, ModelError, Norm, TransformerBlock};
-
-/// The head that came with a model, by its `config.json`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnHead {
-    /// The names of its outputs, in order; empty if they have no names but their numbers (`LABEL_0`).
-    pub labels: Vec<String>,
-    /// The kind of problem: `regression`, `single_label_classification` or `multi_label_classification`.
-    pub problem: Option<String>,
-    /// The classes of Python that the file was saved from, if their head is of another task and left aside.
-    pub left_aside: Option<String>,
-}
 
 /// The reader of records.
 enum Reader {
@@ -67,6 +58,7 @@ impl Backbone {
     /// Loads the weights of a folder by a specification.
     pub(crate) fn load(
         file: &ModelFile,
+        own: HeadFields,
         model_type: &'static str,
         specification: Specification,
         device: &Device,
@@ -89,8 +81,8 @@ impl Backbone {
             loader.digest_json(&serde_json::json!(text.digest()));
         }
         let mut backbone = Self::assemble(specification, model_type, &mut loader, text)?;
-        backbone.classifier = file.head(&mut loader, head, backbone.hidden)?;
-        backbone.own_head = file.own_head().clone();
+        backbone.classifier = own.take(file, &mut loader, head, backbone.hidden)?;
+        backbone.own_head = own.into_own();
         if let Some(obstacle) = backbone.obstacle.filter(|_| backbone.classifier.is_some()) {
             let problem = format!("the weights hold a head, `{}`, but {obstacle}", head.output);
             return Err(ModelError::Config { path: file.directory().join("config.json"), problem });
@@ -99,8 +91,32 @@ impl Backbone {
         Ok(backbone)
     }
 
+    /// Builds a model on flat tensors by their names in a file, which may be tracked for gradients: for pre-training.
+    ///
+    /// Its digest names the constants only. Write the trained tensors to a folder and [`load`](crate::load) it to get a model
+    /// that stages can be built on.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::MissingTensors`] naming the first missing tensor.
+    ///
+    /// # Panics
+    ///
+    /// For a model of texts: its tokenizer is read from a folder only.
+    pub fn in_memory(
+        specification: Specification,
+        tensors: &BTreeMap<String, Tensor<1>>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let mut loader = Loader::in_memory(tensors, specification.context, device);
+        for constant in &specification.constants {
+            loader.digest_json(constant);
+        }
+        Self::assemble(specification, "", &mut loader, None)
+    }
+
     /// Takes every part out of the weights, without a classification head.
-    pub(crate) fn assemble(
+    fn assemble(
         specification: Specification,
         model_type: &'static str,
         loader: &mut Loader<'_>,

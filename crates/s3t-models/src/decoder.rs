@@ -8,13 +8,14 @@ use crate::attention::Visibility;
 use crate::block::NormPlace;
 use crate::embedding::TokenEmbeddingSpec;
 use crate::model_file::ModelFile;
+use crate::norm::{NormKind, NormSpec};
 use crate::pooling::PooledToken;
 use crate::rotary::Rotary;
-use crate::specification::{BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, NormSpec, ReaderSpec, Specification};
+use crate::specification::{BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, ReaderSpec, Specification};
 use crate::text::{Ends, Room};
 use crate::{
-    FieldError, HeadLayout, ModelError, NormKind, activation_from_name, check_epsilon, check_heads,
-    check_key_value_heads, check_positions, check_sizes, check_vocabulary, token_ids,
+    FieldError, HeadLayout, ModelError, activation_from_name, check_epsilon, check_heads, check_key_value_heads,
+    check_positions, check_sizes, check_vocabulary, token_ids,
 };
 
 const MODULES: [(LinearSite, &str); 7] = [

@@ -9,10 +9,12 @@ use s3t_core::limits::shown;
 use s3t_core::reexport::inventory;
 use serde_json::{Map, Value};
 
-use crate::fields::FieldTable;
+use crate::backbone::Backbone;
+use crate::fields::{self, FieldTable};
 use crate::model_file::{LoadOptions, ModelFile};
+use crate::own_head::{Classes, HeadFields};
 use crate::specification::{ReaderSpec, Specification};
-use crate::{Backbone, ModelError};
+use crate::{FieldError, ModelError};
 
 /// A family of models: the models of one `model_type`.
 ///
@@ -29,22 +31,6 @@ pub struct ModelFamily {
     pub classes: Classes,
     /// Makes the description of a model of its `config.json`, whose fields were checked by the table.
     pub specify: fn(&ModelFile) -> Result<Specification, ModelError>,
-}
-
-/// The classes of a family's models in Python's library.
-#[derive(Debug, Clone, Copy)]
-pub struct Classes {
-    /// Classes with a head for whole records.
-    pub heads: &'static [&'static str],
-    /// Classes without a head, or with one of another task; the first is the bare model.
-    pub others: &'static [&'static str],
-}
-
-impl Classes {
-    /// All classes, those with a head for whole records first.
-    pub fn all(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.heads.iter().chain(self.others).copied()
-    }
 }
 
 /// A family in the registry. Made by [`model_family!`](crate::model_family).
@@ -76,7 +62,7 @@ pub fn families() -> Vec<&'static ModelFamily> {
 }
 
 /// The family of a `config.json`.
-pub(crate) fn find(fields: &Map<String, Value>) -> Result<&'static ModelFamily, String> {
+fn find(fields: &Map<String, Value>) -> Result<&'static ModelFamily, String> {
     s3t_core::registry::check_names().map_err(|error| error.message)?;
     let families = families();
     let known: Vec<&str> = families.iter().map(|family| family.model_type).collect();
@@ -85,6 +71,24 @@ pub(crate) fn find(fields: &Map<String, Value>) -> Result<&'static ModelFamily, 
     };
     let found = families.into_iter().find(|family| family.model_type == model_type);
     found.ok_or_else(|| s3t_core::registry::unknown(&format!("model type `{}`", shown(model_type)), model_type, &known))
+}
+
+/// Reads the `config.json` of a folder, finds its family and checks its fields by the family's table.
+fn read(directory: &Path, options: &LoadOptions) -> Result<(ModelFile, &'static ModelFamily, HeadFields), ModelError> {
+    let file = ModelFile::read(directory, options)?;
+    let refuse = |problem: String| ModelError::Config { path: directory.join("config.json"), problem };
+    let family = find(file.fields()).map_err(refuse)?;
+    let check = family.fields.check(file.fields(), &options.accept_fields);
+    check.map_err(|error: FieldError| file.refuse(error))?;
+    let head = HeadFields::read(&file, &family.classes)?;
+    Ok((file, family, head))
+}
+
+/// The tables of the fields of all files of models: of the `config.json` of each linked family, and of the files beside it.
+pub fn field_tables() -> Vec<FieldTable> {
+    let mut tables: Vec<FieldTable> = families().iter().map(|family| family.fields).collect();
+    tables.extend(fields::BESIDE);
+    tables
 }
 
 /// The classes of Python's library that a model of this type may be of: those with a head for whole records first.
@@ -114,9 +118,9 @@ pub fn is_class_for_records(class: &str) -> bool {
 /// field that is not supported, a missing, extra or misshapen tensor or one that is not finite, a tokenizer of another model.
 #[expect(clippy::needless_pass_by_value, reason = "a caller has no further use for them")]
 pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<Arc<Backbone>, ModelError> {
-    let (file, family) = ModelFile::read(directory, &options)?;
+    let (file, family, head) = read(directory, &options)?;
     let specification = (family.specify)(&file)?;
-    Backbone::load(&file, family.model_type, specification, device).map(Arc::new)
+    Backbone::load(&file, head, family.model_type, specification, device).map(Arc::new)
 }
 
 /// Pictures as the base model in `directory` takes them, without loading its weights; `None` if it takes no pictures.
@@ -125,7 +129,7 @@ pub fn load(directory: &Path, options: LoadOptions, device: &Device) -> Result<A
 ///
 /// [`ModelError`] naming the file and the problem, as for [`load`].
 pub fn picture_input(directory: &Path, options: &LoadOptions) -> Result<Option<PictureInput>, ModelError> {
-    let (file, family) = ModelFile::read(directory, options)?;
+    let (file, family, _) = read(directory, options)?;
     Ok(match (family.specify)(&file)?.reader {
         ReaderSpec::Pictures(pictures) => Some(pictures.input().clone()),
         ReaderSpec::Texts { .. } => None,

@@ -19,8 +19,10 @@ mod feed_forward;
 pub mod fields;
 mod head;
 mod input;
+mod json_file;
 mod model_file;
 mod norm;
+mod own_head;
 pub mod pictures;
 mod pooling;
 mod rotary;
@@ -29,7 +31,7 @@ mod text;
 mod weights;
 
 pub use attention::{Attention, Visibility};
-pub use backbone::{Backbone, OwnHead};
+pub use backbone::Backbone;
 pub use block::{BlockDesign, NormPlace, TransformerBlock};
 pub use checks::{
     activation_from_name, check_epsilon, check_heads, check_key_value_heads, check_positions, check_sizes,
@@ -41,18 +43,17 @@ pub use embedding::{
 };
 pub use error::{FieldError, ModelError};
 pub use family::{
-    Classes, ModelFamily, RegisteredFamily, families, is_class_for_records, known_classes, load, picture_input,
+    ModelFamily, RegisteredFamily, families, field_tables, is_class_for_records, known_classes, load, picture_input,
 };
 pub use feed_forward::FeedForward;
 pub use head::{DenseLayer, Head, HeadActivation, HeadLayout, head_outputs};
 pub use input::{Hidden, Input};
 pub use model_file::{LoadOptions, ModelFile};
-pub use norm::{Norm, NormKind};
+pub use norm::{Norm, NormKind, NormSpec};
+pub use own_head::{Classes, OwnHead};
 pub use pooling::{PooledToken, Pooler};
 pub use rotary::Rotary;
-pub use specification::{
-    BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, NormSpec, PoolerSpec, ReaderSpec, Specification,
-};
+pub use specification::{BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, PoolerSpec, ReaderSpec, Specification};
 pub use text::{Ends, Room, TextEncoder};
 pub use weights::{Loader, read_safetensors, write_safetensors};
 

@@ -12,6 +12,17 @@ pub enum NormKind {
     Rms,
 }
 
+/// A normalisation by its module.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormSpec {
+    /// Its module.
+    pub module: &'static str,
+    /// Its kind.
+    pub kind: NormKind,
+    /// The number that is added under the root.
+    pub epsilon: f64,
+}
+
 /// A normalisation of each row, with its frozen weights.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "a model has a few of them, and tensors are handles")]

@@ -1,9 +1,7 @@
 //! The description of a model that a family makes of its `config.json`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
 use s3t_kernels::Activation;
 use s3t_peft::LinearSite;
 use serde_json::Value;
@@ -11,12 +9,13 @@ use serde_json::Value;
 use crate::attention::{Attention, Visibility};
 use crate::block::{BlockDesign, NormPlace, TransformerBlock};
 use crate::embedding::{Embedding, PatchSpec, TokenEmbeddingSpec};
+use crate::norm::NormSpec;
 use crate::pictures::PictureReader;
 use crate::pooling::PooledToken;
 use crate::rotary::Rotary;
 use crate::text::{Ends, Room};
 use crate::weights::Loader;
-use crate::{Backbone, FeedForward, HeadLayout, ModelError, NormKind};
+use crate::{FeedForward, HeadLayout, ModelError};
 
 /// The names that one version of Hugging Face's library gives the blocks of a model and the linear layers inside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +24,6 @@ pub struct ModuleNames {
     pub blocks: &'static str,
     /// Each linear layer inside a block: `attention.self.query`.
     pub linears: &'static [(LinearSite, &'static str)],
-}
-
-/// A normalisation by its module.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NormSpec {
-    /// Its module.
-    pub module: &'static str,
-    /// Its kind.
-    pub kind: NormKind,
-    /// The number that is added under the root.
-    pub epsilon: f64,
 }
 
 /// The reader that turns records into inputs.
@@ -144,28 +132,6 @@ pub struct Specification {
     pub head: HeadLayout,
     /// The prefixes of tensors that the file may hold and the model has no use for: heads of other tasks, constants.
     pub unused: &'static [&'static str],
-}
-
-impl Specification {
-    /// Builds a model on flat tensors by their names in a file, which may be tracked for gradients: for pre-training.
-    ///
-    /// Its digest names the constants only. Write the trained tensors to a folder and [`load`](crate::load) it to get a model
-    /// that stages can be built on.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::MissingTensors`] naming the first missing tensor; the errors of reading a tokenizer.
-    pub fn assemble_in_memory(
-        self,
-        tensors: &BTreeMap<String, Tensor<1>>,
-        device: &Device,
-    ) -> Result<Backbone, ModelError> {
-        let mut loader = Loader::in_memory(tensors, self.context, device);
-        for constant in &self.constants {
-            loader.digest_json(constant);
-        }
-        Backbone::assemble(self, "", &mut loader, None)
-    }
 }
 
 impl BlockSpec {

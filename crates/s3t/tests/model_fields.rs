@@ -19,7 +19,7 @@ is refused until a table knows it, or until you accept it by name: `accept_field
 
 #[test]
 fn the_page_of_fields_is_that_of_the_code() {
-    let tables = [s3t::models::fields::tables(), s3t::interchange::fields::tables()].concat();
+    let tables = [s3t::models::field_tables(), s3t::interchange::fields::tables()].concat();
     let section = |table: &s3t::models::fields::FieldTable| {
         format!("\n## `{}`: {}\n\nThe fields of {}.\n\n{}", table.file, table.family, table.class, table.markdown())
     };
@@ -34,7 +34,7 @@ fn the_page_of_fields_is_that_of_the_code() {
 
 #[test]
 fn no_table_has_a_mistake() {
-    for table in [s3t::models::fields::tables(), s3t::interchange::fields::tables()].concat() {
+    for table in [s3t::models::field_tables(), s3t::interchange::fields::tables()].concat() {
         assert_eq!(s3t::models::fields::mistakes(&table), [""; 0], "{} {}", table.file, table.family);
     }
 }

@@ -13,8 +13,8 @@ use rand_distr::StandardNormal;
 use s3t_core::Record;
 use s3t_core::aggregate::argmax;
 use s3t_data::{IdxSource, Labels, Source, Targets};
-use s3t_models::Device;
 use s3t_models::pictures::Preprocessing;
+use s3t_models::{Backbone, Device};
 use s3t_peft::tensors::{to_device, to_host};
 use s3t_peft::{Adapters, HostTensor};
 use s3t_vit::{VitConfig, random_vit_tensors, write_vit};
@@ -149,7 +149,7 @@ fn logits(
     records: &[&Record],
     device: &Device,
 ) -> Result<Tensor<2>, Box<dyn std::error::Error>> {
-    let vit = config().specify(preprocessing.clone())?.assemble_in_memory(tensors, device)?;
+    let vit = Backbone::in_memory(config().specify(preprocessing.clone())?, tensors, device)?;
     let inputs = records.iter().map(|record| vit.prepare(record)).collect::<Result<Vec<_>, _>>()?;
     let hidden = vit.embed(&inputs.iter().collect::<Vec<_>>(), vit.max_tokens());
     let hidden = vit.run(hidden, 0..vit.blocks(), &Adapters::none());

@@ -3,9 +3,9 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::Embedding;
-use crate::specification::NormSpec;
+use crate::norm::{Norm, NormSpec};
 use crate::weights::Loader;
-use crate::{Hidden, Input, ModelError, Norm};
+use crate::{Hidden, Input, ModelError};
 
 /// The embeddings of tokens, by their modules in the file without the prefix.
 #[derive(Debug, Clone, Copy)]

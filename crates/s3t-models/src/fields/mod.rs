@@ -151,12 +151,8 @@ impl FieldTable {
 const ACCEPT: &str =
     " (`model.accept_fields` in a pipeline and `--accept-field` of `s3t predict` pass over a named field knowingly)";
 
-/// The tables of the files of models: those of the linked families, and those of the files beside them.
-pub fn tables() -> Vec<FieldTable> {
-    let mut tables: Vec<FieldTable> = crate::families().iter().map(|family| family.fields).collect();
-    tables.extend([TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, GENERATION]);
-    tables
-}
+/// The tables of the files that stand beside a `config.json`.
+pub(crate) const BESIDE: [FieldTable; 4] = [TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, GENERATION];
 
 /// The names that have two rules in a table, and values of [`Rule::Only`] that are not JSON: mistakes of the table.
 pub fn mistakes(table: &FieldTable) -> Vec<String> {
@@ -231,7 +227,7 @@ mod tests {
     fn tables_of_this_crate_have_no_mistake_and_a_mistake_is_found() {
         const TWICE: FieldTable =
             FieldTable::of_config("toy", "ToyConfig", &[&[size("a")], &[Field::only("a", &["x"], "a reason")]]);
-        for table in tables().iter().chain([&TABLE]) {
+        for table in BESIDE.iter().chain([&TABLE]) {
             assert_eq!(mistakes(table), [""; 0], "{} {}", table.file, table.family);
         }
         assert_eq!(mistakes(&TWICE), ["`a` has two rules", "`a` has the value x, which is not JSON"]);

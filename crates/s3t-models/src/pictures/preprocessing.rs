@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::PictureShape;
 use super::fields::{self, CLASSES};
-use crate::model_file::read_json;
+use crate::json_file::read_json;
 use crate::{FieldError, ModelError};
 
 /// The file of the processor.

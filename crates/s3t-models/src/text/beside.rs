@@ -10,7 +10,8 @@ use tokenizers::Tokenizer;
 
 use super::Side;
 use crate::fields::{self, FieldTable, shown};
-use crate::model_file::{ModelFile, read_json};
+use crate::json_file::read_json;
+use crate::model_file::ModelFile;
 use crate::{FieldError, ModelError};
 
 /// Compares the files beside `tokenizer.json` with it; the side of a text that a limit cuts.

@@ -13,7 +13,8 @@ use tokenizers::{Encoding, Tokenizer, TruncationDirection, TruncationParams};
 
 use self::tokenizer_file::TokenizerFile;
 use crate::checks::{MIN_TOKENS, token_ids};
-use crate::model_file::{ModelFile, read_json};
+use crate::json_file::read_json;
+use crate::model_file::ModelFile;
 use crate::{FieldError, Input, ModelError, fields};
 
 /// Texts are padded to a multiple of this many tokens where a record's bits must not depend on its neighbours.

@@ -15,8 +15,8 @@ use s3t_peft::tensors::to_device;
 use s3t_peft::{HostTensor, Linear, NamedTensors};
 
 use self::safetensors::Weights;
-use crate::specification::NormSpec;
-use crate::{HeadLayout, ModelError, Norm, NormKind};
+use crate::norm::{Norm, NormKind, NormSpec};
+use crate::{HeadLayout, ModelError};
 
 pub use self::safetensors::{read_safetensors, write_safetensors};
 

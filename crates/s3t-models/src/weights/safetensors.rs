@@ -13,7 +13,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::ModelError;
-use crate::model_file::read_json;
+use crate::json_file::read_json;
 
 /// The largest number of missing tensors that are collected before they are reported.
 const MAX_MISSING: usize = 16;
