@@ -13,17 +13,17 @@
 //! the start and at the end are gone. Capital and small letters stay different, and so do letters of different scripts that look
 //! alike (Latin `a`, Cyrillic `а`): ids made of random letters and digits may differ in no more than that.
 
+mod clash;
+mod shown;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fmt;
-use std::hash::Hash;
 
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 
-use crate::CoreError;
+pub use clash::{Clash, ConfusableIds, Spellings, confusable};
+pub use shown::{Visible, beside, side_by_side};
 
 /// Two ids differ only in these.
 pub const DIFFERENCES: &str = "blanks, invisible characters or Unicode normal forms";
@@ -80,57 +80,6 @@ fn once(id: &str) -> String {
     form
 }
 
-/// An id as a message shows it: invisible characters and blanks that cannot be seen are written as `\u{...}`.
-#[derive(Debug, Clone, Copy)]
-pub struct Visible<'a>(pub &'a str);
-
-impl fmt::Display for Visible<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let trimmed = self.0.trim_matches(' ');
-        let start = self.0.len() - self.0.trim_start_matches(' ').len();
-        let mut before = 'x';
-        for (at, letter) in self.0.char_indices() {
-            let outside = at < start || at >= start + trimmed.len() || before == ' ';
-            let hidden = if letter == ' ' { outside } else { is_blank(letter) || is_invisible(letter) };
-            before = letter;
-            if hidden || letter.is_control() {
-                write!(f, "{}", letter.escape_unicode())?;
-            } else {
-                fmt::Write::write_char(f, letter)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Two different ids as a message shows them side by side: where they differ, every character that is not visible ASCII is
-/// written as `\u{...}`.
-pub fn side_by_side(one: &str, other: &str) -> (String, String) {
-    let same = |(one, other): &(char, char)| one == other;
-    let before = one.chars().zip(other.chars()).take_while(same).count();
-    let left = one.chars().count().min(other.chars().count()) - before;
-    let after = one.chars().rev().zip(other.chars().rev()).take(left).take_while(same).count();
-    let shown = |id: &str| {
-        let letters: Vec<char> = id.chars().collect();
-        let text = |letters: &[char]| letters.iter().collect::<String>();
-        let (start, end) = (&letters[..before], &letters[letters.len() - after..]);
-        let middle = &letters[before..letters.len() - after];
-        let middle = middle.iter().map(|letter| match letter {
-            letter if letter.is_ascii_graphic() => letter.to_string(),
-            letter => letter.escape_unicode().to_string(),
-        });
-        format!("{}{}{}", Visible(&text(start)), middle.collect::<String>(), Visible(&text(end)))
-    };
-    (shown(one), shown(other))
-}
-
-/// Other spellings of an id, as a message lists them beside it: the id, and the list.
-pub fn beside(id: &str, others: &[String]) -> (String, String) {
-    let pairs: Vec<(String, String)> = others.iter().map(|other| side_by_side(id, other)).collect();
-    let list: Vec<String> = pairs.iter().map(|(_, other)| format!("`{other}`")).collect();
-    (pairs.first().map_or_else(|| Visible(id).to_string(), |(id, _)| id.clone()), list.join(", "))
-}
-
 /// The spellings that an id is likely to have elsewhere: Unicode's four normal forms, without and with a blank or an invisible
 /// character at an end. For places that can check a spelling but cannot list the spellings that there are.
 pub fn likely_spellings(id: &str) -> Vec<String> {
@@ -150,145 +99,6 @@ pub fn likely_spellings(id: &str) -> Vec<String> {
     found.dedup();
     found.retain(|spelling| spelling != id && !spelling.is_empty());
     found
-}
-
-/// Ids while a data set is read or made, each with the place where it was seen first.
-///
-/// # Proof note
-///
-/// *Before*: ids that were added have distinct forms. *After* [`add`](Self::add): still, or the id was refused. *Why*: an id is kept
-/// under its form, so that a second one with this form meets it there. One look-up an id: linear time, and no memory beside the
-/// ids themselves where these are their own forms.
-#[derive(Debug)]
-pub struct Spellings<'a, P> {
-    kind: &'static str,
-    seen: HashMap<Cow<'a, str>, Seen<'a, P>>,
-}
-
-#[derive(Debug)]
-struct Seen<'a, P> {
-    /// The id, where it is not its own form.
-    id: Option<Cow<'a, str>>,
-    place: P,
-}
-
-impl<'a, P: Clone> Spellings<'a, P> {
-    /// No ids yet, of a `kind` as messages call it: `record` or `subject`.
-    pub fn new(kind: &'static str) -> Self {
-        Self { kind, seen: HashMap::new() }
-    }
-
-    /// Adds an id that was seen at a place: `None` if it is new, the place where it was seen first if it is not.
-    ///
-    /// # Errors
-    ///
-    /// [`Clash`] if the id cannot be told apart from another that was added, or shows nothing.
-    pub fn add(&mut self, id: impl Into<Cow<'a, str>>, place: P) -> Result<Option<P>, Clash<P>> {
-        let id = id.into();
-        let form = match comparison_form(&id) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(form) => Some(form),
-        };
-        let (form, id) = match form {
-            None => (id, None),
-            Some(form) if form.is_empty() => {
-                return Err(Clash { kind: self.kind, id: id.into_owned(), earlier: None });
-            }
-            Some(form) => (Cow::Owned(form), Some(id)),
-        };
-        match self.seen.entry(form) {
-            Entry::Vacant(entry) => {
-                entry.insert(Seen { id, place });
-                Ok(None)
-            }
-            Entry::Occupied(entry) => {
-                let seen = entry.get();
-                if seen.id == id {
-                    return Ok(Some(seen.place.clone()));
-                }
-                let id = id.unwrap_or_else(|| entry.key().clone()).into_owned();
-                let earlier = seen.id.as_ref().unwrap_or(entry.key()).clone().into_owned();
-                Err(Clash { kind: self.kind, id, earlier: Some((earlier, seen.place.clone())) })
-            }
-        }
-    }
-}
-
-/// An id that cannot be told apart from an earlier one, or that shows nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clash<P> {
-    /// `record` or `subject`.
-    pub kind: &'static str,
-    /// The id.
-    pub id: String,
-    /// The earlier id and its place; `None` for an id that shows nothing.
-    pub earlier: Option<(String, P)>,
-}
-
-impl<P> Clash<P> {
-    /// The problem in words; `place` says where the earlier id is, for example ` in line 3`.
-    pub fn problem(&self, place: impl FnOnce(&P) -> String) -> String {
-        let earlier = self.earlier.as_ref().map(|(earlier, at)| (&**earlier, place(at)));
-        problem(self.kind, &self.id, earlier)
-    }
-}
-
-/// The problem with an id that cannot be told apart from an earlier one at a place, or that shows nothing.
-pub(crate) fn problem(kind: &str, id: &str, earlier: Option<(&str, String)>) -> String {
-    let Some((earlier, place)) = earlier else {
-        let id = Visible(id);
-        return format!(
-            "{kind} id `{id}` shows nothing, only blanks or invisible characters; give an id that can be read"
-        );
-    };
-    let (id, earlier) = side_by_side(id, earlier);
-    format!(
-        "{kind} id `{id}` cannot be told apart from `{earlier}`{place}: they differ only in {DIFFERENCES}; write one id in \
-         one way, and let different ids look different"
-    )
-}
-
-impl<P> From<Clash<P>> for CoreError {
-    fn from(clash: Clash<P>) -> Self {
-        let problem = clash.problem(|_| String::new());
-        let earlier = clash.earlier.map(|(earlier, _)| earlier);
-        Self::ConfusableIds { kind: clash.kind, id: clash.id, earlier, problem }
-    }
-}
-
-/// The ids that cannot be told apart from another of their kind, in groups; an id that occurs twice counts once. `ids` gives every id
-/// with its kind to the function that it is called with.
-///
-/// Calls `ids` at most twice, and keeps only ids that are not their own form and those that share it: of two ids with one form, one
-/// is not its own form.
-///
-/// # Errors
-///
-/// As `ids`.
-pub fn confusable<K: Copy + Ord + Hash, E>(
-    mut ids: impl FnMut(&mut dyn FnMut(K, &str)) -> Result<(), E>,
-) -> Result<Vec<(K, Vec<String>)>, E> {
-    let mut groups: HashMap<(K, String), Vec<String>> = HashMap::new();
-    ids(&mut |kind, id| {
-        if let Cow::Owned(form) = comparison_form(id) {
-            groups.entry((kind, form)).or_default();
-        }
-    })?;
-    if groups.is_empty() {
-        return Ok(Vec::new());
-    }
-    ids(&mut |kind, id| {
-        if let Some(group) = groups.get_mut(&(kind, comparison_form(id).into_owned()))
-            && !group.iter().any(|known| known == id)
-        {
-            group.push(id.to_owned());
-        }
-    })?;
-    let mut groups: Vec<(K, Vec<String>)> =
-        groups.into_iter().filter(|(_, group)| group.len() > 1).map(|((kind, _), group)| (kind, group)).collect();
-    groups.iter_mut().for_each(|(_, group)| group.sort_unstable());
-    groups.sort_unstable();
-    Ok(groups)
 }
 
 #[cfg(test)]
@@ -396,7 +206,7 @@ mod tests {
             let found = confusable(|each| { ids.iter().for_each(|id| each("record", id)); Ok::<(), ()>(()) }).unwrap();
             for one in &ids {
                 for other in &ids {
-                    let together = found.iter().any(|(_, group)| group.contains(one) && group.contains(other));
+                    let together = found.iter().any(|group| group.ids.contains(one) && group.ids.contains(other));
                     let same = one != other && comparison_form(one) == comparison_form(other);
                     if one != other {
                         prop_assert_eq!(together, same);

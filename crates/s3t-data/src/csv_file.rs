@@ -1,11 +1,11 @@
 use std::path::{Path, PathBuf};
 
+use s3t_core::Record;
 use s3t_core::limits::shown;
-use s3t_core::{Payload, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{Columns, Content, content, each_csv, records};
+use crate::rows::{Columns, content, each_csv, records};
 use crate::{DataError, Targets};
 
 /// Text or feature records from a CSV file with a header line.
@@ -60,17 +60,14 @@ impl CsvSource {
             &columns,
             targets,
             |row, _| Ok(format!("row-{row}")),
-            |row| match content {
-                Content::Text(column) => Ok(Payload::Text(row.short_text(column, &targets.limits)?.to_owned())),
-                Content::Pair(first, second) => row.text_pair(first, second, &targets.limits),
-                Content::Template(ref template) => Ok(Payload::Text(row.filled(template, &targets.limits)?)),
-                Content::Features(names) => {
+            |row| {
+                content.payload(row, &targets.limits, |names| {
                     let value = |name: &String| {
                         let text = row.text(name)?;
                         number(text).ok_or_else(|| format!("`{name}` is `{}`, not a finite number", shown(text)))
                     };
-                    Ok(Payload::Features(names.iter().map(value).collect::<Result<_, String>>()?))
-                }
+                    names.iter().map(value).collect()
+                })
             },
         )
     }

@@ -1,13 +1,13 @@
 use std::path::{Path, PathBuf};
 
-use s3t_core::{Limits, Payload, Record};
+use s3t_core::{Limits, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::csv_file::label;
 use crate::input::check_columns;
-use crate::rows::{Columns, Content, content, each_jsonl, quoted, records};
+use crate::rows::{Columns, content, each_jsonl, quoted, records};
 use crate::{DataError, Targets};
 
 /// Text or feature records from a file with one JSON object a line.
@@ -55,18 +55,15 @@ impl JsonlSource {
             &columns,
             targets,
             |row, _| Ok(format!("row-{row}")),
-            |row| match content {
-                Content::Text(key) => Ok(Payload::Text(row.short_text(key, limits)?.to_owned())),
-                Content::Pair(first, second) => row.text_pair(first, second, limits),
-                Content::Template(ref template) => Ok(Payload::Text(row.filled(template, limits)?)),
-                Content::Features(keys) => {
+            |row| {
+                content.payload(row, limits, |keys| {
                     let values = numbers(&keys[0], row.required(&keys[0])?, limits)?;
                     let (this, first) = (values.len(), *length.get_or_insert(values.len()));
                     if this != first {
                         return Err(format!("has {this} features, but the first record has {first}"));
                     }
-                    Ok(Payload::Features(values))
-                }
+                    Ok(values)
+                })
             },
         )
     }

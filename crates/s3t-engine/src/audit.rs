@@ -8,32 +8,23 @@
 //! again from them it has the same bits. *Why*: each check computes both sides of its comparison anew. [`LIMITS`] says what no
 //! audit of a store can show.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod absent;
+mod history;
+mod report;
 
-use s3t_core::spelling::{DIFFERENCES, Visible, beside, comparison_form, side_by_side};
+use s3t_core::spelling::{ConfusableIds, DIFFERENCES, beside};
 use s3t_core::wording::counted;
-use s3t_core::{Digest, Record, RecordId, StageKey, SubjectId};
-use s3t_ledger::{Entry, Epoch, Event, Named, Opening, Receipt, Timestamp, VerifyingKey};
-use s3t_store::{Snapshot, digest_of_stages};
-use serde::Serialize;
+use s3t_core::{RecordId, SubjectId};
+use s3t_ledger::{Receipt, VerifyingKey};
+use s3t_store::Snapshot;
 
+use self::history::{read_history, snapshot_facts};
 use crate::jobs::Observer;
 use crate::settings::VerifyScope;
 use crate::verify::{VerifiedStage, VerifyReport};
 use crate::{EngineError, System};
 
-/// The claim of a report in which every check has passed.
-pub const GUARANTEE: &str = "Every stage that answers is, bit for bit, what training from the records that are still there gives; it was \
-computed without the deleted records. No record, tensor or key of what the ledger calls erased is in the store.";
-
-/// The limits of the claim.
-pub const LIMITS: [&str; 5] = [
-    "An operator who is not honest can keep copies elsewhere: the audit is of this store, its keys and its ledger.",
-    "What was answered, exported or copied before a deletion is out of its reach.",
-    "The base model is public and was never trained on the records.",
-    "Requests are assumed not to depend on the model's answers or on the secret partition.",
-    "Bits are compared on the store's arithmetic; on a graphics card equality is in distribution only.",
-];
+pub use report::{AuditCheck, AuditReport, GUARANTEE, LIMITS};
 
 /// The evidence that an auditor brings along.
 #[derive(Debug, Default)]
@@ -50,47 +41,6 @@ pub struct AuditRequest {
     pub absent_subjects: Vec<SubjectId>,
     /// The stages that are trained again.
     pub scope: VerifyScope,
-}
-
-/// A check of the audit, with its result.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AuditCheck {
-    /// The statement that was checked.
-    pub what: String,
-    /// `true` if the statement holds; `None` if it was not checked.
-    pub passed: Option<bool>,
-    /// The things that were looked at, or the reason why they were not.
-    pub detail: String,
-    /// Everything that does not hold.
-    pub problems: Vec<String>,
-}
-
-/// The findings of an audit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AuditReport {
-    /// The store's public name.
-    pub store: Digest,
-    /// The ledger's public key.
-    pub key: String,
-    /// The deletions that the store has seen.
-    pub epoch: Epoch,
-    /// The moment of the ledger's newest entry.
-    pub newest_entry: Option<Timestamp>,
-    /// The checks, in order.
-    pub checks: Vec<AuditCheck>,
-    /// Stages that were trained again.
-    pub stages: Vec<VerifiedStage>,
-    /// The claim if all checks passed.
-    pub guarantee: &'static str,
-    /// The limits of the claim.
-    pub limits: [&'static str; 5],
-}
-
-impl AuditReport {
-    /// `true` if nothing that was checked is wrong.
-    pub fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.passed != Some(false))
-    }
 }
 
 impl System {
@@ -198,41 +148,10 @@ impl System {
         })
     }
 
-    /// Looks for what must be gone: how many names and commitments, and what was found.
-    fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>), EngineError> {
-        // Sets: a receipt may name a hundred thousand.
-        let set = |receipt: &Receipt| receipt.named.iter().copied().collect::<HashSet<Digest>>();
-        let opened: Vec<(Opening, HashSet<Digest>)> =
-            request.receipts.iter().filter_map(|receipt| Some((receipt.opening?, set(receipt)))).collect();
-        let names = request.absent_records.len() + request.absent_subjects.len();
-        let mut problems = Vec::new();
-        for record in &request.absent_records {
-            if self.store().address(record)?.is_some() {
-                problems.push(format!("record `{}` is in the catalogue", Visible(record.as_str())));
-            }
-        }
-        for subject in &request.absent_subjects {
-            if self.store().records_of(subject)? > 0 {
-                problems.push(format!("subject `{}` has records in the catalogue", Visible(subject.as_str())));
-            }
-        }
-        if names + opened.len() > 0 {
-            let absent = Absent::new(request, &opened);
-            for address in self.store().settings().shape.addresses() {
-                // A slice that cannot be read is told by another check.
-                for (_, record) in self.store().records(address).unwrap_or_default() {
-                    let id = Visible(record.id.as_str());
-                    problems.extend(absent.problem(&record).map(|why| format!("record `{id}` is in {address}{why}")));
-                }
-            }
-        }
-        Ok((names + opened.len(), problems))
-    }
-
     /// Checks that no two ids can be taken for each other: a request for one would leave the other.
     fn look_for_spellings(&self) -> AuditCheck {
         let what = "No two records and no two subjects have ids that a person cannot tell apart".to_owned();
-        let problem = |(kind, ids): (&str, Vec<String>)| {
+        let problem = |ConfusableIds { kind, ids }: ConfusableIds<&str>| {
             let (first, others) = beside(&ids[0], &ids[1..]);
             format!(
                 "{kind} ids `{first}`, {others} differ only in {DIFFERENCES}: a request for one leaves the others; name all of them"
@@ -288,119 +207,10 @@ fn check_key(request: &AuditRequest, key: &VerifyingKey) -> AuditCheck {
     }
 }
 
-/// The names that must not be there, to compare records with.
-struct Absent<'a> {
-    /// The ids that must be gone, by kind and comparison form.
-    forms: HashMap<(&'static str, String), Vec<&'a str>>,
-    /// The openings of receipts, with the commitments under each.
-    opened: &'a [(Opening, HashSet<Digest>)],
-}
-
-impl<'a> Absent<'a> {
-    fn new(request: &'a AuditRequest, opened: &'a [(Opening, HashSet<Digest>)]) -> Self {
-        let mut forms: HashMap<_, Vec<&str>> = HashMap::new();
-        let records = request.absent_records.iter().map(Named::Record);
-        for name in records.chain(request.absent_subjects.iter().map(Named::Subject)) {
-            forms.entry((name.kind(), comparison_form(name.as_str()).into_owned())).or_default().push(name.as_str());
-        }
-        Self { forms, opened }
-    }
-
-    /// The problem with a record that is there, beyond its being there; `None` if there is no problem.
-    fn problem(&self, record: &Record) -> Option<String> {
-        let names = [Some(Named::Record(&record.id)), record.subject.as_ref().map(Named::Subject)];
-        let (mut is_named, mut spelling) = (false, None);
-        for name in names.into_iter().flatten() {
-            for absent in
-                self.forms.get(&(name.kind(), comparison_form(name.as_str()).into_owned())).into_iter().flatten()
-            {
-                is_named |= *absent == name.as_str();
-                spelling = spelling
-                    .or_else(|| Some((name, (*absent).to_owned())).filter(|(_, absent)| absent != name.as_str()));
-            }
-            for (opening, named) in self.opened {
-                is_named |= named.contains(&name.commit(opening));
-                let is_given = |commitment: &Digest| named.contains(commitment);
-                spelling = spelling.or_else(|| Some((name, name.spelling_among(is_given, opening)?)));
-            }
-        }
-        if is_named {
-            return Some(String::new());
-        }
-        spelling.map(|(name, absent)| {
-            let (there, absent) = side_by_side(name.as_str(), &absent);
-            format!(
-                ": its {} `{there}` differs from `{absent}`, which must be gone, only in {DIFFERENCES}",
-                name.kind()
-            )
-        })
-    }
-}
-
-/// The state that the history must lead to.
-struct Facts<'a> {
-    epoch: Epoch,
-    stages: &'a BTreeSet<StageKey>,
-    /// The digest of the plan; `None` while a deletion waits to be erased.
-    plan: Option<Digest>,
-    /// The deletions that wait to be erased.
-    waiting: &'a [Epoch],
-}
-
 /// The deletions that are not erased yet, in words.
 fn waiting(snapshot: &Snapshot) -> String {
     match snapshot.unerased().len() {
         0 => String::new(),
         number => format!("; {} in effect and not erased yet", counted(number, "deletion")),
     }
-}
-
-fn snapshot_facts(snapshot: &Snapshot) -> Facts<'_> {
-    let plan = || digest_of_stages(snapshot.plan().stages().map(|stage| &stage.key));
-    let waiting = snapshot.unerased();
-    Facts { epoch: snapshot.epoch(), stages: snapshot.stages(), plan: waiting.is_empty().then(plan), waiting }
-}
-
-/// Reads the entries in order: what is wrong with the history that they tell.
-fn read_history(entries: &[Entry], facts: &Facts<'_>) -> Vec<String> {
-    let mut problems = Vec::new();
-    let (mut accepted, mut effective, mut erased) = (Epoch::default(), BTreeSet::new(), BTreeSet::new());
-    let (mut built, mut plan) = (BTreeSet::new(), None);
-    for (index, entry) in entries.iter().enumerate() {
-        let mut wrong = |problem: String| problems.push(format!("ledger entry {index}: {problem}"));
-        match &entry.event {
-            Event::Created { .. } if index > 0 => wrong("a second beginning".into()),
-            Event::Accepted { epoch, .. } if *epoch != accepted.next() => {
-                wrong(format!("deletion {epoch} follows deletion {accepted}"));
-            }
-            Event::Accepted { epoch, .. } => accepted = *epoch,
-            Event::Effective { epoch, .. } if *epoch > accepted || !effective.insert(*epoch) => {
-                wrong(format!("deletion {epoch} takes effect without being accepted, or twice"));
-            }
-            Event::Erased { epoch } if !effective.contains(epoch) || !erased.insert(*epoch) => {
-                wrong(format!("deletion {epoch} is erased without being in effect, or twice"));
-            }
-            Event::Planned { plan: digest, .. } => plan = Some(*digest),
-            Event::Built { stage } => drop(built.insert(*stage)),
-            _ => {}
-        }
-    }
-    if !matches!(entries.first(), Some(Entry { event: Event::Created { .. }, .. })) {
-        problems.push("the ledger does not start with the making of the store".into());
-    }
-    if accepted != facts.epoch {
-        problems.push(format!(
-            "the ledger has {}, the catalogue {}",
-            counted(accepted.0 as usize, "deletion"),
-            facts.epoch
-        ));
-    }
-    if facts.plan.is_some_and(|expected| plan != Some(expected)) {
-        problems.push("the newest plan in the ledger is not the plan over the records that are there".into());
-    }
-    for epoch in (1..=accepted.0).map(Epoch).filter(|epoch| !erased.contains(epoch) && !facts.waiting.contains(epoch)) {
-        problems.push(format!("deletion {epoch} was never erased"));
-    }
-    problems.extend(facts.stages.difference(&built).map(|key| format!("stage {key} may serve, but was never built")));
-    problems
 }

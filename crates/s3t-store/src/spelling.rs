@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 
-use s3t_core::spelling::{comparison_form, confusable};
+use s3t_core::spelling::{ConfusableIds, comparison_form, confusable};
 use s3t_core::{Record, SubjectId};
 use s3t_ledger::Named;
 
@@ -77,13 +77,12 @@ impl Store {
         Ok(spellings)
     }
 
-    /// The ids in the store that a person cannot tell apart, in groups: `record` or `subject`, and the ids. A store that was made
-    /// since such ids are refused has none.
+    /// The ids in the store that a person cannot tell apart, in groups. A store that was made since such ids are refused has none.
     ///
     /// # Errors
     ///
     /// [`StoreError::BeingErased`], or what is wrong with a slice.
-    pub fn confusable_ids(&self) -> Result<Vec<(&'static str, Vec<String>)>, StoreError> {
+    pub fn confusable_ids(&self) -> Result<Vec<ConfusableIds<&'static str>>, StoreError> {
         confusable(|each| {
             for address in self.settings().shape.addresses() {
                 for (_, record) in self.records(address)? {

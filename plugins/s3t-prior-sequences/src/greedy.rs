@@ -1,16 +1,20 @@
 //! Greedy choice on the expected best depth.
 
+mod drawn;
+mod exact;
+mod objective;
+
 use std::collections::HashSet;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use s3t_core::budget::depth::{DepthTable, untouched_sets};
-use s3t_core::digest::DigestBuilder;
+use s3t_core::budget::depth::untouched_sets;
 use s3t_core::sequence::{Cyclic, check_factorial, rotations};
 use s3t_core::{CoreError, Sequence, SequenceRequest, SequenceStrategy, SliceId, plugin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::drawn::Drawn;
+use self::exact::Exact;
+use self::objective::Objective;
 use crate::Bms;
 
 /// The largest L for which the objective is exact.
@@ -91,19 +95,6 @@ impl SequenceStrategy for Greedy {
 
 plugin!(SequenceStrategy, "greedy", Greedy);
 
-/// A way to value a set of sequences and to find the best addition to it.
-trait Objective {
-    /// The depth that a set of sequences reaches in every scenario.
-    type State;
-
-    fn state(&self, sequences: &[Sequence]) -> Result<Self::State, CoreError>;
-
-    fn value(&self, state: &Self::State) -> f64;
-
-    /// The order that adds most.
-    fn best_addition(&self, state: &Self::State) -> Vec<SliceId>;
-}
-
 fn choose<O: Objective>(objective: &O, request: &SequenceRequest<'_>) -> Result<Vec<Sequence>, CoreError> {
     let (mut best, complete) = greedy(objective, request)?;
     if complete {
@@ -172,170 +163,6 @@ fn exchange<O: Objective>(
         }
     }
     Ok(())
-}
-
-/// The exact objective, over the law of the set of slices not hit.
-struct Exact {
-    slices: u32,
-    /// `P[exactly these slices are untouched]`, by set.
-    law: Vec<f64>,
-}
-
-impl Objective for Exact {
-    type State = DepthTable;
-
-    fn state(&self, sequences: &[Sequence]) -> Result<DepthTable, CoreError> {
-        DepthTable::new(sequences, self.slices)
-    }
-
-    fn value(&self, table: &DepthTable) -> f64 {
-        self.law.iter().zip(table.depths()).map(|(chance, depth)| chance * f64::from(*depth)).sum()
-    }
-
-    fn best_addition(&self, table: &DepthTable) -> Vec<SliceId> {
-        let slices = self.slices as usize;
-        let sets = self.law.len();
-        // W(S) = P[S is untouched and the best depth is below |S|], one size of S at a time.
-        let mut gains = vec![0.0; sets];
-        for size in 1..=slices {
-            let below = |set: usize| if usize::from(table.depths()[set]) < size { self.law[set] } else { 0.0 };
-            let mut sums: Vec<f64> = (0..sets).map(below).collect();
-            for slice in 0..slices {
-                for set in 0..sets {
-                    if set >> slice & 1 == 0 {
-                        sums[set] += sums[set | 1 << slice];
-                    }
-                }
-            }
-            for (set, gain) in gains.iter_mut().enumerate() {
-                if set.count_ones() as usize == size {
-                    *gain = sums[set];
-                }
-            }
-        }
-        // The heaviest path; `last[set]` is the slice that completes the set.
-        let mut last = vec![0u8; sets];
-        for set in 1..sets {
-            let (mut best, mut slice) = (f64::NEG_INFINITY, 0);
-            for candidate in (0..slices).filter(|candidate| set >> candidate & 1 == 1) {
-                let path = gains[set ^ (1 << candidate)];
-                if path > best {
-                    (best, slice) = (path, candidate);
-                }
-            }
-            last[set] = slice as u8;
-            gains[set] += best;
-        }
-        let mut order = Vec::with_capacity(slices);
-        let mut set = sets - 1;
-        while set > 0 {
-            order.push(SliceId(last[set].into()));
-            set ^= 1 << last[set];
-        }
-        order.reverse();
-        order
-    }
-}
-
-/// The objective on drawn scenarios, each a set of slices that were hit. Bit i of a word array stands for scenario i.
-struct Drawn {
-    slices: usize,
-    scenarios: usize,
-    beam: usize,
-    /// `[slice]`: the scenarios that leave it untouched.
-    untouched: Vec<Vec<u64>>,
-}
-
-impl Drawn {
-    fn new(probabilities: &[f64], requests: u64, settings: &Greedy, request: &SequenceRequest<'_>) -> Self {
-        let seed =
-            DigestBuilder::new("greedy scenarios").number(request.seed).number(u64::from(request.shard.0)).finish();
-        let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());
-        let words = settings.scenarios.div_ceil(64);
-        let full = |word: usize| match settings.scenarios - word * 64 {
-            left @ 0..64 => (1u64 << left) - 1,
-            _ => u64::MAX,
-        };
-        let mut untouched = vec![(0..words).map(full).collect::<Vec<u64>>(); probabilities.len()];
-        for scenario in 0..settings.scenarios {
-            for _ in 0..requests {
-                let mut point: f64 = rng.random();
-                let hit = probabilities.iter().position(|probability| {
-                    point -= probability;
-                    point < 0.0
-                });
-                if let Some(slice) = hit {
-                    untouched[slice][scenario / 64] &= !(1 << (scenario % 64));
-                }
-            }
-        }
-        Self { slices: probabilities.len(), scenarios: settings.scenarios, beam: settings.beam, untouched }
-    }
-
-    fn all(&self) -> Vec<u64> {
-        let words = self.scenarios.div_ceil(64);
-        let mut all = vec![u64::MAX; words];
-        if !self.scenarios.is_multiple_of(64) {
-            all[words - 1] = (1 << (self.scenarios % 64)) - 1;
-        }
-        all
-    }
-}
-
-struct Prefix {
-    order: Vec<SliceId>,
-    alive: Vec<u64>,
-    gain: u64,
-}
-
-impl Objective for Drawn {
-    /// `[k - 1]`: the scenarios in which the best depth is below k.
-    type State = Vec<Vec<u64>>;
-
-    fn state(&self, sequences: &[Sequence]) -> Result<Self::State, CoreError> {
-        let mut below = vec![self.all(); self.slices];
-        for sequence in sequences {
-            let mut alive = self.all();
-            for (below, slice) in below.iter_mut().zip(sequence.slices()) {
-                alive.iter_mut().zip(&self.untouched[slice.index()]).for_each(|(alive, slice)| *alive &= slice);
-                below.iter_mut().zip(&alive).for_each(|(below, alive)| *below &= !alive);
-            }
-        }
-        Ok(below)
-    }
-
-    fn value(&self, below: &Self::State) -> f64 {
-        let short: u64 = below.iter().flatten().map(|word| u64::from(word.count_ones())).sum();
-        (self.slices * self.scenarios) as f64 - short as f64
-    }
-
-    fn best_addition(&self, below: &Self::State) -> Vec<SliceId> {
-        let mut beam = vec![Prefix { order: Vec::new(), alive: self.all(), gain: 0 }];
-        for below in below {
-            // Gain, scenarios alive, parent, slice.
-            let mut candidates: Vec<(u64, u64, usize, usize)> = Vec::new();
-            for (parent, prefix) in beam.iter().enumerate() {
-                for slice in (0..self.slices).filter(|slice| !prefix.order.contains(&SliceId(*slice as u32))) {
-                    let (mut gain, mut alive) = (prefix.gain, 0);
-                    for ((word, untouched), below) in prefix.alive.iter().zip(&self.untouched[slice]).zip(below) {
-                        alive += u64::from((word & untouched).count_ones());
-                        gain += u64::from((word & untouched & below).count_ones());
-                    }
-                    candidates.push((gain, alive, parent, slice));
-                }
-            }
-            candidates
-                .sort_by_key(|(gain, alive, parent, slice)| (std::cmp::Reverse((*gain, *alive)), *parent, *slice));
-            let extend = |(gain, _, parent, slice): (u64, u64, usize, usize)| {
-                let mut order = beam[parent].order.clone();
-                order.push(SliceId(slice as u32));
-                let alive = beam[parent].alive.iter().zip(&self.untouched[slice]).map(|(word, slice)| word & slice);
-                Prefix { order, alive: alive.collect(), gain }
-            };
-            beam = candidates.into_iter().take(self.beam).map(extend).collect();
-        }
-        beam.swap_remove(0).order
-    }
 }
 
 #[cfg(test)]

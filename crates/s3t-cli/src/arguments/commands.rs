@@ -1,0 +1,171 @@
+//! The arguments and subcommands of single commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::shared::{PipelineArg, Scope};
+
+#[derive(Subcommand)]
+pub(crate) enum ReceiptCommand {
+    /// Show the content of a receipt, unchecked.
+    #[command(after_help = "Examples:\n  s3t receipt show ticket-812.json")]
+    Show {
+        /// The receipt.
+        receipt: PathBuf,
+    },
+    /// Check a receipt with nothing but the public key of the store.
+    #[command(after_help = "\
+Examples:
+  s3t receipt verify ticket-812.json --key store/ledger/key.pub
+  s3t receipt verify ticket-812.json --key s3t/0f3c...+1a2b3c4d+AQ... --record r1
+
+Exit code 5 if anything does not hold.")]
+    Verify {
+        /// The receipt.
+        receipt: PathBuf,
+        /// The store's public key: the line itself, or a file that holds it.
+        #[arg(long)]
+        key: String,
+        /// A record that the request should name.
+        #[arg(long)]
+        record: Vec<String>,
+        /// A subject that the request should name.
+        #[arg(long)]
+        subject: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Find every inconsistency between catalogue, files, keys and ledger. Trains nothing.
+    #[command(after_help = "\
+Examples:
+  s3t store check pipeline.toml
+  s3t store check pipeline.toml --repair      repair what needs no guess
+
+Exit code 5 if anything is wrong.")]
+    Check {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// Repair what needs no guess.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Take an export off the list of those that hold deleted stages: after it was removed by other means.
+    #[command(after_help = "Examples:\n  s3t store forget-export pipeline.toml exports/first")]
+    ForgetExport {
+        #[command(flatten)]
+        pipeline: PipelineArg,
+        /// The export's folder, or that of one of its adapters.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct PredictArgs {
+    /// The pipeline file.
+    #[arg(required_unless_present = "model", conflicts_with = "model")]
+    pub(crate) pipeline: Option<PathBuf>,
+    /// A bare model: a folder with `config.json` and `model.safetensors`.
+    #[arg(long)]
+    pub(crate) model: Option<PathBuf>,
+    /// A PEFT adapter of the bare model: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+    #[arg(long, requires = "model")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Questions: a file with one JSON object a line.
+    #[arg(long)]
+    pub(crate) input: Option<PathBuf>,
+    /// PNG or JPEG files to answer for.
+    #[arg(long, num_args = 1..)]
+    pub(crate) image: Vec<PathBuf>,
+    /// Answer for at most this many records.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// The most tokens that a system of causal language modelling adds.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) max_new_tokens: usize,
+    /// The most tokens of a text that a bare model is given: longer texts are cut, and the answer says how many. Without it
+    /// the model takes what it has positions for, and longer texts are refused.
+    #[arg(long, requires = "model")]
+    pub(crate) max_tokens: Option<usize>,
+    /// A field of a bare model's or its adapter's files that is passed over although it is refused or unknown; may be given
+    /// several times.
+    #[arg(long, requires = "model")]
+    pub(crate) accept_field: Vec<String>,
+    /// The device of a bare model: flex, ndarray, cuda, vulkan.
+    #[arg(long, requires = "model", default_value = "flex")]
+    pub(crate) device: String,
+}
+
+#[derive(Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArg,
+    /// A record id; may be given several times.
+    #[arg(long)]
+    pub(crate) record: Vec<String>,
+    /// A subject; may be given several times. All of its records go.
+    #[arg(long)]
+    pub(crate) subject: Vec<String>,
+    /// A file with one record id a line; `-` for standard input.
+    #[arg(long)]
+    pub(crate) records_from: Option<PathBuf>,
+    /// A file with one subject a line; `-` for standard input.
+    #[arg(long)]
+    pub(crate) subjects_from: Option<PathBuf>,
+    /// An id of the request, such as a ticket's: asking again under it does nothing twice. Nothing that names a person.
+    #[arg(long)]
+    pub(crate) request_id: Option<String>,
+    /// The receipt's file: a proof of what was done for whoever has the store's public key.
+    #[arg(long)]
+    pub(crate) receipt: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct RepairArgs {
+    /// The pipeline file.
+    pub(crate) pipeline: PathBuf,
+    /// Go on for as long as the program runs: whenever a deletion makes a repair due.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Only when shards serve with less than this share of their planned depth, in the mean.
+    #[arg(long)]
+    pub(crate) below_depth: Option<f64>,
+    /// Only when somebody who picks slices could kill a shard with fewer requests than this.
+    #[arg(long)]
+    pub(crate) below_budget: Option<usize>,
+    /// Stages built side by side; otherwise what the pipeline says.
+    #[arg(long)]
+    pub(crate) jobs: Option<usize>,
+    /// The most minutes that one repair takes.
+    #[arg(long)]
+    pub(crate) minutes: Option<f64>,
+}
+
+#[derive(Args)]
+pub(crate) struct AuditArgs {
+    /// The pipeline file.
+    pub(crate) pipeline: PathBuf,
+    /// The store's public key as the auditor has it: the line itself, or a file that holds it.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// A checkpoint of the ledger that was seen before; may be given several times.
+    #[arg(long)]
+    pub(crate) checkpoint: Vec<PathBuf>,
+    /// A receipt that was given out; may be given several times.
+    #[arg(long)]
+    pub(crate) receipt: Vec<PathBuf>,
+    /// A record that must not be there.
+    #[arg(long)]
+    pub(crate) absent_record: Vec<String>,
+    /// A subject that must not be there.
+    #[arg(long)]
+    pub(crate) absent_subject: Vec<String>,
+    /// Stages that are trained again.
+    #[arg(long, value_enum, default_value_t = Scope::Serving)]
+    pub(crate) scope: Scope,
+    /// The file of the report, as a page to read.
+    #[arg(long)]
+    pub(crate) html: Option<PathBuf>,
+}

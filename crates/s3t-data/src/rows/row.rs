@@ -1,0 +1,65 @@
+//! One row of a table or of JSON lines.
+
+use std::borrow::Cow;
+
+use s3t_core::limits::shown;
+use s3t_core::registry::unknown;
+use s3t_core::{Limits, Payload};
+use serde_json::{Map, Value};
+
+/// One row: its values by column, and its line.
+pub(crate) struct Row {
+    pub(crate) line: u64,
+    pub(super) values: Map<String, Value>,
+}
+
+impl Row {
+    /// The names of its columns.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
+    /// A value that must be there.
+    pub(crate) fn required(&self, column: &str) -> Result<&Value, String> {
+        self.values.get(column).ok_or_else(|| {
+            let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
+            unknown(&format!("column `{}`", shown(column)), column, &known)
+        })
+    }
+
+    /// A text that must be there.
+    pub(crate) fn text(&self, column: &str) -> Result<&str, String> {
+        let value = self.required(column)?;
+        value.as_str().ok_or_else(|| format!("`{column}` is {}, not a text", quoted(value)))
+    }
+
+    /// An id: a text, or in JSON a whole number.
+    pub(crate) fn id(&self, column: &str) -> Result<Cow<'_, str>, String> {
+        match self.required(column)? {
+            Value::String(text) => Ok(text.into()),
+            Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string().into()),
+            other => Err(format!("`{column}` is {}, not an id", quoted(other))),
+        }
+    }
+
+    /// Two texts that must be there and are not too long.
+    pub(crate) fn text_pair(&self, first: &str, second: &str, limits: &Limits) -> Result<Payload, String> {
+        Ok(Payload::TextPair(self.short_text(first, limits)?.to_owned(), self.short_text(second, limits)?.to_owned()))
+    }
+
+    /// A text that must be there and is not too long.
+    pub(crate) fn short_text(&self, column: &str, limits: &Limits) -> Result<&str, String> {
+        let text = self.text(column)?;
+        limits.check_text(text.len())?;
+        Ok(text)
+    }
+}
+
+/// A value as a message quotes it.
+pub(crate) fn quoted(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.len() > 8 => format!("a list of {} values", items.len()),
+        Value::Object(fields) if fields.len() > 8 => format!("an object of {} keys", fields.len()),
+        other => shown(&other.to_string()),
+    }
+}
