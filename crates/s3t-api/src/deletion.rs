@@ -129,6 +129,7 @@ impl From<s3t_core::Cut> for Cut {
     fn from(cut: s3t_core::Cut) -> Self {
         let s3t_core::Cut { address, shortened, before, after } = cut;
         let (before, after) = (before.map(Serving::from), after.map(Serving::from));
+        let shortened = shortened.iter().map(|one| (one.sequence, one.before, one.after)).collect();
         Self { address: address.into(), shortened, before, after }
     }
 }

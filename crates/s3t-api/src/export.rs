@@ -124,7 +124,7 @@ impl From<s3t_interchange::Export> for Export {
 
 impl From<s3t_interchange::Superseded> for Superseded {
     fn from(found: s3t_interchange::Superseded) -> Self {
-        let export = |(folder, gone): &(PathBuf, usize)| (path_text(folder), *gone);
+        let export = |export: &s3t_interchange::SupersededExport| (path_text(&export.folder), export.gone);
         Self {
             exports: found.exports.iter().map(export).collect(),
             unreadable: found.unreadable.iter().map(|path| path_text(path)).collect(),

@@ -19,13 +19,24 @@ pub struct Serving {
     pub depth: usize,
 }
 
+/// A sequence that a deletion took stages from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortened {
+    /// The index of the sequence in the shard's list.
+    pub sequence: usize,
+    /// The usable depth before.
+    pub before: usize,
+    /// The usable depth after; 0 if no stage is left.
+    pub after: usize,
+}
+
 /// The effect of one deletion on a shard.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// The slice that was hit.
     pub address: SliceAddress,
-    /// The sequences that lost stages: index, depth before, depth after.
-    pub shortened: Vec<(usize, usize, usize)>,
+    /// The sequences that lost stages.
+    pub shortened: Vec<Shortened>,
     /// The sequence and depth that the shard served with before.
     pub before: Option<Serving>,
     /// The sequence and depth that the shard serves with now; `None` if no sequence is left.
@@ -98,7 +109,7 @@ impl Availability {
         for (sequence, (positions, depth)) in shard.positions.iter().zip(&mut shard.depths).enumerate() {
             let position = positions[address.slice.index()];
             if position < *depth {
-                shortened.push((sequence, *depth, position));
+                shortened.push(Shortened { sequence, before: *depth, after: position });
                 *depth = position;
             }
         }
@@ -160,7 +171,8 @@ mod tests {
         assert_eq!(availability.serving(ShardId(0)), Some(Serving { sequence: 0, depth: 3 }));
         let cut = availability.hit(SliceAddress::new(0, 1));
         // 0 1 2 keeps depth 1, 1 2 0 is dead, 2 0 1 keeps depth 2.
-        assert_eq!(cut.shortened, [(0, 3, 1), (1, 3, 0), (2, 3, 2)]);
+        let shortened = |sequence, after| Shortened { sequence, before: 3, after };
+        assert_eq!(cut.shortened, [shortened(0, 1), shortened(1, 0), shortened(2, 2)]);
         assert_eq!(cut.after, Some(Serving { sequence: 2, depth: 2 }));
         assert_eq!(availability.adversarial_budget(ShardId(0)), 2);
         assert_eq!(availability.hit(SliceAddress::new(0, 1)).shortened, []);

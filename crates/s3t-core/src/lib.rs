@@ -49,7 +49,7 @@ pub mod wording;
 
 pub use aggregate::Aggregator;
 #[cfg(feature = "records")]
-pub use availability::{Availability, Cut, Serving};
+pub use availability::{Availability, Cut, Serving, Shortened};
 pub use budget::prior::Prior;
 #[cfg(feature = "records")]
 pub use digest::{Digest, StoreSecret};

@@ -10,13 +10,12 @@ use s3t_models::{Backbone, Hidden, Input};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, rows, stacked_outputs};
-use serde::Serialize;
 
 /// Records that are answered together.
 pub(crate) const BATCH: usize = 64;
 
 /// The stages that one shard answers with, ready to answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Member {
     /// The shard.
     pub shard: ShardId,
@@ -24,7 +23,6 @@ pub struct Member {
     pub serving: Option<Serving>,
     /// The last stage; `None` for the base model.
     pub key: Option<StageKey>,
-    #[serde(skip)]
     pub(crate) model: StageModel,
 }
 
@@ -40,17 +38,15 @@ pub struct Answer {
 }
 
 /// The answer for one record.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// The record's id.
     pub id: String,
     /// The predicted class, with the largest score; `None` for tasks that do not predict one of several classes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<usize>,
     /// The combined outputs: one for each class, or the one number.
     pub scores: Vec<f32>,
     /// Each member's outputs, in the order of the members.
-    #[serde(skip)]
     pub members: Vec<Vec<f32>>,
 }
 

@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering;
 use s3t_core::{Cut, RecordId, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::{Epoch, Named, Receipt};
 use s3t_store::{Accepted, DeletionRequest, Erasure, RemainingExport, StoreError};
-use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::system::System;
 
 /// A name whose records were deleted, and other spellings of it whose records were not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpellingsLeft {
     /// `record` or `subject`.
     pub kind: &'static str,
@@ -23,7 +22,7 @@ pub struct SpellingsLeft {
 }
 
 /// The effect of a deletion.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Deletion {
     /// The request's id.
     pub request: String,
@@ -40,7 +39,6 @@ pub struct Deletion {
     /// Names whose other spellings are still there, in a store from before ids that look alike were refused.
     pub other_spellings: Vec<SpellingsLeft>,
     /// Exported adapters of dead stages whose files were removed.
-    #[serde(serialize_with = "as_texts")]
     pub removed_exports: Vec<PathBuf>,
     /// Exported adapters of dead stages that could not be removed, or whose folders hold other files.
     pub remaining_exports: Vec<RemainingExport>,
@@ -55,12 +53,11 @@ pub struct Deletion {
     /// The reason why the erasure is not finished; the deletion stands, and the next command that changes the store finishes it.
     pub pending: Option<PendingErasure>,
     /// The proof of all this.
-    #[serde(skip)]
     pub receipt: Receipt,
 }
 
 /// The reason why an erasure is not finished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingErasure {
     /// The reason, with the process that holds the lock.
     pub reason: String,
@@ -227,8 +224,4 @@ impl System {
         let failed = |cause| EngineError::Unfinished { epoch: deletion.epoch, cause };
         self.store.forget_opening(&deletion.request).map_err(failed)
     }
-}
-
-fn as_texts<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }

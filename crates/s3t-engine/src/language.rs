@@ -7,13 +7,12 @@ use s3t_core::{Aggregator, Record, Target};
 use s3t_models::{Backbone, Input, ModelError};
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, learnt_tokens, rows};
-use serde::Serialize;
 
 use crate::ensemble::{Member, each_member};
 use crate::{EngineError, System};
 
 /// The quality of the prediction of one record's response, token by token from the tokens before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The record's id.
     pub id: String,
@@ -26,7 +25,7 @@ pub struct Response {
 }
 
 /// A text that was continued.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
     /// The record's id.
     pub id: String,

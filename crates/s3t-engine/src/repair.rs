@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use s3t_core::wording::counted;
 use s3t_executor::{ExecutorError, Step};
 use s3t_store::Snapshot;
-use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::jobs::{Observer, StageLabel};
@@ -25,7 +24,7 @@ pub struct RepairPolicy {
 }
 
 /// The stages of a repair, and the reason for it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RepairReport {
     /// The stages that were missing when it was decided.
     pub missing: usize,

@@ -1,16 +1,15 @@
 //! The system as it is, for people and monitors.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use s3t_core::{Serving, ShardId};
 use s3t_store::{PendingDeletion, RemainingExport};
-use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::system::System;
 
 /// The state of a shard.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ShardStatus {
     /// The shard.
     pub shard: ShardId,
@@ -25,10 +24,9 @@ pub struct ShardStatus {
 }
 
 /// The system as it is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// The folder of the store.
-    #[serde(serialize_with = "as_text")]
     pub store: PathBuf,
     /// Records that are there.
     pub records: u64,
@@ -98,9 +96,4 @@ impl System {
             remaining_exports: self.store.remaining_exports()?,
         })
     }
-}
-
-/// A path as text for people; what is not UTF-8 in it is replaced.
-fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
 }

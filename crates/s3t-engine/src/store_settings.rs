@@ -4,7 +4,7 @@ use s3t_core::sequence::{check_steps, plan_sequences};
 use s3t_core::{LayerGroups, PerShard, Prior, Recipe, Sequence, SequenceRequest, ShardId, StoreSecret, Task, lineage};
 use s3t_models::Backbone;
 use s3t_peft::PeftError;
-use s3t_store::{Store, StoreSettings};
+use s3t_store::{SettingDifference, Store, StoreSettings};
 use s3t_train::StageModel;
 
 use crate::base_model::check_own_head;
@@ -126,13 +126,12 @@ pub(crate) fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<
     let stored = store.settings();
     asked.recipe.environment.clone_from(&stored.recipe.environment);
     match stored.difference(&asked) {
-        Some((key, stored, asked)) => {
-            let key = key.strip_prefix("recipe.").unwrap_or(&key).to_owned();
-            let key = match &*key {
+        Some(SettingDifference { path, own, other }) => {
+            let key = match path.strip_prefix("recipe.").unwrap_or(&path) {
                 "base" => "the base model (weights, tokenizer, `model.max_tokens`)".to_owned(),
                 other => format!("`{other}`"),
             };
-            Err(EngineError::StoreMismatch { store: store.path().into(), key, stored, asked })
+            Err(EngineError::StoreMismatch { store: store.path().into(), key, stored: own, asked: other })
         }
         None => Ok(()),
     }

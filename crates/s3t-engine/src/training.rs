@@ -7,14 +7,13 @@ use s3t_core::{PlannedStage, StageKey};
 use s3t_executor::StageJob;
 use s3t_ledger::Event;
 use s3t_store::{Snapshot, Store, StoreError};
-use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::jobs::{self, Means, Observer, Stages};
 use crate::system::System;
 
 /// The stages of a build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildReport {
     /// Stages of the plan.
     pub planned: usize,

@@ -8,7 +8,6 @@ use s3t_core::tensors::{StageTensors, TensorDifference};
 use s3t_executor::StageJob;
 use s3t_ledger::{Epoch, Event};
 use s3t_store::{Snapshot, Store, StoreError};
-use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::jobs::{self, Means, Observer, StageLabel, Stages};
@@ -17,7 +16,7 @@ use crate::settings::VerifyScope;
 use crate::system::System;
 
 /// A stage that was trained again.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedStage {
     /// The stage.
     pub stage: StageLabel,
@@ -26,7 +25,7 @@ pub struct VerifiedStage {
 }
 
 /// The findings of a verification.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct VerifyReport {
     /// Stages whose lineage was compared with the plan and the records as they are.
     pub lineages: usize,

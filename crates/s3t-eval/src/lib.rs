@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use s3t_core::{Record, Serving, ShardId, Task};
 use s3t_engine::{EngineError, System};
-use serde::Serialize;
 
 pub use baseline::{Baseline, BaselineModel};
 pub use metric::Metric;
 
 /// The scores of a system's answers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Records answered.
     pub records: usize,
@@ -26,7 +25,7 @@ pub struct Evaluation {
 }
 
 /// The score of one shard by itself.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MemberScore {
     /// The shard.
     pub shard: ShardId,

@@ -2,11 +2,9 @@
 
 use s3t_core::aggregate::argmax;
 use s3t_core::{Target, Task};
-use serde::Serialize;
 
 /// The score of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// The share of records whose largest output is the right class.
     Accuracy,

@@ -157,12 +157,21 @@ fn write_shards(
 }
 
 /// Older exports that deletions have superseded.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Superseded {
-    /// Exports that hold stages which the store no longer has, each with the number of these. Their copies must be withdrawn.
-    pub exports: Vec<(PathBuf, usize)>,
+    /// Exports that hold stages which the store no longer has. Their copies must be withdrawn.
+    pub exports: Vec<SupersededExport>,
     /// Descriptions that cannot be read: their exports may hold dead stages.
     pub unreadable: Vec<PathBuf>,
+}
+
+/// An export that holds stages which the store no longer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupersededExport {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The number of its stages that are gone from the store.
+    pub gone: usize,
 }
 
 /// Looks at the exports of the system's store beside a new one: in its parent folder and the subfolders of that.
@@ -212,7 +221,7 @@ pub fn superseded(system: &System, directory: &Path) -> Result<Superseded, Inter
         let stages = export.shards.iter().flat_map(|shard| &shard.stages);
         let gone = stages.filter(|key| !snapshot.has_stage(key)).count();
         if gone > 0 {
-            found.exports.push((folder, gone));
+            found.exports.push(SupersededExport { folder, gone });
         }
     }
     Ok(found)

@@ -14,6 +14,8 @@ mod write;
 
 pub use adapter::{Adapter, AdapterPart};
 pub use error::InterchangeError;
-pub use export::{Export, ExportedShard, MANIFEST, Superseded, export, superseded, superseded_beside};
+pub use export::{
+    Export, ExportedShard, MANIFEST, Superseded, SupersededExport, export, superseded, superseded_beside,
+};
 pub use read::read_adapter;
 pub use write::write_adapter;

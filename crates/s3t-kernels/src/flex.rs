@@ -21,12 +21,10 @@ use crate::{Activation, AttentionShape, LowRankFactors};
 
 /// True for a tensor of `flex` in single precision.
 pub(crate) fn takes(x: &Tensor<2>) -> bool {
-    let dispatch = x.clone().into_dispatch();
-    let kind = match &dispatch.kind {
-        DispatchTensorKind::Autodiff(inner) => inner,
-        kind => kind,
-    };
-    matches!(kind, DispatchTensorKind::Flex(_)) && x.dtype() == DType::F32
+    let is_flex = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::Flex(_));
+    let kind = x.clone().into_dispatch().kind;
+    let of_flex = if let DispatchTensorKind::Autodiff(inner) = &kind { is_flex(inner) } else { is_flex(&kind) };
+    of_flex && x.dtype() == DType::F32
 }
 
 pub(crate) fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {

@@ -5,7 +5,6 @@ use s3t_core::budget::cost::CostModel;
 use s3t_core::budget::lifetime::probability_all_dead;
 use s3t_core::budget::upkeep::{cost_with_repairs, cost_with_retraining, repair_cost};
 use s3t_core::sequence::PrefixTree;
-use serde::Serialize;
 
 use crate::planned::LIVES;
 use crate::{PlannedSystem, SimulationError};
@@ -14,7 +13,7 @@ use crate::{PlannedSystem, SimulationError};
 const MAX_REQUESTS: u64 = 20_000;
 
 /// The cost of a stream of requests, first build included, in FLOPs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Upkeep {
     /// The policy: full retraining, SISA, S3T, repairs.
     pub policy: String,

@@ -1,9 +1,8 @@
 //! The result of an erasure.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use s3t_core::{Digest, RecordId, SliceAddress, StageKey};
-use serde::Serialize;
 
 /// The files and records that an erasure removed from disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,18 +20,12 @@ pub struct Erasure {
 }
 
 /// An exported adapter of a dead stage that is still there, or may be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemainingExport {
     /// The adapter's folder.
-    #[serde(serialize_with = "as_text")]
     pub folder: PathBuf,
     /// Why it was not removed, and what to do.
     pub reason: String,
     /// `true` if the store tries again with the next erasure; otherwise its own files are gone, and others are left.
     pub pending: bool,
-}
-
-/// A path as text for people; what is not UTF-8 in it is replaced.
-fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
 }

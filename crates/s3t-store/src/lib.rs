@@ -59,7 +59,7 @@ pub use making::NewStore;
 pub use place::Place;
 pub use random::random_secret;
 pub use requests::PendingDeletion;
-pub use settings::StoreSettings;
+pub use settings::{SettingDifference, StoreSettings};
 pub use snapshot::{Snapshot, digest_of_stages};
 pub use spelling::OtherSpellings;
 pub use store::{BuildLock, Store};

@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 
 use s3t_ledger::{Epoch, Opening, Proven, Receipt, Timestamp, inclusion_proof};
-use serde::Serialize;
 
 use crate::catalogue::{RequestRow, request_id};
 use crate::{Store, StoreError};
 
 /// A deletion that is accepted and in effect, and not erased yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingDeletion {
     /// The deletion.
     pub epoch: Epoch,

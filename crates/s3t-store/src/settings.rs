@@ -23,13 +23,24 @@ pub struct StoreSettings {
     pub labels: Vec<String>,
 }
 
+/// A setting in which two stores differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingDifference {
+    /// The setting, as a path in the JSON of the settings: `recipe.training.epochs`.
+    pub path: String,
+    /// The value here, as JSON, or `its default`.
+    pub own: String,
+    /// The value there.
+    pub other: String,
+}
+
 impl StoreSettings {
-    /// The first part that differs from `other`, as JSON path and both values; `None` if they are equal.
+    /// The first setting that differs from `other`; `None` if all are equal.
     ///
     /// # Panics
     ///
     /// Never: settings are JSON.
-    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+    pub fn difference(&self, other: &Self) -> Option<SettingDifference> {
         let [one, two] = [self, other].map(|settings| serde_json::to_value(settings).expect("settings are JSON"));
         first_difference("", &one, &two)
     }
@@ -49,7 +60,7 @@ impl StoreSettings {
     }
 }
 
-fn first_difference(path: &str, one: &serde_json::Value, two: &serde_json::Value) -> Option<(String, String, String)> {
+fn first_difference(path: &str, one: &serde_json::Value, two: &serde_json::Value) -> Option<SettingDifference> {
     if one == two {
         return None;
     }
@@ -63,5 +74,5 @@ fn first_difference(path: &str, one: &serde_json::Value, two: &serde_json::Value
     }
     // A setting that is left out where it is the default.
     let show = |value: &serde_json::Value| if value.is_null() { "its default".to_owned() } else { value.to_string() };
-    Some((path.to_owned(), show(one), show(two)))
+    Some(SettingDifference { path: path.to_owned(), own: show(one), other: show(two) })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use s3t::core::tensors::{NamedTensors, StageTensors};
 use s3t::core::{StoreSecret, lineage::Lineage};
-use s3t::interchange::{export, read_adapter, superseded};
+use s3t::interchange::{SupersededExport, export, read_adapter, superseded};
 use s3t::models::Device;
 use s3t::peft::PeftMethod;
 use s3t::plugins::ia3::Ia3;
@@ -189,7 +189,8 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         let other = System::create(pipeline, &records[1..], Some(StoreSecret::from_bytes([5; 32]))).unwrap();
         other.train(&Quiet).unwrap();
         export(&other, &folder.path().join("exports/other")).unwrap();
-        assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap().exports, [(before, 2 - 1)]);
+        let expected = SupersededExport { folder: before, gone: 1 };
+        assert_eq!(superseded(&system, &folder.path().join("exports")).unwrap().exports, [expected]);
         assert!(export(&system, &after).unwrap_err().to_string().contains("exists already"));
 
         let adapter = read_adapter(&after.join("shard-0"), system.backbone(), &[]).unwrap();

@@ -9,7 +9,7 @@ use crate::jobs::Stages;
 use crate::jobs::queue::Queue;
 
 /// A stage as a person sees it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageLabel {
     /// Its key.
     pub key: StageKey,
