@@ -2,6 +2,7 @@
 //! each sublayer, rotary positions, grouped heads, a gated feed-forward layer, and a head that reads a text's last token.
 
 use s3t_peft::LinearSite;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::attention::Visibility;
@@ -15,7 +16,7 @@ use crate::specification::{BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, 
 use crate::text::{Ends, Room};
 use crate::{
     FieldError, HeadLayout, ModelError, activation_from_name, check_epsilon, check_heads, check_key_value_heads,
-    check_positions, check_sizes, check_vocabulary, token_ids,
+    check_positions, check_sizes, check_vocabulary, constant, token_ids,
 };
 
 const MODULES: [(LinearSite, &str); 7] = [
@@ -32,33 +33,58 @@ const NAMES: [ModuleNames; 1] = [ModuleNames { blocks: "model.layers", linears: 
 
 const HEAD: HeadLayout = HeadLayout { dense: None, output: "score", bias: false };
 
+/// The fields of a `config.json` that all such families have, as they enter the digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecoderConfig {
+    /// The `model_type`.
+    pub model_type: String,
+    /// The number of tokens.
+    pub vocab_size: usize,
+    /// The width of the residual stream.
+    pub hidden_size: usize,
+    /// The number of blocks.
+    pub num_hidden_layers: usize,
+    /// Heads of queries.
+    pub num_attention_heads: usize,
+    /// The width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// The name of the activation of the feed-forward layer.
+    pub hidden_act: String,
+    /// The largest number of tokens of a text.
+    pub max_position_embeddings: usize,
+    /// The number that is added under the roots of normalisations.
+    pub rms_norm_eps: f64,
+    /// True if the language head shares the embeddings of the tokens.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+}
+
+impl DecoderConfig {
+    /// The number of blocks, checked, so that a list with an entry for each can be made.
+    ///
+    /// # Errors
+    ///
+    /// [`FieldError`] for a number out of range.
+    pub fn blocks(&self) -> Result<usize, FieldError> {
+        check_sizes(&[("num_hidden_layers", self.num_hidden_layers)])?;
+        Ok(self.num_hidden_layers)
+    }
+}
+
 /// A decoder, described by the fields that such families share and by its differences from the others.
 #[derive(Debug, Clone)]
 pub struct DecoderSpec<'a> {
     /// The name that the digest starts from.
     pub context: &'static str,
-    /// The fields of `config.json` that the family reads, beside those of rotary positions, as they enter the digest.
-    pub config: Value,
-    /// `vocab_size`.
-    pub vocabulary: usize,
-    /// `hidden_size`.
-    pub hidden: usize,
-    /// `intermediate_size`.
-    pub inner: usize,
-    /// `num_attention_heads`.
-    pub heads: usize,
-    /// `num_key_value_heads`.
-    pub kv_heads: usize,
-    /// The width of a head.
-    pub head_dim: usize,
-    /// `hidden_act`.
-    pub activation: &'a str,
-    /// `rms_norm_eps`.
-    pub epsilon: f64,
-    /// `max_position_embeddings`.
-    pub positions: usize,
-    /// `tie_word_embeddings`.
-    pub tied: bool,
+    /// The fields that all such families have.
+    pub shared: DecoderConfig,
+    /// The fields of the family's own that enter the digest beside them and those of rotary positions: a JSON object, which
+    /// [`constant`] makes of a struct.
+    pub own: Value,
+    /// `num_key_value_heads`; as many as heads of queries if it is `None`.
+    pub kv_heads: Option<usize>,
+    /// The width of a head; the heads share the width of the residual stream if it is `None`.
+    pub head_dim: Option<usize>,
     /// `eos_token_id`: a token, several, or null.
     pub eos_token_id: &'a Value,
     /// `pad_token_id`.
@@ -77,18 +103,23 @@ impl DecoderSpec<'_> {
     /// [`ModelError`] naming the file and the first field that cannot be used.
     pub fn specify(self, file: &ModelFile) -> Result<Specification, ModelError> {
         let refuse = |error: FieldError| file.refuse(error);
+        let config = &self.shared;
+        let (heads, head_dim) = (config.num_attention_heads, self.head_dim());
         let ends = self.check().map_err(refuse)?;
-        let rotary = Rotary::from_config(file.fields(), self.head_dim).map_err(refuse)?;
+        let rotary = Rotary::from_config(file.fields(), head_dim).map_err(refuse)?;
         let ends = Ends::of_causal(file, &ends, self.padding)?;
-        let activation = activation_from_name("hidden_act", self.activation).map_err(refuse)?;
-        let (hidden, vocabulary) = (self.hidden, self.vocabulary);
-        let norm = |module: &'static str| NormSpec { module, kind: NormKind::Rms, epsilon: self.epsilon };
+        let activation = activation_from_name("hidden_act", &config.hidden_act).map_err(refuse)?;
+        let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
+        let norm = |module: &'static str| NormSpec { module, kind: NormKind::Rms, epsilon: config.rms_norm_eps };
         Ok(Specification {
-            constants: self.constants(file),
+            constants: self.constants(file).map_err(refuse)?,
             context: self.context,
             prefix: "model.",
             names: &NAMES,
-            reader: ReaderSpec::Texts { room: Room { vocabulary, positions: self.positions, types: None }, ends },
+            reader: ReaderSpec::Texts {
+                room: Room { vocabulary, positions: config.max_position_embeddings, types: None },
+                ends,
+            },
             embedding: EmbeddingSpec::Tokens(TokenEmbeddingSpec {
                 words: "embed_tokens",
                 vocabulary,
@@ -99,58 +130,88 @@ impl DecoderSpec<'_> {
                 norm: None,
             }),
             blocks: BlockSpec {
-                visibility: self.visibility,
                 hidden,
-                inner: self.inner,
-                heads: self.heads,
-                kv_heads: self.kv_heads,
-                head_dim: self.head_dim,
+                inner: config.intermediate_size,
+                heads,
+                kv_heads: self.kv_heads(),
+                head_dim,
                 rotary: Some(rotary),
                 norms: NormPlace::Before,
                 attention_norm: norm("input_layernorm"),
                 feed_forward_norm: norm("post_attention_layernorm"),
                 activation,
+                visibility: self.visibility,
                 biases: self.biases,
             },
             final_norm: Some(norm("norm")),
             pooled: PooledToken::Last,
             pooler: None,
-            language: Some(LanguageSpec { module: "lm_head", vocabulary, tied: self.tied }),
+            language: Some(LanguageSpec { module: "lm_head", vocabulary, tied: config.tie_word_embeddings }),
             head: HEAD,
             unused: &["score.", "qa_outputs."],
         })
     }
 
+    fn kv_heads(&self) -> usize {
+        self.kv_heads.unwrap_or(self.shared.num_attention_heads)
+    }
+
+    fn head_dim(&self) -> usize {
+        self.head_dim.unwrap_or(self.shared.hidden_size / self.shared.num_attention_heads.max(1))
+    }
+
     /// Checks the fields; the tokens that end a text.
     fn check(&self) -> Result<Vec<u32>, FieldError> {
+        let config = &self.shared;
+        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         check_sizes(&[
-            ("hidden_size", self.hidden),
-            ("num_hidden_layers", self.visibility.len()),
-            ("num_attention_heads", self.heads),
-            ("num_key_value_heads", self.kv_heads),
-            ("head_dim", self.head_dim),
-            ("intermediate_size", self.inner),
+            ("hidden_size", hidden),
+            ("num_hidden_layers", config.num_hidden_layers),
+            ("num_attention_heads", heads),
+            ("num_key_value_heads", self.kv_heads()),
+            ("head_dim", self.head_dim()),
+            ("intermediate_size", config.intermediate_size),
         ])?;
-        check_heads(("hidden_size", self.hidden), ("num_attention_heads", self.heads))?;
-        check_key_value_heads(self.heads, self.kv_heads, self.head_dim)?;
-        check_epsilon("rms_norm_eps", self.epsilon)?;
+        check_heads(("hidden_size", hidden), ("num_attention_heads", heads))?;
+        check_key_value_heads(heads, self.kv_heads(), self.head_dim())?;
+        check_epsilon("rms_norm_eps", config.rms_norm_eps)?;
         let ends = token_ids("eos_token_id", self.eos_token_id)?;
         let mut tokens: Vec<_> = ends.iter().map(|id| ("eos_token_id", Some(*id))).collect();
         tokens.push(("pad_token_id", self.padding));
-        check_vocabulary(self.vocabulary, &tokens)?;
-        check_positions(self.positions)?;
-        activation_from_name("hidden_act", self.activation)?;
+        check_vocabulary(config.vocab_size, &tokens)?;
+        check_positions(config.max_position_embeddings)?;
+        activation_from_name("hidden_act", &config.hidden_act)?;
         Ok(ends)
     }
 
     /// The constants of the digest. Fields that were read after the digests of stores were defined are added where they are there.
-    fn constants(&self, file: &ModelFile) -> Vec<Value> {
+    fn constants(&self, file: &ModelFile) -> Result<Vec<Value>, FieldError> {
         let fields = file.fields();
+        let mut config = constant(&self.shared)?;
+        if let (Value::Object(config), Value::Object(own)) = (&mut config, &self.own) {
+            config.extend(own.clone());
+        }
         let rotary = ["rope_theta", "rope_scaling", "rope_parameters"].map(|key| fields.get(key));
-        let mut constants = vec![self.config.clone(), json!(rotary)];
+        let mut constants = vec![config, json!(rotary)];
         constants.extend(self.padding.map(|padding| json!({ "pad_token_id": padding })));
         let original = fields.get("original_max_position_embeddings");
         constants.extend(original.map(|original| json!({ "original_max_position_embeddings": original })));
-        constants
+        Ok(constants)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_blocks_that_no_memory_holds_is_refused() {
+        let config = json!({
+            "model_type": "toy", "vocab_size": 8, "hidden_size": 4, "num_hidden_layers": usize::MAX, "num_attention_heads": 1,
+            "intermediate_size": 4, "hidden_act": "silu", "max_position_embeddings": 8, "rms_norm_eps": 1e-6
+        });
+        let config: DecoderConfig = serde_json::from_value(config).unwrap();
+        let refused = config.blocks().unwrap_err().to_string();
+        assert_eq!(refused, "`num_hidden_layers` is 18446744073709551615; it takes 1 to 131072");
     }
 }

@@ -37,7 +37,7 @@ pub use checks::{
     activation_from_name, check_epsilon, check_heads, check_key_value_heads, check_positions, check_sizes,
     check_vocabulary, constant, token_ids,
 };
-pub use decoder::DecoderSpec;
+pub use decoder::{DecoderConfig, DecoderSpec};
 pub use embedding::{
     Counting, Embedding, PatchEmbedding, PatchSpec, PositionSpec, TokenEmbedding, TokenEmbeddingSpec, TypeSpec,
 };

@@ -11,7 +11,7 @@ use crate::file_laws::{check_digest, check_fields};
 ///
 /// - The laws of [`check_blocks`].
 /// - Fields: a field that a later version of Python's library added, and a field with a value that the family's table does not
-///   take, are refused by name.
+///   take, are refused by name. No number, however large, ends the program.
 /// - Digest: it changes with every weight that changes a result, and with every field of `config.json` that is honoured.
 ///
 /// # Panics

@@ -73,6 +73,12 @@ pub(crate) fn check_fields(folder: &Path) {
             assert!(names(message, field.name), "fields: an unknown value of `{}` is not refused by name", field.name);
         }
     }
+    // Numbers that no memory holds: whatever the answer is, the program does not end.
+    for name in fields.keys().filter(|name| fields[*name].is_u64()) {
+        for number in [u64::MAX, 1 << 43] {
+            drop(refusal(&[(name.as_str(), json!(number))]));
+        }
+    }
 }
 
 /// The digest changes with every honoured field of `config.json`, and with every weight that changes a result.

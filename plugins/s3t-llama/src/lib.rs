@@ -4,8 +4,8 @@
 use s3t_models::fields::{self, Field, FieldTable};
 use s3t_models::serde_json::Value;
 use s3t_models::{
-    Classes, DecoderSpec, LinearSite, ModelError, ModelFamily, ModelFile, Specification, Visibility, constant,
-    model_family,
+    Classes, DecoderConfig, DecoderSpec, FieldError, LinearSite, ModelError, ModelFamily, ModelFile, Specification,
+    Visibility, constant, model_family,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,28 +46,17 @@ pub static LLAMA: ModelFamily = ModelFamily {
 
 model_family!(LLAMA);
 
-/// The part of a `config.json` that decides what the model computes, beside the rotary positions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The fields of the family's own that decide what the model computes.
+#[derive(Debug, Serialize, Deserialize)]
 struct LlamaConfig {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
     #[serde(default)]
     num_key_value_heads: Option<usize>,
     #[serde(default)]
     head_dim: Option<usize>,
-    intermediate_size: usize,
-    hidden_act: String,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
     #[serde(default)]
     attention_bias: bool,
     #[serde(default)]
     mlp_bias: bool,
-    #[serde(default)]
-    tie_word_embeddings: bool,
     #[serde(default)]
     eos_token_id: Value,
     // Read after the digest was defined: it is added where it is there.
@@ -78,31 +67,25 @@ struct LlamaConfig {
 fn specify(file: &ModelFile) -> Result<Specification, ModelError> {
     use LinearSite::{Down, Gate, Key, Output, Query, Up, Value};
 
-    let config: LlamaConfig = file.parse()?;
+    let (shared, own): (DecoderConfig, LlamaConfig) = (file.parse()?, file.parse()?);
+    let refuse = |error: FieldError| file.refuse(error);
     let mut biases = Vec::new();
-    if config.attention_bias {
+    if own.attention_bias {
         biases.extend([Query, Key, Value, Output]);
     }
-    if config.mlp_bias {
+    if own.mlp_bias {
         biases.extend([Gate, Up, Down]);
     }
     let spec = DecoderSpec {
         context: "llama",
-        config: constant(&config).map_err(|error| file.refuse(error))?,
-        vocabulary: config.vocab_size,
-        hidden: config.hidden_size,
-        inner: config.intermediate_size,
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads.unwrap_or(config.num_attention_heads),
-        head_dim: config.head_dim.unwrap_or(config.hidden_size / config.num_attention_heads.max(1)),
-        activation: &config.hidden_act,
-        epsilon: config.rms_norm_eps,
-        positions: config.max_position_embeddings,
-        tied: config.tie_word_embeddings,
-        eos_token_id: &config.eos_token_id,
-        padding: config.pad_token_id,
+        visibility: vec![Visibility::Causal; shared.blocks().map_err(refuse)?],
+        shared,
+        own: constant(&own).map_err(refuse)?,
+        kv_heads: own.num_key_value_heads,
+        head_dim: own.head_dim,
+        eos_token_id: &own.eos_token_id,
+        padding: own.pad_token_id,
         biases,
-        visibility: vec![Visibility::Causal; config.num_hidden_layers],
     };
     spec.specify(file)
 }

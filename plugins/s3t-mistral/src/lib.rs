@@ -3,8 +3,8 @@
 use s3t_models::fields::{self, Field, FieldTable};
 use s3t_models::serde_json::Value;
 use s3t_models::{
-    Classes, DecoderSpec, FieldError, ModelError, ModelFamily, ModelFile, Specification, Visibility, constant,
-    model_family,
+    Classes, DecoderConfig, DecoderSpec, FieldError, ModelError, ModelFamily, ModelFile, Specification, Visibility,
+    constant, model_family,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,26 +40,15 @@ pub static MISTRAL: ModelFamily = ModelFamily {
 
 model_family!(MISTRAL);
 
-/// The part of a `config.json` that decides what the model computes, beside the rotary positions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The fields of the family's own that decide what the model computes.
+#[derive(Debug, Serialize, Deserialize)]
 struct MistralConfig {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
     #[serde(default = "kv_heads")]
     num_key_value_heads: Option<usize>,
     #[serde(default)]
     head_dim: Option<usize>,
-    intermediate_size: usize,
-    hidden_act: String,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
     #[serde(default = "window")]
     sliding_window: Option<usize>,
-    #[serde(default)]
-    tie_word_embeddings: bool,
     #[serde(default = "end")]
     eos_token_id: Value,
     #[serde(default)]
@@ -82,9 +71,9 @@ fn end() -> Value {
 }
 
 fn specify(file: &ModelFile) -> Result<Specification, ModelError> {
-    let config: MistralConfig = file.parse()?;
+    let (shared, own): (DecoderConfig, MistralConfig) = (file.parse()?, file.parse()?);
     let refuse = |error: FieldError| file.refuse(error);
-    let visibility = match config.sliding_window {
+    let visibility = match own.sliding_window {
         None => Visibility::Causal,
         Some(0) => {
             let error = FieldError::new("sliding_window", "is 0; it takes 1 or more tokens, or null");
@@ -94,21 +83,14 @@ fn specify(file: &ModelFile) -> Result<Specification, ModelError> {
     };
     let spec = DecoderSpec {
         context: "mistral",
-        config: constant(&config).map_err(refuse)?,
-        vocabulary: config.vocab_size,
-        hidden: config.hidden_size,
-        inner: config.intermediate_size,
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads.unwrap_or(config.num_attention_heads),
-        head_dim: config.head_dim.unwrap_or(config.hidden_size / config.num_attention_heads.max(1)),
-        activation: &config.hidden_act,
-        epsilon: config.rms_norm_eps,
-        positions: config.max_position_embeddings,
-        tied: config.tie_word_embeddings,
-        eos_token_id: &config.eos_token_id,
-        padding: config.pad_token_id,
+        visibility: vec![visibility; shared.blocks().map_err(refuse)?],
+        shared,
+        own: constant(&own).map_err(refuse)?,
+        kv_heads: own.num_key_value_heads,
+        head_dim: own.head_dim,
+        eos_token_id: &own.eos_token_id,
+        padding: own.pad_token_id,
         biases: Vec::new(),
-        visibility: vec![visibility; config.num_hidden_layers],
     };
     spec.specify(file)
 }

@@ -4,8 +4,8 @@
 use s3t_models::fields::{self, Field, FieldTable};
 use s3t_models::serde_json::Value;
 use s3t_models::{
-    Classes, DecoderSpec, FieldError, LinearSite, ModelError, ModelFamily, ModelFile, Specification, Visibility,
-    constant, model_family,
+    Classes, DecoderConfig, DecoderSpec, FieldError, LinearSite, ModelError, ModelFamily, ModelFile, Specification,
+    Visibility, constant, model_family,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,22 +46,11 @@ pub static QWEN2: ModelFamily = ModelFamily {
 
 model_family!(QWEN2);
 
-/// The part of a `config.json` that decides what the model computes, beside the rotary positions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The fields of the family's own that decide what the model computes.
+#[derive(Debug, Serialize, Deserialize)]
 struct Qwen2Config {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
     #[serde(default)]
     num_key_value_heads: Option<usize>,
-    intermediate_size: usize,
-    hidden_act: String,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
-    #[serde(default)]
-    tie_word_embeddings: bool,
     #[serde(default)]
     use_sliding_window: bool,
     #[serde(default = "window")]
@@ -87,8 +76,8 @@ fn window_layers() -> usize {
 }
 
 impl Qwen2Config {
-    /// The tokens that a token sees in each block.
-    fn visibility(&self) -> Result<Vec<Visibility>, FieldError> {
+    /// The tokens that a token sees in each of so many blocks.
+    fn visibility(&self, blocks: usize) -> Result<Vec<Visibility>, FieldError> {
         let window = self.sliding_window.filter(|_| self.use_sliding_window);
         if window == Some(0) {
             return Err(FieldError::new("sliding_window", "is 0; it takes 1 or more tokens, or null"));
@@ -96,10 +85,10 @@ impl Qwen2Config {
         let sliding = window.map_or(Visibility::Causal, Visibility::Window);
         let Some(types) = &self.layer_types else {
             let of_block = |block| if block >= self.max_window_layers { sliding } else { Visibility::Causal };
-            return Ok((0..self.num_hidden_layers).map(of_block).collect());
+            return Ok((0..blocks).map(of_block).collect());
         };
-        if types.len() != self.num_hidden_layers {
-            let problem = format!("has {} entries, but `num_hidden_layers` is {}", types.len(), self.num_hidden_layers);
+        if types.len() != blocks {
+            let problem = format!("has {} entries, but `num_hidden_layers` is {}", types.len(), blocks);
             return Err(FieldError::new("layer_types", problem));
         }
         let of_type = |name: &String| match (name.as_str(), window) {
@@ -119,25 +108,18 @@ impl Qwen2Config {
 }
 
 fn specify(file: &ModelFile) -> Result<Specification, ModelError> {
-    let config: Qwen2Config = file.parse()?;
+    let (shared, own): (DecoderConfig, Qwen2Config) = (file.parse()?, file.parse()?);
     let refuse = |error: FieldError| file.refuse(error);
     let spec = DecoderSpec {
         context: "qwen2",
-        config: constant(&config).map_err(refuse)?,
-        vocabulary: config.vocab_size,
-        hidden: config.hidden_size,
-        inner: config.intermediate_size,
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads.unwrap_or(config.num_attention_heads),
-        head_dim: config.hidden_size / config.num_attention_heads.max(1),
-        activation: &config.hidden_act,
-        epsilon: config.rms_norm_eps,
-        positions: config.max_position_embeddings,
-        tied: config.tie_word_embeddings,
-        eos_token_id: &config.eos_token_id,
-        padding: config.pad_token_id,
+        visibility: own.visibility(shared.blocks().map_err(refuse)?).map_err(refuse)?,
+        shared,
+        own: constant(&own).map_err(refuse)?,
+        kv_heads: own.num_key_value_heads,
+        head_dim: None,
+        eos_token_id: &own.eos_token_id,
+        padding: own.pad_token_id,
         biases: vec![LinearSite::Query, LinearSite::Key, LinearSite::Value],
-        visibility: config.visibility().map_err(refuse)?,
     };
     spec.specify(file)
 }
