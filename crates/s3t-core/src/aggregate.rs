@@ -77,11 +77,26 @@ impl Aggregator for MajorityVote {
 crate::plugin!(Aggregator, "majority-vote", MajorityVote);
 
 /// The index of the largest value, the first of them on a tie, 0 for an empty row.
+///
+/// ```
+/// use s3t_core::aggregate::argmax;
+///
+/// assert_eq!(argmax(&[0.1, 2.0, 2.0]), 1);
+/// assert_eq!(argmax(&[]), 0);
+/// ```
 pub fn argmax(row: &[f32]) -> usize {
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best }).0
 }
 
 /// Softmax of one row, stable for large logits.
+///
+/// ```
+/// use s3t_core::aggregate::softmax;
+///
+/// assert_eq!(softmax(&[3.0, 3.0]), [0.5, 0.5]);
+/// // Logits whose exponentials would overflow.
+/// assert_eq!(softmax(&[1e30, 1e30]), [0.5, 0.5]);
+/// ```
 pub fn softmax(row: &[f32]) -> Vec<f32> {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials: Vec<f32> = row.iter().map(|x| (x - largest).exp()).collect();

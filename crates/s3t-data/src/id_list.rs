@@ -17,6 +17,15 @@ pub fn read_id_list<T>(path: &Path, check: impl Fn(String) -> Result<T, CoreErro
 
 /// The same for a text that was read already; `path` is what messages call it.
 ///
+/// ```
+/// use s3t_core::RecordId;
+/// use s3t_data::parse_id_list;
+///
+/// let ids = parse_id_list("record-3\nrecord-6\n", "ids.txt".as_ref(), RecordId::new)?;
+/// assert_eq!(ids.len(), 2);
+/// # Ok::<(), s3t_data::DataError>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`DataError`] naming the first line that is no id.

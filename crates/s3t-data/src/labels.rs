@@ -54,6 +54,16 @@ pub struct Labels {
 impl Labels {
     /// Checks and wraps class names.
     ///
+    /// ```
+    /// use s3t_data::Labels;
+    ///
+    /// let labels = Labels::new(vec!["cat".into(), "dog".into()])?;
+    /// assert_eq!(labels.len(), 2);
+    /// let error = Labels::new(vec!["cat".into(), "cat".into()]).unwrap_err();
+    /// assert!(error.to_string().contains("names `cat` twice"));
+    /// # Ok::<(), s3t_data::DataError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`DataError::Labels`] if there are fewer than two, or one is empty or doubled.

@@ -23,6 +23,19 @@ pub enum Source {
 impl Source {
     /// Reads all records, in the order of the source. Relative paths start from `base_dir`.
     ///
+    /// ```
+    /// use s3t_data::{JsonlSource, Labels, Source, Targets};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let lines = "{\"id\": \"r1\", \"label\": \"cat\", \"x\": [0.5, 1.0]}\n{\"id\": \"r2\", \"label\": \"dog\", \"x\": [0.0, 2.0]}\n";
+    /// std::fs::write(folder.path().join("train.jsonl"), lines)?;
+    /// let source: Source = serde_json::from_str(r#"{"type": "jsonl", "file": "train.jsonl", "id": "id", "features": "x"}"#)?;
+    /// let labels = Labels::new(vec!["cat".into(), "dog".into()])?;
+    /// let records = source.read(folder.path(), &Targets::classes(&labels))?;
+    /// assert_eq!((records.len(), records[1].id.as_str()), (2, "r2"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`DataError`] for the first thing that cannot be used; nothing is returned then.

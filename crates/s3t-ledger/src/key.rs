@@ -46,6 +46,21 @@ impl SigningKey {
 
     /// Signs a tree head: the text of a checkpoint.
     ///
+    /// ```
+    /// use s3t_ledger::leaf_hash;
+    /// use s3t_ledger::{SigningKey, VerifyingKey};
+    ///
+    /// let key = SigningKey::new("example/log", &[7; 32])?;
+    /// // A tree of one leaf has the hash of the leaf as its root.
+    /// let checkpoint = key.sign(1, &leaf_hash(b"entry"))?;
+    ///
+    /// // Whoever has the public key, one line of text, checks it.
+    /// let public: VerifyingKey = key.verifying_key().to_string().parse()?;
+    /// assert_eq!(public.check(&checkpoint)?.size, 1);
+    /// assert!(public.check(&checkpoint.replace("1", "2")).is_err());
+    /// # Ok::<(), s3t_ledger::LedgerError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LedgerError::Checkpoint`] if it cannot be signed.
