@@ -56,7 +56,9 @@ impl Store {
             return Ok(());
         }
         let old = published.and_then(|text| self.signing.verifying_key().check(&text).ok());
-        let old = old.map_or(0, |head| head.size).min(head.size);
+        // The last entry's tile is written again: if a process was killed before it removed the narrower parts, they go now.
+        let old = old.map_or(0, |head| head.size).min(head.size).saturating_sub(1);
+        let mut narrower = Vec::new();
         let entry = |index: u64| -> Result<Vec<u8>, LedgerError> {
             let missing = |problem: String| LedgerError::Entry { index, problem };
             let entry = catalogue.entry(index).map_err(|error| missing(error.to_string()))?;
@@ -68,15 +70,22 @@ impl Store {
             let parent = descend(folder, &parts)?;
             let parent = parent.as_ref().unwrap_or(folder);
             write_atomically(&*self.disk, parent, name, &file.bytes)?;
-            // A full tile, or a wider part of one, takes the place of narrower parts.
-            if parts.last().is_some_and(|part| part.strip_suffix(".p").is_some()) {
-                remove_others(&*self.disk, parent, name)?;
-            } else if let Ok(narrower) = parent.enter(format!("{name}.p")) {
-                remove_others(&*self.disk, &narrower, "")?;
-            }
+            narrower.push((parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>(), name.to_owned()));
         }
         write_atomically(&*self.disk, folder, CHECKPOINT, checkpoint.as_bytes())?;
-        self.keys.write_checkpoint(&checkpoint)
+        self.keys.write_checkpoint(&checkpoint)?;
+        // A full tile, or a wider part of one, takes the place of narrower parts; the checkpoint that named them is gone only now.
+        for (parts, name) in narrower {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            let parent = descend(folder, &parts)?;
+            let parent = parent.as_ref().unwrap_or(folder);
+            if parts.last().is_some_and(|part| part.strip_suffix(".p").is_some()) {
+                remove_others(&*self.disk, parent, &name)?;
+            } else if let Ok(parts) = parent.enter(format!("{name}.p")) {
+                remove_others(&*self.disk, &parts, "")?;
+            }
+        }
+        Ok(())
     }
 }
 
