@@ -17,6 +17,7 @@ mod joined;
 mod language;
 mod lines;
 mod opening;
+mod outlook;
 mod pipeline;
 mod pipeline_file;
 mod preview;

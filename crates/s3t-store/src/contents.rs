@@ -1,5 +1,6 @@
 //! Records and stages: the files that hold them, read and written.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -40,6 +41,36 @@ impl Store {
     pub fn records_of(&self, subject: &SubjectId) -> Result<u64, StoreError> {
         let name = subject_id(&self.secret, subject);
         self.inner().catalogue.read(|queries| queries.count_records_of(&name))
+    }
+
+    /// The slices that a deletion of these records and subjects would hit, copies included. Names that are not there hit nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn slices_of(
+        &self,
+        records: &[RecordId],
+        subjects: &[SubjectId],
+    ) -> Result<BTreeSet<SliceAddress>, StoreError> {
+        let numbers = self.inner().catalogue.read(|queries| {
+            let mut found = Vec::new();
+            for record in records {
+                found.extend(queries.slices_where("id", &record_id(&self.secret, record).as_slice())?);
+            }
+            for subject in subjects {
+                if let Some(number) = queries.subject_number(&subject_id(&self.secret, subject))? {
+                    found.extend(queries.slices_where("subject", &number)?);
+                }
+            }
+            let groups: BTreeSet<i64> = found.iter().filter_map(|(_, group)| *group).collect();
+            for group in groups {
+                found.extend(queries.slices_where("copies", &group)?);
+            }
+            Ok(found)
+        })?;
+        let address = |(number, _)| slice_address(self.settings.shape.slices, number);
+        Ok(numbers.into_iter().map(address).collect())
     }
 
     /// The number of subjects.

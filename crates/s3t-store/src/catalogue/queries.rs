@@ -134,6 +134,17 @@ impl Queries<'_> {
         Ok(count as u64)
     }
 
+    /// The slices of the records whose `column` has this value, each with the groups of copies in it.
+    pub(crate) fn slices_where(
+        self,
+        column: &str,
+        value: &dyn rusqlite::ToSql,
+    ) -> rusqlite::Result<Vec<(u64, Option<i64>)>> {
+        let statement = format!("SELECT DISTINCT slice, copies FROM records WHERE {column} = ? AND dead IS NULL");
+        let mut query = self.0.prepare_cached(&statement)?;
+        query.query_map([value], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?.collect()
+    }
+
     pub(crate) fn count_subjects(self) -> rusqlite::Result<u64> {
         let count: i64 = self.0.query_row("SELECT count(*) FROM subjects", [], |row| row.get(0))?;
         Ok(count as u64)
