@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::exit;
 use crate::logging::LogArgs;
 use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
+use crate::serving::{ServeArgs, TokenCommand};
 
 pub(crate) use commands::{AuditArgs, DeleteArgs, PredictArgs, ReceiptCommand, RepairArgs, StoreCommand};
 pub(crate) use shared::{FreshArgs, PipelineArg, Scope};
@@ -180,6 +181,20 @@ Changes nothing. Exit code 5 if anything does not hold.")]
         /// Stages that are trained again.
         #[arg(long, value_enum, default_value_t = Scope::Serving)]
         scope: Scope,
+    },
+    /// Answer, delete and prove over HTTP, with a page for operators. SIGTERM stops it, SIGHUP reads tokens and certificates again.
+    #[command(after_help = "\
+Examples:
+  s3t serve pipeline.toml
+  s3t serve pipeline.toml --address 0.0.0.0:3000 --private-address 10.0.0.5:3001
+  s3t serve pipeline.toml --tls-certificate cert.pem --tls-key key.pem
+
+Without tokens it listens on this machine only. docs/guide/serving.md has the routes and settings.")]
+    Serve(Box<ServeArgs>),
+    /// Make, list and revoke the tokens of a server.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// Show the stages that serve now, shard by shard.
     #[command(after_help = "Examples:\n  s3t status pipeline.toml\n  s3t status pipeline.toml --json")]

@@ -12,13 +12,16 @@ mod logging;
 mod output;
 mod planning;
 mod progress;
+mod serving;
+#[cfg(feature = "otel")]
+mod telemetry;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use s3t::api::ErrorKind;
 
-use crate::arguments::Cli;
+use crate::arguments::{Cli, Command};
 use crate::exit::exit_code;
 use crate::output::Output;
 
@@ -41,7 +44,10 @@ pub fn main() -> ExitCode {
     };
     s3t::train::start_shared_threads();
     let mut output = Output::new(cli.json, cli.quiet);
-    let code = match logging::start(&cli.log).and_then(|()| commands::dispatch(cli.command, &mut output)) {
+    let is_server = matches!(cli.command, Command::Serve(_));
+    let done =
+        logging::start(&cli.log, is_server).and_then(|_diagnostics| commands::dispatch(cli.command, &mut output));
+    let code = match done {
         Ok(code) => {
             output.finish();
             code

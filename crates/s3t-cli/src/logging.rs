@@ -36,9 +36,44 @@ enum LogFormat {
     Json,
 }
 
-/// Starts writing diagnostics, if they are asked for.
-pub(crate) fn start(args: &LogArgs) -> Result<(), Failure> {
-    let Some(filter) = &args.log else { return Ok(()) };
+/// A layer of diagnostics.
+type Layered = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Diagnostics that are being written, until this is dropped.
+pub(crate) struct Diagnostics {
+    #[cfg(feature = "otel")]
+    _telemetry: Option<crate::telemetry::Telemetry>,
+}
+
+/// Starts writing diagnostics, if they are asked for. A server writes its own to standard error, a JSON object a line, unless others
+/// are asked for.
+pub(crate) fn start(args: &LogArgs, is_server: bool) -> Result<Diagnostics, Failure> {
+    let mut layers: Vec<Layered> = asked_for(args)?.into_iter().collect();
+    if layers.is_empty() && is_server {
+        layers.push(layer(Targets::new().with_default(LevelFilter::INFO), LogFormat::Json, io::stderr));
+    }
+    #[cfg(feature = "otel")]
+    let telemetry = crate::telemetry::layer()?.map(|(layer, telemetry)| {
+        layers.push(layer);
+        telemetry
+    });
+    if !layers.is_empty() {
+        // A program that has set up its own diagnostics keeps them.
+        let _ = tracing_subscriber::registry().with(layers).try_init();
+    }
+    #[cfg(not(feature = "otel"))]
+    if is_server && std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
+        tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set, and this program was built without the feature `otel`");
+    }
+    Ok(Diagnostics {
+        #[cfg(feature = "otel")]
+        _telemetry: telemetry,
+    })
+}
+
+/// The log of the options.
+fn asked_for(args: &LogArgs) -> Result<Option<Layered>, Failure> {
+    let Some(filter) = &args.log else { return Ok(None) };
     // A word without a level would count as a crate of which everything is logged.
     let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
     let parsed = filter.parse::<Targets>().ok().filter(|_| filter.split(',').all(is_level));
@@ -47,27 +82,24 @@ pub(crate) fn start(args: &LogArgs) -> Result<(), Failure> {
         Failure::new(REFUSED, format!("`--log {filter}` is no level and no filter; {help}"))
     })?;
     match &args.log_file {
-        None => install(filter, args.log_format, io::stderr),
+        None => Ok(Some(layer(filter, args.log_format, io::stderr))),
         Some(path) => {
             let opened = OpenOptions::new().create(true).append(true).open(path);
             let file = opened
                 .map_err(|error| Failure::new(FAILED, format!("cannot write the log `{}`: {error}", path.display())))?;
-            install(filter, args.log_format, Mutex::new(file));
+            Ok(Some(layer(filter, args.log_format, Mutex::new(file))))
         }
     }
-    Ok(())
 }
 
-fn install<W>(filter: Targets, format: LogFormat, writer: W)
+fn layer<W>(filter: Targets, format: LogFormat, writer: W) -> Layered
 where
     W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
     // The end of a span comes with its time.
     let layer = fmt::layer().with_ansi(false).with_span_events(FmtSpan::CLOSE).with_writer(writer);
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+    match format {
         LogFormat::Text => layer.with_filter(filter).boxed(),
         LogFormat::Json => layer.json().with_filter(filter).boxed(),
-    };
-    // A program that has set up its own diagnostics keeps them.
-    let _ = tracing_subscriber::registry().with(layer).try_init();
+    }
 }

@@ -12,6 +12,8 @@ mod limits;
 mod models;
 #[path = "bad_inputs/pictures.rs"]
 mod pictures;
+#[path = "bad_inputs/server.rs"]
+mod server;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -93,7 +95,8 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(executors::cases()).chain(ids::cases()).chain(pictures::cases()).chain(models::cases())
+    let cases = cases().into_iter().chain(executors::cases()).chain(ids::cases()).chain(pictures::cases());
+    cases.chain(models::cases()).chain(server::cases())
 }
 
 #[rustfmt::skip]

@@ -17,12 +17,13 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("s3t-backends", &["s3t-models", "s3t-peft", "s3t-store", "s3t-train", "rusqlite"]),
     ("s3t-models", &["s3t-backends", "s3t-store", "s3t-train", "rusqlite"]),
     ("s3t-store", &["s3t-models", "s3t-train", "s3t-data", "tokenizers"]),
-    ("s3t-engine", &["s3t", "s3t-cli", "clap"]),
+    ("s3t-engine", &["s3t", "s3t-cli", "s3t-server", "axum", "clap"]),
+    ("s3t-server", &["s3t", "s3t-cli", "clap"]),
 ];
 
 /// Crates of ours that a crate may depend on, for those that may depend on few.
 const ONLY: &[(&str, &[&str])] =
-    &[("s3t-core", &[]), ("s3t-kernels", &[]), ("s3t-executor", &["s3t-core"]), ("s3t-cli", &["s3t"])];
+    &[("s3t-core", &[]), ("s3t-kernels", &[]), ("s3t-executor", &["s3t-core"]), ("s3t-cli", &["s3t", "s3t-server"])];
 
 /// A plugin depends on one of these, and on no other crate of ours.
 const TRAITS: [&str; 4] = ["s3t-core", "s3t-executor", "s3t-peft", "s3t-models"];

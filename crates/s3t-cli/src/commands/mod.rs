@@ -21,7 +21,7 @@ mod worker;
 use crate::arguments::Command;
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::{init, planning};
+use crate::{init, planning, serving};
 
 /// Runs a command.
 pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
@@ -41,6 +41,8 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Repair(args) => repair::repair(args, output),
         Command::Audit(args) => audit::audit(args, output),
         Command::Verify { pipeline, scope } => verify::verify(pipeline.pipeline, scope, output),
+        Command::Serve(args) => serving::serve(*args, output),
+        Command::Token { command } => serving::token(command, output),
         Command::Status(pipeline) => status::status(pipeline.pipeline, output),
         Command::Plugins => plugins::list(output),
         Command::Manual { to } => manual::manual(&to, output),

@@ -39,6 +39,11 @@ impl Workspace {
         self.write(name, text.replacen(old, new, 1));
     }
 
+    /// Adds text to the end of a file.
+    pub fn append(&self, name: &str, text: &str) {
+        self.write(name, fs::read_to_string(self.path(name)).unwrap() + text);
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3t"));
         command.current_dir(self.0.path());

@@ -1,0 +1,147 @@
+//! `s3t serve` and `s3t token`, as their users run them.
+
+#![cfg(unix)]
+
+mod workspace;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use workspace::Workspace;
+
+/// A server that runs.
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn start(workspace: &Workspace, args: &[&str]) -> Self {
+        let mut command = workspace.command();
+        command.args(["serve", "pipeline.toml", "--address", "127.0.0.1:0", "--stop-delay-seconds", "0"]).args(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("answers on ").and_then(|rest| rest.split(';').next());
+        let address = address.unwrap_or_else(|| panic!("no address in `{line}`")).to_owned();
+        Self { child, address }
+    }
+
+    /// The status and body of an answer; `None` if there is no whole one.
+    fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Option<(u16, Value)> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, serde_json::from_str(body).unwrap_or(Value::Null)))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn question() -> Value {
+    json!({ "inputs": { "features": vec![0.5; 16] } })
+}
+
+#[test]
+fn a_trained_store_answers_deletes_and_stops_when_it_is_told() {
+    let workspace = Workspace::new();
+    assert_eq!(workspace.run(&["serve", "pipeline.toml"]).code, 6, "there is no store yet");
+    workspace.json(&["train", "pipeline.toml"]);
+    let ask = workspace.json(&["token", "create", "pipeline.toml", "--name", "shop", "--role", "ask"]);
+    let ask = ask["token"].as_str().unwrap().to_owned();
+    let mut served = Served::start(&workspace, &[]);
+    assert_eq!(served.ask("POST", "/predict", &ask, &question()).unwrap().0, 200);
+    assert_eq!(served.ask("POST", "/deletions", &ask, &json!({ "records": ["record-1"] })).unwrap().0, 403);
+    // A token that is made and one that is revoked while the server runs, read on SIGHUP.
+    let desk = ["token", "create", "pipeline.toml", "--name", "desk", "--role", "delete", "--role", "audit"];
+    let desk = workspace.json(&desk)["token"].as_str().unwrap().to_owned();
+    let listed = workspace.json(&["token", "list", "pipeline.toml"]);
+    let shop = listed["tokens"].as_array().unwrap().iter().find(|token| token["name"] == "shop").unwrap();
+    assert_eq!(workspace.run(&["token", "revoke", "pipeline.toml", shop["id"].as_str().unwrap()]).code, 0);
+    served.signal(Signal::HUP);
+    let start = Instant::now();
+    while served.ask("POST", "/predict", &ask, &question()).unwrap().0 != 401 {
+        assert!(start.elapsed() < Duration::from_secs(30), "the revoked token is still taken");
+    }
+    let deletion = json!({ "request_id": "ticket-1", "subjects": ["subject-1"] });
+    let (status, state) = served.ask("POST", "/deletions", &desk, &deletion).unwrap();
+    assert_eq!((status, &state["epoch"]), (201, &json!(1)));
+    served.signal(Signal::TERM);
+    assert!(served.child.wait().unwrap().success());
+    // The command line knows what the server did.
+    let again = workspace.json(&["delete", "pipeline.toml", "--subject", "subject-1", "--request-id", "ticket-1"]);
+    assert_eq!(again["deletion"]["repeated"], true);
+    assert_eq!(workspace.run(&["store", "check", "pipeline.toml"]).code, 0);
+}
+
+#[test]
+fn no_acknowledged_deletion_is_lost_when_the_server_is_killed() {
+    const KILLS: u64 = 12;
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    let mut acknowledged: Vec<(String, u64)> = Vec::new();
+    for round in 0..KILLS {
+        let served = Served::start(&workspace, &[]);
+        std::thread::scope(|scope| {
+            let killer = scope.spawn(|| {
+                // Somewhere between the arrival of a request and the end of its erasure.
+                std::thread::sleep(Duration::from_millis(7 * round));
+                served.signal(Signal::KILL);
+            });
+            for record in 0..60 {
+                let id = format!("request-{record}");
+                if acknowledged.iter().any(|(known, _)| *known == id) {
+                    continue;
+                }
+                let body = json!({ "request_id": id, "records": [format!("record-{record}")] });
+                match served.ask("POST", "/deletions", "", &body) {
+                    Some((201, state)) => acknowledged.push((id, state["epoch"].as_u64().unwrap())),
+                    Some((status, state)) => panic!("{status}: {state}"),
+                    None => break,
+                }
+            }
+            killer.join().unwrap();
+        });
+    }
+    assert!(!acknowledged.is_empty());
+    let served = Served::start(&workspace, &[]);
+    for (id, epoch) in &acknowledged {
+        let record = id.replace("request", "record");
+        let body = json!({ "request_id": id, "records": [record] });
+        let (status, state) = served.ask("POST", "/deletions", "", &body).unwrap();
+        assert_eq!((status, state["epoch"].as_u64()), (201, Some(*epoch)), "{id} was acknowledged");
+        let start = Instant::now();
+        while served.ask("GET", &format!("/deletions/{id}"), "", &Value::Null).unwrap().1["phase"] != "erased" {
+            assert!(start.elapsed() < Duration::from_secs(60), "{id} is not erased");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    drop(served);
+    assert_eq!(workspace.run(&["store", "check", "pipeline.toml"]).code, 0);
+    let absent: Vec<String> = acknowledged.iter().map(|(id, _)| id.replace("request", "record")).collect();
+    let audit = absent.iter().flat_map(|record| ["--absent-record", record.as_str()]);
+    let audit: Vec<&str> = ["audit", "pipeline.toml"].into_iter().chain(audit).collect();
+    assert_eq!(workspace.run(&audit).code, 0);
+}

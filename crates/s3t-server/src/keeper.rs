@@ -1,0 +1,59 @@
+//! The thread that does what nobody waits for: batches of deletions, erasures, the figures, the file of tokens.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::clock::now_ms;
+
+/// The longest time between two looks at what is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The longest time between two attempts at an erasure that fails.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Works until the other end of the channel is gone or the server stops.
+pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
+    let mut wait = Duration::ZERO;
+    let mut not_before = Instant::now();
+    while !app.life.is_over() {
+        if let Err(refusal) = app.desk.run_due() {
+            tracing::warn!(target: "s3t::deletions", "deletions that wait could not be done: {}", refusal.message);
+        }
+        if let Err(refusal) = app.desk.run_held() {
+            tracing::warn!(target: "s3t::deletions", "deletions that are held could not be done: {}", refusal.message);
+        }
+        if Instant::now() >= not_before {
+            let erased = app.desk.erase();
+            if let Err(refusal) = &erased {
+                tracing::warn!(target: "s3t::erase", "{}", refusal.message);
+            }
+            // What fails is tried again after 1 s, 2 s, 4 s, ...
+            let failed = erased.is_err() || app.desk.problem().is_some();
+            wait = if failed { (2 * wait).clamp(LOOK, MAX_WAIT) } else { Duration::ZERO };
+            not_before = Instant::now() + wait;
+        }
+        if let Err(refusal) = app.look() {
+            tracing::warn!(target: "s3t::server", "{}", refusal.message);
+        }
+        match app.tokens.reload_if_changed() {
+            Ok(true) => tracing::info!(target: "s3t::server", "the file of tokens was read again"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(target: "s3t::server", "{error}; the tokens known before stay"),
+        }
+        let next = app
+            .desk
+            .requests()
+            .next_run()
+            .ok()
+            .flatten()
+            .map_or(LOOK, |at| Duration::from_millis((at - now_ms()).max(10) as u64));
+        match wake.recv_timeout(next.min(LOOK)) {
+            // Those that came meanwhile are done together.
+            Ok(()) => while wake.try_recv().is_ok() {},
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Answers, deletions and their proofs over HTTP, with a page for operators.
+//!
+//! [`Server`] serves a [`System`](s3t_engine::System) that was opened to change it; [`serve`] does so for a pipeline until the process
+//! is told to stop. [`ServerSettings`] is the section `[server]` of a pipeline file, [`TokenFile`] the file of tokens.
+//!
+//! # Proof note
+//!
+//! *Before*: a deletion was acknowledged with a 2xx. *After*: no answer whose request arrives from then on comes from a stage that saw
+//! one of the records. *Why*: the acknowledgement is sent after the store has accepted the deletion (see the `desk` module), and an
+//! answer takes the stages of a snapshot of the catalogue that is newer than its request (see the `queue` module).
+
+mod access;
+mod app;
+mod auditing;
+mod audits;
+mod body;
+mod callbacks;
+mod clock;
+mod desk;
+mod error;
+mod keeper;
+mod listen;
+mod metrics;
+mod opendsr;
+mod page;
+mod questions;
+mod queue;
+mod random;
+mod refusal;
+mod repairing;
+mod repairs;
+mod requests;
+mod routes;
+mod server;
+mod service;
+mod sessions;
+mod settings;
+mod tls;
+mod token_file;
+mod tokens;
+
+pub use error::ServerError;
+pub use server::{Server, serve};
+pub use settings::{OpenDsrSettings, RepairSettings, ServerSettings, TlsSettings};
+pub use token_file::{NewToken, Role, Token, TokenFile};

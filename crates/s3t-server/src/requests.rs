@@ -1,0 +1,360 @@
+//! The server's own database: deletion requests with their states, and the callbacks that go out.
+//!
+//! The store knows a request by a keyed hash of its id only, and forgets the names in it. This database has the ids as callers
+//! gave them, so that states can be asked for and listed. It has the names in a request only while the request waits to be
+//! accepted, and overwrites them with zeros then.
+
+mod depths;
+mod outbox;
+mod row;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite_migration::{M, Migrations};
+use s3t_core::{RecordId, SubjectId};
+
+pub(crate) use depths::Depth;
+pub(crate) use outbox::{Delivery, Outgoing};
+pub(crate) use row::{Counts, Names, NewRow, Origin, Phase, Row};
+
+use crate::ServerError;
+use crate::random::random_bytes;
+use crate::token_file::make_private_folder;
+
+const SCHEMA: &str = "
+CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE requests (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    caller TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    content BLOB NOT NULL,
+    names TEXT,
+    due INTEGER,
+    run_at INTEGER,
+    received INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    epoch INTEGER,
+    records INTEGER,
+    effective INTEGER,
+    erased INTEGER,
+    callbacks TEXT NOT NULL DEFAULT '[]'
+) STRICT;
+CREATE INDEX requests_by_phase ON requests (phase);
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    request TEXT NOT NULL,
+    url TEXT NOT NULL,
+    body BLOB NOT NULL,
+    signature TEXT NOT NULL,
+    made INTEGER NOT NULL,
+    next INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'waiting'
+) STRICT;
+CREATE INDEX outbox_by_state ON outbox (state, next);
+CREATE TABLE depths (hour INTEGER PRIMARY KEY, served INTEGER NOT NULL, planned INTEGER NOT NULL) STRICT;
+";
+
+/// The database of a server.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    /// Keys the hashes of contents.
+    key: [u8; 32],
+}
+
+/// The outcome of putting in a request.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Put {
+    /// It is new.
+    New(Row),
+    /// The same request was put in before.
+    Same(Row),
+    /// Another request has the id.
+    Other,
+}
+
+impl Requests {
+    pub(crate) fn open(folder: &Path) -> Result<Self, ServerError> {
+        make_private_folder(folder)?;
+        let path = folder.join("server.db");
+        let failed = |source| ServerError::Database { path: path.clone(), source };
+        let mut connection = Connection::open(&path).map_err(failed)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, mode).map_err(ServerError::file("protect", &path))?;
+        }
+        let prepare = |connection: &Connection| {
+            connection.pragma_update(None, "journal_mode", "wal")?;
+            connection.pragma_update(None, "secure_delete", true)?;
+            connection.busy_timeout(std::time::Duration::from_secs(10))
+        };
+        prepare(&connection).map_err(failed)?;
+        let migrated = Migrations::new(vec![M::up(SCHEMA)]).to_latest(&mut connection);
+        migrated.map_err(|error| ServerError::content(&path, error.to_string()))?;
+        let key = key_of(&mut connection, &path)?;
+        Ok(Self { path, connection: Mutex::new(connection), key })
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // Every change is a transaction, so that a panic leaves nothing half done.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self) -> impl Fn(rusqlite::Error) -> ServerError + '_ {
+        |source| ServerError::Database { path: self.path.clone(), source }
+    }
+
+    /// The hash by which the same content is known again: the names as sets, in whatever order.
+    pub(crate) fn content(&self, names: &Names) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        let records: std::collections::BTreeSet<&str> = names.records.iter().map(RecordId::as_str).collect();
+        let subjects: std::collections::BTreeSet<&str> = names.subjects.iter().map(SubjectId::as_str).collect();
+        for set in [records, subjects] {
+            hasher.update(&(set.len() as u64).to_le_bytes());
+            for name in set {
+                hasher.update(&(name.len() as u64).to_le_bytes());
+                hasher.update(name.as_bytes());
+            }
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Puts in a request. One that waits is on disk for good when this returns; of one that the store has accepted, the store
+    /// itself is the record.
+    pub(crate) fn put(&self, new: &NewRow, outgoing: &[Outgoing]) -> Result<Put, ServerError> {
+        let content = self.content(&new.names);
+        let mut connection = self.connection();
+        let mut put = || -> rusqlite::Result<Put> {
+            let lasting = if new.phase.waits() || !outgoing.is_empty() { "full" } else { "normal" };
+            connection.pragma_update(None, "synchronous", lasting)?;
+            let open = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            if let Some((row, theirs)) = row::with_content(&open, &new.id)? {
+                return Ok(if theirs == content { Put::Same(row) } else { Put::Other });
+            }
+            row::insert(&open, new, &content)?;
+            outbox::insert(&open, &new.id, outgoing, new.received)?;
+            let row = row::get(&open, &new.id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            open.commit()?;
+            Ok(Put::New(row))
+        };
+        put().map_err(self.failed())
+    }
+
+    /// The request of an id, if it is the same or another.
+    pub(crate) fn look_up(&self, id: &str, names: &Names) -> Result<Option<Put>, ServerError> {
+        let found = row::with_content(&self.connection(), id).map_err(self.failed())?;
+        let content = self.content(names);
+        Ok(found.map(|(row, theirs)| if theirs == content { Put::Same(row) } else { Put::Other }))
+    }
+
+    pub(crate) fn row(&self, id: &str) -> Result<Option<Row>, ServerError> {
+        row::get(&self.connection(), id).map_err(self.failed())
+    }
+
+    /// The names in a request that waits.
+    pub(crate) fn names(&self, id: &str) -> Result<Option<Names>, ServerError> {
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, Option<String>>(0);
+        let query = |connection: &Connection| {
+            connection.query_row("SELECT names FROM requests WHERE id = ?", [id], read).optional()
+        };
+        let text = query(&self.connection()).map_err(self.failed())?.flatten();
+        let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+        parsed.map_err(|error| ServerError::content(&self.path, format!("the names of a request: {error}")))
+    }
+
+    /// Moves a request to another phase, and queues its callbacks in the same transaction. The names go with the first phase.
+    pub(crate) fn advance(&self, row: &Row, outgoing: &[Outgoing], at: i64) -> Result<(), ServerError> {
+        let mut connection = self.connection();
+        let mut change = || -> rusqlite::Result<()> {
+            connection.pragma_update(None, "synchronous", if outgoing.is_empty() { "normal" } else { "full" })?;
+            let open = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let has_names = "SELECT names IS NOT NULL FROM requests WHERE id = ?";
+            let has_names = open.prepare_cached(has_names)?.query_row([&row.id], |row| row.get(0)).optional()?;
+            let statement =
+                "UPDATE requests SET phase = ?2, epoch = ?3, records = ?4, effective = ?5, erased = ?6, names = NULL
+                             WHERE id = ?1";
+            open.prepare_cached(statement)?.execute(params![
+                row.id,
+                row.phase.name(),
+                row.epoch.map(|epoch| epoch.0 as i64),
+                row.records.map(|records| records as i64),
+                row.effective,
+                row.erased,
+            ])?;
+            outbox::insert(&open, &row.id, outgoing, at)?;
+            open.commit()?;
+            if has_names == Some(true) {
+                // The names are in the log of the database too, until it is cut off.
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            }
+            Ok(())
+        };
+        change().map_err(self.failed())
+    }
+
+    /// Holds a request that waits, until `run_at` at the latest. The names stay.
+    pub(crate) fn hold(&self, id: &str, run_at: Option<i64>) -> Result<(), ServerError> {
+        let statement = "UPDATE requests SET phase = 'held', run_at = ?2 WHERE id = ?1 AND phase = 'queued'";
+        let held = self.connection().execute(statement, params![id, run_at]);
+        held.map(drop).map_err(self.failed())
+    }
+
+    /// The requests in a phase, oldest first.
+    pub(crate) fn in_phase(&self, phase: Phase) -> Result<Vec<Row>, ServerError> {
+        row::of_phase(&self.connection(), phase).map_err(self.failed())
+    }
+
+    /// The newest requests before a number, newest first, of one caller or of all; `search` is a part of an id.
+    pub(crate) fn list(
+        &self,
+        caller: Option<&str>,
+        search: &str,
+        before: i64,
+        most: u32,
+    ) -> Result<Vec<Row>, ServerError> {
+        row::list(&self.connection(), caller, search, before, most).map_err(self.failed())
+    }
+
+    /// The moment at which the next request that waits is to be done.
+    pub(crate) fn next_run(&self) -> Result<Option<i64>, ServerError> {
+        let statement = "SELECT min(coalesce(run_at, 0)) FROM requests WHERE phase = 'queued'";
+        let found = self.connection().query_row(statement, [], |row| row.get(0));
+        found.map_err(self.failed())
+    }
+
+    pub(crate) fn counts(&self) -> Result<Counts, ServerError> {
+        row::counts(&self.connection()).map_err(self.failed())
+    }
+
+    /// Notes the depth of the system in an hour.
+    pub(crate) fn note_depth(&self, depth: Depth) -> Result<(), ServerError> {
+        depths::note(&self.connection(), depth).map_err(self.failed())
+    }
+
+    /// The depths of the system from an hour on, oldest first.
+    pub(crate) fn depths(&self, since: i64) -> Result<Vec<Depth>, ServerError> {
+        depths::since(&self.connection(), since).map_err(self.failed())
+    }
+
+    /// The callbacks that are due.
+    pub(crate) fn due_callbacks(&self, now: i64, most: u32) -> Result<Vec<Delivery>, ServerError> {
+        outbox::due(&self.connection(), now, most).map_err(self.failed())
+    }
+
+    /// Notes an attempt to deliver a callback: delivered, or to be tried again, or given up.
+    pub(crate) fn attempted(&self, delivery: &Delivery, delivered: bool, now: i64) -> Result<(), ServerError> {
+        outbox::attempted(&self.connection(), delivery, delivered, now).map_err(self.failed())
+    }
+}
+
+/// The key for hashes of contents, made with the database.
+fn key_of(connection: &mut Connection, path: &Path) -> Result<[u8; 32], ServerError> {
+    let failed = |source| ServerError::Database { path: path.into(), source };
+    let fresh = random_bytes::<32>()?;
+    let statement = "INSERT INTO settings (key, value) VALUES ('content key', ?) ON CONFLICT DO NOTHING";
+    connection.execute(statement, [fresh.as_slice()]).map_err(failed)?;
+    let read = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0);
+    let key = connection.query_row("SELECT value FROM settings WHERE key = 'content key'", [], read).map_err(failed)?;
+    key.try_into().map_err(|_| ServerError::content(path, "its key does not have 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(id: &str, subjects: &[&str]) -> NewRow {
+        let subjects = subjects.iter().map(|name| SubjectId::new(*name).unwrap()).collect();
+        NewRow {
+            id: id.into(),
+            caller: "token".into(),
+            origin: Origin::Api,
+            names: Names { records: vec![], subjects },
+            due: None,
+            run_at: Some(5),
+            received: 1,
+            phase: Phase::Queued,
+            epoch: None,
+            records: None,
+            effective: None,
+            callbacks: vec![],
+        }
+    }
+
+    #[test]
+    fn the_same_request_is_known_again_and_names_go_when_it_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let requests = Requests::open(&folder.path().join("data")).unwrap();
+        let Put::New(row) = requests.put(&new("ticket-1", &["anna-the-first", "bob"]), &[]).unwrap() else { panic!() };
+        let again = requests.put(&new("ticket-1", &["bob", "anna-the-first", "bob"]), &[]).unwrap();
+        assert_eq!(again, Put::Same(row.clone()));
+        assert_eq!(requests.put(&new("ticket-1", &["bob"]), &[]).unwrap(), Put::Other);
+        assert_eq!(requests.next_run().unwrap(), Some(5));
+        assert_eq!(requests.names("ticket-1").unwrap().unwrap().subjects.len(), 2);
+
+        let done = Row {
+            phase: Phase::InEffect,
+            epoch: Some(s3t_ledger::Epoch(3)),
+            records: Some(2),
+            effective: Some(9),
+            ..row
+        };
+        requests
+            .advance(&done, &[Outgoing { url: "https://a".into(), body: b"x".into(), signature: "s".into() }], 9)
+            .unwrap();
+        assert_eq!(requests.row("ticket-1").unwrap().unwrap(), done);
+        assert!(requests.names("ticket-1").unwrap().is_none() && requests.next_run().unwrap().is_none());
+        assert_eq!(
+            requests.counts().unwrap(),
+            Counts { in_effect: 1, callbacks: 1, oldest: Some(9), ..Counts::default() }
+        );
+        // The names are in no byte of the database or of its log.
+        for name in ["server.db", "server.db-wal"] {
+            let bytes = std::fs::read(requests.path.with_file_name(name)).unwrap();
+            assert!(!bytes.windows(14).any(|part| part == b"anna-the-first"), "{name}");
+        }
+        // Another process finds everything.
+        drop(requests);
+        let requests = Requests::open(&folder.path().join("data")).unwrap();
+        assert!(matches!(requests.put(&new("ticket-1", &["anna-the-first", "bob"]), &[]).unwrap(), Put::Same(_)));
+    }
+
+    #[test]
+    fn callbacks_are_tried_again_with_the_same_bytes_until_they_are_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let requests = Requests::open(folder.path()).unwrap();
+        let outgoing = [Outgoing { url: "https://a".into(), body: b"body".into(), signature: "s".into() }];
+        requests.put(&new("one", &["a"]), &outgoing).unwrap();
+        let (mut now, mut tries) = (1, 0);
+        loop {
+            let due = requests.due_callbacks(now, 10).unwrap();
+            if let [delivery] = &due[..] {
+                assert_eq!((&*delivery.body, delivery.attempts), (b"body".as_slice(), tries));
+                requests.attempted(delivery, false, now).unwrap();
+                tries += 1;
+                if tries == 16 {
+                    // Weeks later.
+                    tries = outbox::MAX_ATTEMPTS - 1;
+                    let statement = "UPDATE outbox SET attempts = ?";
+                    requests.connection().execute(statement, [tries]).unwrap();
+                }
+                assert!(requests.due_callbacks(now, 10).unwrap().is_empty(), "not at once");
+            }
+            if requests.counts().unwrap().callbacks == 0 {
+                break;
+            }
+            now += outbox::MAX_WAIT_MS;
+        }
+        assert_eq!((tries, requests.counts().unwrap().undelivered), (outbox::MAX_ATTEMPTS, 1));
+        requests.put(&new("two", &["a"]), &outgoing).unwrap();
+        let due = requests.due_callbacks(now, 10).unwrap();
+        requests.attempted(&due[0], true, now).unwrap();
+        assert_eq!((requests.counts().unwrap().callbacks, requests.counts().unwrap().undelivered), (0, 1));
+    }
+}

@@ -1,0 +1,164 @@
+//! The system behind the server. All that the server asks of the engine and the store passes through here.
+
+use std::sync::Arc;
+
+use s3t_core::budget::lifetime::Lifetime;
+use s3t_core::{PictureInput, Record, RecordId, ShardId, SubjectId, Task};
+use s3t_engine::{
+    Answer, AuditReport, AuditRequest, EngineError, Observer, RepairPolicy, RepairReport, Status, System,
+};
+use s3t_ledger::{Epoch, Receipt};
+use s3t_store::{Accepted, DeletionRequest, Snapshot, StoreError};
+
+/// The system that answers, deletes and proves.
+#[derive(Clone)]
+pub(crate) struct Service {
+    system: Arc<System>,
+}
+
+/// The names in a request that are there, and whether all of them are.
+pub(crate) struct KnownNames {
+    pub(crate) request: DeletionRequest,
+    pub(crate) all: bool,
+}
+
+impl Service {
+    pub(crate) fn new(system: Arc<System>) -> Self {
+        Self { system }
+    }
+
+    pub(crate) fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// Answers for records, from one moment after the call.
+    pub(crate) fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
+        self.system.answer(records)
+    }
+
+    /// Refuses records that the model cannot take.
+    pub(crate) fn check(&self, records: &[Record]) -> Result<(), EngineError> {
+        self.system.check_questions(records)
+    }
+
+    /// The texts among records that would be cut.
+    pub(crate) fn cut(&self, records: &[Record]) -> Result<usize, EngineError> {
+        self.system.cut(records)
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
+        self.system.snapshot()
+    }
+
+    /// The number of deletions that every answer from now on knows of.
+    pub(crate) fn epoch(&self) -> Result<Epoch, EngineError> {
+        Ok(self.snapshot()?.epoch())
+    }
+
+    pub(crate) fn task(&self) -> Task {
+        self.system.pipeline().task
+    }
+
+    pub(crate) fn labels(&self) -> &[String] {
+        self.system.pipeline().labels.names()
+    }
+
+    /// `true` if scores are logits, and not shares already.
+    pub(crate) fn gives_logits(&self) -> bool {
+        self.system.pipeline().serving.aggregator.keeps_scale()
+    }
+
+    /// The pictures that the model takes, if it takes any.
+    pub(crate) fn pictures(&self) -> Option<&PictureInput> {
+        self.system.backbone().image_input()
+    }
+
+    /// The name by which clients call the model.
+    pub(crate) fn model_name(&self) -> String {
+        let pipeline = self.system.pipeline();
+        let of_folder = || pipeline.model.file_name().map(|name| name.to_string_lossy().into_owned());
+        pipeline.model_name.clone().or_else(of_folder).unwrap_or_else(|| "s3t".to_owned())
+    }
+
+    pub(crate) fn status(&self) -> Result<Status, EngineError> {
+        self.system.status()
+    }
+
+    /// Accepts a deletion: no answer that begins after this uses a stage that saw one of its records.
+    pub(crate) fn accept(&self, request: &DeletionRequest) -> Result<Accepted, EngineError> {
+        self.system.accept(request)
+    }
+
+    /// `true` if the store has accepted a request of this id, whoever made it.
+    pub(crate) fn knows_request(&self, id: &str) -> Result<bool, EngineError> {
+        Ok(self.system.store().knows_request(id)?)
+    }
+
+    /// The names of a request that are there.
+    pub(crate) fn known_names(&self, request: &DeletionRequest) -> Result<KnownNames, EngineError> {
+        let store = self.system.store();
+        let mut records: Vec<RecordId> = Vec::with_capacity(request.records.len());
+        for record in &request.records {
+            if store.address(record)?.is_some() {
+                records.push(record.clone());
+            }
+        }
+        let mut subjects: Vec<SubjectId> = Vec::with_capacity(request.subjects.len());
+        for subject in &request.subjects {
+            if store.records_of(subject)? > 0 {
+                subjects.push(subject.clone());
+            }
+        }
+        let all = records.len() == request.records.len() && subjects.len() == request.subjects.len();
+        Ok(KnownNames { request: DeletionRequest { id: request.id.clone(), records, subjects }, all })
+    }
+
+    /// Erases what was accepted, and publishes the ledger; the failure that kept something, if there was any.
+    pub(crate) fn erase(&self) -> Option<StoreError> {
+        let (_, failed) = self.system.erase_pending();
+        failed.or_else(|| self.system.store().publish_unless_held().err())
+    }
+
+    /// The receipt of a request, with the key to the names in it while the store has that.
+    pub(crate) fn receipt(&self, request: &str) -> Result<Receipt, EngineError> {
+        let store = self.system.store();
+        Ok(store.receipt(request, None)?)
+    }
+
+    /// Forgets the key to the names of an erased request: its receipt was handed out.
+    pub(crate) fn receipt_delivered(&self, request: &str) -> Result<(), EngineError> {
+        Ok(self.system.store().forget_opening(request)?)
+    }
+
+    /// Builds missing stages if the policy says that it is due.
+    pub(crate) fn repair(&self, policy: &RepairPolicy, observer: &dyn Observer) -> Result<RepairReport, EngineError> {
+        self.system.repair(policy, observer)
+    }
+
+    /// The requests that the system lasts from now on.
+    pub(crate) fn outlook(&self, snapshot: &Snapshot) -> Result<Lifetime, EngineError> {
+        self.system.outlook(snapshot)
+    }
+
+    /// The requests that the weakest shard hit by a deletion would survive at worst after it.
+    pub(crate) fn budget_after(&self, request: &DeletionRequest) -> Result<Option<usize>, EngineError> {
+        self.system.budget_after(request)
+    }
+
+    /// The requests that the weakest shard that answers survives at worst; `None` if no shard answers.
+    pub(crate) fn least_budget(&self) -> Result<Option<usize>, EngineError> {
+        let availability = self.snapshot()?.availability();
+        let shards = (0..availability.shards() as u32).map(ShardId);
+        let alive = shards.filter(|shard| availability.serving(*shard).is_some());
+        Ok(alive.map(|shard| availability.adversarial_budget(shard)).min())
+    }
+
+    /// The public key of the ledger.
+    pub(crate) fn public_key(&self) -> String {
+        self.system.store().verifying_key().to_string()
+    }
+
+    pub(crate) fn audit(&self, request: &AuditRequest, observer: &dyn Observer) -> Result<AuditReport, EngineError> {
+        self.system.audit(request, observer)
+    }
+}
