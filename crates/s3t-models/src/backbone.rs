@@ -5,15 +5,14 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use s3t_core::{Digest, PictureInput, Record};
-use s3t_peft::tensors::{to_device, to_host};
-use s3t_peft::{Adapters, BlockShape, HostTensor, Linear, LinearSite, NamedTensors};
+use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors};
 
 use crate::embedding::{Embedding, PatchEmbedding, TokenEmbedding};
 use crate::model_file::ModelFile;
 use crate::own_head::{HeadFields, OwnHead};
 use crate::pictures::PictureReader;
 use crate::pooling::{PooledToken, Pooler, pooled};
-use crate::specification::{EmbeddingSpec, LanguageSpec, ModuleNames, ReaderSpec, Specification};
+use crate::specification::{EmbeddingSpec, ModuleNames, ReaderSpec, Specification};
 use crate::text::TextEncoder;
 use crate::weights::Loader;
 use crate::{FieldError, HeadLayout, Hidden, Input, ModelError, Norm, TransformerBlock};
@@ -360,48 +359,6 @@ impl Backbone {
         match &self.reader {
             Reader::Texts(text) => text.stops(),
             Reader::Pictures(_) => &[],
-        }
-    }
-}
-
-impl LanguageSpec {
-    /// Takes a head of its own out of the file. A tied model may have been saved with its head in place of the embeddings: then
-    /// the head stands in for them.
-    fn take(
-        &self,
-        loader: &mut Loader<'_>,
-        embedding: &EmbeddingSpec,
-        hidden: usize,
-    ) -> Result<Option<HostTensor>, ModelError> {
-        let head = loader.take_optional(&format!("{}.weight", self.module), &[self.vocabulary, hidden])?;
-        let EmbeddingSpec::Tokens(words) = embedding else { return Ok(head) };
-        let name = format!("{}.weight", words.words);
-        match head {
-            Some(head) if self.tied && !loader.has(&name) => {
-                loader.stand_in(&name, head);
-                Ok(None)
-            }
-            head => Ok(head),
-        }
-    }
-
-    /// The head, `[hidden, vocabulary]`: its own, or of a tied model the embeddings. Where a tied model has a head with other
-    /// numbers than the embeddings, the two are not tied in Python either.
-    fn finish(
-        &self,
-        loader: &mut Loader<'_>,
-        head: Option<HostTensor>,
-        embedding: &dyn Embedding,
-        hidden: usize,
-    ) -> Option<Tensor<2>> {
-        let words = embedding.words().filter(|_| self.tied);
-        let is_tied = |head: &HostTensor| words.is_some_and(|words| to_host(words.clone()) == head.values);
-        match head.filter(|head| !is_tied(head)) {
-            Some(head) => {
-                loader.digest_tensor(&format!("{}.weight", self.module), &head);
-                Some(to_device(&head, loader.device()).reshape([self.vocabulary, hidden]).transpose())
-            }
-            None => words.map(|words| words.clone().transpose()),
         }
     }
 }

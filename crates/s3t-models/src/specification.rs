@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use s3t_kernels::Activation;
-use s3t_peft::LinearSite;
+use s3t_peft::tensors::{to_device, to_host};
+use s3t_peft::{HostTensor, LinearSite};
 use serde_json::Value;
 
 use crate::attention::{Attention, Visibility};
@@ -193,5 +195,47 @@ impl BlockSpec {
             feed_forward_norm: norm(self.feed_forward_norm)?,
             design: BlockDesign { norms: self.norms, modules },
         })
+    }
+}
+
+impl LanguageSpec {
+    /// Takes a head of its own out of the file. A tied model may have been saved with its head in place of the embeddings: then
+    /// the head stands in for them.
+    pub(crate) fn take(
+        &self,
+        loader: &mut Loader<'_>,
+        embedding: &EmbeddingSpec,
+        hidden: usize,
+    ) -> Result<Option<HostTensor>, ModelError> {
+        let head = loader.take_optional(&format!("{}.weight", self.module), &[self.vocabulary, hidden])?;
+        let EmbeddingSpec::Tokens(words) = embedding else { return Ok(head) };
+        let name = format!("{}.weight", words.words);
+        match head {
+            Some(head) if self.tied && !loader.has(&name) => {
+                loader.stand_in(&name, head);
+                Ok(None)
+            }
+            head => Ok(head),
+        }
+    }
+
+    /// The head, `[hidden, vocabulary]`: its own, or of a tied model the embeddings. Where a tied model has a head with other
+    /// numbers than the embeddings, the two are not tied in Python either.
+    pub(crate) fn finish(
+        &self,
+        loader: &mut Loader<'_>,
+        head: Option<HostTensor>,
+        embedding: &dyn Embedding,
+        hidden: usize,
+    ) -> Option<Tensor<2>> {
+        let words = embedding.words().filter(|_| self.tied);
+        let is_tied = |head: &HostTensor| words.is_some_and(|words| to_host(words.clone()) == head.values);
+        match head.filter(|head| !is_tied(head)) {
+            Some(head) => {
+                loader.digest_tensor(&format!("{}.weight", self.module), &head);
+                Some(to_device(&head, loader.device()).reshape([self.vocabulary, hidden]).transpose())
+            }
+            None => words.map(|words| words.clone().transpose()),
+        }
     }
 }
