@@ -45,6 +45,7 @@ macro_rules! text_id {
             }
 
             /// Overwrites the id, which is about to be dropped.
+            #[cfg(feature = "records")]
             pub(crate) fn wipe(&mut self) {
                 zeroize::Zeroize::zeroize(&mut self.0);
             }
