@@ -26,6 +26,8 @@ def serve(system_class, name, guarantee="bits", supports=("restart", "dump"), ke
                 system.train(request["records"])
             elif op == "forget":
                 system.forget(request["ids"])
+            elif op == "settle":
+                system.settle()
             elif op == "answer":
                 response["answers"] = system.answer(request["questions"])
             elif op == "dump":
