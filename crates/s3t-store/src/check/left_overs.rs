@@ -67,7 +67,11 @@ impl Store {
             }
         }
         if self.keys.has_unfinished()? {
-            check.push("a key that a crash left unfinished is still there", Some("destroys the key"));
+            // Written under another name until it is whole: no file was ever sealed with it.
+            check.waiting.push(
+                "a key file was left unfinished by a process that was killed; the next command that changes the store destroys it"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
