@@ -29,13 +29,14 @@ impl Launcher for Program {
         let outside = self.0.path().join(home.folder.file_name().expect("a world has a folder of its own"));
         fs::create_dir_all(&outside).unwrap();
         let (store, seed) = (home.folder.join("store"), home.seed);
+        let store = store.display();
         fs::write(
             outside.join("pipeline.toml"),
             format!(
                 r#"
 seed = {seed}
 model.path = "../model"
-store = {{ path = {store:?}, secret = "from-seed" }}
+store = {{ path = "{store}", secret = "from-seed" }}
 peft = {{ type = "lora", rank = 2 }}
 training = {{ epochs = 2, batch_size = 8, learning_rate = 0.01 }}
 partition = {{ type = "keyed-hash", shards = 2, slices = 2 }}

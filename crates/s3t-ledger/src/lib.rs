@@ -12,6 +12,7 @@
 //! the audit path of its entries to a signed root, so it verifies with the public key alone.
 
 mod bytes;
+mod cosignature;
 mod epoch;
 mod error;
 mod event;
@@ -21,10 +22,13 @@ mod tiles;
 mod tree;
 
 pub use bytes::{Hash, Opening};
+pub use cosignature::WitnessKey;
 pub use epoch::Epoch;
 pub use error::LedgerError;
 pub use event::{Entry, Event, MOST_ENTRY_BYTES, Timestamp};
 pub use key::{Checkpoint, SigningKey, VerifyingKey};
 pub use receipt::{Effect, Named, Proven, Receipt, ShardServes, VerifiedReceipt, commit_request};
 pub use tiles::{TileFile, read_entries, tile_files};
-pub use tree::{HashSource, check_consistency, check_inclusion, inclusion_proof, leaf_hash, new_hashes, root};
+pub use tree::{
+    HashSource, check_consistency, check_inclusion, consistency_proof, inclusion_proof, leaf_hash, new_hashes, root,
+};

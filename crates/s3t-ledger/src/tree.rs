@@ -82,6 +82,22 @@ pub fn inclusion_proof(size: u64, index: u64, stored: &dyn HashSource) -> Result
     Ok(path.iter().map(of_tlog).collect())
 }
 
+/// The proof that the tree of the first `old` leaves is the beginning of the tree of the first `size`; empty for `old` 0.
+///
+/// # Errors
+///
+/// [`LedgerError::Proof`] if `old` is larger than `size`, or for missing hashes.
+pub fn consistency_proof(old: u64, size: u64, stored: &dyn HashSource) -> Result<Vec<Hash>, LedgerError> {
+    if old > size {
+        return Err(LedgerError::Proof(format!("a tree of {old} entries is not the beginning of one of {size}")));
+    }
+    if old == 0 || old == size {
+        return Ok(Vec::new());
+    }
+    let path = tlog_tiles::prove_tree(size, old, &Reader(stored)).map_err(|error| proof(&error))?;
+    Ok(path.iter().map(of_tlog).collect())
+}
+
 /// Checks that a leaf with this hash is at `index` of the tree with this size and root.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ use crate::requests::Depth;
 use crate::service::Service;
 use crate::sessions::Sessions;
 use crate::tokens::{Caller, Tokens};
+use crate::witness::Witnesses;
 
 /// The state that all requests share.
 pub(crate) struct App {
@@ -33,6 +34,7 @@ pub(crate) struct App {
     pub(crate) desk: Desk,
     pub(crate) audits: Audits,
     pub(crate) repairs: Repairs,
+    pub(crate) witnesses: Witnesses,
     pub(crate) opendsr: Option<Arc<OpenDsr>>,
     pub(crate) life: Life,
     /// The answers under way, by the epoch at which they were asked for.

@@ -38,8 +38,9 @@ mod settings;
 mod tls;
 mod token_file;
 mod tokens;
+mod witness;
 
 pub use error::ServerError;
 pub use server::{Server, serve};
-pub use settings::{OpenDsrSettings, RepairSettings, ServerSettings, TlsSettings};
+pub use settings::{OpenDsrSettings, RepairSettings, ServerSettings, TlsSettings, WitnessSettings};
 pub use token_file::{NewToken, Role, Token, TokenFile};

@@ -22,6 +22,7 @@ use crate::service::Service;
 use crate::sessions::Sessions;
 use crate::tls::Tls;
 use crate::tokens::Tokens;
+use crate::witness::Witnesses;
 use crate::{ServerError, ServerSettings, TokenFile, callbacks, keeper, repairing, routes};
 
 /// A server that runs.
@@ -54,6 +55,7 @@ impl Server {
         let tokens = Tokens::open(TokenFile::new(settings.token_file(&store)))?;
         let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         let opendsr = settings.opendsr.clone().map(OpenDsr::open).transpose()?.map(Arc::new);
+        let witnesses = Witnesses::new(&settings.witnesses)?;
         let requests = Arc::new(Requests::open(&settings.data_folder(&store))?);
         let listeners = [Some(&settings.address), settings.private_address.as_ref()];
         let listeners: Vec<TcpListener> =
@@ -78,6 +80,7 @@ impl Server {
         let app = Arc::new(App {
             queue: Queue::new(settings.queue_records, settings.batch_records, Arc::clone(&metrics)),
             audits: Audits::default(),
+            witnesses,
             repairs: Repairs::new(settings.repair.clone()),
             sessions: Sessions::default(),
             life: crate::app::Life::default(),
@@ -97,6 +100,11 @@ impl Server {
         workers.push(start_thread("s3t-keeper", move || keeper::keep(&keeping, &woken))?);
         let app_to_repair = Arc::clone(&app);
         workers.push(start_thread("s3t-repair", move || repairing::work(&app_to_repair))?);
+        if !app.witnesses.is_empty() {
+            let shown = Arc::clone(&app);
+            let work = move || shown.witnesses.work(&shown.service, || shown.life.is_over());
+            workers.push(start_thread("s3t-witness", work)?);
+        }
         if let Some(opendsr) = app.opendsr.clone() {
             let delivering = Arc::clone(&app);
             workers.push(start_thread("s3t-callbacks", move || callbacks::deliver(&delivering, &opendsr))?);

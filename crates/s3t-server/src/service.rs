@@ -7,7 +7,7 @@ use s3t_core::{PictureInput, Record, RecordId, ShardId, SubjectId, Task};
 use s3t_engine::{
     Answer, AuditReport, AuditRequest, EngineError, Observer, RepairPolicy, RepairReport, Status, System,
 };
-use s3t_ledger::{Epoch, Receipt};
+use s3t_ledger::{Epoch, Hash, Receipt};
 use s3t_store::{Accepted, DeletionRequest, Snapshot, StoreError};
 
 /// The system that answers, deletes and proves.
@@ -151,6 +151,19 @@ impl Service {
         let shards = (0..availability.shards() as u32).map(ShardId);
         let alive = shards.filter(|shard| availability.serving(*shard).is_some());
         Ok(alive.map(|shard| availability.adversarial_budget(shard)).min())
+    }
+
+    /// The published checkpoint with its number of entries.
+    pub(crate) fn checkpoint(&self) -> Result<Option<(String, u64)>, EngineError> {
+        let store = self.system.store();
+        let Some(text) = store.published_checkpoint()? else { return Ok(None) };
+        let size = store.verifying_key().check(&text).map_err(StoreError::from)?.size;
+        Ok(Some((text, size)))
+    }
+
+    /// The proof that the ledger of `old` entries is the beginning of that of `size` entries.
+    pub(crate) fn consistency_proof(&self, old: u64, size: u64) -> Result<Vec<Hash>, EngineError> {
+        Ok(self.system.store().consistency_proof(old, size)?)
     }
 
     /// The public key of the ledger.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use s3t_engine::{EngineError, Pipeline, RepairPolicy};
+use s3t_ledger::WitnessKey;
 
 /// The settings of a server. Every field has a default.
 ///
@@ -52,10 +53,22 @@ pub struct ServerSettings {
     pub min_budget: Option<usize>,
     /// Repair in the background. Without it the server repairs when an operator asks for it.
     pub repair: Option<RepairSettings>,
+    /// Witnesses that countersign the ledger's checkpoints.
+    pub witnesses: Vec<WitnessSettings>,
     /// Encryption of connections.
     pub tls: Option<TlsSettings>,
     /// Privacy requests by OpenDSR 2.0.
     pub opendsr: Option<OpenDsrSettings>,
+}
+
+/// A witness of the ledger (C2SP tlog-witness).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessSettings {
+    /// The prefix of its submission addresses: `https://...`, or `http://` on this machine.
+    pub url: String,
+    /// Its public key, `NAME+HASH+BASE64`, of the type cosignature/v1.
+    pub key: String,
 }
 
 /// The policy of repair in the background. Without a threshold, a repair is due whenever any stage is missing.
@@ -135,6 +148,7 @@ impl Default for ServerSettings {
             batch_minutes: 0,
             min_budget: None,
             repair: None,
+            witnesses: Vec::new(),
             tls: None,
             opendsr: None,
         }
@@ -192,6 +206,18 @@ impl ServerSettings {
         number("body_bytes", self.body_bytes as u64, 1024, 1 << 30)?;
         number("connections", self.connections as u64, 1, 1 << 20)?;
         number("batch_minutes", self.batch_minutes, 0, 44_640)?;
+        for witness in &self.witnesses {
+            let local = ["http://127.0.0.1", "http://[::1]", "http://localhost"];
+            if !(witness.url.starts_with("https://") || local.iter().any(|prefix| witness.url.starts_with(prefix))) {
+                return Err((
+                    "witnesses.url",
+                    format!("is `{}`; give an address that starts with https://", witness.url),
+                ));
+            }
+            if let Err(error) = witness.key.parse::<WitnessKey>() {
+                return Err(("witnesses.key", error.to_string()));
+            }
+        }
         if let Some(repair) = &self.repair {
             number("repair.minutes_per_hour", repair.minutes_per_hour, 1, NO_LIMIT)?;
             if let Some(depth) = repair.below_depth.filter(|depth| !(0.0..=1.0).contains(depth)) {

@@ -1,6 +1,6 @@
 //! The ledger's files, for other tools: written from the catalogue, which is what counts.
 
-use s3t_ledger::{LedgerError, tile_files};
+use s3t_ledger::{Hash, LedgerError, tile_files};
 
 use crate::disk::{remove, sync_folder, write_atomically};
 use crate::folder::Folder;
@@ -33,6 +33,29 @@ impl Store {
             Err(StoreError::Erasing { .. }) => Ok(()),
             lock => self.publish_with(&lock?),
         }
+    }
+
+    /// The checkpoint that was published last; `None` before the first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn published_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        match self.ledger.read_text(CHECKPOINT) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("read", self.ledger.path_of(CHECKPOINT))(error)),
+        }
+    }
+
+    /// The proof that the ledger of `old` entries is the beginning of that of `size` entries.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Ledger`] if the ledger has fewer entries, or [`StoreError::Database`].
+    pub fn consistency_proof(&self, old: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+        let inner = self.inner();
+        Ok(s3t_ledger::consistency_proof(old, size, &|numbers: &[u64]| inner.catalogue.hashes(numbers))?)
     }
 
     /// One at a time, and not beside an erasure, which removes unfinished files.

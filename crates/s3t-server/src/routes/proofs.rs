@@ -19,13 +19,18 @@ const WIDTH: usize = 256;
 /// The bytes of a hash.
 const HASH: usize = 32;
 
-/// The signed head of the ledger.
+/// The signed head of the ledger, with the cosignatures of its witnesses.
 #[utoipa::path(get, path = "/ledger/checkpoint", tag = "proofs", responses(
     (status = 200, description = "A signed note.", body = String, content_type = "text/plain"),
     (status = 404, description = "The ledger is not published yet.", body = ErrorBody),
 ))]
 pub(crate) async fn checkpoint(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let bytes = blocking(move || file(&app, "checkpoint")?.ok_or_else(missing)).await?;
+    let note = move || {
+        let (checkpoint, _) = app.service.checkpoint()?.ok_or_else(missing)?;
+        let cosigned = app.witnesses.lines(&checkpoint);
+        Ok(checkpoint + &cosigned)
+    };
+    let bytes = blocking(note).await?;
     Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))], bytes)
         .into_response())
 }
