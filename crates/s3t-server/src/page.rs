@@ -31,6 +31,7 @@ use view::View;
 
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/live.js");
+const ICON: &str = include_str!("page/icon.svg");
 
 /// Nothing from elsewhere, nothing inline, no frame around it.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -47,6 +48,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/ui/audits", post(audit::start))
         .route("/ui/audits/{id}", get(audit::show))
         .route("/ui/events", get(live::events))
+        .route("/ui/icon.svg", get(|| async { file("image/svg+xml", ICON) }))
         .route("/ui/live.js", get(|| async { file("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/ui/receipts/{request_id}", get(receipt))
         .route("/ui/release/{request_id}", post(history::release))
@@ -71,7 +73,8 @@ fn answer(status: StatusCode, page: Markup) -> Response {
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        // With `no-referrer` browsers send `Origin: null` with forms, which looks like a page from elsewhere.
+        (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
     (status, headers, page.into_string()).into_response()

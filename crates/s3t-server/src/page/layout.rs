@@ -12,6 +12,7 @@ pub(super) fn page(title: &str, signed_in: bool, content: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) " \u{b7} S3T" }
+                link rel="icon" type="image/svg+xml" href="/ui/icon.svg";
                 link rel="stylesheet" href="/ui/style.css";
                 script src="/ui/live.js" defer {}
             }
