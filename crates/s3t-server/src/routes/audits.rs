@@ -100,7 +100,7 @@ impl From<audits::Audit> for AuditState {
 }
 
 /// Start an audit of everything that can be checked about the store's deletions.
-#[utoipa::path(post, path = "/audits", tag = "proofs", request_body = NewAudit,
+#[utoipa::path(post, path = "/audits", operation_id = "start_audit", tag = "proofs", request_body = NewAudit,
     responses(
         (status = 202, description = "It goes on; `Location` says where to look.", body = AuditState),
         (status = 400, description = "The request cannot be read.", body = ErrorBody),
@@ -126,7 +126,7 @@ pub(crate) async fn start(
 }
 
 /// An audit, with its report when it is done.
-#[utoipa::path(get, path = "/audits/{id}", tag = "proofs",
+#[utoipa::path(get, path = "/audits/{id}", operation_id = "get_audit", tag = "proofs",
     params(("id" = String, Path, description = "The audit's id.")),
     responses(
         (status = 200, description = "The audit as it is.", body = AuditState),

@@ -107,7 +107,7 @@ impl Deletion {
 /// Answers when the deletion is in effect: no answer that begins from then on uses a stage that saw one of the records. A request with a
 /// due time may wait for its batch; then the answer is 202. For a token that may not know who is among the records (without the role
 /// `audit` or `operate`), unknown names are passed over.
-#[utoipa::path(post, path = "/deletions", tag = "deletions",
+#[utoipa::path(post, path = "/deletions", operation_id = "create_deletion", tag = "deletions",
     request_body = DeletionRequest,
     responses(
         (status = 201, description = "In effect, or erased already.", body = Deletion),
@@ -141,7 +141,7 @@ pub(crate) async fn create(
 }
 
 /// The state of a deletion request.
-#[utoipa::path(get, path = "/deletions/{request_id}", tag = "deletions",
+#[utoipa::path(get, path = "/deletions/{request_id}", operation_id = "get_deletion", tag = "deletions",
     params(("request_id" = String, Path, description = "The request's id.")),
     responses(
         (status = 200, description = "The request as it is.", body = Deletion),
@@ -160,7 +160,7 @@ pub(crate) async fn state(
 }
 
 /// Take a deletion request back, while it waits for its batch.
-#[utoipa::path(delete, path = "/deletions/{request_id}", tag = "deletions",
+#[utoipa::path(delete, path = "/deletions/{request_id}", operation_id = "cancel_deletion", tag = "deletions",
     params(("request_id" = String, Path, description = "The request's id.")),
     responses(
         (status = 200, description = "It is cancelled.", body = Deletion),
@@ -181,7 +181,7 @@ pub(crate) async fn cancel(
 }
 
 /// Do a deletion request that is held, although a shard will have less left than `min_budget`.
-#[utoipa::path(post, path = "/deletions/{request_id}/release", tag = "deletions",
+#[utoipa::path(post, path = "/deletions/{request_id}/release", operation_id = "release_deletion", tag = "deletions",
     params(("request_id" = String, Path, description = "The request's id.")),
     responses(
         (status = 200, description = "It is in effect.", body = Deletion),
@@ -201,7 +201,7 @@ pub(crate) async fn release(
 }
 
 /// The deletion requests, newest first: a token's own, or all for those who may know.
-#[utoipa::path(get, path = "/deletions", tag = "deletions", params(ListQuery),
+#[utoipa::path(get, path = "/deletions", operation_id = "list_deletions", tag = "deletions", params(ListQuery),
     responses(
         (status = 200, description = "The requests.", body = Deletions),
         (status = 400, description = "The query cannot be read.", body = ErrorBody),
@@ -230,7 +230,7 @@ pub(crate) async fn list(
 ///
 /// The first receipt that is handed out after the erasure is the last one with the key to the names in it; `s3t delete` with the same
 /// names and id brings it back.
-#[utoipa::path(get, path = "/deletions/{request_id}/receipt", tag = "deletions",
+#[utoipa::path(get, path = "/deletions/{request_id}/receipt", operation_id = "get_receipt", tag = "deletions",
     params(("request_id" = String, Path, description = "The request's id.")),
     responses(
         (status = 200, description = "The receipt; `s3t receipt verify` checks it.", body = Object),

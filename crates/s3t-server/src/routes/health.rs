@@ -20,13 +20,13 @@ pub(crate) struct Ready {
 }
 
 /// The life of the process: 200 until it ends, also while it stops.
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "It lives.")))]
+#[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "health", responses((status = 200, description = "It lives.")))]
 pub(crate) async fn live() -> StatusCode {
     StatusCode::OK
 }
 
 /// The readiness for requests: some shard can answer, and the server does not stop.
-#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", responses(
     (status = 200, description = "Send requests.", body = Ready),
     (status = 503, description = "Send none; the body says why.", body = ErrorBody),
 ))]

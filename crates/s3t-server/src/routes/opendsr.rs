@@ -24,14 +24,14 @@ use crate::tokens::Caller;
 const DAYS: i64 = 30;
 
 /// The requests that this processor takes.
-#[utoipa::path(get, path = "/v2/discovery", tag = "opendsr", responses(
+#[utoipa::path(get, path = "/v2/discovery", operation_id = "opendsr_discovery", tag = "opendsr", responses(
     (status = 200, description = "Versions, identities, types of requests and the certificate.", body = Object)))]
 pub(crate) async fn discovery(State(app): State<Arc<App>>) -> Response {
     finish(&app, opendsr(&app).map(|opendsr| (StatusCode::OK, opendsr.discovery())))
 }
 
 /// The certificate of the key that signs answers and callbacks.
-#[utoipa::path(get, path = "/v2/certificate.pem", tag = "opendsr", responses(
+#[utoipa::path(get, path = "/v2/certificate.pem", operation_id = "opendsr_certificate", tag = "opendsr", responses(
     (status = 200, description = "PEM.", body = String, content_type = "application/x-pem-file")))]
 pub(crate) async fn certificate(State(app): State<Arc<App>>) -> Response {
     let kind = HeaderValue::from_static("application/x-pem-file");
@@ -42,7 +42,7 @@ pub(crate) async fn certificate(State(app): State<Arc<App>>) -> Response {
 }
 
 /// Make a privacy request.
-#[utoipa::path(post, path = "/v2/requests", tag = "opendsr", request_body = DsrRequest, responses(
+#[utoipa::path(post, path = "/v2/requests", operation_id = "opendsr_create_request", tag = "opendsr", request_body = DsrRequest, responses(
     (status = 201, description = "It is received.", body = Object),
     (status = 400, description = "It cannot be read, or asks for what this processor does not do.", body = Object),
     (status = 401, description = "No token, or an unknown one.", body = Object),
@@ -79,7 +79,7 @@ pub(crate) async fn create(
 }
 
 /// The state of a privacy request.
-#[utoipa::path(get, path = "/v2/requests/{subject_request_id}", tag = "opendsr",
+#[utoipa::path(get, path = "/v2/requests/{subject_request_id}", operation_id = "opendsr_get_request", tag = "opendsr",
     params(("subject_request_id" = String, Path, description = "The request's id.")),
     responses(
         (status = 200, description = "The request as it is.", body = DsrState),
@@ -101,7 +101,7 @@ pub(crate) async fn state(
 }
 
 /// Cancel a privacy request, while it is pending.
-#[utoipa::path(delete, path = "/v2/requests/{subject_request_id}", tag = "opendsr",
+#[utoipa::path(delete, path = "/v2/requests/{subject_request_id}", operation_id = "opendsr_cancel_request", tag = "opendsr",
     params(("subject_request_id" = String, Path, description = "The request's id.")),
     responses(
         (status = 202, description = "It is cancelled.", body = Object),

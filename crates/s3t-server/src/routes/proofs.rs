@@ -20,7 +20,7 @@ const WIDTH: usize = 256;
 const HASH: usize = 32;
 
 /// The signed head of the ledger, with the cosignatures of its witnesses.
-#[utoipa::path(get, path = "/ledger/checkpoint", tag = "proofs", responses(
+#[utoipa::path(get, path = "/ledger/checkpoint", operation_id = "get_checkpoint", tag = "proofs", responses(
     (status = 200, description = "A signed note.", body = String, content_type = "text/plain"),
     (status = 404, description = "The ledger is not published yet.", body = ErrorBody),
 ))]
@@ -36,7 +36,7 @@ pub(crate) async fn checkpoint(State(app): State<Arc<App>>) -> Result<Response, 
 }
 
 /// The public key of the ledger, one line.
-#[utoipa::path(get, path = "/ledger/key.pub", tag = "proofs", responses(
+#[utoipa::path(get, path = "/ledger/key.pub", operation_id = "get_ledger_key", tag = "proofs", responses(
     (status = 200, description = "A verifier key of a signed note.", body = String, content_type = "text/plain"),
 ))]
 pub(crate) async fn key(State(app): State<Arc<App>>) -> Response {
@@ -46,7 +46,7 @@ pub(crate) async fn key(State(app): State<Arc<App>>) -> Response {
 /// A tile of hashes or a bundle of entries.
 ///
 /// Partial tiles are given for every width up to the newest one.
-#[utoipa::path(get, path = "/ledger/tile/{tile}", tag = "proofs",
+#[utoipa::path(get, path = "/ledger/tile/{tile}", operation_id = "get_tile", tag = "proofs",
     params(("tile" = String, Path, description = "`LEVEL/NUMBER` or `entries/NUMBER`, for a partial tile with `.p/WIDTH` behind it.")),
     responses(
         (status = 200, description = "The bytes.", body = Vec<u8>, content_type = "application/octet-stream"),

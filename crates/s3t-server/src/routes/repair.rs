@@ -84,7 +84,7 @@ impl RepairState {
 }
 
 /// The state of repair.
-#[utoipa::path(get, path = "/repair", tag = "operation",
+#[utoipa::path(get, path = "/repair", operation_id = "get_repair", tag = "operation",
     responses(
         (status = 200, description = "Repair as it is.", body = RepairState),
         (status = 401, description = "No token, or an unknown one.", body = ErrorBody),
@@ -96,7 +96,7 @@ pub(crate) async fn state(State(app): State<Arc<App>>, _caller: May<Operate>) ->
 }
 
 /// Repair now, whatever the policy says.
-#[utoipa::path(post, path = "/repair/run", tag = "operation",
+#[utoipa::path(post, path = "/repair/run", operation_id = "run_repair", tag = "operation",
     responses(
         (status = 200, description = "It starts, if anything is missing.", body = RepairState),
         (status = 401, description = "No token, or an unknown one.", body = ErrorBody),
@@ -108,7 +108,7 @@ pub(crate) async fn run(State(app): State<Arc<App>>, _caller: May<Run>) -> Resul
 }
 
 /// Stop repair, and start none until it is resumed. Stages that are finished stay.
-#[utoipa::path(post, path = "/repair/pause", tag = "operation",
+#[utoipa::path(post, path = "/repair/pause", operation_id = "pause_repair", tag = "operation",
     responses(
         (status = 200, description = "It is paused.", body = RepairState),
         (status = 401, description = "No token, or an unknown one.", body = ErrorBody),
@@ -120,7 +120,7 @@ pub(crate) async fn pause(State(app): State<Arc<App>>, _caller: May<Run>) -> Res
 }
 
 /// Let the policy start repairs again.
-#[utoipa::path(post, path = "/repair/resume", tag = "operation",
+#[utoipa::path(post, path = "/repair/resume", operation_id = "resume_repair", tag = "operation",
     responses(
         (status = 200, description = "It is not paused any more.", body = RepairState),
         (status = 401, description = "No token, or an unknown one.", body = ErrorBody),

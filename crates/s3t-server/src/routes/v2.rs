@@ -108,21 +108,21 @@ pub(crate) struct OutputTensor {
 }
 
 /// The server and its version.
-#[utoipa::path(get, path = "/v2", tag = "open inference protocol",
+#[utoipa::path(get, path = "/v2", operation_id = "v2_server", tag = "open inference protocol",
     responses((status = 200, description = "The server.", body = ServerMetadata)))]
 pub(crate) async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata { name: "s3t", version: env!("CARGO_PKG_VERSION"), extensions: Vec::new() })
 }
 
 /// The life of the server.
-#[utoipa::path(get, path = "/v2/health/live", tag = "open inference protocol",
+#[utoipa::path(get, path = "/v2/health/live", operation_id = "v2_live", tag = "open inference protocol",
     responses((status = 200, description = "It lives.")))]
 pub(crate) async fn live() -> StatusCode {
     StatusCode::OK
 }
 
 /// The readiness of the server.
-#[utoipa::path(get, path = "/v2/health/ready", tag = "open inference protocol", responses(
+#[utoipa::path(get, path = "/v2/health/ready", operation_id = "v2_ready", tag = "open inference protocol", responses(
     (status = 200, description = "It can answer."),
     (status = 503, description = "It cannot.", body = ErrorBody),
 ))]
@@ -131,7 +131,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<StatusCode, Ref
 }
 
 /// The readiness of the model.
-#[utoipa::path(get, path = "/v2/models/{model}/ready", tag = "open inference protocol",
+#[utoipa::path(get, path = "/v2/models/{model}/ready", operation_id = "v2_model_ready", tag = "open inference protocol",
     params(("model" = String, Path, description = "The model's name.")),
     responses(
         (status = 200, description = "It can answer."),
@@ -144,7 +144,7 @@ pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<S
 }
 
 /// The inputs and outputs of the model.
-#[utoipa::path(get, path = "/v2/models/{model}", tag = "open inference protocol",
+#[utoipa::path(get, path = "/v2/models/{model}", operation_id = "v2_model", tag = "open inference protocol",
     params(("model" = String, Path, description = "The model's name.")),
     responses(
         (status = 200, description = "The model.", body = ModelMetadata),
@@ -173,7 +173,7 @@ pub(crate) async fn model(
 }
 
 /// Answer for a batch.
-#[utoipa::path(post, path = "/v2/models/{model}/infer", tag = "open inference protocol",
+#[utoipa::path(post, path = "/v2/models/{model}/infer", operation_id = "v2_infer", tag = "open inference protocol",
     request_body = InferRequest,
     params(
         ("model" = String, Path, description = "The model's name."),
