@@ -21,14 +21,17 @@ def free_port():
 
 
 class Server:
-    """A running server. `options` are those of `s3t serve`; `section` is appended to the pipeline file."""
+    """A running server. `options` are those of `s3t serve`; `section` is appended to the pipeline file, and what
+    `opendsr` returns for the folder."""
 
-    def __init__(self, program, options=(), section="", records=600, folder=None, tokens=True):
+    def __init__(self, program, options=(), section="", records=600, folder=None, tokens=True, opendsr=None):
         self.program = str(Path(program).resolve())
         self.folder = Path(folder or tempfile.mkdtemp(prefix="s3t-clients-"))
         self.pipeline = self.folder / "pipeline.toml"
         if not self.pipeline.exists():
             make_store.make(self.program, self.folder, records)
+        if opendsr:
+            section += opendsr(self.folder)
         if section:
             self.pipeline.write_text(self.pipeline.read_text() + section)
         self.options = list(options)

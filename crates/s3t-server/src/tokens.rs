@@ -93,13 +93,16 @@ struct Known {
 pub(crate) struct Tokens {
     file: TokenFile,
     known: RwLock<Arc<Known>>,
+    /// `true` if there was no token at the start, when the server made sure that it listens on this machine only.
+    was_empty: bool,
     key: [u8; 32],
 }
 
 impl Tokens {
     pub(crate) fn open(file: TokenFile) -> Result<Self, ServerError> {
-        let tokens = Self { file, known: RwLock::default(), key: random_bytes()? };
+        let mut tokens = Self { file, known: RwLock::default(), was_empty: false, key: random_bytes()? };
         tokens.reload()?;
+        tokens.was_empty = tokens.known().entries.is_empty();
         Ok(tokens)
     }
 
@@ -138,9 +141,10 @@ impl Tokens {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// `true` if there is no token, so that everybody on this machine may do everything.
+    /// `true` if there is no token and was none at the start, so that everybody on this machine may do everything. A server whose last
+    /// token is revoked may listen to other machines: it lets nobody in.
     pub(crate) fn is_empty(&self) -> bool {
-        self.known().entries.is_empty()
+        self.was_empty && self.known().entries.is_empty()
     }
 
     /// The caller of a token's id, while the token is in the file.
@@ -211,6 +215,9 @@ mod tests {
         file.revoke(&token.id).unwrap();
         tokens.reload().unwrap();
         assert_eq!(tokens.verify(&secret).await.unwrap_err().kind, Kind::Unauthorized);
-        assert!(tokens.is_empty() && tokens.by_id(&token.id).is_none());
+        assert!(tokens.by_id(&token.id).is_none());
+        // A server that had tokens is not open to everybody when the last one is gone; one that starts without is.
+        assert!(!tokens.is_empty());
+        assert!(Tokens::open(file).unwrap().is_empty());
     }
 }
