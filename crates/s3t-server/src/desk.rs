@@ -318,10 +318,8 @@ impl Desk {
     /// Does the requests that are held and need not wait any more: the shards have more left, or they are due.
     pub(crate) fn run_held(&self) -> Result<(), Refusal> {
         for row in self.requests.in_phase(Phase::Held)? {
-            if self.execute(&row.id, Brake::Hit)?.phase == Phase::Held {
-                // The next ones wait behind it, so that the first that came is the first that is done.
-                break;
-            }
+            // By the weakest shard, whatever the request names: an unknown name must not be done sooner than a known one.
+            self.execute(&row.id, Brake::Weakest)?;
         }
         Ok(())
     }
