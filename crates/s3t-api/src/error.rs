@@ -161,10 +161,12 @@ fn of_executor(error: &ExecutorError) -> ErrorKind {
 
 fn of_engine(error: &EngineError) -> ErrorKind {
     match error {
-        EngineError::NothingServes => ErrorKind::NothingServes,
+        EngineError::NothingServes | EngineError::CatchingUp { .. } => ErrorKind::NothingServes,
         EngineError::Unfinished { cause: StoreError::Io { .. }, .. }
         | EngineError::ReserveReceipt { .. }
         | EngineError::DeliverReceipt { .. }
+        | EngineError::LeaderState { .. }
+        | EngineError::LeaderStage { .. }
         | EngineError::Train(_) => ErrorKind::Failed,
         EngineError::StoreMismatch { .. }
         | EngineError::Environment { .. }

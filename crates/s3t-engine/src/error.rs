@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use s3t_backends::BackendError;
-use s3t_core::{CoreError, NumericEnvironment, RecordId};
+use s3t_core::{CoreError, NumericEnvironment, RecordId, StageKey};
 use s3t_data::DataError;
 use s3t_executor::ExecutorError;
 use s3t_ledger::Epoch;
@@ -118,6 +118,28 @@ pub enum EngineError {
     /// No shard can answer.
     #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
     NothingServes,
+    /// A state of the leader that cannot be used.
+    #[error("the leader's state cannot be used: {problem}")]
+    LeaderState {
+        /// The problem.
+        problem: String,
+    },
+    /// A stage of the leader that cannot be used.
+    #[error("stage {key} of the leader cannot be used: {problem}")]
+    LeaderStage {
+        /// The stage.
+        key: StageKey,
+        /// The problem.
+        problem: String,
+    },
+    /// A follower that does not have its leader's stages yet.
+    #[error("this follower catches up with its leader: {held} of {wanted} stages are there")]
+    CatchingUp {
+        /// The stages that have arrived.
+        held: usize,
+        /// The live stages of the leader.
+        wanted: usize,
+    },
     /// No records where some are needed.
     #[error("no record to work on: {0}")]
     NoRecords(String),

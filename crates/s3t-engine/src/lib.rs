@@ -4,6 +4,7 @@
 //! pipeline with its store: it trains every missing stage, answers from the deepest live prefix of each shard, deletes,
 //! repairs and verifies. Each of these is a comparison of the plan with what is on disk.
 
+mod answering;
 mod audit;
 mod base_model;
 mod checked;
@@ -24,6 +25,9 @@ mod preview;
 mod receipt_file;
 mod record_checks;
 mod repair;
+mod replica;
+mod replica_stage;
+mod replica_state;
 mod run_request;
 mod section;
 mod serving;
@@ -48,6 +52,8 @@ pub use pipeline::Pipeline;
 pub use preview::Preview;
 pub use receipt_file::Delivered;
 pub use repair::{RepairPolicy, RepairReport};
+pub use replica::{Replica, ReplicaStatus};
+pub use replica_state::{ReplicaModel, ReplicaShard, ReplicaState, StageContent};
 pub use run_request::RunRequest;
 pub use serving::serving_chains;
 pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};

@@ -2,14 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
-use s3t_core::tensors::StageTensors;
 use s3t_core::{Record, Serving, ShardId, ShardPlan, StageKey};
 use s3t_store::{Snapshot, StoreError};
-use s3t_train::StageModel;
 
-use crate::ensemble::{self, Answer, Member, Prediction};
+use crate::answering::Chain;
+use crate::ensemble::{Answer, Member, Prediction};
 use crate::error::EngineError;
-use crate::settings::DeadShard;
 use crate::system::{Served, System};
 
 impl System {
@@ -47,21 +45,12 @@ impl System {
     /// The members of a snapshot; those that have not changed are taken over.
     fn make_members(&self, snapshot: &Snapshot, old: &[Arc<Member>]) -> Result<Vec<Arc<Member>>, EngineError> {
         let availability = snapshot.availability();
-        let mut members = Vec::new();
-        for shard in snapshot.plan().shards() {
-            let chain = availability.serving(shard.shard).map(|serving| (serving, chain(shard, serving)));
-            let key = chain.as_ref().and_then(|(_, keys)| keys.last().copied());
-            let same = old.iter().find(|member| {
-                member.shard == shard.shard
-                    && member.key == key
-                    && member.serving == chain.as_ref().map(|(serving, _)| *serving)
-            });
-            match same {
-                Some(member) => members.push(Arc::clone(member)),
-                None => members.extend(self.member(shard.shard, chain)?.map(Arc::new)),
-            }
-        }
-        Ok(members)
+        let of_shard = |shard: &ShardPlan| -> Chain {
+            let serving = availability.serving(shard.shard);
+            (shard.shard, serving.map(|serving| (serving, chain(shard, serving))))
+        };
+        let read = |key: &StageKey| Ok(Arc::new(self.store.stage(key)?));
+        self.answering().members(snapshot.plan().shards().iter().map(of_shard), old, &read)
     }
 
     /// Answers for records.
@@ -113,32 +102,7 @@ impl System {
     ///
     /// [`EngineError::Backend`] for a record that the model cannot take.
     pub fn predict_with(&self, members: &[Arc<Member>], records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
-        let inputs = self.prepare(records)?;
-        let aggregator = &*self.pipeline.serving.aggregator;
-        let task = self.pipeline.task;
-        self.in_batches(&inputs, |batch| ensemble::predict(&self.backbone, members, aggregator, task, batch))
-    }
-
-    fn member(&self, shard: ShardId, chain: Option<(Serving, Vec<StageKey>)>) -> Result<Option<Member>, EngineError> {
-        let Some((serving, keys)) = chain else {
-            let base = match self.pipeline.serving.dead_shard {
-                DeadShard::LeaveOut => None,
-                DeadShard::Base => StageModel::base(&self.backbone, &self.device, self.pipeline.task),
-            };
-            return Ok(base.map(|model| Member { shard, serving: None, key: None, model }));
-        };
-        let mut stages = Vec::with_capacity(keys.len());
-        let mut lineage = None;
-        for key in &keys {
-            let (of_stage, tensors) = self.store.stage(key)?;
-            lineage = Some(of_stage);
-            stages.push(tensors);
-        }
-        let Some(lineage) = lineage else { return Ok(None) };
-        tracing::debug!(shard = shard.0, stage = %lineage.key(), "member loaded");
-        let stages: Vec<&StageTensors> = stages.iter().collect();
-        let model = StageModel::new(&self.backbone, &self.device, &lineage, &stages)?;
-        Ok(Some(Member { shard, serving: Some(serving), key: keys.last().copied(), model }))
+        self.answering().predict_with(members, records)
     }
 }
 

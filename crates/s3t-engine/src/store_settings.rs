@@ -61,20 +61,12 @@ pub(crate) fn choose_sequences(
     }
 }
 
-/// The settings of the store that a pipeline asks for, checked against the model.
-pub(crate) fn settings(
-    pipeline: &Pipeline,
-    backbone: &Backbone,
-    sequences: Vec<Vec<Sequence>>,
-) -> Result<StoreSettings, EngineError> {
-    let groups = groups(pipeline, backbone)?;
+/// Checks what a pipeline asks of its model: that the model takes the adapters, and answers the task.
+pub(crate) fn check_model(pipeline: &Pipeline, backbone: &Backbone) -> Result<(), EngineError> {
     pipeline.peft.check(&backbone.block_shape()).map_err(|error| match error {
         PeftError::InvalidField { field, problem } => pipeline.refuse_field(Section::Peft, &field, &problem),
         other => pipeline.refuse(Section::Peft.name(), other.to_string()),
     })?;
-    let json = |value: Result<serde_json::Value, serde_json::Error>, section: &str| {
-        value.map_err(|error| pipeline.refuse(section, error.to_string()))
-    };
     if pipeline.task == Task::CausalLm && !backbone.has_language_head() {
         let problem =
             "`data.task` is `causal-lm`, but the model has no language head; use a model for causal language modelling";
@@ -103,6 +95,20 @@ pub(crate) fn settings(
             return Err(pipeline.refuse("serving.dead_shard", problem));
         }
     }
+    Ok(())
+}
+
+/// The settings of the store that a pipeline asks for, checked against the model.
+pub(crate) fn settings(
+    pipeline: &Pipeline,
+    backbone: &Backbone,
+    sequences: Vec<Vec<Sequence>>,
+) -> Result<StoreSettings, EngineError> {
+    let groups = groups(pipeline, backbone)?;
+    check_model(pipeline, backbone)?;
+    let json = |value: Result<serde_json::Value, serde_json::Error>, section: &str| {
+        value.map_err(|error| pipeline.refuse(section, error.to_string()))
+    };
     Ok(StoreSettings {
         recipe: Recipe {
             format: lineage::FORMAT,

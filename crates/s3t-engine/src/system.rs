@@ -10,12 +10,12 @@ use s3t_ledger::ShardServes;
 use s3t_models::{Backbone, Device, Input};
 use s3t_store::{Snapshot, Store};
 
+use crate::answering::{Answering, serves};
 use crate::base_model::model_shape;
 use crate::checked::CheckedPipeline;
 use crate::ensemble::Member;
 use crate::error::EngineError;
 use crate::executing::Executing;
-use crate::side_by_side::in_batches;
 use crate::store_settings::rates;
 
 /// An unlearning system: trained, serving, deleting.
@@ -49,11 +49,7 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new(snapshot: Arc<Snapshot>, members: Vec<Arc<Member>>) -> Self {
-        let serves = |member: &Arc<Member>| {
-            let depth = member.serving.map_or(0, |serving| serving.depth);
-            ShardServes { shard: member.shard, stage: member.key, depth }
-        };
-        let stages = members.iter().map(serves).collect();
+        let stages = serves(&members);
         Self { snapshot, members: Arc::new(members), stages }
     }
 
@@ -76,10 +72,7 @@ impl System {
     ///
     /// [`EngineError::Model`] for a record that the model cannot take.
     pub fn cut(&self, records: &[Record]) -> Result<usize, EngineError> {
-        if self.pipeline.max_tokens.is_none() {
-            return Ok(0);
-        }
-        Ok(self.prepare(records)?.iter().filter(|input| input.cut > 0).count())
+        self.answering().cut(records)
     }
 
     /// The pipeline.
@@ -125,9 +118,14 @@ impl System {
         Ok(self.store.snapshot()?)
     }
 
+    /// The parts that answer.
+    pub(crate) fn answering(&self) -> Answering<'_> {
+        Answering { pipeline: &self.pipeline, device: &self.device, backbone: &self.backbone }
+    }
+
     /// Prepares records for the model.
     pub(crate) fn prepare<'a>(&self, records: &'a [Record]) -> Result<Vec<Input<'a>>, EngineError> {
-        Ok(records.iter().map(|record| self.backbone.prepare(record)).collect::<Result<_, _>>()?)
+        self.answering().prepare(records)
     }
 
     /// Answers for inputs batch by batch, side by side, in the order of the inputs.
@@ -136,7 +134,7 @@ impl System {
         inputs: &[Input<'_>],
         answer: impl Fn(&[&Input<'_>]) -> Vec<T> + Sync,
     ) -> Result<Vec<T>, EngineError> {
-        in_batches(self.pipeline.resources.job_count(), inputs, answer)
+        self.answering().in_batches(inputs, answer)
     }
 
     /// Drops everything that this process remembers of records if another process has deleted any since the last look: nobody can

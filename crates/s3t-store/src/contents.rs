@@ -124,11 +124,30 @@ impl Store {
     ///
     /// [`StoreError::MissingStage`] or [`StoreError::Damaged`].
     pub fn stage(&self, key: &StageKey) -> Result<(Lineage, StageTensors), StoreError> {
+        self.while_it_serves(key, |snapshot| self.read_stage(snapshot, key))
+    }
+
+    /// The content of a stage's file, unsealed, for whoever serves with it elsewhere. [`parse_stage`](crate::parse_stage) reads it. The
+    /// same stage has the same content always.
+    ///
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage).
+    pub fn stage_content(&self, key: &StageKey) -> Result<Vec<u8>, StoreError> {
+        self.while_it_serves(key, |snapshot| self.open_stage(snapshot, key))
+    }
+
+    /// Reads a stage that may serve; one that is erased in the meantime is missing.
+    fn while_it_serves<T>(
+        &self,
+        key: &StageKey,
+        read: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let snapshot = self.snapshot()?;
         if !snapshot.has_stage(key) {
             return Err(StoreError::MissingStage(*key));
         }
-        match self.read_stage(&snapshot, key) {
+        match read(&snapshot) {
             // Another process may have erased it in the meantime.
             Err(error) => {
                 if self.snapshot()?.has_stage(key) {
@@ -190,18 +209,24 @@ impl Store {
 
     fn read_stage(&self, snapshot: &Snapshot, key: &StageKey) -> Result<(Lineage, StageTensors), StoreError> {
         let path = self.stage_path(key);
+        let read = stage_file::from_bytes(&self.open_stage(snapshot, key)?);
+        let (lineage, tensors) = read.map_err(|problem| StoreError::damaged(&path, problem))?;
+        if lineage.key() != *key {
+            return Err(StoreError::damaged(&path, "its lineage makes another key"));
+        }
+        Ok((lineage, tensors))
+    }
+
+    /// The content of a stage's file.
+    fn open_stage(&self, snapshot: &Snapshot, key: &StageKey) -> Result<Vec<u8>, StoreError> {
+        let path = self.stage_path(key);
         let slices = snapshot.generations_of(key).ok_or(StoreError::MissingStage(*key))?;
         let bytes = match self.stages.read(stage_name(key)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::MissingStage(*key)),
             read => read.map_err(StoreError::not_opened("read", &path, &path))?,
         };
         let content = self.stage_seal(&slices)?.open(&key.to_string(), &bytes);
-        let read = content.and_then(|content| stage_file::from_bytes(&content));
-        let (lineage, tensors) = read.map_err(|problem| StoreError::damaged(&path, problem))?;
-        if lineage.key() != *key {
-            return Err(StoreError::damaged(&path, "its lineage makes another key"));
-        }
-        Ok((lineage, tensors))
+        content.map_err(|problem| StoreError::damaged(&path, problem))
     }
 
     fn slice_seal(&self, generation: Generation) -> Result<Seal, StoreError> {

@@ -62,4 +62,5 @@ pub use requests::PendingDeletion;
 pub use settings::{SettingDifference, StoreSettings};
 pub use snapshot::{Snapshot, digest_of_stages};
 pub use spelling::OtherSpellings;
+pub use stage_file::from_bytes as parse_stage;
 pub use store::{BuildLock, Store};

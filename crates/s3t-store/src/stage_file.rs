@@ -31,7 +31,14 @@ pub(crate) fn to_bytes(lineage: &Lineage, tensors: &StageTensors) -> Result<Vec<
         .map_err(|error| error.to_string())
 }
 
-pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Lineage, StageTensors), String> {
+/// Reads the content of a stage's file: the lineage, and the tensors, which match the digest beside them.
+///
+/// The caller checks that the lineage makes the key that it expects.
+///
+/// # Errors
+///
+/// The problem, as in "its tensors do not match their digest".
+pub fn from_bytes(bytes: &[u8]) -> Result<(Lineage, StageTensors), String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA)).ok_or("it has no lineage")?;
     let metadata: Metadata = serde_json::from_str(text).map_err(|error| error.to_string())?;

@@ -1,0 +1,213 @@
+//! A replica, and the system whose stages it answers with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use s3t_core::{Record, RecordId, StageKey};
+use s3t_engine::{EngineError, Quiet, Replica, ReplicaState, StageContent, System};
+use s3t_store::DeletionRequest;
+use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
+use tempfile::TempDir;
+
+const RECORDS: u64 = 30;
+
+/// A change of a state, and the problem that it makes.
+type Case<'a> = (&'a dyn Fn(&mut ReplicaState), &'a str);
+
+struct World {
+    folder: TempDir,
+    leader: System,
+    replica: Replica,
+    known: BTreeMap<StageKey, StageContent>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, store) = (folder.path().join("model"), folder.path().join("store"));
+        write_tiny_model(&model, 4).unwrap();
+        let leader = System::create(tiny_pipeline(&model, &store), &toy_records(RECORDS, 0, 1), None).unwrap();
+        leader.train(&Quiet).unwrap();
+        let replica = Replica::open(tiny_pipeline(&model, &folder.path().join("none"))).unwrap();
+        Self { folder, leader, replica, known: BTreeMap::new() }
+    }
+
+    fn state(&mut self) -> ReplicaState {
+        self.leader.replica_state(&mut self.known).unwrap()
+    }
+
+    fn delete(&self, record: u64) {
+        let records = vec![RecordId::new(format!("record-{record}")).unwrap()];
+        self.leader.fulfil(&DeletionRequest { id: None, records, subjects: vec![] }).unwrap();
+    }
+
+    /// Adds missing stages, up to a number of them.
+    fn add(&self, most: usize) {
+        for _ in 0..most {
+            let Some((key, bytes)) = self.replica.missing().first().copied() else { return };
+            let content = self.leader.store().stage_content(&key).unwrap();
+            assert_eq!(content.len() as u64, bytes);
+            assert!(self.replica.add(&key, &content).unwrap());
+            assert!(!self.replica.add(&key, &content).unwrap(), "a second time it is not wanted");
+        }
+    }
+}
+
+fn questions() -> Vec<Record> {
+    toy_records(5, 0, 9)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// However many stages have arrived, answers use live stages of the newest state; with all of them they are the leader's.
+    #[test]
+    fn a_replica_answers_with_live_stages_and_as_its_leader_when_it_has_them_all(
+        steps in proptest::collection::vec((0..RECORDS, 0..6_usize, any::<bool>()), 1..5),
+    ) {
+        let mut world = World::new();
+        let has_none = matches!(world.replica.answer(&questions()), Err(EngineError::CatchingUp { held: 0, .. }));
+        prop_assert!(has_none);
+        let mut deleted = BTreeSet::new();
+        let mut has_caught_up = false;
+        for (record, most, repair) in steps {
+            if deleted.insert(record) {
+                world.delete(record);
+            }
+            if repair {
+                world.leader.train(&Quiet).unwrap();
+            }
+            let state = world.state();
+            world.replica.apply(state.clone()).unwrap();
+            prop_assert_eq!(world.replica.epoch(), state.epoch);
+            world.add(most);
+            has_caught_up |= world.replica.status().has_caught_up;
+            match world.replica.answer(&questions()) {
+                Ok(answer) => {
+                    prop_assert!(has_caught_up);
+                    prop_assert_eq!(answer.epoch, state.epoch);
+                    for key in answer.stages.iter().filter_map(|serves| serves.stage) {
+                        prop_assert!(state.stages.contains_key(&key));
+                    }
+                }
+                Err(EngineError::CatchingUp { held, wanted }) => prop_assert!(held < wanted && !has_caught_up),
+                Err(EngineError::NothingServes) => {}
+                Err(error) => return Err(TestCaseError::fail(error.to_string())),
+            }
+            world.add(usize::MAX);
+            has_caught_up = true;
+            match (world.replica.answer(&questions()), world.leader.answer(&questions())) {
+                (Ok(own), Ok(theirs)) => prop_assert_eq!(own, theirs),
+                (Err(EngineError::NothingServes), Err(EngineError::NothingServes)) => {}
+                (own, theirs) => return Err(TestCaseError::fail(format!("{own:?} and {theirs:?}"))),
+            }
+            let (status, snapshot) = (world.replica.status(), world.leader.snapshot().unwrap());
+            let availability = snapshot.availability();
+            for (shard, (depth, worst)) in (0..).map(s3t_core::ShardId).zip(status.shards) {
+                prop_assert_eq!(depth, availability.serving(shard).map_or(0, |serving| serving.depth));
+                prop_assert_eq!(worst, availability.adversarial_budget(shard));
+            }
+            prop_assert_eq!((status.held, status.planned), (status.wanted, snapshot.plan().stages().len()));
+        }
+        world.replica.clear();
+        prop_assert!(world.replica.answer(&questions()).is_err() && !world.replica.has_state());
+    }
+}
+
+#[test]
+fn a_stage_that_a_deletion_cut_while_it_was_on_its_way_is_not_kept() {
+    let mut world = World::new();
+    let state = world.state();
+    world.replica.apply(state.clone()).unwrap();
+    world.add(usize::MAX);
+    let contents: Vec<(StageKey, Vec<u8>)> =
+        state.stages.keys().map(|key| (*key, world.leader.store().stage_content(key).unwrap())).collect();
+    world.delete(3);
+    let after = world.state();
+    assert!(after.stages.len() < state.stages.len());
+    world.replica.apply(after.clone()).unwrap();
+    for (key, content) in &contents {
+        assert!(!world.replica.wants(key) && !world.replica.add(key, content).unwrap());
+    }
+    assert_eq!(world.replica.status().held, after.stages.len());
+}
+
+#[test]
+fn states_and_stages_that_do_not_fit_are_refused_by_name_and_change_nothing() {
+    let mut world = World::new();
+    let state = world.state();
+    let refused = |change: &dyn Fn(&mut ReplicaState)| {
+        let mut other = state.clone();
+        change(&mut other);
+        world.replica.apply(other).unwrap_err().to_string()
+    };
+    let first = state.shards[0].sequences[0].clone();
+    let cases: [Case<'_>; 10] = [
+        (&|state| state.format = 9, "its format is 9"),
+        (&|state| state.model.labels.swap(0, 1), "`data.labels` of the leader"),
+        (&|state| state.model.task = s3t_core::Task::Regression, "`data.task` of the leader"),
+        (&|state| state.model.aggregator = serde_json::json!({ "type": "vote" }), "`serving.aggregator` of the leader"),
+        (&|state| state.stages.retain(|key, _| *key != first[0]), "does not say how long"),
+        (&|state| state.shards[0].sequences.push(vec![first[1], first[0]]), "follows different stages"),
+        (&|state| state.shards.clear(), "it has 0 shards"),
+        (&|state| state.shards[0].sequences.clear(), "is in no sequence of it"),
+        (&|state| state.model.shape.slices += 1, "`partition.shards` and `partition.slices` of the leader"),
+        (&|state| state.stages.values_mut().for_each(|stage| stage.bytes = 1 << 40), "one of this model has at most"),
+    ];
+    for (change, problem) in cases {
+        let message = refused(change);
+        assert!(message.contains(problem), "{message}");
+        assert!(!world.replica.has_state());
+    }
+    world.replica.apply(state.clone()).unwrap();
+    assert!(refused(&|state| state.ledger.push('x')).contains("it is of another store"));
+    let content = world.leader.store().stage_content(&first[0]).unwrap();
+    for at in [0, 9, content.len() / 2, content.len() - 1] {
+        let mut other = content.clone();
+        other[at] ^= 0x20;
+        let message = world.replica.add(&first[0], &other).unwrap_err().to_string();
+        assert!(message.contains(&first[0].to_string()) && message.contains("do not match the digest"), "{message}");
+    }
+    assert!(!world.replica.add(&first[1], &content).unwrap_or(false), "before its parent, or with other bytes");
+
+    // A leader that names a stage by another's key, with the digest of its bytes, is found out by the lineage.
+    let mut lying = state.clone();
+    let (one, two) = (first[0], state.shards[1].sequences[0][0]);
+    let (content_one, content_two) = (lying.stages[&one], lying.stages[&two]);
+    lying.stages.extend([(one, content_two), (two, content_one)]);
+    world.replica.apply(lying).unwrap();
+    let message = world.replica.add(&two, &content).unwrap_err().to_string();
+    assert!(message.contains("its lineage makes another key"), "{message}");
+
+    // So is one that puts stages in another order.
+    let mut lying = state.clone();
+    lying.shards[0].sequences = vec![first.iter().rev().copied().collect()];
+    lying
+        .stages
+        .retain(|key, _| first.contains(key) || state.shards[1].sequences.iter().flatten().any(|other| other == key));
+    world.replica.apply(lying).unwrap();
+    let last = *first.last().unwrap();
+    let content = world.leader.store().stage_content(&last).unwrap();
+    let message = world.replica.add(&last, &content).unwrap_err().to_string();
+    assert!(message.contains("its lineage has other stages before it than the state"), "{message}");
+
+    world.replica.apply(state.clone()).unwrap();
+    world.add(usize::MAX);
+    world.delete(1);
+    let newer = world.state();
+    world.replica.apply(newer.clone()).unwrap();
+    let message = world.replica.apply(state).unwrap_err().to_string();
+    assert!(message.contains("its epoch is 0, and it was 1 before"), "{message}");
+    assert_eq!(world.replica.epoch(), newer.epoch);
+    // Also after everything was forgotten.
+    world.replica.clear();
+    let mut older = newer;
+    older.epoch = s3t_ledger::Epoch(0);
+    assert!(world.replica.apply(older).is_err());
+
+    let other = world.folder.path().join("other");
+    write_tiny_model(&other, 5).unwrap();
+    let replica = Replica::open(tiny_pipeline(&other, &world.folder.path().join("none"))).unwrap();
+    let state = world.state();
+    assert!(replica.apply(state).unwrap_err().to_string().contains("the base model (weights, tokenizer"));
+}
