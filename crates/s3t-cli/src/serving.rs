@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use s3t::engine::Pipeline;
-use s3t_server::{NewToken, Role, Server, ServerSettings, TlsSettings, Token, TokenFile};
+use s3t_server::{FollowSettings, NewToken, Role, Server, ServerSettings, TlsSettings, Token, TokenFile};
 
 use crate::exit::{Failure, Outcome};
 use crate::output::{Output, say, table};
@@ -71,6 +71,25 @@ pub(crate) struct ServeArgs {
     /// The most minutes of repair in an hour; 60 sets no limit.
     #[arg(long, env = "S3T_SERVER_REPAIR_MINUTES_PER_HOUR")]
     repair_minutes_per_hour: Option<u64>,
+    /// The seconds for which a follower may answer after it was last in touch; 0 takes no followers.
+    #[arg(long, env = "S3T_SERVER_LEASE_SECONDS")]
+    lease_seconds: Option<f64>,
+    /// Follow the server at this address: answer with its stages, without a store. The token with the role follow is in
+    /// --follow-token-file or in the variable `S3T_SERVER_FOLLOW_TOKEN`.
+    #[arg(long, env = "S3T_SERVER_FOLLOW", value_name = "URL")]
+    follow: Option<String>,
+    /// The file of the token for the leader.
+    #[arg(long, env = "S3T_SERVER_FOLLOW_TOKEN_FILE")]
+    follow_token_file: Option<PathBuf>,
+    /// The certificates of the authority that signs the leader's, in PEM; the system's authorities otherwise.
+    #[arg(long, env = "S3T_SERVER_FOLLOW_AUTHORITY")]
+    follow_authority: Option<PathBuf>,
+    /// The follower's own certificate, in PEM, for a leader that demands one.
+    #[arg(long, env = "S3T_SERVER_FOLLOW_CERTIFICATE", requires = "follow_key")]
+    follow_certificate: Option<PathBuf>,
+    /// The private key of the follower's own certificate, in PEM.
+    #[arg(long, env = "S3T_SERVER_FOLLOW_KEY", requires = "follow_certificate")]
+    follow_key: Option<PathBuf>,
     /// The certificate of TLS, in PEM, with the ones that lead to its root.
     #[arg(long, env = "S3T_SERVER_TLS_CERTIFICATE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
@@ -89,14 +108,15 @@ pub(crate) enum TokenCommand {
 Examples:
   s3t token create pipeline.toml --name shop --role ask --requests-per-second 200
   s3t token create pipeline.toml --name privacy-desk --role delete --role audit
-  s3t token create pipeline.toml --name me --role operate --role ask")]
+  s3t token create pipeline.toml --name me --role operate --role ask
+  s3t token create pipeline.toml --name replica-2 --role follow")]
     Create {
         #[command(flatten)]
         file: TokensArg,
         /// A name to recognise it by.
         #[arg(long)]
         name: String,
-        /// A right: ask, delete, audit or operate; may be given several times.
+        /// A right: ask, delete, audit, operate or follow; may be given several times.
         #[arg(long, required = true)]
         role: Vec<Role>,
         /// The most requests a second.
@@ -124,13 +144,21 @@ pub(crate) struct TokensArg {
 }
 
 pub(crate) fn serve(args: ServeArgs, output: &mut Output) -> Outcome {
-    let pipeline = Pipeline::read(&args.pipeline)?.with_store()?;
+    let pipeline = Pipeline::read(&args.pipeline)?;
     let settings = args.into_settings(ServerSettings::of_pipeline(&pipeline)?);
+    // A follower has no store.
+    let leader = settings.follow.as_ref().map(|follow| follow.leader.clone());
+    let pipeline = if leader.is_some() { pipeline } else { pipeline.with_store()? };
     let started = |server: &Server| {
         let (address, private) = (server.address().to_string(), server.private_address().to_string());
-        output.answer(&serde_json::json!({ "address": address, "private_address": private }), || {
-            say!("answers on {address}; deletions, proofs and the page on {private}");
-        });
+        match &leader {
+            Some(leader) => output.answer(&serde_json::json!({ "address": address, "leader": leader }), || {
+                say!("answers on {address}; follows {leader}");
+            }),
+            None => output.answer(&serde_json::json!({ "address": address, "private_address": private }), || {
+                say!("answers on {address}; deletions, proofs and the page on {private}");
+            }),
+        }
     };
     s3t_server::serve(pipeline, settings, started)?;
     Ok(0)
@@ -163,6 +191,21 @@ impl ServeArgs {
             repair.below_depth = self.repair_below_depth.or(repair.below_depth);
             repair.below_budget = self.repair_below_budget.or(repair.below_budget);
             set(&mut repair.minutes_per_hour, self.repair_minutes_per_hour);
+        }
+        set(&mut settings.lease_seconds, self.lease_seconds);
+        let follow = self.follow.map(FollowSettings::of);
+        if let Some(leader) = follow {
+            // The address alone is another leader, not another token.
+            match &mut settings.follow {
+                Some(known) => known.leader = leader.leader,
+                None => settings.follow = Some(leader),
+            }
+        }
+        if let Some(follow) = &mut settings.follow {
+            follow.token_file = self.follow_token_file.or(follow.token_file.take());
+            follow.authority = self.follow_authority.or(follow.authority.take());
+            follow.certificate = self.follow_certificate.or(follow.certificate.take());
+            follow.key = self.follow_key.or(follow.key.take());
         }
         settings.private_address = self.private_address.or(settings.private_address);
         settings.tokens = self.tokens.or(settings.tokens);

@@ -23,6 +23,10 @@ impl Served {
     fn start(workspace: &Workspace, args: &[&str]) -> Self {
         let mut command = workspace.command();
         command.args(["serve", "pipeline.toml", "--address", "127.0.0.1:0", "--stop-delay-seconds", "0"]).args(args);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -144,4 +148,95 @@ fn no_acknowledged_deletion_is_lost_when_the_server_is_killed() {
     let audit = absent.iter().flat_map(|record| ["--absent-record", record.as_str()]);
     let audit: Vec<&str> = ["audit", "pipeline.toml"].into_iter().chain(audit).collect();
     assert_eq!(workspace.run(&audit).code, 0);
+}
+
+/// A follower with the leader's model and no store.
+fn follower(workspace: &Workspace, leader: &Served, token: &str) -> Served {
+    std::fs::write(workspace.path("leader.token"), token).unwrap();
+    let text = std::fs::read_to_string(workspace.path("pipeline.toml")).unwrap();
+    std::fs::write(workspace.path("follower.toml"), text.replace("\"store\"", "\"nothing\"")).unwrap();
+    let mut command = workspace.command();
+    command.args(["serve", "follower.toml", "--address", "127.0.0.1:0", "--stop-delay-seconds", "0"]);
+    command.args(["--follow", &format!("http://{}", leader.address), "--follow-token-file", "leader.token"]);
+    Served::spawn(command)
+}
+
+fn wait_until_ready(served: &Served, epoch: u64) {
+    let start = Instant::now();
+    loop {
+        let ready = served.ask("GET", "/readyz", "", &Value::Null).unwrap();
+        if ready == (200, json!({ "epoch": epoch })) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "still {ready:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_follower_that_is_killed_in_the_middle_of_a_deletion_does_not_hold_it_up_for_ever_and_comes_back() {
+    let workspace = Workspace::new();
+    workspace.json(&["train", "pipeline.toml"]);
+    let create = |roles: &[&str]| {
+        let mut args = vec!["token", "create", "pipeline.toml", "--name", "test"];
+        args.extend(roles.iter().flat_map(|role| ["--role", role]));
+        workspace.json(&args)["token"].as_str().unwrap().to_owned()
+    };
+    let (all, follow) = (create(&["ask", "delete", "audit"]), create(&["follow"]));
+    let leader = Served::start(&workspace, &["--lease-seconds", "1.5"]);
+    let mut following = follower(&workspace, &leader, &follow);
+    wait_until_ready(&following, 0);
+    let before = following.ask("POST", "/predict", "", &question()).unwrap();
+    assert_eq!(before, leader.ask("POST", "/predict", &all, &question()).unwrap());
+    for epoch in 1..=3 {
+        // Stopped, it has a lease and cannot confirm; killed, it never will.
+        following.signal(Signal::STOP);
+        std::thread::scope(|scope| {
+            let (leader, all) = (&leader, &all);
+            let deletion = scope.spawn(move || {
+                let body = json!({ "request_id": format!("ticket-{epoch}"), "records": [format!("record-{epoch}")] });
+                leader.ask("POST", "/deletions", all, &body)
+            });
+            let path = format!("/deletions/ticket-{epoch}");
+            let start = Instant::now();
+            loop {
+                let state = leader.ask("GET", &path, all, &Value::Null).unwrap();
+                if state.1["phase"] == "accepted" || deletion.is_finished() {
+                    break;
+                }
+                assert!(start.elapsed() < Duration::from_secs(60), "still {state:?}");
+            }
+            following.signal(Signal::KILL);
+            let (status, body) = deletion.join().unwrap().unwrap();
+            assert_eq!(status, 201, "{body}");
+        });
+        // So that something is left for the next ones to cut.
+        workspace.json(&["repair", "pipeline.toml"]);
+        following = follower(&workspace, &leader, &follow);
+        wait_until_ready(&following, epoch);
+        let (own, theirs) = (
+            following.ask("POST", "/predict", "", &question()).unwrap(),
+            leader.ask("POST", "/predict", &all, &question()).unwrap(),
+        );
+        assert_eq!(own, theirs);
+    }
+    // One that wakes up after a deletion was complete refuses until it knows of it.
+    following.signal(Signal::STOP);
+    let body = json!({ "request_id": "ticket-4", "records": ["record-4"] });
+    assert_eq!(leader.ask("POST", "/deletions", &all, &body).unwrap().0, 201);
+    following.signal(Signal::CONT);
+    let start = Instant::now();
+    loop {
+        match following.ask("POST", "/predict", "", &question()).unwrap() {
+            (503, refused) => assert!(start.elapsed() < Duration::from_secs(120), "still {refused}"),
+            (200, answer) => {
+                assert_eq!(answer, leader.ask("POST", "/predict", &all, &question()).unwrap().1);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    wait_until_ready(&following, 4);
+    // Its folder holds nothing.
+    assert!(!workspace.path("nothing").exists() && !workspace.path("nothing.server").exists());
 }

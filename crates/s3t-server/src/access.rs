@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use crate::app::App;
+use crate::answers::Answers;
 use crate::refusal::{Kind, Refusal};
 use crate::token_file::Role;
 use crate::tokens::Caller;
@@ -53,14 +53,16 @@ rights! {
     Audit = [Role::Audit, Role::Operate];
     /// Whoever may change what the server does.
     Run = [Role::Operate];
+    /// Whoever may follow.
+    Follow = [Role::Follow];
     /// Whoever may see the page.
     Operate = [Role::Audit, Role::Operate];
 }
 
-impl<R: Right> FromRequestParts<Arc<App>> for May<R> {
+impl<R: Right, S: Sync> FromRequestParts<S> for May<R> {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let missing = || Refusal::new(Kind::Unauthorized, "no token; send `Authorization: Bearer TOKEN`");
         let Identity(identity) = parts.extensions.get::<Identity>().ok_or_else(missing)?;
         let caller = identity.clone()?;
@@ -76,7 +78,7 @@ impl<R: Right> FromRequestParts<Arc<App>> for May<R> {
 
 /// Finds out who makes a request, counts it and notes it in the log: method, route, status, time and the id of the token. No path,
 /// query, body, address or name is noted, since each may name a person.
-pub(crate) async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn identify(State(app): State<Answers>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let identity = of_request(&app, request.headers()).await;
     let caller = identity.as_ref().map_or_else(|_| "-".into(), |caller| Arc::clone(&caller.id));
@@ -131,7 +133,7 @@ fn refuse_encoding(headers: &HeaderMap) -> Option<Refusal> {
         .then(|| Refusal::new(Kind::UnsupportedMedia, "a body with `Content-Encoding` is not read; send it as it is"))
 }
 
-async fn of_request(app: &App, headers: &HeaderMap) -> Result<Caller, Refusal> {
+async fn of_request(app: &Answers, headers: &HeaderMap) -> Result<Caller, Refusal> {
     if app.tokens.is_empty() {
         return if is_loopback_host(headers) && !is_foreign(headers) {
             Ok(Caller::local())

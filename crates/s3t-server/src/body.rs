@@ -1,23 +1,25 @@
 //! Bodies of requests: whole, within their limit, and in time.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRef, FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::app::App;
+use crate::answers::Answers;
 use crate::refusal::{Kind, Refusal};
 
 /// The bytes of a body.
 pub(crate) struct Body(pub(crate) Bytes);
 
-impl FromRequest<Arc<App>> for Body {
+impl<S: Sync> FromRequest<S> for Body
+where
+    Answers: FromRef<S>,
+{
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let app = Answers::from_ref(state);
         let (max, time) = (app.settings.body_bytes, app.settings.read_time());
         let too_large = || Refusal::new(Kind::TooLarge, format!("the body has more than {max} bytes"));
         let length = request.headers().get(header::CONTENT_LENGTH);
@@ -54,12 +56,15 @@ pub(crate) fn read_json<T: DeserializeOwned>(media_type: &str, bytes: &[u8]) -> 
 /// A body that was read as JSON.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T>
+where
+    Answers: FromRef<S>,
+{
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let media_type = media_type(request.headers());
-        let Body(bytes) = Body::from_request(request, app).await?;
+        let Body(bytes) = Body::from_request(request, state).await?;
         read_json(&media_type, &bytes).map(Self)
     }
 }

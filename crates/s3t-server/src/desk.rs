@@ -4,7 +4,8 @@
 //!
 //! *Before*: a caller names records and subjects. *After* [`Desk::submit`] gives a row that is in effect: the deletion survives any
 //! crash, and no answer that begins from then on uses a stage that saw one of the records. *Why*: the row is given after the store
-//! has accepted the deletion, and that is what the store promises of it. A crash between the two leaves either a request that
+//! has accepted the deletion, and that is what the store promises of it; where there are followers, after each of them has confirmed it
+//! or may not answer any more (see the `followers` module). A crash between the two leaves either a request that
 //! waits, which is done when the server starts again, or a deletion that the store knows and finds again by its id.
 //!
 //! A caller that may not know who is among the records gets the same answers for a known name as for an unknown one: unknown names
@@ -18,6 +19,7 @@ use s3t_ledger::Epoch;
 use s3t_store::{DeletionRequest, StoreError};
 
 use crate::clock::now_ms;
+use crate::followers::Followers;
 use crate::metrics::Metrics;
 use crate::opendsr::OpenDsr;
 use crate::refusal::{Kind, Refusal};
@@ -65,6 +67,7 @@ pub(crate) struct Desk {
     service: Service,
     requests: Arc<Requests>,
     opendsr: Option<Arc<OpenDsr>>,
+    followers: Arc<Followers>,
     metrics: Arc<Metrics>,
     batch_ms: i64,
     min_budget: Option<usize>,
@@ -81,6 +84,7 @@ impl Desk {
         service: Service,
         requests: Arc<Requests>,
         opendsr: Option<Arc<OpenDsr>>,
+        followers: Arc<Followers>,
         metrics: Arc<Metrics>,
         rules: DeskRules,
         wake: Sender<()>,
@@ -91,6 +95,7 @@ impl Desk {
             service,
             requests,
             opendsr,
+            followers,
             metrics,
             batch_ms,
             min_budget: rules.min_budget,
@@ -113,6 +118,7 @@ impl Desk {
     /// Tells those who watch that something has changed.
     pub(crate) fn tell(&self) {
         self.changes.send_modify(|number| *number += 1);
+        self.followers.wake();
         // The keeper is gone when the server stops; whoever starts next finishes.
         let _ = self.wake.lock().unwrap_or_else(PoisonError::into_inner).send(());
     }
@@ -188,11 +194,9 @@ impl Desk {
     /// Has the store accept a request, and notes it.
     fn accepted(&self, mut row: NewRow, request: &DeletionRequest, start: std::time::Instant) -> Result<Row, Refusal> {
         let accepted = self.service.accept(request)?;
-        self.metrics.phases.with_label_values(&["effect"]).observe(start.elapsed().as_secs_f64());
-        row.phase = Phase::InEffect;
         row.epoch = Some(accepted.effect.epoch);
         row.records = Some(accepted.effect.records);
-        row.effective = Some(now_ms());
+        (row.phase, row.effective) = self.after_acceptance(&row.id, start)?;
         let put = self.requests.put(&row, &[])?;
         self.tell();
         match put {
@@ -247,10 +251,39 @@ impl Desk {
             }
             (row.epoch, row.records) = self.accept_known(&row.id, &names)?;
         }
-        self.metrics.phases.with_label_values(&["effect"]).observe(start.elapsed().as_secs_f64());
-        (row.phase, row.effective) = (Phase::InEffect, Some(now_ms()));
+        (row.phase, row.effective) = self.after_acceptance(&row.id, start)?;
         self.advance(&row)?;
         Ok(row)
+    }
+
+    /// The phase of a request that the store has just accepted, and since when it is in effect.
+    fn after_acceptance(&self, id: &str, start: std::time::Instant) -> Result<(Phase, Option<i64>), Refusal> {
+        if self.followers.accept(id)? {
+            return Ok((Phase::Accepted, None));
+        }
+        self.metrics.phases.with_label_values(&["effect"]).observe(start.elapsed().as_secs_f64());
+        Ok((Phase::InEffect, Some(now_ms())))
+    }
+
+    /// Notes as in effect what was accepted and every follower has confirmed: `true` if anything still waits.
+    pub(crate) fn take_effect(&self) -> Result<bool, Refusal> {
+        let accepted = self.requests.in_phase(Phase::Accepted)?;
+        if accepted.is_empty() {
+            return Ok(false);
+        }
+        let (confirmed, waiting): (Vec<Row>, Vec<Row>) = {
+            let confirmed = self.followers.confirmed()?;
+            accepted.into_iter().partition(|row| confirmed.has(&row.id, row.epoch))
+        };
+        for mut row in confirmed {
+            let now = now_ms();
+            (row.phase, row.effective) = (Phase::InEffect, Some(now));
+            let seconds = (now - row.received).max(0) as f64 / 1000.0;
+            self.metrics.phases.with_label_values(&["effect"]).observe(seconds);
+            self.advance(&row)?;
+            self.followers.forget(&row.id);
+        }
+        Ok(!waiting.is_empty())
     }
 
     /// Has the store accept the names that it knows: the epoch and the number of records, if there are any.
@@ -276,7 +309,8 @@ impl Desk {
     /// Notes a request's new phase, with the callbacks that tell of it.
     fn advance(&self, row: &Row) -> Result<(), Refusal> {
         let outgoing = match &self.opendsr {
-            Some(opendsr) if row.origin == Origin::OpenDsr => opendsr.outgoing(row)?,
+            // What waits for followers is still pending to others.
+            Some(opendsr) if row.origin == Origin::OpenDsr && row.phase != Phase::Accepted => opendsr.outgoing(row)?,
             _ => Vec::new(),
         };
         self.requests.advance(row, &outgoing, now_ms())?;
@@ -352,9 +386,10 @@ impl Desk {
         if rows.is_empty() {
             return Ok(());
         }
-        let snapshot = self.service.snapshot()?;
+        let (snapshot, of_followers) = (self.service.snapshot()?, self.followers.erased()?);
         for mut row in rows {
-            if row.epoch.is_some_and(|epoch| snapshot.unerased().contains(&epoch)) {
+            let is_held = |epoch| of_followers.is_some_and(|erased| epoch > erased);
+            if row.epoch.is_some_and(|epoch| snapshot.unerased().contains(&epoch) || is_held(epoch)) {
                 continue;
             }
             (row.phase, row.erased) = (Phase::Erased, Some(now_ms()));

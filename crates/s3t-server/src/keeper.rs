@@ -6,12 +6,33 @@ use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::clock::now_ms;
+use crate::tokens::Tokens;
 
 /// The longest time between two looks at what is due.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The longest time between two attempts at an erasure that fails.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Reads the file of tokens again if it has changed.
+pub(crate) fn reload_tokens(tokens: &Tokens) {
+    match tokens.reload_if_changed() {
+        Ok(true) => tracing::info!(target: "s3t::server", "the file of tokens was read again"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(target: "s3t::server", "{error}; the tokens known before stay"),
+    }
+}
+
+/// Notes as in effect what followers have confirmed, until the server stops.
+pub(crate) fn watch_followers(app: &Arc<App>) {
+    while !app.life.is_over() {
+        let waits = app.desk.take_effect().unwrap_or_else(|refusal| {
+            tracing::warn!(target: "s3t::followers", "{}", refusal.message);
+            false
+        });
+        app.followers.wait(waits);
+    }
+}
 
 /// Works until the other end of the channel is gone or the server stops.
 pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
@@ -37,11 +58,7 @@ pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
         if let Err(refusal) = app.look() {
             tracing::warn!(target: "s3t::server", "{}", refusal.message);
         }
-        match app.tokens.reload_if_changed() {
-            Ok(true) => tracing::info!(target: "s3t::server", "the file of tokens was read again"),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(target: "s3t::server", "{error}; the tokens known before stay"),
-        }
+        reload_tokens(&app.tokens);
         let next = app
             .desk
             .requests()

@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) phases: HistogramVec,
     /// Callbacks that wait to be delivered.
     pub(crate) callbacks: IntGauge,
+    /// Followers that may have a lease.
+    pub(crate) followers: IntGauge,
     epoch: IntGauge,
     depth: IntGaugeVec,
     stages: IntGaugeVec,
@@ -96,6 +98,7 @@ impl Metrics {
                 &["phase"],
             ),
             callbacks: gauge("s3t_callbacks_waiting", "Callbacks that wait to be delivered."),
+            followers: gauge("s3t_followers", "Followers that may answer."),
             epoch: gauge("s3t_epoch", "Deletions that every new answer knows of."),
             depth: gauges("s3t_shard_depth", "Stages that each shard answers with.", "shard"),
             stages: gauges("s3t_stages", "Stages that are there, and that are planned.", "state"),
@@ -105,6 +108,15 @@ impl Metrics {
         };
         metrics.start.set(jiff::Timestamp::now().as_millisecond() as f64 / 1000.0);
         metrics
+    }
+
+    /// A further figure.
+    ///
+    /// # Panics
+    ///
+    /// If the name is malformed or taken.
+    pub(crate) fn further(&self, name: &str, help: &str) -> Gauge {
+        registered(&self.registry, Gauge::new(name, help))
     }
 
     /// Counts a request until the result is dropped.

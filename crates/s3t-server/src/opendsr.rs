@@ -169,7 +169,7 @@ pub(crate) fn expected(row: &Row) -> String {
 
 const fn status(phase: Phase) -> &'static str {
     match phase {
-        Phase::Queued | Phase::Held => "pending",
+        Phase::Queued | Phase::Held | Phase::Accepted => "pending",
         Phase::InEffect => "in_progress",
         Phase::Erased => "completed",
         // There is no state of failure in the protocol.

@@ -6,8 +6,8 @@ use s3t_core::{Payload, Record, RecordId, Target};
 use s3t_data::read_image_bytes;
 use serde_json::Value;
 
+use crate::model::Model;
 use crate::refusal::{Kind, Refusal};
-use crate::service::Service;
 
 /// The most features of a question.
 const MAX_FEATURES: usize = 1 << 20;
@@ -19,17 +19,17 @@ pub(crate) fn question(index: usize, payload: Payload) -> Result<Record, Refusal
 }
 
 /// A picture file's bytes, as the model takes pictures.
-pub(crate) fn picture(service: &Service, name: &str, bytes: &[u8]) -> Result<Payload, Refusal> {
-    read_image_bytes(bytes, name, service.pictures()).map_err(|problem| Refusal::new(Kind::Unprocessable, problem))
+pub(crate) fn picture(model: &Model, name: &str, bytes: &[u8]) -> Result<Payload, Refusal> {
+    read_image_bytes(bytes, name, model.pictures()).map_err(|problem| Refusal::new(Kind::Unprocessable, problem))
 }
 
 /// A picture file in base64.
-pub(crate) fn picture_in_base64(service: &Service, name: &str, text: &str) -> Result<Payload, Refusal> {
+pub(crate) fn picture_in_base64(model: &Model, name: &str, text: &str) -> Result<Payload, Refusal> {
     // A data URL has the bytes behind a comma.
     let text = text.strip_prefix("data:").and_then(|rest| Some(rest.split_once(',')?.1)).unwrap_or(text);
     let bytes = STANDARD.decode(text.trim());
     let bytes = bytes.map_err(|error| Refusal::invalid(format!("{name} is not base64: {error}")))?;
-    picture(service, name, &bytes)
+    picture(model, name, &bytes)
 }
 
 /// Numbers, used as they are.
@@ -47,7 +47,7 @@ pub(crate) fn features(name: &str, values: &[Value]) -> Result<Payload, Refusal>
 
 /// The inputs of `/predict`: a text, a pair of texts, a list of lists of one or two texts, an object with `image` or `features`, or a
 /// list of these objects. Gives the payloads, and whether there is a list of them.
-pub(crate) fn inputs(service: &Service, value: &Value) -> Result<(Vec<Payload>, bool), Refusal> {
+pub(crate) fn inputs(model: &Model, value: &Value) -> Result<(Vec<Payload>, bool), Refusal> {
     let refuse = || {
         Refusal::invalid(
             "`inputs` takes a text, a pair of texts [\"a\", \"b\"], a list of lists of one or two texts [[\"a\"], [\"b\"]], an \
@@ -56,7 +56,7 @@ pub(crate) fn inputs(service: &Service, value: &Value) -> Result<(Vec<Payload>, 
     };
     match value {
         Value::String(text) => Ok((vec![Payload::Text(text.clone())], false)),
-        Value::Object(_) => Ok((vec![object(service, "`inputs`", value)?], false)),
+        Value::Object(_) => Ok((vec![object(model, "`inputs`", value)?], false)),
         Value::Array(items) => match &items[..] {
             [] => Err(Refusal::invalid("`inputs` is empty")),
             [Value::String(first), Value::String(second)] => {
@@ -67,7 +67,7 @@ pub(crate) fn inputs(service: &Service, value: &Value) -> Result<(Vec<Payload>, 
                 Ok((items.iter().map(pair).collect::<Result<_, _>>()?, true))
             }
             [Value::Object(_), ..] => {
-                let one = |(index, item)| object(service, &format!("`inputs[{index}]`"), item);
+                let one = |(index, item)| object(model, &format!("`inputs[{index}]`"), item);
                 Ok((items.iter().enumerate().map(one).collect::<Result<_, _>>()?, true))
             }
             _ => Err(refuse()),
@@ -85,14 +85,14 @@ fn texts(item: &Value) -> Option<Payload> {
     }
 }
 
-fn object(service: &Service, name: &str, value: &Value) -> Result<Payload, Refusal> {
+fn object(model: &Model, name: &str, value: &Value) -> Result<Payload, Refusal> {
     let refuse =
         || Refusal::invalid(format!("{name} takes exactly one of `text`, `image` (base64) and `features` (numbers)"));
     let fields = value.as_object().ok_or_else(refuse)?;
     let [(field, value)] = &fields.iter().collect::<Vec<_>>()[..] else { return Err(refuse()) };
     match (field.as_str(), value) {
         ("text", Value::String(text)) => Ok(Payload::Text(text.clone())),
-        ("image", Value::String(text)) => picture_in_base64(service, &format!("the image in {name}"), text),
+        ("image", Value::String(text)) => picture_in_base64(model, &format!("the image in {name}"), text),
         ("features", Value::Array(values)) => features(&format!("`features` of {name}"), values),
         _ => Err(refuse()),
     }

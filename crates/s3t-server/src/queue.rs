@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use s3t_core::Record;
-use s3t_engine::{Answer, EngineError};
+use s3t_engine::Answer;
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
@@ -53,13 +53,7 @@ pub(crate) struct Queue {
 
 /// Whatever answers a batch.
 pub(crate) trait Answering {
-    fn answer(&self, records: &[Record]) -> Result<Answer, EngineError>;
-}
-
-impl Answering for crate::service::Service {
-    fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
-        Self::answer(self, records)
-    }
+    fn answer(&self, records: &[Record]) -> Result<Answer, Refusal>;
 }
 
 impl Queue {
@@ -109,12 +103,12 @@ impl Queue {
     }
 
     /// Answers until the queue is closed and empty.
-    pub(crate) fn work(&self, service: &dyn Answering) {
+    pub(crate) fn work(&self, model: &dyn Answering) {
         while let Some(batch) = self.take() {
             let start = Instant::now();
             let count: usize = batch.iter().map(|waiting| waiting.records.len()).sum();
             self.metrics.batch.observe(count as f64);
-            answer_batch(service, batch);
+            answer_batch(model, batch);
             let rate = count as f64 / start.elapsed().as_secs_f64().max(1e-6);
             let mut inner = self.lock();
             inner.rate = if inner.rate > 0.0 { 0.8f64.mul_add(inner.rate, 0.2 * rate) } else { rate };
@@ -184,15 +178,15 @@ impl Queue {
 }
 
 /// Answers a batch. Where it cannot be answered as a whole each request is answered alone, so that one fails for itself only.
-fn answer_batch(service: &dyn Answering, mut batch: Vec<Waiting>) {
+fn answer_batch(model: &dyn Answering, mut batch: Vec<Waiting>) {
     if let [_] = &batch[..] {
         for Waiting { records, reply, .. } in batch {
-            let _ = reply.send(answered(service, &records));
+            let _ = reply.send(answered(model, &records));
         }
         return;
     }
     let records: Vec<Record> = batch.iter().flat_map(|waiting| waiting.records.iter().cloned()).collect();
-    match answered(service, &records) {
+    match answered(model, &records) {
         Ok(answer) => {
             let mut predictions = answer.predictions.into_iter();
             for Waiting { records, reply, .. } in batch.drain(..) {
@@ -203,22 +197,22 @@ fn answer_batch(service: &dyn Answering, mut batch: Vec<Waiting>) {
         }
         Err(_) => {
             for Waiting { records, reply, .. } in batch.drain(..) {
-                let _ = reply.send(answered(service, &records));
+                let _ = reply.send(answered(model, &records));
             }
         }
     }
 }
 
-fn answered(service: &dyn Answering, records: &[Record]) -> Result<Answer, Refusal> {
-    let answer = catch_unwind(AssertUnwindSafe(|| service.answer(records)));
+fn answered(model: &dyn Answering, records: &[Record]) -> Result<Answer, Refusal> {
+    let answer = catch_unwind(AssertUnwindSafe(|| model.answer(records)));
     let panicked = |_| Refusal::new(Kind::Failed, "the answer could not be computed; the log says why");
-    answer.map_err(panicked)?.map_err(Refusal::from)
+    answer.map_err(panicked)?
 }
 
 #[cfg(test)]
 mod tests {
     use s3t_core::{Payload, RecordId, Target};
-    use s3t_engine::Prediction;
+    use s3t_engine::{EngineError, Prediction};
     use s3t_ledger::Epoch;
 
     use super::*;
@@ -227,11 +221,11 @@ mod tests {
     struct Echo;
 
     impl Answering for Echo {
-        fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
+        fn answer(&self, records: &[Record]) -> Result<Answer, Refusal> {
             let id = |record: &Record| record.id.as_str().to_owned();
             assert!(!records.iter().any(|record| record.id.as_str() == "panic"), "as asked");
             if records.iter().any(|record| record.id.as_str() == "bad") {
-                return Err(EngineError::NothingServes);
+                return Err(EngineError::NothingServes.into());
             }
             let of = |record: &Record| Prediction { id: id(record), label: None, scores: vec![], members: vec![] };
             Ok(Answer { epoch: Epoch(7), stages: Arc::new([]), predictions: records.iter().map(of).collect() })

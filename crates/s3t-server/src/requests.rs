@@ -5,6 +5,7 @@
 //! accepted, and overwrites them with zeros then.
 
 mod depths;
+mod followers;
 mod outbox;
 mod row;
 
@@ -16,6 +17,7 @@ use rusqlite_migration::{M, Migrations};
 use s3t_core::{RecordId, SubjectId};
 
 pub(crate) use depths::Depth;
+pub(crate) use followers::FollowerRow;
 pub(crate) use outbox::{Delivery, Outgoing};
 pub(crate) use row::{Counts, Names, NewRow, Origin, Phase, Row};
 
@@ -96,7 +98,7 @@ impl Requests {
             connection.busy_timeout(std::time::Duration::from_secs(10))
         };
         prepare(&connection).map_err(failed)?;
-        let migrated = Migrations::new(vec![M::up(SCHEMA)]).to_latest(&mut connection);
+        let migrated = Migrations::new(vec![M::up(SCHEMA), M::up(followers::SCHEMA)]).to_latest(&mut connection);
         migrated.map_err(|error| ServerError::content(&path, error.to_string()))?;
         let key = key_of(&mut connection, &path)?;
         Ok(Self { path, connection: Mutex::new(connection), key })
@@ -251,6 +253,21 @@ impl Requests {
     /// Notes an attempt to deliver a callback: delivered, or to be tried again, or given up.
     pub(crate) fn attempted(&self, delivery: &Delivery, delivered: bool, now: i64) -> Result<(), ServerError> {
         outbox::attempted(&self.connection(), delivery, delivered, now).map_err(self.failed())
+    }
+
+    /// The followers that may have a lease.
+    pub(crate) fn followers(&self) -> Result<Vec<FollowerRow>, ServerError> {
+        followers::all(&self.connection()).map_err(self.failed())
+    }
+
+    /// Notes that a follower has confirmed an epoch and gets another lease; a new follower is on disk for good when this returns.
+    pub(crate) fn renew_follower(&self, follower: &FollowerRow) -> Result<(), ServerError> {
+        followers::renew(&self.connection(), follower).map_err(self.failed())
+    }
+
+    /// Forgets a follower, unless it was renewed since this row was read.
+    pub(crate) fn remove_follower(&self, follower: &FollowerRow) -> Result<(), ServerError> {
+        followers::remove(&self.connection(), follower).map_err(self.failed())
     }
 }
 

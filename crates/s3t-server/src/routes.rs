@@ -7,12 +7,13 @@ mod opendsr;
 mod predict;
 mod proofs;
 mod repair;
+mod replica;
 mod v2;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -27,11 +28,15 @@ pub(crate) use deletions::{encoded, receipt_of};
 pub(crate) use predict::{Scored, answer_payload, blocking};
 
 use crate::access::identify;
+use crate::answers::Answers;
 use crate::app::App;
 use crate::refusal::{Kind, Refusal};
 
 /// The routes of answers, which others may reach.
-fn answers() -> OpenApiRouter<Arc<App>> {
+fn answers<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S>
+where
+    Answers: FromRef<S>,
+{
     OpenApiRouter::new()
         .routes(routes!(predict::predict))
         .routes(routes!(v2::server))
@@ -43,8 +48,11 @@ fn answers() -> OpenApiRouter<Arc<App>> {
 }
 
 /// The routes of each port.
-fn health() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(health::live)).routes(routes!(health::ready)).routes(routes!(health::metrics))
+fn health<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S>
+where
+    Answers: FromRef<S>,
+{
+    OpenApiRouter::new().routes(routes!(health::live)).routes(routes!(health::ready))
 }
 
 /// The routes of deletions and their proofs.
@@ -62,7 +70,10 @@ fn private(app: &App) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(repair::state))
         .routes(routes!(repair::run))
         .routes(routes!(repair::pause))
-        .routes(routes!(repair::resume));
+        .routes(routes!(repair::resume))
+        .routes(routes!(replica::state))
+        .routes(routes!(replica::stage))
+        .routes(routes!(replica::confirm));
     if app.opendsr.is_none() {
         return router;
     }
@@ -86,21 +97,42 @@ pub(crate) fn apart(app: &Arc<App>) -> [Router; 2] {
     [finished(app, answers(), false), finished(app, private(app), true)]
 }
 
+/// The routes of a follower: answers and health.
+pub(crate) fn of_follower(app: &Answers, leader: &str) -> Router {
+    let router = answers().merge(health()).routes(routes!(health::metrics_of_follower));
+    let (router, document) = OpenApiRouter::with_openapi(document()).merge(router).split_for_parts();
+    let message = format!(
+        "no such route at a follower, which has answers only; deletions, proofs and the page are at its leader, {leader}"
+    );
+    let router = with_document(router, &document).fallback(move || async move { Refusal::not_found(message) });
+    layered(app, router).with_state(app.clone())
+}
+
 fn finished(app: &Arc<App>, router: OpenApiRouter<Arc<App>>, has_page: bool) -> Router {
-    let (router, mut document) =
-        OpenApiRouter::with_openapi(document()).merge(health()).merge(router).split_for_parts();
+    let router = router.merge(health()).routes(routes!(health::metrics));
+    let (router, mut document) = OpenApiRouter::with_openapi(document()).merge(router).split_for_parts();
     if has_page {
         document.merge(Tiles::openapi());
     }
-    let document: Arc<str> = document.to_json().unwrap_or_default().into();
-    let json = HeaderValue::from_static("application/json");
-    let openapi = get(move || async move { ([(header::CONTENT_TYPE, json)], document.to_string()) });
-    let mut router = router.route("/openapi.json", openapi);
+    let mut router = with_document(router, &document);
     if has_page {
         router = router.merge(crate::page::routes());
     }
+    let router = router.fallback(|| async { Refusal::not_found("no such route; `/openapi.json` lists them") });
+    layered(&app.answers, router).with_state(Arc::clone(app))
+}
+
+/// A router with the route of its document.
+fn with_document<S: Clone + Send + Sync + 'static>(router: Router<S>, document: &OpenApi) -> Router<S> {
+    let document: Arc<str> = document.to_json().unwrap_or_default().into();
+    let json = HeaderValue::from_static("application/json");
+    let openapi = get(move || async move { ([(header::CONTENT_TYPE, json)], document.to_string()) });
+    router.route("/openapi.json", openapi)
+}
+
+/// A router with what is done for each request.
+fn layered<S: Clone + Send + Sync + 'static>(app: &Answers, router: Router<S>) -> Router<S> {
     router
-        .fallback(|| async { Refusal::not_found("no such route; `/openapi.json` lists them") })
         .method_not_allowed_fallback(|| async {
             let mut response = Refusal::invalid("the route does not take this method").into_response();
             *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
@@ -108,8 +140,7 @@ fn finished(app: &Arc<App>, router: OpenApiRouter<Arc<App>>, has_page: bool) -> 
         })
         .layer(DefaultBodyLimit::max(app.settings.body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), identify))
-        .with_state(Arc::clone(app))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), identify))
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {

@@ -1,25 +1,29 @@
 //! The life of a server: start, reload, stop.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use s3t_engine::{CheckedPipeline, System};
+use axum::Router;
+use s3t_engine::{CheckedPipeline, Replica, System};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::answers::Answers;
 use crate::app::App;
 use crate::audits::Audits;
 use crate::desk::{Desk, DeskRules};
+use crate::follow::Follower;
+use crate::followers::Followers;
 use crate::listen::{Limits, listen};
 use crate::metrics::Metrics;
+use crate::model::Model;
 use crate::opendsr::OpenDsr;
-use crate::queue::Queue;
 use crate::repairs::Repairs;
 use crate::requests::Requests;
 use crate::service::Service;
-use crate::sessions::Sessions;
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 use crate::witness::Witnesses;
@@ -30,12 +34,14 @@ use crate::{ServerError, ServerSettings, TokenFile, callbacks, keeper, repairing
 /// It answers from the moment [`start`](Self::start) returns until [`stop`](Self::stop) does.
 pub struct Server {
     runtime: Runtime,
-    app: Arc<App>,
+    app: Answers,
     tls: Option<Arc<Tls>>,
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     ports: Vec<tokio::task::JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
+    /// Wakes those who are to notice that the server stops.
+    stopping: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Server {
@@ -50,52 +56,51 @@ impl Server {
         Self::start_on(runtime, system, settings)
     }
 
+    /// Starts a server that answers with the stages of the leader in the settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start). A leader that cannot be reached is no error: it is tried again.
+    pub fn follow(replica: Replica, settings: ServerSettings) -> Result<Self, ServerError> {
+        settings.check().map_err(|(key, problem)| ServerError::Setting { key, problem })?;
+        let runtime = runtime()?;
+        Self::follow_on(runtime, replica, settings)
+    }
+
     fn start_on(runtime: Runtime, system: System, settings: ServerSettings) -> Result<Self, ServerError> {
         let store = system.store().path().to_path_buf();
-        let tokens = Tokens::open(TokenFile::new(settings.token_file(&store)))?;
-        let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        let ports = Ports::open(&runtime, &settings, &store)?;
         let opendsr = settings.opendsr.clone().map(OpenDsr::open).transpose()?.map(Arc::new);
         let witnesses = Witnesses::new(&settings.witnesses)?;
         let requests = Arc::new(Requests::open(&settings.data_folder(&store))?);
-        let listeners = [Some(&settings.address), settings.private_address.as_ref()];
-        let listeners: Vec<TcpListener> =
-            listeners.into_iter().flatten().map(|address| runtime.block_on(bind(address))).collect::<Result<_, _>>()?;
-        let failed = |source| ServerError::Listen { address: settings.address.clone(), source };
-        let addresses: Vec<SocketAddr> =
-            listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(failed)?;
-        if let Some(address) = addresses.iter().find(|address| tokens.is_empty() && !address.ip().is_loopback()) {
-            return Err(ServerError::Open { address: address.to_string(), tokens: settings.token_file(&store) });
-        }
+        let followers = Arc::new(Followers::new(Arc::clone(&requests), settings.lease())?);
         let metrics = Arc::new(Metrics::new());
-        let service = Service::new(Arc::new(system));
+        let system = Arc::new(system);
+        let service = Service::new(Arc::clone(&system));
         let (wake, woken) = mpsc::channel();
         let desk = Desk::new(
             service.clone(),
             Arc::clone(&requests),
             opendsr.clone(),
+            Arc::clone(&followers),
             Arc::clone(&metrics),
             DeskRules { batch_minutes: settings.batch_minutes, min_budget: settings.min_budget },
             wake,
         );
+        let repair = settings.repair.clone();
+        let answers = Answers::new(settings, Model::Store(system), ports.tokens()?, metrics);
         let app = Arc::new(App {
-            queue: Queue::new(settings.queue_records, settings.batch_records, Arc::clone(&metrics)),
+            answers: answers.clone(),
             audits: Audits::default(),
             witnesses,
-            repairs: Repairs::new(settings.repair.clone()),
-            sessions: Sessions::default(),
-            life: crate::app::Life::default(),
-            answering: std::sync::Mutex::default(),
-            followers: crate::page::places(),
+            repairs: Repairs::new(repair),
+            watchers: crate::page::places(),
             service,
-            tokens,
-            metrics,
             desk,
             opendsr,
-            settings,
+            followers,
         });
         let mut workers = Vec::new();
-        let answering = Arc::clone(&app);
-        workers.push(start_thread("s3t-answers", move || answering.queue.work(&answering.service))?);
         let keeping = Arc::clone(&app);
         workers.push(start_thread("s3t-keeper", move || keeper::keep(&keeping, &woken))?);
         let app_to_repair = Arc::clone(&app);
@@ -105,17 +110,56 @@ impl Server {
             let work = move || shown.witnesses.work(&shown.service, || shown.life.is_over());
             workers.push(start_thread("s3t-witness", work)?);
         }
+        let watching = Arc::clone(&app);
+        workers.push(start_thread("s3t-followers", move || keeper::watch_followers(&watching))?);
         if let Some(opendsr) = app.opendsr.clone() {
             let delivering = Arc::clone(&app);
             workers.push(start_thread("s3t-callbacks", move || callbacks::deliver(&delivering, &opendsr))?);
         }
+        let routers = if ports.listeners.len() == 1 { vec![routes::all(&app)] } else { routes::apart(&app).to_vec() };
+        let stopping = Box::new(move || app.repairs.wake());
+        Self::run(runtime, answers, ports, routers, workers, stopping)
+    }
+
+    fn follow_on(runtime: Runtime, replica: Replica, settings: ServerSettings) -> Result<Self, ServerError> {
+        let missing =
+            || ServerError::Setting { key: "follow", problem: "is missing; give the leader's address".into() };
+        let follow = settings.follow.clone().ok_or_else(missing)?;
+        let ports = Ports::open(&runtime, &settings, &replica.pipeline().store.clone())?;
+        let metrics = Arc::new(Metrics::new());
+        let follower = Arc::new(Follower::open(replica, &follow, &metrics)?);
+        let model = Model::Leader(Arc::clone(&follower));
+        let answers = Answers::new(settings, model, ports.tokens()?, metrics);
+        let routers = vec![routes::of_follower(&answers, follower.leader())];
+        let [watching, fetching, guarding] = [(); 3].map(|()| (Arc::clone(&follower), answers.clone()));
+        let workers = vec![
+            start_thread("s3t-follow", move || watching.0.watch(&watching.1.life))?,
+            start_thread("s3t-fetch", move || fetching.0.fetch(&fetching.1.life))?,
+            start_thread("s3t-lease", move || {
+                guarding.0.guard(&guarding.1.life, || keeper::reload_tokens(&guarding.1.tokens));
+            })?,
+        ];
+        Self::run(runtime, answers, ports, routers, workers, Box::new(|| {}))
+    }
+
+    /// Answers on open ports.
+    fn run(
+        runtime: Runtime,
+        app: Answers,
+        ports: Ports,
+        routers: Vec<Router>,
+        mut workers: Vec<JoinHandle<()>>,
+        stopping: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, ServerError> {
+        let Ports { listeners, addresses, tls, .. } = ports;
+        let answering = app.clone();
+        workers.push(start_thread("s3t-answers", move || answering.queue.work(&answering.model))?);
         let (stop, stopped) = watch::channel(false);
         let limits = Limits {
             connections: app.settings.connections,
             read_time: app.settings.read_time(),
             drain_time: app.settings.drain_time(),
         };
-        let routers = if listeners.len() == 1 { vec![routes::all(&app)] } else { routes::apart(&app).to_vec() };
         let port = |(listener, router)| runtime.spawn(listen(listener, tls.clone(), router, limits, stopped.clone()));
         let ports = listeners.into_iter().zip(routers).map(port).collect();
         for address in &addresses {
@@ -124,7 +168,7 @@ impl Server {
         if app.tokens.is_empty() {
             tracing::warn!(target: "s3t::server", "there are no tokens: everybody on this machine may ask and delete");
         }
-        Ok(Self { runtime, app, tls, addresses, stop, ports, workers })
+        Ok(Self { runtime, app, tls, addresses, stop, ports, workers, stopping })
     }
 
     /// The address of answers.
@@ -154,9 +198,9 @@ impl Server {
     /// Stops: `/readyz` says so at once, new connections are taken for `stop_delay_seconds` more, requests under way are answered,
     /// and then the threads end. Deletions that were accepted and not erased yet are erased by the next server or command.
     pub fn stop(self) {
-        let Self { runtime, app, stop, ports, workers, .. } = self;
+        let Self { runtime, app, stop, ports, workers, stopping, .. } = self;
         app.life.stopping();
-        app.repairs.wake();
+        stopping();
         runtime.block_on(async {
             tokio::time::sleep(app.settings.stop_delay()).await;
             let _ = stop.send(true);
@@ -169,7 +213,42 @@ impl Server {
         for worker in workers {
             let _ = worker.join();
         }
+        if let Model::Leader(follower) = &app.model {
+            follower.leave();
+        }
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    }
+}
+
+/// The ports of a server, and who may use them.
+struct Ports {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    tls: Option<Arc<Tls>>,
+    tokens: TokenFile,
+}
+
+impl Ports {
+    fn open(runtime: &Runtime, settings: &ServerSettings, store: &Path) -> Result<Self, ServerError> {
+        let tokens = TokenFile::new(settings.token_file(store));
+        let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        let listeners = [Some(&settings.address), settings.private_address.as_ref()];
+        let listeners: Vec<TcpListener> =
+            listeners.into_iter().flatten().map(|address| runtime.block_on(bind(address))).collect::<Result<_, _>>()?;
+        let failed = |source| ServerError::Listen { address: settings.address.clone(), source };
+        let addresses: Vec<SocketAddr> =
+            listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(failed)?;
+        let is_open = addresses.iter().find(|address| !address.ip().is_loopback());
+        if let Some(address) = is_open
+            && tokens.tokens()?.is_empty()
+        {
+            return Err(ServerError::Open { address: address.to_string(), tokens: tokens.path().to_path_buf() });
+        }
+        Ok(Self { listeners, addresses, tls, tokens })
+    }
+
+    fn tokens(&self) -> Result<Tokens, ServerError> {
+        Tokens::open(self.tokens.clone())
     }
 }
 
@@ -187,8 +266,11 @@ pub fn serve(
     let runtime = runtime()?;
     // Before the model is loaded, which takes its time: a signal that comes meanwhile is not lost.
     let mut signals = runtime.block_on(async { Signals::listen() })?;
-    let system = System::open_to_delete(pipeline)?;
-    let server = Server::start_on(runtime, system, settings)?;
+    let server = if settings.follow.is_some() {
+        Server::follow_on(runtime, Replica::open(pipeline)?, settings)?
+    } else {
+        Server::start_on(runtime, System::open_to_delete(pipeline)?, settings)?
+    };
     started(&server);
     loop {
         match server.runtime.block_on(signals.next()) {

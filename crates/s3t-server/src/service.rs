@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use s3t_core::budget::lifetime::Lifetime;
-use s3t_core::{PictureInput, Record, RecordId, ShardId, SubjectId, Task};
-use s3t_engine::{
-    Answer, AuditReport, AuditRequest, EngineError, Observer, RepairPolicy, RepairReport, Status, System,
-};
+use s3t_core::{RecordId, ShardId, SubjectId};
+use s3t_engine::{AuditReport, AuditRequest, EngineError, Observer, RepairPolicy, RepairReport, Status, System};
 use s3t_ledger::{Epoch, Hash, Receipt};
 use s3t_store::{Accepted, DeletionRequest, Snapshot, StoreError};
 
@@ -27,23 +25,8 @@ impl Service {
         Self { system }
     }
 
-    pub(crate) fn system(&self) -> &System {
+    pub(crate) fn system(&self) -> &Arc<System> {
         &self.system
-    }
-
-    /// Answers for records, from one moment after the call.
-    pub(crate) fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
-        self.system.answer(records)
-    }
-
-    /// Refuses records that the model cannot take.
-    pub(crate) fn check(&self, records: &[Record]) -> Result<(), EngineError> {
-        self.system.check_questions(records)
-    }
-
-    /// The texts among records that would be cut.
-    pub(crate) fn cut(&self, records: &[Record]) -> Result<usize, EngineError> {
-        self.system.cut(records)
     }
 
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
@@ -53,31 +36,6 @@ impl Service {
     /// The number of deletions that every answer from now on knows of.
     pub(crate) fn epoch(&self) -> Result<Epoch, EngineError> {
         Ok(self.snapshot()?.epoch())
-    }
-
-    pub(crate) fn task(&self) -> Task {
-        self.system.pipeline().task
-    }
-
-    pub(crate) fn labels(&self) -> &[String] {
-        self.system.pipeline().labels.names()
-    }
-
-    /// `true` if scores are logits, and not shares already.
-    pub(crate) fn gives_logits(&self) -> bool {
-        self.system.pipeline().serving.aggregator.keeps_scale()
-    }
-
-    /// The pictures that the model takes, if it takes any.
-    pub(crate) fn pictures(&self) -> Option<&PictureInput> {
-        self.system.backbone().image_input()
-    }
-
-    /// The name by which clients call the model.
-    pub(crate) fn model_name(&self) -> String {
-        let pipeline = self.system.pipeline();
-        let of_folder = || pipeline.model.file_name().map(|name| name.to_string_lossy().into_owned());
-        pipeline.model_name.clone().or_else(of_folder).unwrap_or_else(|| "s3t".to_owned())
     }
 
     pub(crate) fn status(&self) -> Result<Status, EngineError> {

@@ -55,6 +55,11 @@ pub struct ServerSettings {
     pub repair: Option<RepairSettings>,
     /// Witnesses that countersign the ledger's checkpoints.
     pub witnesses: Vec<WitnessSettings>,
+    /// The seconds for which a follower may answer after it was last in touch; 0 takes no followers. A deletion waits for a follower that
+    /// is cut off for this time and a little more.
+    pub lease_seconds: f64,
+    /// The leader, if this server is a follower of another.
+    pub follow: Option<FollowSettings>,
     /// Encryption of connections.
     pub tls: Option<TlsSettings>,
     /// Privacy requests by OpenDSR 2.0.
@@ -98,6 +103,56 @@ impl RepairSettings {
 
 /// The minutes of an hour.
 const NO_LIMIT: u64 = 60;
+
+/// The leader of a follower, and what is needed to reach it.
+///
+/// The token is in a file, or in the environment variable `S3T_SERVER_FOLLOW_TOKEN`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowSettings {
+    /// The leader's address, as `https://host:port`. Behind it are the routes of deletions and proofs.
+    pub leader: String,
+    /// The file of a token with the role `follow`. It is read again for each request, so that it can be replaced.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// The certificates of the authority that signs the leader's, in PEM; the system's authorities if it is not given.
+    #[serde(default)]
+    pub authority: Option<PathBuf>,
+    /// The follower's own certificate, in PEM, for a leader that demands one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The private key of the follower's own certificate, in PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+/// The environment variable of a follower's token.
+pub(crate) const FOLLOW_TOKEN: &str = "S3T_SERVER_FOLLOW_TOKEN";
+
+impl FollowSettings {
+    /// The settings of a follower of a leader, without a token.
+    pub fn of(leader: impl Into<String>) -> Self {
+        Self { leader: leader.into(), token_file: None, authority: None, certificate: None, key: None }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let uri = self.leader.parse::<axum::http::Uri>().ok();
+        let is_address = uri.as_ref().is_some_and(|uri| {
+            let host = uri.authority().map_or("", |authority| authority.as_str());
+            let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+            is_web && !host.is_empty() && !host.contains('@') && uri.query().is_none()
+        });
+        // A name and password, which do not belong here, are not shown either.
+        if !is_address || self.leader.len() > 2048 {
+            let problem = "takes an address such as https://leader.example:3000, without name, password and query";
+            return Err(("follow.leader", problem.to_owned()));
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            return Err(("follow.certificate", "and `follow.key` belong together; give both or neither".to_owned()));
+        }
+        Ok(())
+    }
+}
 
 /// The files of TLS, in PEM. They are read again on SIGHUP.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -149,6 +204,8 @@ impl Default for ServerSettings {
             min_budget: None,
             repair: None,
             witnesses: Vec::new(),
+            lease_seconds: 10.0,
+            follow: None,
             tls: None,
             opendsr: None,
         }
@@ -157,6 +214,10 @@ impl Default for ServerSettings {
 
 /// The longest time that a setting in seconds takes: a day.
 const MAX_SECONDS: f64 = 86_400.0;
+
+/// The shortest and the longest lease of a follower in seconds.
+const MIN_LEASE: f64 = 0.5;
+const MAX_LEASE: f64 = 3600.0;
 
 impl ServerSettings {
     /// The settings in a pipeline's section `[server]`. Relative paths start from the pipeline file's folder.
@@ -174,6 +235,11 @@ impl ServerSettings {
             below(&mut tls.certificate);
             below(&mut tls.key);
             tls.client_authority.as_mut().map(below);
+        }
+        if let Some(follow) = &mut settings.follow {
+            for path in [&mut follow.token_file, &mut follow.authority, &mut follow.certificate, &mut follow.key] {
+                path.as_mut().map(below);
+            }
         }
         if let Some(opendsr) = &mut settings.opendsr {
             below(&mut opendsr.certificate);
@@ -227,6 +293,21 @@ impl ServerSettings {
         seconds("read_seconds", self.read_seconds, 0.1)?;
         seconds("stop_delay_seconds", self.stop_delay_seconds, 0.0)?;
         seconds("drain_seconds", self.drain_seconds, 0.0)?;
+        if self.lease_seconds != 0.0 && !(MIN_LEASE..=MAX_LEASE).contains(&self.lease_seconds) {
+            let problem =
+                format!("is {}; it takes {MIN_LEASE} to {MAX_LEASE}, or 0 for no followers", self.lease_seconds);
+            return Err(("lease_seconds", problem));
+        }
+        if let Some(follow) = &self.follow {
+            follow.check()?;
+            if self.private_address.is_some() {
+                let problem = "is for a leader; a follower has answers only, and all on `server.address`";
+                return Err(("private_address", problem.to_owned()));
+            }
+            if self.opendsr.is_some() {
+                return Err(("opendsr", "is for a leader; a follower takes no privacy requests".to_owned()));
+            }
+        }
         if let Some(domain) = self.opendsr.as_ref().map(|opendsr| &opendsr.domain)
             && (domain.is_empty() || domain.len() > 253 || !domain.bytes().all(is_of_domain))
         {
@@ -251,6 +332,11 @@ impl ServerSettings {
 
     pub(crate) fn read_time(&self) -> Duration {
         Duration::from_secs_f64(self.read_seconds.clamp(0.1, MAX_SECONDS))
+    }
+
+    /// The lease of a follower; zero for none.
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs_f64(self.lease_seconds.clamp(0.0, MAX_LEASE))
     }
 
     pub(crate) fn stop_delay(&self) -> Duration {
@@ -285,12 +371,26 @@ mod tests {
             change(&mut settings);
             settings.check().unwrap_err()
         };
-        let cases: [Case; 5] = [
+        let cases: [Case; 8] = [
             (|settings| settings.batch_records = 0, "batch_records", "is 0; it takes 1 to 4096"),
             (|settings| settings.queue_records = 63, "queue_records", "it takes 64 to"),
             (|settings| settings.read_seconds = f64::NAN, "read_seconds", "is NaN"),
             (|settings| settings.deadline_ms = 0, "deadline_ms", "is 0"),
             (|settings| settings.stop_delay_seconds = -1.0, "stop_delay_seconds", "is -1"),
+            (|settings| settings.lease_seconds = 0.1, "lease_seconds", "0.5 to 3600, or 0"),
+            (
+                |settings| settings.follow = Some(FollowSettings::of("https://me:word@leader")),
+                "follow.leader",
+                "without name, password",
+            ),
+            (
+                |settings| {
+                    settings.follow = Some(FollowSettings::of("https://leader:3000"));
+                    settings.private_address = Some("127.0.0.1:0".into());
+                },
+                "private_address",
+                "a follower has answers only",
+            ),
         ];
         for (change, key, problem) in cases {
             let (found, message) = refused(change);

@@ -36,11 +36,13 @@ pub enum Role {
     Audit,
     /// See the page and everything on it, and steer repair.
     Operate,
+    /// Get the stages that answer: for followers.
+    Follow,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 4] = [Self::Ask, Self::Delete, Self::Audit, Self::Operate];
+    pub const ALL: [Self; 5] = [Self::Ask, Self::Delete, Self::Audit, Self::Operate, Self::Follow];
 
     /// The name in files, options and messages.
     pub const fn name(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Role {
             Self::Delete => "delete",
             Self::Audit => "audit",
             Self::Operate => "operate",
+            Self::Follow => "follow",
         }
     }
 }
@@ -58,7 +61,7 @@ impl FromStr for Role {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|role| role.name() == name);
-        found.ok_or_else(|| format!("unknown role `{name}`; the roles are ask, delete, audit, operate"))
+        found.ok_or_else(|| format!("unknown role `{name}`; the roles are ask, delete, audit, operate, follow"))
     }
 }
 
@@ -162,7 +165,7 @@ impl TokenFile {
             return refuse("token name", "takes 1 to 100 bytes without control characters");
         }
         if new.roles.is_empty() {
-            return refuse("token role", "is missing; give one or more of ask, delete, audit, operate");
+            return refuse("token role", "is missing; give one or more of ask, delete, audit, operate, follow");
         }
         if new.requests_per_second == Some(0) {
             return refuse("token rate", "is 0; it takes 1 or more requests a second");

@@ -28,7 +28,7 @@ pub(super) async fn asked(
     let form = form.map_err(|error| Refusal::invalid(error.body_text()))?;
     let late = || Refusal::invalid("the form did not arrive in time");
     let read = tokio::time::timeout(app.settings.read_time(), read(app, form)).await;
-    answer_payload(app, caller, read.map_err(|_| late())??).await
+    answer_payload(&app.answers, caller, read.map_err(|_| late())??).await
 }
 
 async fn read(app: &Arc<App>, mut form: Multipart) -> Result<Payload, Refusal> {
@@ -40,7 +40,7 @@ async fn read(app: &Arc<App>, mut form: Multipart) -> Result<Payload, Refusal> {
                 let bytes = field.bytes().await.map_err(wrong)?;
                 if !bytes.is_empty() {
                     let working = Arc::clone(app);
-                    return blocking(move || questions::picture(&working.service, "the picture", &bytes)).await;
+                    return blocking(move || questions::picture(&working.model, "the picture", &bytes)).await;
                 }
             }
             "text" => text = field.text().await.map_err(wrong)?,
@@ -50,7 +50,7 @@ async fn read(app: &Arc<App>, mut form: Multipart) -> Result<Payload, Refusal> {
     if text.trim().is_empty() {
         return Err(Refusal::invalid("nothing was asked: give a text, numbers or a picture"));
     }
-    if app.service.pictures().is_none() {
+    if app.model.pictures().is_none() {
         return Ok(Payload::Text(text));
     }
     let parts = text.split([',', ' ', '\n', '\r', '\t']).filter(|part| !part.is_empty());
@@ -63,7 +63,7 @@ async fn read(app: &Arc<App>, mut form: Multipart) -> Result<Payload, Refusal> {
 }
 
 pub(super) fn markup(app: &App, asked: Option<&Asked>) -> Markup {
-    let pictures = app.service.pictures().is_some();
+    let pictures = app.model.pictures().is_some();
     html! {
         section #ask .card aria-labelledby="ask-title" {
             h2 #ask-title { "Ask" }

@@ -88,6 +88,7 @@ const fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "waits",
         Phase::Held => "held",
+        Phase::Accepted => "accepted, waits for followers",
         Phase::InEffect => "in effect",
         Phase::Erased => "erased",
         Phase::Cancelled => "cancelled",

@@ -29,7 +29,7 @@ pub(super) async fn events(State(app): State<Arc<App>>, caller: Result<May<Opera
         Ok(May { caller, .. }) => caller.has(Role::Operate),
         Err(refusal) => return refusal.into_response(),
     };
-    let Ok(place) = Arc::clone(&app.followers).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&app.watchers).try_acquire_owned() else {
         return Refusal::new(Kind::Unavailable, format!("{MAX_FOLLOWERS} pages follow already")).into_response();
     };
     let changes = app.desk.changes();

@@ -20,9 +20,13 @@ impl Promise {
         let counts = &view.counts;
         let mut parts = vec![match view.epoch.0 {
             0 => "Nothing was deleted yet".to_owned(),
-            1 => "The deletion is in effect".to_owned(),
+            1 if counts.accepted == 0 => "The deletion is in effect".to_owned(),
+            epoch if counts.accepted > 0 => format!("{} accepted", plural(epoch, "deletion")),
             epoch => format!("All {} are in effect", plural(epoch, "deletion")),
         }];
+        if counts.accepted > 0 {
+            parts.push(format!("{} waiting for followers", are(counts.accepted)));
+        }
         let age = counts.oldest.map(|oldest| view.now - oldest);
         if view.unerased > 0 {
             let age = age.map(|age| format!(", the oldest for {}", span(age))).unwrap_or_default();

@@ -15,6 +15,8 @@ pub(crate) enum Phase {
     /// It would bring a shard too near to its end, and waits for a repair, an operator or its due time. Nothing was deleted, and it
     /// can be cancelled.
     Held,
+    /// The store has accepted it, and a follower that may still answer has not confirmed it.
+    Accepted,
     /// No answer that begins from now on uses what was deleted. The bytes are still on disk.
     InEffect,
     /// The records, the stages that saw them and their keys are gone from disk.
@@ -26,8 +28,8 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Queued, Self::Held, Self::InEffect, Self::Erased, Self::Cancelled, Self::Failed];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Queued, Self::Held, Self::Accepted, Self::InEffect, Self::Erased, Self::Cancelled, Self::Failed];
 
     /// `true` before anything is deleted.
     pub(crate) const fn waits(self) -> bool {
@@ -38,6 +40,7 @@ impl Phase {
         match self {
             Self::Queued => "queued",
             Self::Held => "held",
+            Self::Accepted => "accepted",
             Self::InEffect => "in-effect",
             Self::Erased => "erased",
             Self::Cancelled => "cancelled",
@@ -114,6 +117,7 @@ pub(crate) struct Row {
 pub(crate) struct Counts {
     pub(crate) queued: u64,
     pub(crate) held: u64,
+    pub(crate) accepted: u64,
     pub(crate) in_effect: u64,
     pub(crate) erased: u64,
     pub(crate) cancelled: u64,
@@ -218,6 +222,7 @@ pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
         match &*phase {
             "queued" => counts.queued = number,
             "held" => counts.held = number,
+            "accepted" => counts.accepted = number,
             "in-effect" => counts.in_effect = number,
             "erased" => counts.erased = number,
             "cancelled" => counts.cancelled = number,

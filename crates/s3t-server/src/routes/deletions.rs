@@ -104,14 +104,15 @@ impl Deletion {
 
 /// Delete records or subjects.
 ///
-/// Answers when the deletion is in effect: no answer that begins from then on uses a stage that saw one of the records. A request with a
+/// Answers when the deletion is in effect, here and at every follower: no answer that begins from then on uses a stage that saw one of
+/// the records. A request with a
 /// due time may wait for its batch; then the answer is 202. For a token that may not know who is among the records (without the role
 /// `audit` or `operate`), unknown names are passed over.
 #[utoipa::path(post, path = "/deletions", operation_id = "create_deletion", tag = "deletions",
     request_body = DeletionRequest,
     responses(
         (status = 201, description = "In effect, or erased already.", body = Deletion),
-        (status = 202, description = "It waits for its batch, or is held: see `phase`.", body = Deletion),
+        (status = 202, description = "It waits for its batch, is held, or waits for a follower longer than a lease lasts: see `phase`.", body = Deletion),
         (status = 400, description = "The request cannot be read.", body = ErrorBody),
         (status = 401, description = "No token, or an unknown one.", body = ErrorBody),
         (status = 403, description = "The token may not delete.", body = ErrorBody),
@@ -130,14 +131,33 @@ pub(crate) async fn create(
 ) -> Result<Response, Refusal> {
     let new = read(request)?;
     let known = caller.clone();
-    let row = blocking(move || app.desk.submit(new, &known)).await?;
-    let status = if row.phase.waits() { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+    let working = Arc::clone(&app);
+    let row = blocking(move || working.desk.submit(new, &known)).await?;
+    let row = in_effect(&app, row).await?;
+    let status =
+        if row.phase.waits() || row.phase == Phase::Accepted { StatusCode::ACCEPTED } else { StatusCode::CREATED };
     let location = format!("/deletions/{}", encoded(&row.id));
     let mut response = (status, Json(Deletion::new(&row, &caller))).into_response();
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// The request when it is in effect everywhere; as it is, if followers take longer than a lease.
+async fn in_effect(app: &Arc<App>, mut row: Row) -> Result<Row, Refusal> {
+    if row.phase != Phase::Accepted {
+        return Ok(row);
+    }
+    let mut changes = app.desk.changes();
+    let until = tokio::time::Instant::now() + app.followers.longest_wait()?;
+    loop {
+        let (working, id) = (Arc::clone(app), row.id.clone());
+        row = blocking(move || Ok(working.desk.requests().row(&id)?)).await?.unwrap_or(row);
+        if row.phase != Phase::Accepted || tokio::time::timeout_at(until, changes.changed()).await.is_err() {
+            return Ok(row);
+        }
+    }
 }
 
 /// The state of a deletion request.
@@ -196,7 +216,9 @@ pub(crate) async fn release(
     May { caller, .. }: May<Run>,
     Path(id): Path<String>,
 ) -> Result<Json<Deletion>, Refusal> {
-    let row = blocking(move || app.desk.release(&id)).await?;
+    let working = Arc::clone(&app);
+    let row = blocking(move || working.desk.release(&id)).await?;
+    let row = in_effect(&app, row).await?;
     Ok(Json(Deletion::new(&row, &caller)))
 }
 

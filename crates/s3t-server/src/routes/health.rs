@@ -9,7 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::predict::blocking;
+use crate::answers::Answers;
 use crate::app::App;
+use crate::model::Model;
 use crate::refusal::{ErrorBody, Refusal};
 
 /// A server that can answer.
@@ -30,9 +32,9 @@ pub(crate) async fn live() -> StatusCode {
     (status = 200, description = "Send requests.", body = Ready),
     (status = 503, description = "Send none; the body says why.", body = ErrorBody),
 ))]
-pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Ready>, Refusal> {
+pub(crate) async fn ready(State(app): State<Answers>) -> Result<Json<Ready>, Refusal> {
     app.readiness()?;
-    Ok(Json(Ready { epoch: app.service.epoch()?.0 }))
+    Ok(Json(Ready { epoch: app.model.epoch()?.0 }))
 }
 
 /// Figures for Prometheus.
@@ -44,6 +46,22 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
         app.look()?;
         app.metrics.text()
     });
+    Ok(prometheus(text.await?))
+}
+
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, description = "Prometheus' text format.", body = String, content_type = "text/plain"),
+))]
+pub(crate) async fn metrics_of_follower(State(app): State<Answers>) -> Result<Response, Refusal> {
+    if let Model::Leader(follower) = &app.model {
+        follower.look(&app.metrics);
+    }
+    app.count_answering(app.model.epoch()?);
+    Ok(prometheus(app.metrics.text()?))
+}
+
+fn prometheus(text: Vec<u8>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], text.await?).into_response())
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -1,7 +1,5 @@
 //! `POST /predict`, in the shape of text-embeddings-inference.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Json, Response};
@@ -12,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::{Ask, May};
-use crate::app::App;
+use crate::answers::Answers;
 use crate::body::{Body, media_type, read_json};
 use crate::questions;
 use crate::refusal::{ErrorBody, Kind, Refusal};
@@ -92,14 +90,14 @@ pub(crate) enum PredictResponse {
     security(("token" = [])),
 )]
 pub(crate) async fn predict(
-    State(app): State<Arc<App>>,
+    State(app): State<Answers>,
     May { caller, .. }: May<Ask>,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Refusal> {
     check_min_epoch(&app, &headers)?;
     let media_type = media_type(&headers);
-    let working = Arc::clone(&app);
+    let working = app.clone();
     // Decoding pictures and cutting texts into tokens takes time that other requests are not to wait for.
     let (records, is_list, raw) = blocking(move || read(&working, &media_type, &body)).await?;
     let answer = app.ask(&caller, records).await?;
@@ -113,14 +111,14 @@ pub(crate) async fn predict(
 
 /// Answers for records that came otherwise, as `/predict` gives them.
 pub(crate) async fn answer_payload(
-    app: &Arc<App>,
+    app: &Answers,
     caller: &Caller,
     payload: Payload,
 ) -> Result<(Answer, Vec<Scored>), Refusal> {
     let record = questions::question(0, payload)?;
-    let working = Arc::clone(app);
+    let working = app.clone();
     let record = blocking(move || {
-        working.service.check(std::slice::from_ref(&record))?;
+        working.model.check(std::slice::from_ref(&record))?;
         Ok(record)
     });
     let answer = app.ask(caller, vec![record.await?]).await?;
@@ -135,12 +133,12 @@ impl Scored {
 }
 
 /// The records of a body, whether they are a list, and whether scores are wanted raw.
-fn read(app: &App, media_type: &str, body: &[u8]) -> Result<(Vec<Record>, bool, bool), Refusal> {
+fn read(app: &Answers, media_type: &str, body: &[u8]) -> Result<(Vec<Record>, bool, bool), Refusal> {
     let (payloads, is_list, raw, truncate) = if media_type.starts_with("image/") {
-        (vec![questions::picture(&app.service, "the image in the body", body)?], false, false, None)
+        (vec![questions::picture(&app.model, "the image in the body", body)?], false, false, None)
     } else {
         let request: PredictRequest = read_json(media_type, body)?;
-        let (payloads, is_list) = questions::inputs(&app.service, &request.inputs)?;
+        let (payloads, is_list) = questions::inputs(&app.model, &request.inputs)?;
         (payloads, is_list, request.raw_scores, request.truncate)
     };
     let records: Vec<Record> = payloads
@@ -152,8 +150,8 @@ fn read(app: &App, media_type: &str, body: &[u8]) -> Result<(Vec<Record>, bool, 
         let (found, max) = (records.len(), app.settings.request_records);
         return Err(Refusal::new(Kind::TooLarge, format!("`inputs` has {found} inputs, and at most {max} are taken")));
     }
-    app.service.check(&records)?;
-    if truncate == Some(false) && app.service.cut(&records)? > 0 {
+    app.model.check(&records)?;
+    if truncate == Some(false) && app.model.cut(&records)? > 0 {
         return Err(Refusal::new(
             Kind::TooLarge,
             "a text has more tokens than `model.max_tokens`, and `truncate` is false",
@@ -163,15 +161,15 @@ fn read(app: &App, media_type: &str, body: &[u8]) -> Result<(Vec<Record>, bool, 
 }
 
 /// The classes of a prediction with their probabilities, the most likely first.
-fn scored(app: &App, prediction: &Prediction, raw: bool) -> Vec<Scored> {
-    let (service, scores) = (&app.service, &prediction.scores);
-    let scores = match service.task() {
-        _ if raw || !service.gives_logits() => scores.clone(),
+fn scored(app: &Answers, prediction: &Prediction, raw: bool) -> Vec<Scored> {
+    let (model, scores) = (&app.model, &prediction.scores);
+    let scores = match model.task() {
+        _ if raw || !model.gives_logits() => scores.clone(),
         Task::Classification { .. } => softmax(scores),
         Task::MultiLabel { .. } => scores.iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect(),
         Task::Regression | Task::CausalLm => scores.clone(),
     };
-    let labels = service.labels();
+    let labels = model.labels();
     let label = |index: usize| labels.get(index).cloned().unwrap_or_else(|| "value".to_owned());
     let mut scored: Vec<Scored> =
         scores.into_iter().enumerate().map(|(index, score)| Scored { label: label(index), score }).collect();
@@ -201,11 +199,11 @@ pub(crate) fn stages_as_text(answer: &Answer) -> String {
 }
 
 /// Refuses a request that demands more deletions than the server knows of.
-pub(crate) fn check_min_epoch(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn check_min_epoch(app: &Answers, headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(value) = headers.get(MIN_EPOCH) else { return Ok(()) };
     let min = value.to_str().ok().and_then(|value| value.parse::<u64>().ok());
     let min = min.ok_or_else(|| Refusal::invalid("`x-s3t-min-epoch` is not a whole number"))?;
-    let epoch = app.service.epoch()?;
+    let epoch = app.model.epoch()?;
     if epoch.0 < min {
         let message = format!("this server knows of {epoch} deletions, and the request demands {min}");
         return Err(Refusal::new(Kind::EpochNotReached, message));

@@ -1,7 +1,6 @@
 //! The Open Inference Protocol, version 2, with JSON tensors.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -14,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::predict::{blocking, check_min_epoch, origin_headers, stages_as_text};
 use crate::access::{Ask, May};
-use crate::app::App;
+use crate::answers::Answers;
 use crate::body::{Body, media_type, read_json};
 use crate::questions;
 use crate::refusal::{ErrorBody, Kind, Refusal};
@@ -126,7 +125,7 @@ pub(crate) async fn live() -> StatusCode {
     (status = 200, description = "It can answer."),
     (status = 503, description = "It cannot.", body = ErrorBody),
 ))]
-pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<StatusCode, Refusal> {
+pub(crate) async fn ready(State(app): State<Answers>) -> Result<StatusCode, Refusal> {
     app.readiness().map(|()| StatusCode::OK)
 }
 
@@ -138,7 +137,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<StatusCode, Ref
         (status = 404, description = "No model of this name.", body = ErrorBody),
         (status = 503, description = "It cannot.", body = ErrorBody),
     ))]
-pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<String>) -> Result<StatusCode, Refusal> {
+pub(crate) async fn model_ready(State(app): State<Answers>, Path(model): Path<String>) -> Result<StatusCode, Refusal> {
     check_model(&app, &model)?;
     app.readiness().map(|()| StatusCode::OK)
 }
@@ -151,12 +150,12 @@ pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<S
         (status = 404, description = "No model of this name.", body = ErrorBody),
     ))]
 pub(crate) async fn model(
-    State(app): State<Arc<App>>,
+    State(app): State<Answers>,
     Path(model): Path<String>,
 ) -> Result<Json<ModelMetadata>, Refusal> {
     check_model(&app, &model)?;
-    let service = &app.service;
-    let inputs = match service.pictures() {
+    let source = &app.model;
+    let inputs = match source.pictures() {
         Some(_) => vec![
             TensorMetadata { name: "image", datatype: "BYTES", shape: vec![-1] },
             TensorMetadata { name: "features", datatype: "FP32", shape: vec![-1, -1] },
@@ -164,11 +163,11 @@ pub(crate) async fn model(
         None => vec![TensorMetadata { name: "text", datatype: "BYTES", shape: vec![-1] }],
     };
     let mut outputs =
-        vec![TensorMetadata { name: "scores", datatype: "FP32", shape: vec![-1, service.task().outputs() as i64] }];
-    if matches!(service.task(), Task::Classification { .. }) {
+        vec![TensorMetadata { name: "scores", datatype: "FP32", shape: vec![-1, source.task().outputs() as i64] }];
+    if matches!(source.task(), Task::Classification { .. }) {
         outputs.push(TensorMetadata { name: "label", datatype: "BYTES", shape: vec![-1] });
     }
-    let versions = vec![service.epoch()?.to_string()];
+    let versions = vec![source.epoch()?.to_string()];
     Ok(Json(ModelMetadata { name: model, versions, platform: "s3t", inputs, outputs }))
 }
 
@@ -195,7 +194,7 @@ pub(crate) async fn model(
     ),
     security(("token" = [])))]
 pub(crate) async fn infer(
-    State(app): State<Arc<App>>,
+    State(app): State<Answers>,
     Path(model): Path<String>,
     May { caller, .. }: May<Ask>,
     headers: HeaderMap,
@@ -207,11 +206,11 @@ pub(crate) async fn infer(
         let message = "tensors in binary are not read; send JSON (`binary_data=False` in Triton's client)";
         return Err(Refusal::new(Kind::UnsupportedMedia, message));
     }
-    let (media_type, working) = (media_type(&headers), Arc::clone(&app));
+    let (media_type, working) = (media_type(&headers), app.clone());
     let read = blocking(move || {
         let request: InferRequest = read_json(&media_type, &body)?;
         let records = records(&working, &request)?;
-        working.service.check(&records)?;
+        working.model.check(&records)?;
         Ok((request, records))
     });
     let (request, records) = read.await?;
@@ -231,13 +230,13 @@ pub(crate) async fn infer(
     Ok((origin_headers(&answer), Json(response)).into_response())
 }
 
-fn check_model(app: &App, model: &str) -> Result<(), Refusal> {
-    let name = app.service.model_name();
+fn check_model(app: &Answers, model: &str) -> Result<(), Refusal> {
+    let name = app.model.name();
     if model == name { Ok(()) } else { Err(Refusal::not_found(format!("no model of this name; it is `{name}`"))) }
 }
 
-fn outputs(app: &App, answer: &Answer) -> Vec<OutputTensor> {
-    let (predictions, service) = (&answer.predictions, &app.service);
+fn outputs(app: &Answers, answer: &Answer) -> Vec<OutputTensor> {
+    let (predictions, source) = (&answer.predictions, &app.model);
     let width = predictions.first().map_or(0, |one| one.scores.len());
     let scores: Vec<f32> = predictions.iter().flat_map(|one| one.scores.iter().copied()).collect();
     let mut outputs = vec![OutputTensor {
@@ -246,14 +245,14 @@ fn outputs(app: &App, answer: &Answer) -> Vec<OutputTensor> {
         shape: vec![predictions.len(), width],
         data: json!(scores),
     }];
-    let label = |class: Option<usize>| Some(service.labels().get(class?)?.as_str());
+    let label = |class: Option<usize>| Some(source.labels().get(class?)?.as_str());
     if let Some(labels) = predictions.iter().map(|one| label(one.label)).collect::<Option<Vec<&str>>>() {
         outputs.push(OutputTensor { name: "label", datatype: "BYTES", shape: vec![labels.len()], data: json!(labels) });
     }
     outputs
 }
 
-fn records(app: &App, request: &InferRequest) -> Result<Vec<Record>, Refusal> {
+fn records(app: &Answers, request: &InferRequest) -> Result<Vec<Record>, Refusal> {
     let [input] = &request.inputs[..] else {
         return Err(Refusal::invalid("`inputs` takes one tensor: `text`, `image` or `features`"));
     };
@@ -279,7 +278,7 @@ fn records(app: &App, request: &InferRequest) -> Result<Vec<Record>, Refusal> {
         ("text", [Value::String(first), Value::String(second)]) if is_bytes => {
             Ok(Payload::TextPair(first.clone(), second.clone()))
         }
-        ("image", [Value::String(text)]) if is_bytes => questions::picture_in_base64(&app.service, &name, text),
+        ("image", [Value::String(text)]) if is_bytes => questions::picture_in_base64(&app.model, &name, text),
         ("features", row) if !is_bytes => {
             let row: Vec<Value> = row.iter().map(|value| (*value).clone()).collect();
             questions::features(&name, &row)

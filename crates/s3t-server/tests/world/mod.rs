@@ -213,6 +213,11 @@ pub fn features(index: usize) -> Value {
     }
 }
 
+/// A request to a server at an address.
+pub fn ask_at<'a>(address: SocketAddr, method: &'a str, path: &'a str) -> Ask<'a> {
+    Ask { address, method, path, headers: Vec::new(), body: Vec::new() }
+}
+
 /// A question in the shape of `/predict`.
 pub fn question(index: usize) -> Value {
     json!({ "inputs": { "features": features(index) } })
