@@ -1,11 +1,13 @@
 //! Roles, tokens, ports and encrypted connections.
 
+mod authority;
 mod world;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use authority::Authority;
 use s3t_server::{Role, Server, ServerError, TlsSettings, TokenFile};
 use serde_json::json;
 use world::{World, pipeline, question};
@@ -104,29 +106,6 @@ fn deletions_and_proofs_can_have_a_port_of_their_own() {
         port(&world, "GET", "/livez").send().expect(200);
     }
     world.ask_private("POST", "/deletions").json(&json!({ "records": ["record-1"] })).send().expect(201);
-}
-
-/// A certificate authority, and certificates that it signs.
-struct Authority {
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: rcgen::Issuer::new(params, key), pem }
-    }
-
-    /// A certificate for this machine, and its key, in PEM.
-    fn sign(&self) -> (String, String) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
 }
 
 /// The first line of the answer to a request over TLS; the error if there is no connection.

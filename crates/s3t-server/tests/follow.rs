@@ -1,5 +1,6 @@
 //! Followers: a server that answers with the stages of another.
 
+mod authority;
 mod between;
 mod world;
 
@@ -8,11 +9,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use authority::Authority;
 use between::{Between, Mode};
 use s3t_core::StageKey;
 use s3t_core::digest::DigestBuilder;
 use s3t_engine::Replica;
-use s3t_server::{FollowSettings, Role, Server, ServerSettings};
+use s3t_server::{FollowSettings, Role, Server, ServerError, ServerSettings, TlsSettings};
 use s3t_testkit::{tiny_pipeline, write_tiny_model};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,6 +38,10 @@ impl Following {
             std::fs::write(&file, format!("{token}\n")).unwrap();
             follow.token_file = Some(file);
         }
+        Self::with(model, follow, folder).unwrap()
+    }
+
+    fn with(model: &Path, follow: FollowSettings, folder: TempDir) -> Result<Self, ServerError> {
         let settings = ServerSettings {
             address: "127.0.0.1:0".into(),
             stop_delay_seconds: 0.0,
@@ -43,7 +49,7 @@ impl Following {
             ..ServerSettings::default()
         };
         let replica = Replica::open(tiny_pipeline(model, &folder.path().join("store"))).unwrap();
-        Self { server: Some(Server::follow(replica, settings).unwrap()), folder }
+        Ok(Self { server: Some(Server::follow(replica, settings)?), folder })
     }
 
     fn of(world: &World, between: &Between) -> Self {
@@ -395,6 +401,51 @@ fn tokens_models_and_leaders_that_do_not_fit_are_refused_by_name() {
     let (alone, _) = World::with(&[], |settings| settings.lease_seconds = 0.0);
     let refused = Following::new(&alone.path("model"), &format!("http://{}", alone.server().address()), None);
     refused.wait_for_problem("this server takes no followers: `server.lease_seconds` is 0");
+}
+
+#[test]
+fn a_leader_is_known_by_its_certificate_and_a_follower_by_its_own() {
+    let (leaders, followers) = (Authority::new(), Authority::new());
+    let files = tempfile::tempdir().unwrap();
+    let path = |name: &str| files.path().join(name);
+    for (authority, name) in [(&leaders, "leader"), (&followers, "follower")] {
+        let (certificate, key) = authority.sign();
+        std::fs::write(path(&format!("{name}.pem")), certificate).unwrap();
+        std::fs::write(path(&format!("{name}.key")), key).unwrap();
+        std::fs::write(path(&format!("{name}s.pem")), &authority.pem).unwrap();
+    }
+    let tls = TlsSettings {
+        certificate: path("leader.pem"),
+        key: path("leader.key"),
+        client_authority: Some(path("followers.pem")),
+    };
+    let (world, _) = World::with(&[], |settings| settings.tls = Some(tls));
+    let right = FollowSettings {
+        authority: Some(path("leaders.pem")),
+        certificate: Some(path("follower.pem")),
+        key: Some(path("follower.key")),
+        ..FollowSettings::of(format!("https://localhost:{}", world.server().address().port()))
+    };
+    let follow = |follow: FollowSettings| Following::with(&world.path("model"), follow, tempfile::tempdir().unwrap());
+    let following = follow(right.clone()).unwrap();
+    following.wait_for_epoch(0);
+    following.post("/predict", &question(0)).send().expect(200);
+    let wrong = [
+        FollowSettings { authority: Some(path("followers.pem")), ..right.clone() },
+        FollowSettings { certificate: None, key: None, ..right.clone() },
+        FollowSettings { certificate: Some(path("leader.pem")), key: Some(path("leader.key")), ..right.clone() },
+        FollowSettings { leader: right.leader.replace("https", "http"), ..right.clone() },
+    ];
+    for settings in wrong {
+        follow(settings).unwrap().wait_for_problem("the leader cannot be reached");
+    }
+    // The system's authorities do not know it; a system without any says so at once.
+    match follow(FollowSettings { authority: None, ..right.clone() }) {
+        Ok(following) => following.wait_for_problem("the leader cannot be reached"),
+        Err(error) => assert!(error.to_string().contains("`follow.authority` is missing"), "{error}"),
+    }
+    let message = follow(FollowSettings { key: Some(path("follower.pem")), ..right }).err().unwrap().to_string();
+    assert!(message.contains("give a private key in PEM"), "{message}");
 }
 
 /// A byte of every stage is another one.
