@@ -37,12 +37,12 @@ id_prefix = "test-"
 
 [partition]
 type = "keyed-hash"
-shards = 2
-slices = 3
+shards = {shards}
+slices = {slices}
 
 [sequences]
 type = "cyclic"
-budget = 3
+budget = {budget}
 
 [peft]
 type = "lora"
@@ -69,7 +69,7 @@ def cut(name, folder, records, width):
     (folder / name).write_bytes(gzip.compress(body, mtime=0))
 
 
-def make(program, folder, records=600):
+def make(program, folder, records=600, shards=2, slices=3, budget=3):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for part, number in (("train", records), ("test", 50)):
@@ -78,7 +78,7 @@ def make(program, folder, records=600):
     lines = (SOURCE / "train-subjects.csv").read_text().splitlines()
     (folder / "train-subjects.csv").write_text("\n".join(lines[: records + 1]) + "\n")
     pipeline = folder / "pipeline.toml"
-    pipeline.write_text(PIPELINE.format(model=os.path.relpath(DATA / "vit-mnist", folder), labels=LABELS))
+    pipeline.write_text(PIPELINE.format(model=os.path.relpath(DATA / "vit-mnist", folder), labels=LABELS, shards=shards, slices=slices, budget=budget))
     subprocess.run([program, "train", pipeline, "--quiet"], check=True, stdout=subprocess.DEVNULL)
     return pipeline
 

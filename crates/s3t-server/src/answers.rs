@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use s3t_core::Record;
 use s3t_engine::Answer;
 use s3t_ledger::Epoch;
+use tokio::sync::Semaphore;
 
 use crate::ServerSettings;
 use crate::life::Life;
@@ -32,13 +33,17 @@ pub(crate) struct AnswerState {
     pub(crate) life: Life,
     /// The answers under way, by the epoch at which they were asked for.
     answering: Mutex<BTreeMap<Epoch, usize>>,
+    /// The turns to read requests for answers. Without it each request that waits to be read would have a thread of its own, with its
+    /// memory.
+    pub(crate) reading: Semaphore,
 }
 
 impl Answers {
     pub(crate) fn new(settings: ServerSettings, model: Model, tokens: Tokens, metrics: Arc<Metrics>) -> Self {
         let queue = Queue::new(settings.queue_records, settings.batch_records, Arc::clone(&metrics));
         let (sessions, life, answering) = (Sessions::default(), Life::default(), Mutex::default());
-        Self(Arc::new(AnswerState { settings, model, queue, tokens, sessions, metrics, life, answering }))
+        let reading = Semaphore::new(2 * std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get));
+        Self(Arc::new(AnswerState { settings, model, queue, tokens, sessions, metrics, life, answering, reading }))
     }
 }
 

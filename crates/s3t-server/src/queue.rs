@@ -69,6 +69,23 @@ impl Queue {
         tokio::time::timeout(time, answer).await.map_err(|_| late())?.map_err(|_| gone())?
     }
 
+    /// Refuses a caller who has no room for one record more. Asked before a request is read, so that refusing it costs little.
+    pub(crate) fn check_room(&self, caller: &Arc<str>) -> Result<(), Refusal> {
+        self.room(&self.lock(), caller, 1)
+    }
+
+    fn room(&self, inner: &Inner, caller: &Arc<str>, records: usize) -> Result<(), Refusal> {
+        let own = inner.of_caller.get(caller).copied().unwrap_or_default();
+        let free = self.max_records.saturating_sub(inner.records);
+        if own + records <= free {
+            return Ok(());
+        }
+        self.metrics.refused.inc();
+        let seconds = (inner.records as f64 / inner.rate.max(1.0)).ceil().clamp(1.0, 60.0) as u64;
+        let message = format!("{} records wait for an answer, {own} of them of this caller", inner.records);
+        Err(Refusal::overloaded(message, seconds))
+    }
+
     fn enter(
         &self,
         caller: &Arc<str>,
@@ -80,14 +97,7 @@ impl Queue {
         if inner.is_closed {
             return Err(Refusal::new(Kind::Unavailable, "the server stops; ask another"));
         }
-        let own = inner.of_caller.get(caller).copied().unwrap_or_default();
-        let free = self.max_records.saturating_sub(inner.records);
-        if own + records.len() > free {
-            self.metrics.refused.inc();
-            let seconds = (inner.records as f64 / inner.rate.max(1.0)).ceil().clamp(1.0, 60.0) as u64;
-            let message = format!("{} records wait for an answer, {own} of them of this caller", inner.records);
-            return Err(Refusal::overloaded(message, seconds));
-        }
+        self.room(&inner, caller, records.len())?;
         inner.records += records.len();
         *inner.of_caller.entry(Arc::clone(caller)).or_default() += records.len();
         self.metrics.queued.set(inner.records as i64);

@@ -96,10 +96,13 @@ pub(crate) async fn predict(
     Body(body): Body,
 ) -> Result<Response, Refusal> {
     check_min_epoch(&app, &headers)?;
+    app.queue.check_room(&caller.id)?;
     let media_type = media_type(&headers);
     let working = app.clone();
     // Decoding pictures and cutting texts into tokens takes time that other requests are not to wait for.
+    let turn = app.reading.acquire().await;
     let (records, is_list, raw) = blocking(move || read(&working, &media_type, &body)).await?;
+    drop(turn);
     let answer = app.ask(&caller, records).await?;
     let mut answers: Vec<Vec<Scored>> = answer.predictions.iter().map(|one| scored(&app, one, raw)).collect();
     let body = match answers.pop() {

@@ -206,7 +206,9 @@ pub(crate) async fn infer(
         let message = "tensors in binary are not read; send JSON (`binary_data=False` in Triton's client)";
         return Err(Refusal::new(Kind::UnsupportedMedia, message));
     }
+    app.queue.check_room(&caller.id)?;
     let (media_type, working) = (media_type(&headers), app.clone());
+    let turn = app.reading.acquire().await;
     let read = blocking(move || {
         let request: InferRequest = read_json(&media_type, &body)?;
         let records = records(&working, &request)?;
@@ -214,6 +216,7 @@ pub(crate) async fn infer(
         Ok((request, records))
     });
     let (request, records) = read.await?;
+    drop(turn);
     let names: Vec<String> = request.outputs.into_iter().map(|output| output.name).collect();
     if let Some(unknown) = names.iter().find(|name| !["scores", "label"].contains(&name.as_str())) {
         return Err(Refusal::invalid(format!("unknown output `{unknown}`; the outputs are `scores` and `label`")));
