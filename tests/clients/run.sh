@@ -27,5 +27,6 @@ failed=0
 CLIENTS_PAGE="$home/page/page.mjs" "$home/venv/bin/python" "$here/page.py" "$program" ${SCREENSHOTS:+"$SCREENSHOTS"} || failed=1
 "$home/venv/bin/python" "$here/drive.py" "$program" "$home/tlog/tlog" "$examples" || failed=1
 "$home/venv/bin/python" "$here/bad_clients.py" "$program" || failed=1
+"$home/venv/bin/python" "$here/fuzz.py" "$program" 2000 || failed=1
 rm -rf "$TMPDIR"
 exit $failed
