@@ -31,8 +31,8 @@ async function open({ colorScheme = "light", viewport = wide, javaScriptEnabled 
   });
   page.on("pageerror", (error) => problems.push(`script: ${error.message}`));
   page.on("requestfailed", (request) => {
-    // A page that is left ends its events; a download ends its navigation.
-    const ends = /\/ui\/(events|receipts\/.*)$/.test(request.url());
+    // A page that is left ends its events and its icon; a download ends its navigation.
+    const ends = /\/ui\/(events|icon.svg|receipts\/.*)$/.test(request.url());
     if (!ends) problems.push(`request failed: ${request.url()} ${request.failure()?.errorText}`);
   });
   page.setDefaultTimeout(15_000);

@@ -13,18 +13,23 @@ else
 fi
 export TMPDIR="$home/tmp"
 mkdir -p "$TMPDIR"
-if ! cmp -s "$here/requirements.txt" "$home/requirements.txt"; then
-    python3 -m venv "$home/venv"
-    "$home/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$home/"
-fi
-# Node looks for packages beside the script.
+prepare() {
+    if ! cmp -s "$here/requirements.txt" "$home/requirements.txt"; then
+        python3 -m venv "$home/venv"
+        "$home/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+        cp "$here/requirements.txt" "$home/"
+    fi
+    [ -x "$home/tlog/tlog" ] || "$here/tlog/build.sh" "$home/venv/bin/go" "$home/tlog"
+}
+prepare &
+preparing=$!
+# Node looks for packages beside the script. The page's test needs nothing else, so it runs meanwhile.
 mkdir -p "$home/page"
 cp "$here/package.json" "$here/page.mjs" "$home/page/"
 (cd "$home/page" && npm install --silent --no-audit --no-fund --no-package-lock)
-[ -x "$home/tlog/tlog" ] || "$here/tlog/build.sh" "$home/venv/bin/go" "$home/tlog"
 failed=0
-CLIENTS_PAGE="$home/page/page.mjs" "$home/venv/bin/python" "$here/page.py" "$program" ${SCREENSHOTS:+"$SCREENSHOTS"} || failed=1
+CLIENTS_PAGE="$home/page/page.mjs" python3 "$here/page.py" "$program" ${SCREENSHOTS:+"$SCREENSHOTS"} || failed=1
+wait "$preparing"
 "$home/venv/bin/python" "$here/drive.py" "$program" "$home/tlog/tlog" "$examples" || failed=1
 "$home/venv/bin/python" "$here/bad_clients.py" "$program" || failed=1
 "$home/venv/bin/python" "$here/fuzz.py" "$program" 2000 || failed=1
