@@ -20,6 +20,9 @@ pub(crate) struct ServeArgs {
     /// The address and port of deletions, proofs and the page, apart from answers.
     #[arg(long, env = "S3T_SERVER_PRIVATE_ADDRESS")]
     private_address: Option<String>,
+    /// The address and port of health and figures alone, without encryption.
+    #[arg(long, env = "S3T_SERVER_HEALTH_ADDRESS")]
+    health_address: Option<String>,
     /// The file of tokens; `STORE.server/tokens.json` otherwise.
     #[arg(long, env = "S3T_SERVER_TOKENS")]
     tokens: Option<PathBuf>,
@@ -208,6 +211,7 @@ impl ServeArgs {
             follow.key = self.follow_key.or(follow.key.take());
         }
         settings.private_address = self.private_address.or(settings.private_address);
+        settings.health_address = self.health_address.or(settings.health_address);
         settings.tokens = self.tokens.or(settings.tokens);
         settings.data = self.data.or(settings.data);
         settings.tls = tls.or(settings.tls);

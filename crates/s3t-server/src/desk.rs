@@ -30,6 +30,9 @@ use crate::tokens::Caller;
 /// The milliseconds before its due time in which a request is done at the latest.
 const MARGIN_MS: i64 = 5 * 60 * 1000;
 
+/// The milliseconds without a request after which a stream of them is over.
+const PAUSE_MS: i64 = 50;
+
 /// A request to delete, as it arrives.
 #[derive(Debug, Clone)]
 pub(crate) struct NewDeletion {
@@ -75,6 +78,8 @@ pub(crate) struct Desk {
     changes: tokio::sync::watch::Sender<u64>,
     /// The failure of the last erasure, if it failed.
     problem: Mutex<Option<String>>,
+    /// When the last request arrived, in milliseconds since 1970.
+    arrived: std::sync::atomic::AtomicI64,
     /// Held while a request that waits is done or cancelled, so that each is done once.
     doing: Mutex<()>,
 }
@@ -102,6 +107,7 @@ impl Desk {
             wake: Mutex::new(wake),
             changes,
             problem: Mutex::default(),
+            arrived: std::sync::atomic::AtomicI64::new(0),
             doing: Mutex::default(),
         }
     }
@@ -123,6 +129,11 @@ impl Desk {
         let _ = self.wake.lock().unwrap_or_else(PoisonError::into_inner).send(());
     }
 
+    /// `true` while requests arrive one upon the other.
+    pub(crate) fn is_busy(&self) -> bool {
+        now_ms() - self.arrived.load(std::sync::atomic::Ordering::Relaxed) < PAUSE_MS
+    }
+
     pub(crate) fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -130,6 +141,7 @@ impl Desk {
     /// Takes a request in, and does it unless it waits for its batch. Asking for the same again gives the request as it is.
     pub(crate) fn submit(&self, new: NewDeletion, caller: &Caller) -> Result<Row, Refusal> {
         let start = std::time::Instant::now();
+        self.arrived.store(now_ms(), std::sync::atomic::Ordering::Relaxed);
         if new.names.records.is_empty() && new.names.subjects.is_empty() {
             return Err(StoreError::NothingNamed.into());
         }

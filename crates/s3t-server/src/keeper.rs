@@ -11,6 +11,12 @@ use crate::tokens::Tokens;
 /// The longest time between two looks at what is due.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The longest time for which erasures wait for a pause between requests.
+const MAX_HOLD: Duration = Duration::from_secs(1);
+
+/// The time between two looks for that pause.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The longest time between two attempts at an erasure that fails.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -38,6 +44,7 @@ pub(crate) fn watch_followers(app: &Arc<App>) {
 pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
     let mut wait = Duration::ZERO;
     let mut not_before = Instant::now();
+    let mut last_erasure = Instant::now();
     while !app.life.is_over() {
         if let Err(refusal) = app.desk.run_due() {
             tracing::warn!(target: "s3t::deletions", "deletions that wait could not be done: {}", refusal.message);
@@ -45,7 +52,10 @@ pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
         if let Err(refusal) = app.desk.run_held() {
             tracing::warn!(target: "s3t::deletions", "deletions that are held could not be done: {}", refusal.message);
         }
-        if Instant::now() >= not_before {
+        // While requests arrive one upon the other, erasures wait for a pause, and are done together: they need the same files and
+        // would keep the requests from taking effect.
+        let waits = app.desk.is_busy() && last_erasure.elapsed() < MAX_HOLD;
+        if !waits && Instant::now() >= not_before {
             let erased = app.desk.erase();
             if let Err(refusal) = &erased {
                 tracing::warn!(target: "s3t::erase", "{}", refusal.message);
@@ -53,7 +63,8 @@ pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
             // What fails is tried again after 1 s, 2 s, 4 s, ...
             let failed = erased.is_err() || app.desk.problem().is_some();
             wait = if failed { (2 * wait).clamp(LOOK, MAX_WAIT) } else { Duration::ZERO };
-            not_before = Instant::now() + wait;
+            last_erasure = Instant::now();
+            not_before = last_erasure + wait;
         }
         if let Err(refusal) = app.look() {
             tracing::warn!(target: "s3t::server", "{}", refusal.message);
@@ -66,7 +77,7 @@ pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
             .ok()
             .flatten()
             .map_or(LOOK, |at| Duration::from_millis((at - now_ms()).max(10) as u64));
-        match wake.recv_timeout(next.min(LOOK)) {
+        match wake.recv_timeout(next.min(if waits { PAUSE } else { LOOK })) {
             // Those that came meanwhile are done together.
             Ok(()) => while wake.try_recv().is_ok() {},
             Err(RecvTimeoutError::Timeout) => {}

@@ -92,9 +92,22 @@ pub(crate) fn all(app: &Arc<App>) -> Router {
     finished(app, answers().merge(private(app)), true)
 }
 
+/// The routes of the port of health and figures.
+pub(crate) fn health_only(app: &Arc<App>) -> Router {
+    finished(app, OpenApiRouter::new(), false)
+}
+
 /// The routes of the port of answers, and those of the private port.
 pub(crate) fn apart(app: &Arc<App>) -> [Router; 2] {
     [finished(app, answers(), false), finished(app, private(app), true)]
+}
+
+/// The routes of a follower's port of health and figures.
+pub(crate) fn health_of_follower(app: &Answers) -> Router {
+    let router = health().routes(routes!(health::metrics_of_follower));
+    let (router, document) = OpenApiRouter::with_openapi(document()).merge(router).split_for_parts();
+    let router = with_document(router, &document).fallback(|| async { Refusal::not_found("no such route") });
+    layered(app, router).with_state(app.clone())
 }
 
 /// The routes of a follower: answers and health.

@@ -37,6 +37,7 @@ pub struct Server {
     app: Answers,
     tls: Option<Arc<Tls>>,
     addresses: Vec<SocketAddr>,
+    health: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     ports: Vec<tokio::task::JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
@@ -117,8 +118,9 @@ impl Server {
             workers.push(start_thread("s3t-callbacks", move || callbacks::deliver(&delivering, &opendsr))?);
         }
         let routers = if ports.listeners.len() == 1 { vec![routes::all(&app)] } else { routes::apart(&app).to_vec() };
+        let probes = routes::health_only(&app);
         let stopping = Box::new(move || app.repairs.wake());
-        Self::run(runtime, answers, ports, routers, workers, stopping)
+        Self::run(runtime, answers, ports, routers, probes, workers, stopping)
     }
 
     fn follow_on(runtime: Runtime, replica: Replica, settings: ServerSettings) -> Result<Self, ServerError> {
@@ -139,7 +141,8 @@ impl Server {
                 guarding.0.guard(&guarding.1.life, || keeper::reload_tokens(&guarding.1.tokens));
             })?,
         ];
-        Self::run(runtime, answers, ports, routers, workers, Box::new(|| {}))
+        let probes = routes::health_of_follower(&answers);
+        Self::run(runtime, answers, ports, routers, probes, workers, Box::new(|| {}))
     }
 
     /// Answers on open ports.
@@ -148,10 +151,12 @@ impl Server {
         app: Answers,
         ports: Ports,
         routers: Vec<Router>,
+        probes: Router,
         mut workers: Vec<JoinHandle<()>>,
         stopping: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, ServerError> {
-        let Ports { listeners, addresses, tls, .. } = ports;
+        let Ports { listeners, addresses, health, tls, .. } = ports;
+        let health_address = health.as_ref().and_then(|listener| listener.local_addr().ok());
         let answering = app.clone();
         workers.push(start_thread("s3t-answers", move || answering.queue.work(&answering.model))?);
         let (stop, stopped) = watch::channel(false);
@@ -161,14 +166,18 @@ impl Server {
             drain_time: app.settings.drain_time(),
         };
         let port = |(listener, router)| runtime.spawn(listen(listener, tls.clone(), router, limits, stopped.clone()));
-        let ports = listeners.into_iter().zip(routers).map(port).collect();
+        let mut ports: Vec<tokio::task::JoinHandle<()>> = listeners.into_iter().zip(routers).map(port).collect();
+        if let Some(listener) = health {
+            // Without encryption and with connections of its own, so that a probe is answered however many others are open.
+            ports.push(runtime.spawn(listen(listener, None, probes, limits, stopped.clone())));
+        }
         for address in &addresses {
             tracing::info!(target: "s3t::server", %address, tls = tls.is_some(), "listening");
         }
         if app.tokens.is_empty() {
             tracing::warn!(target: "s3t::server", "there are no tokens: everybody on this machine may ask and delete");
         }
-        Ok(Self { runtime, app, tls, addresses, stop, ports, workers, stopping })
+        Ok(Self { runtime, app, tls, addresses, health: health_address, stop, ports, workers, stopping })
     }
 
     /// The address of answers.
@@ -183,6 +192,11 @@ impl Server {
     /// The address of deletions, proofs and the page; the same as that of answers unless they are apart.
     pub fn private_address(&self) -> SocketAddr {
         *self.addresses.last().unwrap_or(&self.addresses[0])
+    }
+
+    /// The address of health and figures alone, if they have one.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health
     }
 
     /// Reads the tokens and certificates again.
@@ -224,6 +238,8 @@ impl Server {
 struct Ports {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    /// The port of health and figures alone, which anybody may use.
+    health: Option<TcpListener>,
     tls: Option<Arc<Tls>>,
     tokens: TokenFile,
 }
@@ -244,7 +260,8 @@ impl Ports {
         {
             return Err(ServerError::Open { address: address.to_string(), tokens: tokens.path().to_path_buf() });
         }
-        Ok(Self { listeners, addresses, tls, tokens })
+        let health = settings.health_address.as_ref().map(|address| runtime.block_on(bind(address))).transpose()?;
+        Ok(Self { listeners, addresses, health, tls, tokens })
     }
 
     fn tokens(&self) -> Result<Tokens, ServerError> {

@@ -24,6 +24,9 @@ pub struct ServerSettings {
     pub address: String,
     /// The address and port of deletions, proofs, audits and the page, if they are to be apart from answers.
     pub private_address: Option<String>,
+    /// The address and port of health and figures alone, without encryption: probes are answered there however many connections are open
+    /// elsewhere. The other ports have these routes too.
+    pub health_address: Option<String>,
     /// The file of tokens; `server/tokens.json` beside the store if it is not given. `s3t token` makes and revokes them.
     pub tokens: Option<PathBuf>,
     /// The folder of the server's own database of requests and callbacks; `STORE.server` if it is not given.
@@ -189,6 +192,7 @@ impl Default for ServerSettings {
         Self {
             address: "127.0.0.1:3000".to_owned(),
             private_address: None,
+            health_address: None,
             tokens: None,
             data: None,
             queue_records: 512,

@@ -69,3 +69,19 @@ fn a_store_whose_shards_are_all_dead_is_not_ready_but_still_deletes() {
     world.post("/deletions", &json!({ "records": [format!("record-{asked}")] })).send().expect(201);
     assert!(world.get("/ui").send().expect(200).text().contains("No shard can answer"));
 }
+
+#[test]
+fn probes_are_answered_on_a_port_of_their_own_however_many_connections_are_open() {
+    let (world, _) = World::with(&[], |settings| {
+        settings.connections = 1;
+        settings.read_seconds = 60.0;
+        settings.health_address = Some("127.0.0.1:0".into());
+    });
+    // The only place of the port of answers is taken by somebody who says nothing.
+    let _idle = std::net::TcpStream::connect(world.server().address()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let health = world.server().health_address().unwrap();
+    for (path, status) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/deletions", 404), ("/ui", 404)] {
+        world.ask_at(health, "GET", path).send().expect(status);
+    }
+}

@@ -83,6 +83,13 @@ fn a_deletion_that_would_bring_a_shard_too_low_is_held_until_it_is_released_or_d
         assert_eq!(held["phase"], "held", "{id}");
     }
 
+    // Neither is done sooner than the other.
+    std::thread::sleep(Duration::from_millis(1500));
+    for id in ["known", "unknown"] {
+        let state = world.get(&format!("/deletions/{id}")).token(blind).send().expect(200).json();
+        assert_eq!(state["phase"], "held", "{id}");
+    }
+
     // Due at once: held by nothing.
     let due = json!({ "request_id": "due", "records": ["record-5"], "due": "2020-01-01T00:00:00Z" });
     world.post("/deletions", &due).token(desk).send().expect(201);

@@ -164,6 +164,10 @@ impl World {
         Ask { address: self.server().address(), method, path, headers: Vec::new(), body: Vec::new() }
     }
 
+    pub fn ask_at<'a>(&self, address: SocketAddr, method: &'a str, path: &'a str) -> Ask<'a> {
+        Ask { address, ..self.ask(method, path) }
+    }
+
     pub fn ask_private<'a>(&self, method: &'a str, path: &'a str) -> Ask<'a> {
         Ask { address: self.server().private_address(), ..self.ask(method, path) }
     }
