@@ -250,7 +250,8 @@ impl StoreError {
     pub(crate) fn database(path: &Path, file: &Path, cause: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         match cause.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            // The last: a process that was stopped in the middle of its look at the catalogue's index keeps others from it.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
                 Self::Busy { path: path.into(), holder: Holder::of_catalogue_at(file, CatalogueLock::Write) }
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, cause.to_string()),

@@ -1,4 +1,4 @@
-//! One row of a table or of JSON lines.
+//! A row of a table or of JSON lines.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use s3t_core::registry::unknown;
 use s3t_core::{Limits, Payload};
 use serde_json::{Map, Value};
 
-/// One row: its values by column, and its line.
+/// A row: its values by column, and its line.
 pub(crate) struct Row {
     pub(crate) line: u64,
     pub(super) values: Map<String, Value>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use s3t_core::Digest;
-use s3t_ledger::{Entry, Epoch, Event, Receipt, root};
+use s3t_ledger::{Checkpoint, Entry, Epoch, Event, HashSource, Receipt, root};
 
 use super::{StoreCheck, WRITE_AGAIN};
 use crate::catalogue::RequestRow;
@@ -11,6 +11,20 @@ use crate::names::{CHECKPOINT, PUBLIC_KEY};
 use crate::{Store, StoreError};
 
 impl Store {
+    /// The head of the published ledger, if it is one of the catalogue's; otherwise the problem.
+    fn published_head(&self, entries: u64, stored: &dyn HashSource) -> Result<Checkpoint, String> {
+        let text =
+            self.ledger.read_text(CHECKPOINT).map_err(|error| format!("the checkpoint cannot be read: {error}"))?;
+        let head = self.verifying_key().check(&text).map_err(|error| error.to_string())?;
+        if head.size > entries {
+            return Err(format!("it has {} entries, and the catalogue has {entries}", head.size));
+        }
+        match root(head.size, stored) {
+            Ok(expected) if expected == head.root => Ok(head),
+            _ => Err(format!("its first {} entries are others", head.size)),
+        }
+    }
+
     pub(super) fn check_ledger(&self, with_files: bool, check: &mut StoreCheck) -> Result<(), StoreError> {
         let folder = self.ledger.path();
         let inner = self.inner();
@@ -82,12 +96,13 @@ impl Store {
             let problem = format!("`{}` is not the store's public key", folder.join(PUBLIC_KEY).display());
             check.push(problem, Some(WRITE_AGAIN));
         }
-        let published = self.ledger.read_text(CHECKPOINT).unwrap_or_default();
-        // The files may be of an earlier moment, while stages are built; never of another history.
-        let published = self.verifying_key().check(&published).ok().filter(|head| head.size <= entries);
-        let Some(published) = published.filter(|head| root(head.size, &computed) == Ok(head.root)) else {
-            check.push(format!("`{}` is not what the catalogue says", folder.display()), Some(WRITE_AGAIN));
-            return Ok(());
+        let published = match self.published_head(entries, &computed) {
+            Ok(published) => published,
+            Err(problem) => {
+                let problem = format!("`{}` is not what the catalogue says: {problem}", folder.display());
+                check.push(problem, Some(WRITE_AGAIN));
+                return Ok(());
+            }
         };
         let expected = s3t_ledger::tile_files(0, published.size, &computed, &|index| {
             catalogue

@@ -14,7 +14,7 @@ use crate::{Snapshot, Store, StoreError};
 
 /// The state of an adapter's files.
 enum Found {
-    /// None of them is there any more; whether some were removed just now, and the names of others that are left.
+    /// All of them are gone; whether some were removed just now, and the names of others that are left.
     Gone { removed: bool, others: usize },
     /// They are there, and may be removed.
     Present,
