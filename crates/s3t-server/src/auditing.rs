@@ -8,6 +8,7 @@ use s3t_executor::Step;
 
 use crate::app::App;
 use crate::audits::{Audit, Outcome};
+use crate::priority::{TRAINING, step_back};
 use crate::refusal::{Kind, Refusal};
 
 /// Starts an audit: refused while another goes on.
@@ -16,6 +17,7 @@ pub(crate) fn start(app: &Arc<App>, request: AuditRequest) -> Result<Audit, Refu
     let id = audit.id.clone();
     let working = Arc::clone(app);
     let work = move || {
+        step_back(TRAINING);
         let progress = Progress { app: &working, id: &id };
         let outcome = match working.service.audit(&request, &progress) {
             Ok(report) => Outcome::Done(Arc::new(report)),

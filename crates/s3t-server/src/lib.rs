@@ -29,6 +29,7 @@ mod metrics;
 mod model;
 mod opendsr;
 mod page;
+mod priority;
 mod questions;
 mod queue;
 mod random;

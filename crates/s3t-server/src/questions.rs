@@ -76,7 +76,7 @@ pub(crate) fn inputs(model: &Model, value: &Value) -> Result<(Vec<Payload>, bool
     }
 }
 
-/// One or two texts.
+/// A text, or a pair of texts.
 fn texts(item: &Value) -> Option<Payload> {
     match &item.as_array()?[..] {
         [Value::String(text)] => Some(Payload::Text(text.clone())),

@@ -21,6 +21,7 @@ use crate::listen::{Limits, listen};
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::opendsr::OpenDsr;
+use crate::priority::{ANSWERS, TRAINING, step_back};
 use crate::repairs::Repairs;
 use crate::requests::Requests;
 use crate::service::Service;
@@ -105,7 +106,10 @@ impl Server {
         let keeping = Arc::clone(&app);
         workers.push(start_thread("s3t-keeper", move || keeper::keep(&keeping, &woken))?);
         let app_to_repair = Arc::clone(&app);
-        workers.push(start_thread("s3t-repair", move || repairing::work(&app_to_repair))?);
+        workers.push(start_thread("s3t-repair", move || {
+            step_back(TRAINING);
+            repairing::work(&app_to_repair);
+        })?);
         if !app.witnesses.is_empty() {
             let shown = Arc::clone(&app);
             let work = move || shown.witnesses.work(&shown.service, || shown.life.is_over());
@@ -158,7 +162,12 @@ impl Server {
         let Ports { listeners, addresses, health, tls, .. } = ports;
         let health_address = health.as_ref().and_then(|listener| listener.local_addr().ok());
         let answering = app.clone();
-        workers.push(start_thread("s3t-answers", move || answering.queue.work(&answering.model))?);
+        s3t_train::on_each_shared_thread(|| step_back(ANSWERS));
+        let work = move || {
+            step_back(ANSWERS);
+            answering.queue.work(&answering.model);
+        };
+        workers.push(start_thread("s3t-answers", work)?);
         let (stop, stopped) = watch::channel(false);
         let limits = Limits {
             connections: app.settings.connections,

@@ -24,6 +24,6 @@ pub use config::{Decay, Precision, TrainingConfig};
 pub use error::TrainError;
 pub use model::{StageModel, check_isolation, learnt_tokens, rows};
 pub use stacked::stacked_outputs;
-pub use threads::{on_threads, start_shared_threads};
+pub use threads::{on_each_shared_thread, on_threads, start_shared_threads};
 pub use trainer::StageTrainer;
 pub use worker::work;

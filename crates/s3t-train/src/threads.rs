@@ -100,6 +100,11 @@ pub fn start_shared_threads() {
     drop(builder.build_global());
 }
 
+/// Calls a function once on each of the [shared threads](start_shared_threads), to set what a thread has of its own.
+pub fn on_each_shared_thread(work: impl Fn() + Sync) {
+    rayon::broadcast(|_| work());
+}
+
 /// The number of threads that the machine starts, up to `max`.
 fn startable(max: usize) -> usize {
     let gate = Mutex::new(());

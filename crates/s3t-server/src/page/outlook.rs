@@ -109,7 +109,7 @@ fn repair(repair: &RepairView, now: i64) -> Markup {
                 " " (100 * running.steps_done / running.steps.max(1)) " %"
             }
         }
-        p.note { (policy) }
+        @if repair.running.is_none() || repair.is_paused { p.note { (policy) } }
         @if let Some(last) = &repair.last {
             p.note {
                 "Last: " (plural(last.trained as u64, "stage")) " built because " (last.reason) ", "
