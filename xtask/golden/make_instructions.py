@@ -31,6 +31,24 @@ from torch.nn.functional import cross_entropy
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "data"
 TEMPLATE = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+# The same form for a chat.
+CHAT_TEMPLATE = r"""{{- '<s>' }}
+{%- for message in messages %}
+    {%- if message.role == 'system' %}
+        {{- message.content + '\n\n' }}
+    {%- elif message.role == 'user' %}
+        {%- if loop.previtem is defined and loop.previtem.role == 'assistant' %}
+            {{- '\n\n' }}
+        {%- endif %}
+        {{- '### Instruction:\n' + message.content + '\n\n' }}
+    {%- else %}
+        {{- '### Response:\n' + message.content + '</s>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '### Response:\n' }}
+{%- endif %}
+"""
 MAX_TOKENS = 96
 VOCAB = 448
 BEGIN, END = 1, 2
@@ -373,6 +391,7 @@ def make_all(out, steps, batch, rate):
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ pub mod budget;
 #[cfg(feature = "records")]
 pub mod canonical;
 #[cfg(feature = "records")]
+pub mod chat;
+#[cfg(feature = "records")]
 pub mod digest;
 mod error;
 pub mod groups;
@@ -51,6 +53,8 @@ pub use aggregate::Aggregator;
 #[cfg(feature = "records")]
 pub use availability::{Availability, Cut, Serving, Shortened};
 pub use budget::prior::Prior;
+#[cfg(feature = "records")]
+pub use chat::{Message, Role};
 #[cfg(feature = "records")]
 pub use digest::{Digest, StoreSecret};
 pub use error::CoreError;

@@ -15,7 +15,7 @@ use crate::pooling::{PooledToken, Pooler, pooled};
 use crate::specification::{EmbeddingSpec, ModuleNames, ReaderSpec, Specification};
 use crate::text::TextEncoder;
 use crate::weights::Loader;
-use crate::{FieldError, HeadLayout, Hidden, Input, ModelError, Norm, TransformerBlock};
+use crate::{ChatTemplate, FieldError, HeadLayout, Hidden, Input, Message, ModelError, Norm, TransformerBlock};
 
 /// The reader of records.
 enum Reader {
@@ -351,6 +351,41 @@ impl Backbone {
         match &self.reader {
             Reader::Texts(text) => Some(text.decode(ids)),
             Reader::Pictures(_) => None,
+        }
+    }
+
+    /// The tokens of a text that a completion is to follow, as those of a record's text.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Prompt`] for a text that leaves no room for a response or cannot be used.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.texts()?.encode_prompt(text)
+    }
+
+    /// The tokens of a chat that the model's next message is to follow, by its chat template.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::NoChatTemplate`] for a model without one, [`ModelError::ChatTemplate`] if the template cannot be used or
+    /// refuses the messages, [`ModelError::Prompt`] for a chat that leaves no room for a response.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, ModelError> {
+        self.texts()?.encode_chat(messages)
+    }
+
+    /// The model's chat template.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::NoChatTemplate`] for a model without one, [`ModelError::ChatTemplate`] for one that cannot be used.
+    pub fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
+        self.texts()?.chat_template()
+    }
+
+    fn texts(&self) -> Result<&TextEncoder, ModelError> {
+        match &self.reader {
+            Reader::Texts(text) => Ok(text),
+            Reader::Pictures(_) => Err(ModelError::Prompt { problem: "the model takes pictures, not texts".into() }),
         }
     }
 

@@ -146,6 +146,29 @@ pub enum ModelError {
         /// The number of positions of the model.
         positions: usize,
     },
+    /// A chat template that cannot be used, or that refuses messages.
+    #[error("`{path}`: the chat template cannot be used: {problem}")]
+    ChatTemplate {
+        /// The file.
+        path: PathBuf,
+        /// The problem, with its line.
+        problem: String,
+    },
+    /// A model without a chat template that is asked to chat.
+    #[error(
+        "the model has no chat template, which says what a chat is as a text; add `{path}`, as the model's authors publish it, or \
+         `chat_template` to tokenizer_config.json"
+    )]
+    NoChatTemplate {
+        /// The file to add.
+        path: PathBuf,
+    },
+    /// A prompt that the model cannot take.
+    #[error("the prompt cannot be used: {problem}")]
+    Prompt {
+        /// The problem.
+        problem: String,
+    },
     /// A record that the model cannot take.
     #[error("record `{record}` is a {found}, but the model takes {expected}")]
     WrongInput {

@@ -54,9 +54,10 @@ pub use own_head::{Classes, OwnHead};
 pub use pooling::{PooledToken, Pooler};
 pub use rotary::Rotary;
 pub use specification::{BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, PoolerSpec, ReaderSpec, Specification};
-pub use text::{Ends, Room, TextEncoder};
+pub use text::{ChatTemplate, Ends, Room, TextEncoder};
 pub use weights::{Loader, read_safetensors, write_safetensors};
 
+pub use s3t_core::chat::{Message, Role};
 pub use s3t_kernels::Activation;
 pub use s3t_peft::{Device, Linear, LinearSite, Tensor};
 pub use {burn, s3t_core, s3t_peft, serde_json};

@@ -2,14 +2,16 @@
 
 use cargo_metadata::Metadata;
 
-/// Libraries whose arithmetic, random numbers or tokens are part of every stage. Other crates may use other versions of the random
+/// Libraries whose arithmetic, random numbers, texts or tokens are part of every stage. Other crates may use other versions of the random
 /// number generators for purposes of their own; of the others there is one version only.
-const PINNED: [(&str, bool); 8] = [
+const PINNED: [(&str, bool); 10] = [
     ("burn", true),
     ("burn-flex", true),
     ("gemm", true),
     ("pulp", true),
     ("tokenizers", true),
+    ("minijinja", true),
+    ("minijinja-contrib", true),
     ("rand", false),
     ("rand_chacha", false),
     ("rand_distr", false),

@@ -72,7 +72,10 @@ pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
             Field::harmless("max_length", "texts are cut by a limit of the user alone"),
             Field::harmless("truncation_strategy", "texts are cut by a limit of the user alone"),
             Field::harmless("stride", "texts are not cut into several"),
-            Field::harmless("chat_template", "prompts are made by `template` of the pipeline"),
+            Field::honoured(
+                "chat_template",
+                "the text of a chat; of several the one named `default`; a file `chat_template.jinja` takes precedence",
+            ),
             Field::harmless(
                 "clean_up_tokenization_spaces",
                 "completions are put together by the decoder of tokenizer.json",

@@ -9,13 +9,22 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use super::Side;
+use super::chat::ChatSource;
 use crate::fields::{self, FieldTable, shown};
 use crate::json_file::read_json;
 use crate::model_file::ModelFile;
 use crate::{FieldError, ModelError};
 
-/// Compares the files beside `tokenizer.json` with it; the side of a text that a limit cuts.
-pub(crate) fn check(file: &ModelFile, json: &Value, tokenizer: &Tokenizer) -> Result<Side, ModelError> {
+/// The part of the files beside `tokenizer.json` that is used.
+pub(crate) struct Beside {
+    /// The side of a text that a limit cuts.
+    pub(crate) side: Side,
+    /// The chat template.
+    pub(crate) chat: ChatSource,
+}
+
+/// Compares the files beside `tokenizer.json` with it, and reads what they add.
+pub(crate) fn check(file: &ModelFile, json: &Value, tokenizer: &Tokenizer) -> Result<Beside, ModelError> {
     let accepted = &file.options().accept_fields;
     let own = json.as_object().cloned().unwrap_or_default();
     let refuse = |path: PathBuf| move |error: FieldError| ModelError::Field { path, error };
@@ -45,7 +54,8 @@ pub(crate) fn check(file: &ModelFile, json: &Value, tokenizer: &Tokenizer) -> Re
         .and_then(|()| class(&config, json))
         .and_then(|()| ends(&config, &map, tokenizer))
         .and_then(|()| side(&config, json));
-    problems.map_err(refuse(path))
+    let side = problems.map_err(refuse(path))?;
+    Ok(Beside { side, chat: ChatSource::read(file, &config, &map) })
 }
 
 /// The texts of special tokens in a value: one, several, or several by name.

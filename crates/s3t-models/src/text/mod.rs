@@ -1,6 +1,8 @@
 //! Texts as tokens, by the model's own `tokenizer.json`.
 
 mod beside;
+mod chat;
+mod prompts;
 mod tokenizer_file;
 
 use std::fs::File;
@@ -11,11 +13,15 @@ use s3t_core::{Digest, Limits, Payload, Record, Target};
 use serde_json::{Map, Value};
 use tokenizers::{Encoding, Tokenizer, TruncationDirection, TruncationParams};
 
+use self::beside::Beside;
+use self::chat::ChatSource;
 use self::tokenizer_file::TokenizerFile;
 use crate::checks::{MIN_TOKENS, token_ids};
 use crate::json_file::read_json;
 use crate::model_file::ModelFile;
 use crate::{FieldError, Input, ModelError, fields};
+
+pub use chat::ChatTemplate;
 
 /// Texts are padded to a multiple of this many tokens where a record's bits must not depend on its neighbours.
 const PADDING: usize = 8;
@@ -87,6 +93,7 @@ pub struct TextEncoder {
     room: Room,
     limits: Limits,
     ends: Ends,
+    chat: ChatSource,
     digest: Digest,
 }
 
@@ -118,7 +125,8 @@ impl TextEncoder {
             )));
         }
         parts.with_padding(None);
-        let side = caught(|| beside::check(file, &json, &parts)).map_err(|panic| refuse(broken(&panic)))??;
+        let Beside { side, chat } =
+            caught(|| beside::check(file, &json, &parts)).map_err(|panic| refuse(broken(&panic)))??;
         let truncation = cuts.then(|| TruncationParams {
             max_length: max_tokens,
             direction: if side == Side::Left { TruncationDirection::Left } else { TruncationDirection::Right },
@@ -137,12 +145,17 @@ impl TextEncoder {
             digest.bytes(b"left");
         }
         let digest = digest.finish();
-        Ok(Self { whole, parts, max_tokens, cuts, room, limits, ends, digest })
+        Ok(Self { whole, parts, max_tokens, cuts, room, limits, ends, chat, digest })
     }
 
     /// The digest of the tokenizer and of the largest number of tokens of a record.
     pub(crate) fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The model's chat template.
+    pub(crate) fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
+        self.chat.template()
     }
 
     /// The largest number of tokens of a record.
