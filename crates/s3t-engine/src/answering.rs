@@ -95,13 +95,13 @@ impl Answering<'_> {
                 DeadShard::LeaveOut => None,
                 DeadShard::Base => StageModel::base(self.backbone, self.device, self.pipeline.task),
             };
-            return Ok(base.map(|model| Member { shard, serving: None, key: None, model }));
+            return Ok(base.map(|model| Member { shard, serving: None, key: None, model: Arc::new(model) }));
         };
         let stages = keys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let Some(model) = self.model(&stages)? else { return Ok(None) };
         let key = keys.last().copied();
         tracing::debug!(shard = shard.0, stage = ?key, "member loaded");
-        Ok(Some(Member { shard, serving: Some(serving), key, model }))
+        Ok(Some(Member { shard, serving: Some(serving), key, model: Arc::new(model) }))
     }
 
     /// The model of a chain of stages, first to last; `None` for an empty chain.

@@ -23,7 +23,7 @@ pub struct Member {
     pub serving: Option<Serving>,
     /// The last stage; `None` for the base model.
     pub key: Option<StageKey>,
-    pub(crate) model: StageModel,
+    pub(crate) model: Arc<StageModel>,
 }
 
 /// Answers for some records, all from one moment of the store.
@@ -73,7 +73,7 @@ pub(crate) fn predict(
     inputs: &[&Input<'_>],
 ) -> Vec<Prediction> {
     let one_class = matches!(task, Task::Classification { .. });
-    let models: Vec<&StageModel> = members.iter().map(|member| &member.model).collect();
+    let models: Vec<&StageModel> = members.iter().map(|member| &*member.model).collect();
     let of_members = stacked_outputs(backbone, &models, inputs).unwrap_or_else(|| {
         each_member(backbone, members, inputs, |model, hidden| {
             rows(&to_host(model.logits(backbone, hidden)), inputs.len())

@@ -115,6 +115,17 @@ pub enum EngineError {
         /// The pipeline file, after a blank; empty for a pipeline that was not read from a file.
         file: String,
     },
+    /// A text that cannot be continued.
+    #[error(transparent)]
+    Generate(#[from] s3t_generate::GenerateError),
+    /// Too many texts wait.
+    #[error(
+        "{waiting} texts wait to be continued, as many as may wait; ask again later, or raise `serving.generation.max_waiting`"
+    )]
+    Busy {
+        /// The texts that wait.
+        waiting: usize,
+    },
     /// No shard can answer.
     #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
     NothingServes,

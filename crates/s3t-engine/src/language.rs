@@ -1,14 +1,17 @@
 //! Answering in causal language modelling: how well responses are predicted, and what follows a prompt.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use s3t_core::aggregate::argmax;
 use s3t_core::{Aggregator, Record, Target};
+use s3t_generate::{Event, EventKind, NewToken, Prompt, Sampling};
 use s3t_models::{Backbone, Input, ModelError};
 use s3t_peft::tensors::to_host;
-use s3t_train::{StageModel, learnt_tokens, rows};
+use s3t_train::{StageModel, learnt_tokens, on_threads, rows};
 
 use crate::ensemble::{Member, each_member};
+use crate::generator::{ServesModels, batch};
 use crate::{EngineError, System};
 
 /// The quality of the prediction of one record's response, token by token from the tokens before it.
@@ -56,16 +59,16 @@ impl System {
     }
 
     /// Continues the texts of records by up to `max` tokens: in each step the token with the largest combined score, until
-    /// a token that ends a text.
+    /// a token that ends a text. What comes of a prompt does not depend on the others.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Model`] for a record that the model cannot take, or as [`members`](System::members).
+    /// [`EngineError::Model`] for a record that the model cannot take, [`EngineError::Generate`] for one that does not fit into the
+    /// memory for keys and values, or as [`members`](System::members).
     pub fn complete(&self, records: &[Record], max: usize) -> Result<Vec<Completion>, EngineError> {
         let prompts: Vec<Record> =
             records.iter().map(|record| Record { target: Target::None, ..record.clone() }).collect();
         let inputs = self.prepare(&prompts)?;
-        let members = self.members()?;
         let backbone = &**self.backbone();
         // A prompt that was cut is another one; one that fills the model leaves no room for an answer.
         if let Some(input) = inputs.iter().find(|input| input.cut > 0 || input.tokens >= backbone.max_tokens()) {
@@ -75,10 +78,55 @@ impl System {
                 expected: format!("prompts of 1 to {} tokens, so that a response follows", backbone.max_tokens() - 1),
             }));
         }
-        let aggregator = &*self.pipeline().serving.aggregator;
-        self.in_batches(&inputs, |batch| {
-            batch.iter().map(|input| complete(backbone, &members, aggregator, input, max)).collect()
-        })
+        let sampling = Sampling { max_tokens: max, ..Sampling::default() };
+        let prompts =
+            inputs.iter().map(|input| Prompt { ids: input.ids.clone(), sampling: sampling.clone() }).collect();
+        let made = self.generate(prompts)?;
+        let completion = |(input, made): (&Input<'_>, Vec<NewToken>)| {
+            let ids: Vec<u32> = made.iter().map(|token| token.id).collect();
+            Completion { id: input.id().to_string(), text: backbone.decode(&ids).unwrap_or_default() }
+        };
+        Ok(inputs.iter().zip(made).map(completion).collect())
+    }
+
+    /// The tokens that follow each of some prompts, all of the models of one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Generate`] for a prompt or a setting that the model cannot take, or one that does not fit into the memory for keys
+    /// and values; or as [`members`](System::members).
+    pub fn generate(&self, prompts: Vec<Prompt>) -> Result<Vec<Vec<NewToken>>, EngineError> {
+        let models = self.serving()?;
+        let pipeline = self.pipeline();
+        let mut batch = batch(&models, self.backbone(), pipeline.serving.generation)?;
+        for prompt in &prompts {
+            batch.check(prompt)?;
+        }
+        let mut made = vec![Vec::new(); prompts.len()];
+        let mut waiting: VecDeque<(usize, Prompt)> = prompts.into_iter().enumerate().collect();
+        let mut places: HashMap<u64, usize> = HashMap::new();
+        while !waiting.is_empty() || !batch.texts().is_empty() {
+            while let Some((place, prompt)) = waiting.pop_front() {
+                match batch.add(prompt)? {
+                    Ok(number) => {
+                        places.insert(number, place);
+                    }
+                    Err(prompt) => {
+                        waiting.push_front((place, prompt));
+                        break;
+                    }
+                }
+            }
+            let step = || batch.step(&*pipeline.serving.aggregator);
+            for Event { text, kind } in on_threads(pipeline.resources.job_count(), step)?? {
+                match (kind, places.get(&text)) {
+                    (EventKind::Token(token), Some(place)) => made[*place].push(token),
+                    (EventKind::Failed(error, _), _) => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(made)
     }
 }
 
@@ -121,32 +169,6 @@ fn count_right(
         counts[row / padded] += usize::from(predicted(token) == *id as usize);
     }
     counts
-}
-
-fn complete(
-    backbone: &Backbone,
-    members: &[Arc<Member>],
-    aggregator: &dyn Aggregator,
-    prompt: &Input<'_>,
-    max: usize,
-) -> Completion {
-    let mut input = prompt.clone();
-    let mut made = Vec::new();
-    while made.len() < max && input.tokens < backbone.max_tokens() {
-        input.padded = input.tokens;
-        let last = [input.tokens - 1];
-        let logits = each_member(backbone, members, &[&input], |model, hidden| {
-            to_host(model.next_token_logits(backbone, hidden, &last))
-        });
-        let next = argmax(&aggregator.combine(&logits.iter().map(Vec::as_slice).collect::<Vec<_>>())) as u32;
-        if backbone.end_tokens().contains(&next) {
-            break;
-        }
-        made.push(next);
-        input.ids.push(next);
-        input.tokens += 1;
-    }
-    Completion { id: prompt.id().to_string(), text: backbone.decode(&made).unwrap_or_default() }
 }
 
 /// Counts each input's learnt tokens that a model predicts, for a batch of one padded length.

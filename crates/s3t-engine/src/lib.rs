@@ -13,6 +13,7 @@ mod error;
 mod executing;
 mod fresh;
 mod fulfilment;
+mod generator;
 mod jobs;
 mod joined;
 mod language;
@@ -45,6 +46,7 @@ pub use checked::CheckedPipeline;
 pub use ensemble::{Answer, Member, Prediction};
 pub use error::EngineError;
 pub use fulfilment::{Deletion, PendingErasure, SpellingsLeft};
+pub use generator::{FinishReason, Finished, Generator, GeneratorFigures, Listener, ServedModels, ServesModels};
 pub use jobs::{Observer, Quiet, StageLabel};
 pub use joined::JoinedSystem;
 pub use language::{Completion, Response, right_tokens};
@@ -56,7 +58,10 @@ pub use replica::{Replica, ReplicaStatus};
 pub use replica_state::{ReplicaModel, ReplicaShard, ReplicaState, StageContent};
 pub use run_request::RunRequest;
 pub use serving::serving_chains;
-pub use settings::{DeadShard, PriorSource, Resources, RunSettings, SecretSource, ServingSettings, VerifyScope};
+pub use settings::{
+    DeadShard, GenerationSettings, OnDeletion, PriorSource, Resources, RunSettings, SecretSource, ServingSettings,
+    VerifyScope,
+};
 pub use side_by_side::{in_batches, parallel};
 pub use status::{ShardStatus, Status};
 pub use system::System;

@@ -18,10 +18,13 @@ use crate::checked::{CheckedPipeline, size_problem};
 use crate::error::EngineError;
 use crate::lines::Lines;
 use crate::pipeline::Pipeline;
-use crate::settings::{PriorSource, SecretSource, ServingSettings};
+use crate::settings::{GenerationSettings, PriorSource, SecretSource, ServingSettings};
 
 /// The largest size of a pipeline file, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// The largest value of a setting that is a number of texts or megabytes.
+const MAX_SIZE: usize = 1 << 20;
 
 impl Pipeline {
     /// Reads a pipeline file. Relative paths in it start from its folder.
@@ -335,7 +338,14 @@ impl PipelineText {
             settings.aggregator =
                 self.plugin::<dyn Aggregator>(aggregator, "serving.aggregator", PluginKind::Aggregator)?;
         }
-        self.nothing_left(&table, "serving", &["aggregator", "dead_shard"])?;
+        settings.generation = self.take(&mut table, "serving", "generation", Some(settings.generation))?;
+        let GenerationSettings { max_texts, max_waiting, cache_mb, .. } = settings.generation;
+        let sizes = [("max_texts", max_texts), ("max_waiting", max_waiting), ("cache_mb", cache_mb)];
+        if let Some((name, value)) = sizes.into_iter().find(|(_, value)| !(1..=MAX_SIZE).contains(value)) {
+            let problem = format!("`serving.generation.{name}` is {value}; it takes 1 to {MAX_SIZE}");
+            return Err(self.refuse(&format!("serving.generation.{name}"), problem));
+        }
+        self.nothing_left(&table, "serving", &["aggregator", "dead_shard", "generation"])?;
         Ok(settings)
     }
 

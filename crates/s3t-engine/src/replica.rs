@@ -27,6 +27,7 @@ use crate::base_model::{load, model_shape};
 use crate::checked::CheckedPipeline;
 use crate::ensemble::{Answer, Member};
 use crate::error::EngineError;
+use crate::generator::{ServedModels, ServesModels};
 use crate::replica_stage::check_stage;
 use crate::replica_state::{MaxSizes, ReplicaModel, ReplicaState, StagePlace};
 use crate::store_settings::check_model;
@@ -83,6 +84,31 @@ pub struct ReplicaStatus {
     pub planned: usize,
     /// `true` once every stage that the leader answers with has arrived.
     pub has_caught_up: bool,
+}
+
+impl ServesModels for Replica {
+    fn serving(&self) -> Result<ServedModels, EngineError> {
+        let served = self.served();
+        let stages = served.stages.as_ref().filter(|_| served.has_caught_up);
+        let behind = || EngineError::CatchingUp { held: served.held, wanted: served.wanted };
+        let stages = Arc::clone(stages.ok_or_else(behind)?);
+        if served.members.is_empty() {
+            return Err(EngineError::NothingServes);
+        }
+        Ok(ServedModels { epoch: served.epoch, members: Arc::clone(&served.members), stages })
+    }
+
+    fn is_live(&self, stage: &StageKey) -> Result<bool, EngineError> {
+        Ok(self.content().places.contains_key(stage))
+    }
+
+    fn pipeline(&self) -> &CheckedPipeline {
+        &self.pipeline
+    }
+
+    fn backbone(&self) -> &Arc<Backbone> {
+        &self.backbone
+    }
 }
 
 impl Replica {
@@ -298,15 +324,9 @@ impl Replica {
     /// [`EngineError::CatchingUp`] until every stage that the leader answers with has arrived once, [`EngineError::NothingServes`] if no
     /// shard can answer, [`EngineError::Model`] for a record that the model cannot take.
     pub fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
-        let served = self.served();
-        let stages = served.stages.as_ref().filter(|_| served.has_caught_up);
-        let behind = || EngineError::CatchingUp { held: served.held, wanted: served.wanted };
-        let stages = Arc::clone(stages.ok_or_else(behind)?);
-        if served.members.is_empty() {
-            return Err(EngineError::NothingServes);
-        }
-        let predictions = self.answering().predict_with(&served.members, records)?;
-        Ok(Answer { epoch: served.epoch, stages, predictions })
+        let ServedModels { epoch, members, stages } = self.serving()?;
+        let predictions = self.answering().predict_with(&members, records)?;
+        Ok(Answer { epoch, stages, predictions })
     }
 
     /// Checks that the model can answer for these records, without answering.

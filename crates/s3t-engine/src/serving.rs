@@ -3,11 +3,14 @@
 use std::sync::{Arc, PoisonError};
 
 use s3t_core::{Record, Serving, ShardId, ShardPlan, StageKey};
+use s3t_models::Backbone;
 use s3t_store::{Snapshot, StoreError};
 
 use crate::answering::Chain;
+use crate::checked::CheckedPipeline;
 use crate::ensemble::{Answer, Member, Prediction};
 use crate::error::EngineError;
+use crate::generator::{ServedModels, ServesModels};
 use crate::system::{Served, System};
 
 impl System {
@@ -103,6 +106,25 @@ impl System {
     /// [`EngineError::Backend`] for a record that the model cannot take.
     pub fn predict_with(&self, members: &[Arc<Member>], records: &[Record]) -> Result<Vec<Prediction>, EngineError> {
         self.answering().predict_with(members, records)
+    }
+}
+
+impl ServesModels for System {
+    fn serving(&self) -> Result<ServedModels, EngineError> {
+        let Served { snapshot, members, stages } = self.served()?;
+        Ok(ServedModels { epoch: snapshot.epoch(), members, stages })
+    }
+
+    fn is_live(&self, stage: &StageKey) -> Result<bool, EngineError> {
+        Ok(self.store.snapshot()?.has_stage(stage))
+    }
+
+    fn pipeline(&self) -> &CheckedPipeline {
+        &self.pipeline
+    }
+
+    fn backbone(&self) -> &Arc<Backbone> {
+        &self.backbone
     }
 }
 

@@ -26,11 +26,48 @@ pub struct ServingSettings {
     pub aggregator: Box<dyn Aggregator>,
     /// The behaviour of a shard without a live sequence.
     pub dead_shard: DeadShard,
+    /// Texts that are continued.
+    pub generation: GenerationSettings,
 }
 
 impl Default for ServingSettings {
     fn default() -> Self {
-        Self { aggregator: Box::new(MeanLogits {}), dead_shard: DeadShard::default() }
+        Self {
+            aggregator: Box::new(MeanLogits {}),
+            dead_shard: DeadShard::default(),
+            generation: GenerationSettings::default(),
+        }
+    }
+}
+
+/// The treatment of a text that is being continued when a deletion switches off a stage it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDeletion {
+    /// It ends at once, with that reason.
+    #[default]
+    Stop,
+    /// It goes on with what lives, and says so.
+    Continue,
+}
+
+/// The settings of language models that continue texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerationSettings {
+    /// The largest number of texts that are continued at a time.
+    pub max_texts: usize,
+    /// The largest number of texts that wait.
+    pub max_waiting: usize,
+    /// Megabytes of memory for keys and values.
+    pub cache_mb: usize,
+    /// The treatment of texts when a deletion switches off a stage that they come from.
+    pub on_deletion: OnDeletion,
+}
+
+impl Default for GenerationSettings {
+    fn default() -> Self {
+        Self { max_texts: 32, max_waiting: 256, cache_mb: 512, on_deletion: OnDeletion::Stop }
     }
 }
 

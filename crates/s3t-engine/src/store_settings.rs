@@ -72,7 +72,9 @@ pub(crate) fn check_model(pipeline: &Pipeline, backbone: &Backbone) -> Result<()
             "`data.task` is `causal-lm`, but the model has no language head; use a model for causal language modelling";
         return Err(pipeline.refuse("data.task", problem));
     }
-    if !matches!(pipeline.task, Task::Classification { .. }) && !pipeline.serving.aggregator.keeps_scale() {
+    // Outputs that are numbers or independent scores; of tokens, as of classes, shares are as good.
+    let are_classes = matches!(pipeline.task, Task::Classification { .. } | Task::CausalLm);
+    if !are_classes && !pipeline.serving.aggregator.keeps_scale() {
         let problem =
             format!("`serving.aggregator` is for classes; for task `{}` use `mean-logits`", pipeline.task.name());
         return Err(pipeline.refuse("serving.aggregator", problem));

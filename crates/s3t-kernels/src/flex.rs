@@ -14,6 +14,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::buffer::zeros;
+use crate::by_row::{Update, layer_by_row};
 use crate::heads::{self, Inputs};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, layer, multiply, product};
 use crate::rows::{self, NormWeights};
@@ -54,6 +55,26 @@ pub(crate) fn linear_low_rank_parts(
     let owned: Vec<_> = parts.iter().map(|factors| factors.as_ref().map(owned)).collect();
     let parts: Vec<_> = owned.iter().map(|part| part.as_ref().map(LowRank::of)).collect();
     let (y, _) = layer_with_parts(matrix(&primitive(x)), &Frozen::new(weight, bias), &parts);
+    Tensor::from_primitive::<Flex>(tensor(y, shape))
+}
+
+fn update((down, up, scale): &(FlexTensor, FlexTensor, f32)) -> Update<'_> {
+    Update { down: matrix(down), up: matrix(up), scale: *scale }
+}
+
+pub(crate) fn linear_by_row(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    parts: &[Option<LowRankFactors>],
+) -> Tensor<2> {
+    let shape = [x.dims()[0], weight.dims()[1]];
+    let owned = |factors: &LowRankFactors| (primitive(&factors.down), primitive(&factors.up), factors.scale as f32);
+    let owned: Vec<_> = parts.iter().map(|factors| factors.as_ref().map(owned)).collect();
+    let parts: Vec<_> = owned.iter().map(|part| part.as_ref().map(update)).collect();
+    let frozen = Frozen::new(weight, bias);
+    let bias = frozen.bias.as_ref().map(contiguous);
+    let y = layer_by_row(matrix(&primitive(x)), matrix(&frozen.weight), bias.as_deref(), &parts);
     Tensor::from_primitive::<Flex>(tensor(y, shape))
 }
 

@@ -13,6 +13,10 @@
 
 #[cfg(feature = "flex")]
 mod buffer;
+#[cfg(feature = "flex")]
+mod by_row;
+#[cfg(feature = "flex")]
+mod cached;
 mod composed;
 #[cfg(feature = "flex")]
 mod flex;
@@ -28,6 +32,8 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "flex")]
+pub use cached::{CachedHeads, CachedPage, CachedRow, PAGE, cached_attention};
 pub use operands::{Activation, AttentionShape, LowRankFactors, Norm, Visible};
 
 /// The version of the kernels' arithmetic: raised with every change that changes a bit of a result.
@@ -90,6 +96,30 @@ pub fn linear_low_rank_parts(
     #[cfg(feature = "flex")]
     if flex::takes(x) && !x.is_autodiff() && !is_trained(weight, bias) {
         return flex::linear_low_rank_parts(x, weight, bias, parts);
+    }
+    composed::linear_low_rank_parts(x, weight, bias, parts)
+}
+
+/// As [`linear_low_rank_parts`], with bits of a row that do not depend on how many rows there are. On other devices than the
+/// processor that holds as far as it does for their products.
+///
+/// # Shapes
+///
+/// - as those of [`linear`]
+///
+/// # Panics
+///
+/// If the rows cannot be cut into as many parts.
+pub fn linear_by_row(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    parts: &[Option<LowRankFactors>],
+) -> Tensor<2> {
+    assert!(!parts.is_empty() && x.dims()[0].is_multiple_of(parts.len()), "the rows are cut into equal parts");
+    #[cfg(feature = "flex")]
+    if flex::takes(x) && !x.is_autodiff() && !is_trained(weight, bias) {
+        return flex::linear_by_row(x, weight, bias, parts);
     }
     composed::linear_low_rank_parts(x, weight, bias, parts)
 }

@@ -59,6 +59,11 @@ impl<'a> Matrix<'a> {
         self.transposed().rows(columns).transposed()
     }
 
+    /// The memory from the first row on and the distance of rows, if the values of a row follow each other.
+    pub(crate) fn lines(self) -> Option<(&'a [f32], usize)> {
+        (self.column_stride == 1).then_some((self.values, self.row_stride))
+    }
+
     pub(crate) fn transposed(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride } = self;
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
@@ -93,6 +98,29 @@ impl<'a> MatrixMut<'a> {
         check(values.len(), [rows, columns], [columns, 1]);
         let values = values.as_mut_ptr().cast();
         Self { values, rows, columns, row_stride: columns, memory: PhantomData }
+    }
+
+    /// Rows and columns.
+    pub(crate) fn dims(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
+    /// The values of a row.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        if self.columns == 0 {
+            return &mut [];
+        }
+        // SAFETY: the row is inside the memory, `check` has made sure, its values follow each other, and this matrix, whose memory is
+        // initialised unless it was made by `unwritten`, is borrowed for writing alone.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.values.add(row * self.row_stride), self.columns)
+        }
     }
 
     /// Some of the rows.

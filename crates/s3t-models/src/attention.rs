@@ -62,6 +62,38 @@ impl Attention {
         }
     }
 
+    /// Runs the sublayer on rows `[rows, hidden]` of any tokens, for those of them that `kept` gives; `mix` makes of the queries of the
+    /// kept rows, and the keys and values of all rows, none of them rotated, what attention gives each kept row.
+    pub(crate) fn forward_with(
+        &self,
+        x: Tensor<2>,
+        adapter: &dyn BlockAdapter,
+        kept: &dyn Fn(Tensor<2>) -> Tensor<2>,
+        mix: &mut dyn FnMut(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let key = adapter.linear(LinearSite::Key, x.clone(), &self.key);
+        let value = adapter.linear(LinearSite::Value, x.clone(), &self.value);
+        let query = adapter.linear(LinearSite::Query, kept(x), &self.query);
+        adapter.linear(LinearSite::Output, mix(query, key, value), &self.output)
+    }
+
+    /// Keys `[tokens, kv_heads * head_dim]` rotated for the positions from `first`.
+    pub(crate) fn rotated(&self, keys: Tensor<2>, first: usize) -> Tensor<2> {
+        let Some(rotary) = &self.rotary else { return keys };
+        let [tokens, width] = keys.dims();
+        let (cos, sin) = rotary.at(first, tokens, &keys.device());
+        Rotary::rotate(keys.reshape([1, tokens, self.kv_heads, self.head_dim]), &cos, &sin).reshape([tokens, width])
+    }
+
+    /// The first token that a token at this place sees, counted from the first key, and including those that an adapter puts before
+    /// the text.
+    pub fn first_seen(&self, place: usize) -> usize {
+        match self.visibility {
+            Visibility::Window(window) => (place + 1).saturating_sub(window),
+            Visibility::Full | Visibility::Causal => 0,
+        }
+    }
+
     /// Runs the sublayer on rows `[batch * tokens, hidden]`, for those that go on.
     pub(crate) fn forward(&self, x: Tensor<2>, shape: BatchShape<'_>, adapter: &dyn BlockAdapter) -> Tensor<2> {
         let Self { heads, kv_heads, head_dim, .. } = *self;

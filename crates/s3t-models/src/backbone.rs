@@ -273,6 +273,18 @@ impl Backbone {
         self.embedding.embed(inputs, tokens)
     }
 
+    /// The inputs of block 0 for tokens of any texts, `[tokens, hidden]`; `None` for a model that cannot continue texts token by token:
+    /// without a language head, with tokens that see those behind them, or whose embeddings depend on positions.
+    pub fn embed_tokens(&self, ids: &[u32]) -> Option<Tensor<2>> {
+        let causal = self.blocks.iter().all(|block| block.attention.visibility.is_causal());
+        if causal && self.has_language_head() { self.embedding.embed_tokens(ids) } else { None }
+    }
+
+    /// The number of tokens that have an embedding; 0 for a model without a vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.embedding.words().map_or(0, |words| words.dims()[0])
+    }
+
     /// Runs the blocks `range` on their input, with the adapters among them switched on.
     ///
     /// # Panics
@@ -344,6 +356,16 @@ impl Backbone {
             None => rows,
         };
         Some(rows.matmul(language))
+    }
+
+    /// As [`next_token_logits`](Self::next_token_logits), with bits of a row that do not depend on how many rows there are.
+    pub fn next_token_logits_by_row(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        let language = self.language.as_ref()?;
+        let rows = match &self.final_norm {
+            Some(norm) => norm.forward(rows),
+            None => rows,
+        };
+        Some(s3t_kernels::linear_by_row(&rows, language, None, &[None]))
     }
 
     /// The text of tokens; `None` if the model takes no texts.

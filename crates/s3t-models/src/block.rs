@@ -58,6 +58,72 @@ impl TransformerBlock {
         self.forward_rows(hidden, adapter, Some(tokens))
     }
 
+    /// Runs the block on rows `[rows, hidden]` of any tokens, for those of them that `kept` gives: `[kept rows, hidden]`. `mix` makes
+    /// of the queries of the kept rows, and the keys and values of all rows, none of them rotated, what attention gives each kept row.
+    ///
+    /// Prompts and key-value prefixes of the adapter are not put before anything: [`before`](Self::before) gives them.
+    pub fn forward_with(
+        &self,
+        rows: Tensor<2>,
+        adapter: &dyn BlockAdapter,
+        kept: &dyn Fn(Tensor<2>) -> Tensor<2>,
+        mix: &mut dyn FnMut(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let attend = |x: Tensor<2>| self.attention.forward_with(x, adapter, kept, mix);
+        self.sublayers(rows, adapter, kept, attend)
+    }
+
+    /// The keys and values, each `[tokens, kv_heads * head_dim]`, that a causal block sees before those of a text, ready to be looked
+    /// at: an adapter's key-value prefix, and behind it the keys and values of its prompt. `None` if the adapter puts nothing before.
+    pub fn before(&self, adapter: &dyn BlockAdapter) -> Option<(Tensor<2>, Tensor<2>)> {
+        let prefix = adapter.key_value_prefix().map(|prefix| {
+            let flat = |heads: Tensor<3>| {
+                let [count, length, width] = heads.dims();
+                heads.swap_dims(0, 1).reshape([length, count * width])
+            };
+            (flat(prefix.keys), flat(prefix.values))
+        });
+        let first = prefix.as_ref().map_or(0, |(keys, _)| keys.dims()[0]);
+        let prompt = adapter.prompt().map(|prompt| {
+            let x = match self.design.norms {
+                NormPlace::Before => self.attention_norm.forward(prompt),
+                NormPlace::After => prompt,
+            };
+            let keys = adapter.linear(LinearSite::Key, x.clone(), &self.attention.key);
+            let values = adapter.linear(LinearSite::Value, x, &self.attention.value);
+            (self.attention.rotated(keys, first), values)
+        });
+        match (prefix, prompt) {
+            (Some((keys, values)), Some((more_keys, more_values))) => {
+                Some((Tensor::cat(vec![keys, more_keys], 0), Tensor::cat(vec![values, more_values], 0)))
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The two sublayers, with the attention given; what `kept` leaves out goes no further than attention.
+    fn sublayers(
+        &self,
+        rows: Tensor<2>,
+        adapter: &dyn BlockAdapter,
+        kept: &dyn Fn(Tensor<2>) -> Tensor<2>,
+        attention: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let attend = |x: Tensor<2>| adapter.sublayer(Sublayer::Attention, attention(x));
+        let feed_forward =
+            |x: Tensor<2>| adapter.sublayer(Sublayer::FeedForward, self.feed_forward.forward(x, adapter));
+        match self.design.norms {
+            NormPlace::After => {
+                let rows = self.attention_norm.of_sum(attend(rows.clone()), kept(rows));
+                self.feed_forward_norm.of_sum(feed_forward(rows.clone()), rows)
+            }
+            NormPlace::Before => {
+                let rows = kept(rows.clone()) + attend(self.attention_norm.forward(rows));
+                rows.clone() + feed_forward(self.feed_forward_norm.forward(rows))
+            }
+        }
+    }
+
     fn forward_rows(&self, hidden: Hidden, adapter: Option<&dyn BlockAdapter>, only: Option<&[usize]>) -> Hidden {
         let adapter = adapter.unwrap_or(&Unadapted);
         let Hidden { states, lengths } = hidden;
@@ -106,19 +172,8 @@ impl TransformerBlock {
         let [batch, tokens, width] = states.dims();
         let rows = states.reshape([batch * tokens, width]);
         let shape = BatchShape { batch, tokens, lengths, only };
-        let attend = |x: Tensor<2>| adapter.sublayer(Sublayer::Attention, self.attention.forward(x, shape, adapter));
-        let feed_forward =
-            |x: Tensor<2>| adapter.sublayer(Sublayer::FeedForward, self.feed_forward.forward(x, adapter));
-        let rows = match self.design.norms {
-            NormPlace::After => {
-                let rows = self.attention_norm.of_sum(attend(rows.clone()), shape.kept(rows));
-                self.feed_forward_norm.of_sum(feed_forward(rows.clone()), rows)
-            }
-            NormPlace::Before => {
-                let rows = shape.kept(rows.clone()) + attend(self.attention_norm.forward(rows));
-                rows.clone() + feed_forward(self.feed_forward_norm.forward(rows))
-            }
-        };
+        let rows =
+            self.sublayers(rows, adapter, &|rows| shape.kept(rows), |x| self.attention.forward(x, shape, adapter));
         rows.reshape([batch, only.map_or(tokens, |_| 1), width])
     }
 }

@@ -116,6 +116,26 @@ impl Rotary {
         Ok(Self { frequencies })
     }
 
+    /// The cosines, and behind them the sines, of a position, each `head_dim / 2` values: for [`turn`](Self::turn).
+    pub fn angles(&self, position: usize) -> Vec<f32> {
+        let of = |function: fn(f64) -> f64| {
+            self.frequencies.iter().map(move |frequency| function(position as f64 * frequency) as f32)
+        };
+        of(f64::cos).chain(of(f64::sin)).collect()
+    }
+
+    /// Rotates the heads of a token, `[heads * head_dim]`, by the [`angles`](Self::angles) of its position, in place.
+    pub fn turn(angles: &[f32], heads: &mut [f32]) {
+        let half = angles.len() / 2;
+        let (cos, sin) = angles.split_at(half);
+        for head in heads.chunks_exact_mut((2 * half).max(1)) {
+            let (first, second) = head.split_at_mut(half);
+            for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                (*a, *b) = (*a * cos + -*b * sin, *b * cos + *a * sin);
+            }
+        }
+    }
+
     /// Cosines and sines of the positions `first..first + tokens`, each `[1, tokens, 1, head_dim]`.
     pub(crate) fn at(&self, first: usize, tokens: usize, device: &Device) -> (Tensor<4>, Tensor<4>) {
         let shape = [1, tokens, 1, 2 * self.frequencies.len()];

@@ -7,7 +7,7 @@ use s3t_core::tensors::{NamedTensors, StageTensors, parameter_name};
 use s3t_core::{Lineage, Task};
 use s3t_models::{Backbone, Head, Hidden, Input};
 use s3t_peft::tensors::{on_device, stage_on_device, to_host};
-use s3t_peft::{Adapters, Linear, PeftMethod, bind};
+use s3t_peft::{Adapters, BlockAdapter, Linear, PeftMethod, bind};
 
 use crate::TrainError;
 
@@ -105,6 +105,11 @@ impl StageModel {
         let tensors = on_device(backbone.classifier()?, device);
         let head = head(backbone, task.outputs(), Some(&tensors)).ok()?;
         Some(Self { adapters: Adapters::none(), start, head, pooler: None })
+    }
+
+    /// The adapter of a block.
+    pub fn adapter(&self, block: usize) -> Option<&dyn BlockAdapter> {
+        self.adapters.get(block)
     }
 
     /// The lowest block with an adapter: below it this model is the base model.

@@ -36,6 +36,7 @@ pub use s3t_data as data;
 pub use s3t_engine as engine;
 pub use s3t_eval as eval;
 pub use s3t_executor as executor;
+pub use s3t_generate as generate;
 pub use s3t_interchange as interchange;
 pub use s3t_ledger as ledger;
 pub use s3t_models as models;

@@ -20,6 +20,12 @@ pub trait Embedding: Send + Sync {
     /// The input of block 0, `[inputs, tokens, hidden]`, padded to `tokens`, which no input may exceed.
     fn embed(&self, inputs: &[&Input<'_>], tokens: usize) -> Hidden;
 
+    /// The inputs of block 0 for tokens of any texts, `[tokens, hidden]`, if they do not depend on the tokens' positions; `None` if they
+    /// do, or the model takes no texts.
+    fn embed_tokens(&self, _ids: &[u32]) -> Option<Tensor<2>> {
+        None
+    }
+
     /// The embeddings of the vocabulary, `[vocabulary, hidden]`, which a tied language head shares; `None` without a vocabulary.
     fn words(&self) -> Option<&Tensor<2>> {
         None

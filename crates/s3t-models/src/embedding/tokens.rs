@@ -183,6 +183,17 @@ impl Embedding for TokenEmbedding {
         Hidden::new(states, lengths)
     }
 
+    fn embed_tokens(&self, ids: &[u32]) -> Option<Tensor<2>> {
+        if self.positions.is_some() {
+            return None;
+        }
+        let words = rows(&self.words, ids.iter().map(|id| *id as i32).collect());
+        Some(match &self.norm {
+            Some(norm) => norm.forward(words),
+            None => words,
+        })
+    }
+
     fn words(&self) -> Option<&Tensor<2>> {
         Some(&self.words)
     }

@@ -1,0 +1,461 @@
+//! Texts that several callers have continued at a time, while deletions go on.
+//!
+//! # Proof note
+//!
+//! *Before*: a caller hands in a prompt. *After*: every token of its text comes from models that were live when the step that made it began,
+//! so a text that begins after a deletion is acknowledged uses no stage that saw the records; and a text says which deletions its first
+//! and its last token know of. *Why*: each step looks at the catalogue first. Texts whose models are all live go on with these, to
+//! their ends. A text of which a model has died ends there, or goes on with the models that are live, which run it anew from its
+//! first token: nothing that a dead model computed is used but the tokens that the caller has already been given.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use s3t_core::StageKey;
+use s3t_generate::{Batch, BatchLimits, EndReason, Event, EventKind, GenerateError, Lanes, NewToken, Prompt, Text};
+use s3t_ledger::{Epoch, ShardServes};
+use s3t_models::Backbone;
+use s3t_train::on_threads;
+
+use crate::EngineError;
+use crate::checked::CheckedPipeline;
+use crate::ensemble::Member;
+use crate::settings::{GenerationSettings, OnDeletion};
+
+/// The models that answer at a moment.
+#[derive(Clone)]
+pub struct ServedModels {
+    /// The number of deletions that they know of.
+    pub epoch: Epoch,
+    /// The members.
+    pub members: Arc<Vec<Arc<Member>>>,
+    /// Each shard that answers, with the last of its stages.
+    pub stages: Arc<[ShardServes]>,
+}
+
+/// A source of the models that answer now: a system with a store, or one that follows a leader.
+pub trait ServesModels: Send + Sync {
+    /// The models that answer now.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if no model can answer.
+    fn serving(&self) -> Result<ServedModels, EngineError>;
+
+    /// `true` if a stage may still answer.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if that cannot be told.
+    fn is_live(&self, stage: &StageKey) -> Result<bool, EngineError>;
+
+    /// The pipeline.
+    fn pipeline(&self) -> &CheckedPipeline;
+
+    /// The base model.
+    fn backbone(&self) -> &Arc<Backbone>;
+}
+
+/// The one who waits for a text.
+pub trait Listener: Send {
+    /// `false` if nobody waits any more: then the text ends.
+    fn is_there(&self) -> bool;
+
+    /// The tokens of the prompt with their log-probabilities, if these were asked for; once, before the first token.
+    fn prompt(&mut self, _tokens: Vec<NewToken>) {}
+
+    /// A token.
+    fn token(&mut self, token: NewToken);
+
+    /// The end.
+    fn end(&mut self, finished: Finished);
+}
+
+/// The reason why a text has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A token or a text to end before.
+    Stop,
+    /// As many tokens as were asked for, or as the model takes.
+    Length,
+    /// A deletion has switched off a stage that the text came from.
+    Deletion,
+    /// Nobody waits for it any more, or the generator was closed.
+    Cancelled,
+    /// The models could not go on, for this reason.
+    Failed(String),
+}
+
+/// The end of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// The reason.
+    pub reason: FinishReason,
+    /// The text that was kept back until the end.
+    pub text: String,
+    /// The number of deletions that its first token knows of.
+    pub began: Epoch,
+    /// The number of deletions that its last token knows of.
+    pub epoch: Epoch,
+    /// Each shard that its last token came from, with the last of its stages.
+    pub stages: Arc<[ShardServes]>,
+    /// The tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// The tokens behind it.
+    pub new_tokens: usize,
+}
+
+/// The figures of a generator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GeneratorFigures {
+    /// Texts that are being continued.
+    pub running: usize,
+    /// Texts that wait for their turn.
+    pub waiting: usize,
+    /// Bytes of keys and values that texts have reserved.
+    pub reserved_bytes: usize,
+    /// Bytes of keys and values that are held, in use or for texts to come.
+    pub held_bytes: usize,
+    /// Bytes of keys and values that may be held by the newest models.
+    pub max_bytes: usize,
+    /// Tokens that were made since the start.
+    pub tokens: u64,
+}
+
+/// Continues texts for several callers.
+///
+/// One thread calls [`run`](Self::run); others hand prompts in by [`submit`](Self::submit).
+pub struct Generator {
+    source: Arc<dyn ServesModels>,
+    settings: GenerationSettings,
+    /// For checks of prompts: nothing runs on it.
+    checks: Batch,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(Prompt, Box<dyn Listener>)>,
+    figures: GeneratorFigures,
+    is_closed: bool,
+}
+
+/// The texts of one set of models.
+struct Group {
+    serving: ServedModels,
+    batch: Batch,
+    listeners: HashMap<u64, Waiter>,
+}
+
+struct Waiter {
+    listener: Box<dyn Listener>,
+    began: Epoch,
+}
+
+/// The bytes of a megabyte.
+const MEGABYTE: usize = 1_000_000;
+
+/// The longest time between two looks for texts that nobody waits for.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+
+impl Generator {
+    /// A generator with the settings of the source's pipeline.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Generate`] for a base model that does not continue texts; the errors of the source.
+    pub fn new(source: Arc<dyn ServesModels>) -> Result<Self, EngineError> {
+        let settings = source.pipeline().serving.generation;
+        let checks = batch(&source.serving()?, source.backbone(), settings)?;
+        Ok(Self { source, settings, checks, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> GenerationSettings {
+        self.settings
+    }
+
+    /// Checks that a prompt can be continued, if not now.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Generate`] for a prompt or a setting that the model cannot take, or that the memory never holds.
+    pub fn check(&self, prompt: &Prompt) -> Result<(), EngineError> {
+        self.checks.check(prompt)?;
+        Ok(())
+    }
+
+    /// Hands a prompt in.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check); [`EngineError::Busy`] if too many wait already, or the generator was closed.
+    pub fn submit(&self, prompt: Prompt, listener: Box<dyn Listener>) -> Result<(), EngineError> {
+        self.check(&prompt)?;
+        let mut state = self.lock();
+        if state.is_closed || state.waiting.len() >= self.settings.max_waiting {
+            return Err(EngineError::Busy { waiting: state.waiting.len() });
+        }
+        state.waiting.push_back((prompt, listener));
+        state.figures.waiting = state.waiting.len();
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Takes no more texts, and ends those that are there.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// The figures of this moment.
+    pub fn figures(&self) -> GeneratorFigures {
+        self.lock().figures
+    }
+
+    /// Continues texts until the generator is closed.
+    pub fn run(&self) {
+        let mut groups: Vec<Group> = Vec::new();
+        while !self.lock().is_closed {
+            self.turn(&mut groups);
+            self.note(&groups);
+            let mut state = self.lock();
+            // Where nothing runs, what waits has no room, or no models.
+            if groups.iter().all(|group| group.batch.texts().is_empty()) && !state.is_closed {
+                let wait = if state.waiting.is_empty() { std::time::Duration::MAX } else { LOOK };
+                state = match wait {
+                    std::time::Duration::MAX => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    wait => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+                };
+            }
+            drop(state);
+        }
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        for (prompt, mut listener) in waiting {
+            listener.end(without_tokens(prompt.ids.len(), FinishReason::Cancelled));
+        }
+        for mut group in groups {
+            group.end_all(&FinishReason::Cancelled);
+        }
+        self.note(&[]);
+    }
+
+    /// One step of every text.
+    fn turn(&self, groups: &mut Vec<Group>) {
+        match self.source.serving() {
+            Ok(serving) => self.follow(groups, &serving),
+            // No model can answer: what runs has died, and what waits is told so.
+            Err(error) => {
+                let reason = FinishReason::Failed(error.to_string());
+                groups.drain(..).for_each(|mut group| group.end_all(&FinishReason::Deletion));
+                for (prompt, mut listener) in std::mem::take(&mut self.lock().waiting) {
+                    listener.end(without_tokens(prompt.ids.len(), reason.clone()));
+                }
+                return;
+            }
+        }
+        for group in groups.iter_mut() {
+            group.leave();
+        }
+        if let Some((newest, older)) = groups.split_last_mut() {
+            // All groups together hold what the settings allow.
+            older.iter_mut().for_each(|group| group.batch.shrink());
+            let held: usize = older.iter().map(|group| group.batch.memory()[1]).sum();
+            newest.batch.limit((self.settings.cache_mb * MEGABYTE).saturating_sub(held));
+            self.admit(newest);
+        }
+        let aggregator = &*self.source.pipeline().serving.aggregator;
+        let threads = self.source.pipeline().resources.job_count();
+        for group in groups.iter_mut().filter(|group| !group.batch.texts().is_empty()) {
+            let stepped = on_threads(threads, || group.batch.step(aggregator));
+            match stepped {
+                Ok(Ok(events)) => {
+                    let made = events.iter().filter(|event| matches!(event.kind, EventKind::Token(_))).count();
+                    self.lock().figures.tokens += made as u64;
+                    events.into_iter().for_each(|event| group.tell(event));
+                }
+                Ok(Err(error)) => group.end_all(&FinishReason::Failed(error.to_string())),
+                Err(error) => group.end_all(&FinishReason::Failed(error.to_string())),
+            }
+        }
+        // Older models go when their last text has ended; the newest stay for texts to come.
+        let newest = groups.len().saturating_sub(1);
+        let mut index = 0;
+        groups.retain(|group| {
+            index += 1;
+            index > newest || !group.batch.texts().is_empty()
+        });
+    }
+
+    /// Makes the models that answer now the newest group, and takes the texts of dead models out of the others.
+    fn follow(&self, groups: &mut Vec<Group>, serving: &ServedModels) {
+        let same = |group: &Group| {
+            let (old, new) = (&group.serving.members, &serving.members);
+            old.len() == new.len() && old.iter().zip(&**new).all(|(old, new)| Arc::ptr_eq(old, new))
+        };
+        let mut homeless: Vec<(Text, Waiter)> = Vec::new();
+        if !groups.last().is_some_and(same) {
+            match batch(serving, self.source.backbone(), self.settings) {
+                Ok(batch) => groups.push(Group { serving: serving.clone(), batch, listeners: HashMap::new() }),
+                Err(error) => {
+                    let reason = FinishReason::Failed(error.to_string());
+                    groups.drain(..).for_each(|mut group| group.end_all(&reason));
+                    return;
+                }
+            }
+        }
+        let newest = groups.len() - 1;
+        groups[newest].serving.epoch = serving.epoch;
+        groups[newest].serving.stages = Arc::clone(&serving.stages);
+        let mut index = 0;
+        groups.retain_mut(|group| {
+            index += 1;
+            if index > newest || self.is_live(group) {
+                return true;
+            }
+            match self.settings.on_deletion {
+                OnDeletion::Stop => group.end_all(&FinishReason::Deletion),
+                OnDeletion::Continue => homeless.extend(group.take_all()),
+            }
+            false
+        });
+        let Some(group) = groups.last_mut() else { return };
+        for (text, mut waiter) in homeless {
+            match group.batch.adopt(text) {
+                Ok(number) => {
+                    group.listeners.insert(number, waiter);
+                }
+                // More models alive than before take more memory: the newest text has no room any more.
+                Err(text) => waiter.listener.end(group.finished(
+                    text.counts(),
+                    waiter.began,
+                    FinishReason::Deletion,
+                    String::new(),
+                )),
+            }
+        }
+    }
+
+    /// `true` if every stage that a group's models come from may still answer.
+    fn is_live(&self, group: &Group) -> bool {
+        let mut keys = group.serving.members.iter().filter_map(|member| member.key);
+        keys.all(|key| self.source.is_live(&key).unwrap_or(false))
+    }
+
+    /// Lets texts that wait join, in their order, as long as there is room.
+    fn admit(&self, group: &mut Group) {
+        loop {
+            let Some((prompt, mut listener)) = self.lock().waiting.pop_front() else { return };
+            let tokens = prompt.ids.len();
+            if !listener.is_there() {
+                listener.end(without_tokens(tokens, FinishReason::Cancelled));
+                continue;
+            }
+            match group.batch.add(prompt) {
+                Ok(Ok(number)) => {
+                    group.listeners.insert(number, Waiter { listener, began: group.serving.epoch });
+                }
+                Ok(Err(prompt)) => {
+                    self.lock().waiting.push_front((prompt, listener));
+                    return;
+                }
+                Err(error) => listener.end(without_tokens(tokens, FinishReason::Failed(error.to_string()))),
+            }
+        }
+    }
+
+    fn note(&self, groups: &[Group]) {
+        let mut state = self.lock();
+        let memory = |index: usize| groups.iter().map(|group| group.batch.memory()[index]).sum();
+        state.figures = GeneratorFigures {
+            running: groups.iter().map(|group| group.batch.texts().len()).sum(),
+            waiting: state.waiting.len(),
+            reserved_bytes: memory(0),
+            held_bytes: memory(1),
+            max_bytes: self.checks.memory()[2],
+            tokens: state.figures.tokens,
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Changed in single steps, so a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Group {
+    fn finished(&self, counts: (usize, usize), began: Epoch, reason: FinishReason, rest: String) -> Finished {
+        let (prompt_tokens, new_tokens) = counts;
+        let ServedModels { epoch, stages, .. } = &self.serving;
+        Finished { reason, text: rest, began, epoch: *epoch, stages: Arc::clone(stages), prompt_tokens, new_tokens }
+    }
+
+    /// Takes all texts out.
+    fn take_all(&mut self) -> Vec<(Text, Waiter)> {
+        let numbers: Vec<u64> = self.batch.texts().iter().map(Text::number).collect();
+        let take = |number| Some((self.batch.remove(number)?, self.listeners.remove(&number)?));
+        numbers.into_iter().filter_map(take).collect()
+    }
+
+    fn end_all(&mut self, reason: &FinishReason) {
+        for (text, mut waiter) in self.take_all() {
+            waiter.listener.end(self.finished(text.counts(), waiter.began, reason.clone(), String::new()));
+        }
+    }
+
+    /// Takes texts out that nobody waits for.
+    fn leave(&mut self) {
+        let gone: Vec<u64> = self
+            .listeners
+            .iter()
+            .filter(|(_, waiter)| !waiter.listener.is_there())
+            .map(|(number, _)| *number)
+            .collect();
+        for number in gone {
+            if let (Some(text), Some(mut waiter)) = (self.batch.remove(number), self.listeners.remove(&number)) {
+                waiter.listener.end(self.finished(text.counts(), waiter.began, FinishReason::Cancelled, String::new()));
+            }
+        }
+    }
+
+    /// Hands news on.
+    fn tell(&mut self, event: Event) {
+        let Some(waiter) = self.listeners.get_mut(&event.text) else { return };
+        let (reason, rest, counts) = match event.kind {
+            EventKind::Prompt(tokens) => return waiter.listener.prompt(tokens),
+            EventKind::Token(token) => return waiter.listener.token(token),
+            EventKind::End(EndReason::Stop, rest, counts) => (FinishReason::Stop, rest, counts),
+            EventKind::End(EndReason::Length, rest, counts) => (FinishReason::Length, rest, counts),
+            EventKind::Failed(error, counts) => (FinishReason::Failed(error.to_string()), String::new(), counts),
+        };
+        if let Some(mut waiter) = self.listeners.remove(&event.text) {
+            waiter.listener.end(self.finished(counts, waiter.began, reason, rest));
+        }
+    }
+}
+
+/// The end of a text that never began.
+fn without_tokens(prompt_tokens: usize, reason: FinishReason) -> Finished {
+    Finished {
+        reason,
+        text: String::new(),
+        began: Epoch::default(),
+        epoch: Epoch::default(),
+        stages: Arc::new([]),
+        prompt_tokens,
+        new_tokens: 0,
+    }
+}
+
+/// A batch of these models.
+pub(crate) fn batch(
+    serving: &ServedModels,
+    backbone: &Arc<Backbone>,
+    settings: GenerationSettings,
+) -> Result<Batch, GenerateError> {
+    let models = serving.members.iter().map(|member| Arc::clone(&member.model)).collect();
+    let lanes = Lanes::new(Arc::clone(backbone), models)?;
+    Ok(Batch::new(lanes, BatchLimits { texts: settings.max_texts, cache_bytes: settings.cache_mb * MEGABYTE }))
+}
