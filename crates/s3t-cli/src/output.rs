@@ -1,5 +1,6 @@
 //! Tables for people, one JSON object for machines.
 
+use s3t::core::wording::with_commas;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
@@ -138,7 +139,7 @@ pub(crate) fn time(milliseconds: u64) -> String {
 pub(crate) fn decimal(number: f64) -> String {
     match number.abs() {
         n if n.is_infinite() => "never".to_owned(),
-        n if n >= 1000.0 => count(number.round() as u64),
+        n if n >= 1000.0 => with_commas(number.round() as u64),
         n if n >= 10.0 || n == 0.0 => format!("{number:.1}"),
         _ => format!("{number:.2}"),
     }
@@ -169,26 +170,12 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// `12345678` as `12,345,678`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_are_written_with_units_and_separators() {
-        assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
             [duration(2e-6), duration(0.0123), duration(3.0), duration(600.0)],
             ["2 us", "12.3 ms", "3.0 s", "10.0 min"]

@@ -7,14 +7,13 @@ mod controller;
 mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use controller::Controller;
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use workspace::served::{Served, question};
 use workspace::{Workspace, repository};
 
 /// The kills of a round; each round has a store of its own, since its records are deleted.
@@ -66,57 +65,9 @@ struct Round {
     controller: Controller,
 }
 
-/// A server that runs.
-struct Served {
-    child: Child,
-    address: String,
-}
-
-impl Served {
-    fn start(workspace: &Workspace) -> Self {
-        let mut command = workspace.command();
-        command.args(["serve", "pipeline.toml", "--address", "127.0.0.1:0", "--stop-delay-seconds", "0", "--repair"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("answers on ").and_then(|rest| rest.split(';').next());
-        let address = address.unwrap_or_else(|| panic!("no address in `{line}`")).to_owned();
-        Self { child, address }
-    }
-
-    fn kill(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The status, head and body of an answer; `None` if there is no whole one.
-fn ask(address: &str, method: &str, path: &str, body: &Value) -> Option<(u16, String, Value)> {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let body = serde_json::from_str(body).ok()?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, head.to_lowercase(), body))
-}
-
-fn question() -> Value {
-    json!({ "inputs": { "features": vec![0.5; 16] } })
+/// A server that repairs behind the answers.
+fn start(workspace: &Workspace) -> Served {
+    Served::start(workspace, &["--repair"])
 }
 
 /// A deletion by either interface: the path, the body and the path of its state.
@@ -169,13 +120,13 @@ impl Round {
         let mut acknowledged: BTreeSet<usize> = BTreeSet::new();
         for _ in 0..KILLS {
             let lives = Duration::from_micros(2000 * self.numbers.below(200));
-            let served = Served::start(&self.served);
+            let served = start(&self.served);
             let is_over = AtomicBool::new(false);
             let made = std::thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
                         while !is_over.load(Ordering::SeqCst) {
-                            if let Some((200, ..)) = ask(&served.address, "POST", "/predict", &question()) {
+                            if let Some((200, ..)) = served.ask("POST", "/predict", "", &question()) {
                                 answers.fetch_add(1, Ordering::SeqCst);
                             }
                         }
@@ -190,9 +141,9 @@ impl Round {
                             continue;
                         }
                         let (path, body, _) = deletion(port, number);
-                        match ask(&served.address, "POST", path, &body) {
+                        match served.ask("POST", path, "", &body) {
                             Some((201, ..)) => made.push(number),
-                            Some((status, _, body)) => panic!("{status}: {body}"),
+                            Some((status, body)) => panic!("{status}: {body}"),
                             // Killed in the middle: nobody knows, and it is asked for again by the same id.
                             None => continue,
                         }
@@ -202,7 +153,7 @@ impl Round {
                     made
                 });
                 std::thread::sleep(lives);
-                served.kill();
+                served.signal(Signal::KILL);
                 is_over.store(true, Ordering::SeqCst);
                 deletions.join().unwrap()
             });
@@ -217,16 +168,16 @@ impl Round {
 
     /// Lets a last server finish everything, and compares with a twin that was never killed.
     fn finish(&self, acknowledged: &mut BTreeSet<usize>, in_doubt: usize) {
-        let served = Served::start(&self.served);
+        let served = start(&self.served);
         // Whoever got no answer asks again, by the same id.
         let (path, body, _) = deletion(self.controller.port, in_doubt);
-        assert_eq!(ask(&served.address, "POST", path, &body).unwrap().0, 201);
+        assert_eq!(served.ask("POST", path, "", &body).unwrap().0, 201);
         acknowledged.insert(in_doubt);
         for number in acknowledged.iter() {
             let (_, _, state) = deletion(self.controller.port, *number);
             let start = Instant::now();
             loop {
-                let (status, _, body) = ask(&served.address, "GET", &state, &Value::Null).unwrap();
+                let (status, body) = served.ask("GET", &state, "", &Value::Null).unwrap();
                 assert_eq!(status, 200, "{state} was acknowledged: {body}");
                 if body["phase"] == "erased" || body["request_status"] == "completed" {
                     break;
@@ -237,7 +188,7 @@ impl Round {
         }
         self.callbacks(acknowledged);
         let start = Instant::now();
-        while ask(&served.address, "GET", "/repair", &Value::Null).unwrap().2["missing_stages"] != 0 {
+        while served.ask("GET", "/repair", "", &Value::Null).unwrap().1["missing_stages"] != 0 {
             assert!(start.elapsed() < Duration::from_secs(120), "the repair does not end");
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -4,69 +4,12 @@
 
 mod workspace;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use workspace::Workspace;
-
-/// A server that runs.
-struct Served {
-    child: Child,
-    address: String,
-}
-
-impl Served {
-    fn start(workspace: &Workspace, args: &[&str]) -> Self {
-        let mut command = workspace.command();
-        command.args(["serve", "pipeline.toml", "--address", "127.0.0.1:0", "--stop-delay-seconds", "0"]).args(args);
-        Self::spawn(command)
-    }
-
-    fn spawn(mut command: std::process::Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("answers on ").and_then(|rest| rest.split(';').next());
-        let address = address.unwrap_or_else(|| panic!("no address in `{line}`")).to_owned();
-        Self { child, address }
-    }
-
-    /// The status and body of an answer; `None` if there is no whole one.
-    fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Option<(u16, Value)> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(&self.address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, serde_json::from_str(body).unwrap_or(Value::Null)))
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn question() -> Value {
-    json!({ "inputs": { "features": vec![0.5; 16] } })
-}
+use workspace::served::{Served, question};
 
 #[test]
 fn a_trained_store_answers_deletes_and_stops_when_it_is_told() {

@@ -1,5 +1,24 @@
 //! Words of messages.
 
+/// A number with commas between its thousands.
+///
+/// ```
+/// use s3t_core::wording::with_commas;
+///
+/// assert_eq!([0, 999, 1000, 1_234_567].map(with_commas), ["0", "999", "1,000", "1,234,567"]);
+/// ```
+pub fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A number with its noun in the singular or plural.
 ///
 /// ```

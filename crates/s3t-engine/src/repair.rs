@@ -142,6 +142,10 @@ impl Observer for Limited<'_> {
         self.observer.started(stages, steps);
     }
 
+    fn trains(&self) {
+        self.observer.trains();
+    }
+
     fn stage_started(&self, stage: &StageLabel, records: usize) {
         self.observer.stage_started(stage, records);
     }

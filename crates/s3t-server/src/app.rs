@@ -1,7 +1,7 @@
 //! The state that all requests of a leader share.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRef;
 use s3t_core::ShardId;
@@ -29,6 +29,8 @@ pub(crate) struct App {
     pub(crate) witnesses: Witnesses,
     pub(crate) opendsr: Option<Arc<OpenDsr>>,
     pub(crate) followers: Arc<Followers>,
+    /// The depth that was noted last.
+    pub(crate) noted: Mutex<Option<Depth>>,
     /// The places of pages that watch what happens.
     pub(crate) watchers: Arc<tokio::sync::Semaphore>,
 }
@@ -65,7 +67,7 @@ impl App {
         let shards = snapshot.plan().shards();
         let planned = |shard: &s3t_core::ShardPlan| shard.sequences.iter().map(|of| of.keys.len()).max().unwrap_or(0);
         let served = shards.iter().filter_map(|shard| availability.serving(shard.shard)).map(|of| of.depth);
-        self.desk.requests().note_depth(Depth {
+        self.note_depth(Depth {
             hour: now_ms() / 3_600_000,
             served: served.sum::<usize>() as u64,
             planned: shards.iter().map(planned).sum::<usize>() as u64,
@@ -85,6 +87,16 @@ impl App {
         self.metrics.callbacks.set(counts.callbacks as i64);
         self.metrics.followers.set(self.followers.number()? as i64);
         self.count_answering(snapshot.epoch());
+        Ok(())
+    }
+
+    /// Notes the depth of the system if it is not what was noted last: whoever writes makes requests wait.
+    fn note_depth(&self, depth: Depth) -> Result<(), Refusal> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *noted != Some(depth) {
+            self.desk.requests().note_depth(depth)?;
+            *noted = Some(depth);
+        }
         Ok(())
     }
 }

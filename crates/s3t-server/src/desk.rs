@@ -11,11 +11,13 @@
 //! A caller that may not know who is among the records gets the same answers for a known name as for an unknown one: unknown names
 //! are passed over, and neither counts nor receipts are shown to it.
 
+mod brake;
+mod finishing;
+mod waiting;
+
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use s3t_engine::EngineError;
-use s3t_ledger::Epoch;
 use s3t_store::{DeletionRequest, StoreError};
 
 use crate::clock::now_ms;
@@ -26,6 +28,7 @@ use crate::refusal::{Kind, Refusal};
 use crate::requests::{Names, NewRow, Origin, Phase, Put, Requests, Row};
 use crate::service::Service;
 use crate::tokens::Caller;
+use brake::Brake;
 
 /// The milliseconds before its due time in which a request is done at the latest.
 const MARGIN_MS: i64 = 5 * 60 * 1000;
@@ -51,18 +54,6 @@ pub(crate) struct DeskRules {
     pub(crate) batch_minutes: u64,
     /// The requests that each shard is to survive at worst.
     pub(crate) min_budget: Option<usize>,
-}
-
-/// The say that the budget of shards has in a deletion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Brake {
-    /// Held if a shard that it hits would have too little left.
-    Hit,
-    /// Held if a shard has so little left that any request may bring it too low, whatever this one names: so nobody learns from
-    /// it who is among the records.
-    Weakest,
-    /// Done all the same: released, or due.
-    Released,
 }
 
 /// The desk at which deletions arrive.
@@ -227,47 +218,6 @@ impl Desk {
         }
     }
 
-    /// `true` if a deletion has to wait because a shard would have too little left.
-    fn is_held(&self, brake: Brake, request: &DeletionRequest, due: Option<i64>) -> Result<bool, Refusal> {
-        let Some(min) = self.min_budget else { return Ok(false) };
-        if brake == Brake::Released || due.is_some_and(|due| due - MARGIN_MS <= now_ms()) {
-            return Ok(false);
-        }
-        Ok(match brake {
-            Brake::Hit => self.service.budget_after(request)?.is_some_and(|left| left < min),
-            _ => self.service.least_budget()?.is_some_and(|left| left <= min),
-        })
-    }
-
-    /// Does a request that waits: the names in it that are known are deleted. A request that was done meanwhile is given as it is.
-    fn execute(&self, id: &str, brake: Brake) -> Result<Row, Refusal> {
-        let _doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = std::time::Instant::now();
-        let mut row = self.requests.row(id)?.ok_or_else(|| Refusal::not_found("no deletion request of this id"))?;
-        if !row.phase.waits() {
-            return Ok(row);
-        }
-        if self.service.knows_request(&row.id)? {
-            // The store accepted it before a crash.
-            let effect = self.service.receipt(&row.id)?.effect;
-            (row.epoch, row.records) = (Some(effect.epoch), Some(effect.records));
-        } else {
-            let names = self.requests.names(&row.id)?.unwrap_or_default();
-            if self.is_held(brake, &request_of(&row.id, &names), row.due)? {
-                if row.phase == Phase::Queued {
-                    self.requests.hold(&row.id, row.due.map(|due| due - MARGIN_MS))?;
-                    row.phase = Phase::Held;
-                    self.tell();
-                }
-                return Ok(row);
-            }
-            (row.epoch, row.records) = self.accept_known(&row.id, &names)?;
-        }
-        (row.phase, row.effective) = self.after_acceptance(&row.id, start)?;
-        self.advance(&row)?;
-        Ok(row)
-    }
-
     /// The phase of a request that the store has just accepted, and since when it is in effect.
     fn after_acceptance(&self, id: &str, start: std::time::Instant) -> Result<(Phase, Option<i64>), Refusal> {
         if self.followers.accept(id)? {
@@ -275,47 +225,6 @@ impl Desk {
         }
         self.metrics.phases.with_label_values(&["effect"]).observe(start.elapsed().as_secs_f64());
         Ok((Phase::InEffect, Some(now_ms())))
-    }
-
-    /// Notes as in effect what was accepted and every follower has confirmed: `true` if anything still waits.
-    pub(crate) fn take_effect(&self) -> Result<bool, Refusal> {
-        let accepted = self.requests.in_phase(Phase::Accepted)?;
-        if accepted.is_empty() {
-            return Ok(false);
-        }
-        let (confirmed, waiting): (Vec<Row>, Vec<Row>) = {
-            let confirmed = self.followers.confirmed()?;
-            accepted.into_iter().partition(|row| confirmed.has(&row.id, row.epoch))
-        };
-        for mut row in confirmed {
-            let now = now_ms();
-            (row.phase, row.effective) = (Phase::InEffect, Some(now));
-            let seconds = (now - row.received).max(0) as f64 / 1000.0;
-            self.metrics.phases.with_label_values(&["effect"]).observe(seconds);
-            self.advance(&row)?;
-            self.followers.forget(&row.id);
-        }
-        Ok(!waiting.is_empty())
-    }
-
-    /// Has the store accept the names that it knows: the epoch and the number of records, if there are any.
-    fn accept_known(&self, id: &str, names: &Names) -> Result<(Option<Epoch>, Option<u64>), Refusal> {
-        loop {
-            let known = self.service.known_names(&request_of(id, names))?.request;
-            if known.records.is_empty() && known.subjects.is_empty() {
-                return Ok((None, Some(0)));
-            }
-            match self.service.accept(&known) {
-                // Another process deleted one of them in the meantime.
-                Err(EngineError::Store(
-                    StoreError::UnknownRecord(_) | StoreError::UnknownSubject(_) | StoreError::OtherSpelling { .. },
-                )) => {}
-                accepted => {
-                    let effect = accepted?.effect;
-                    return Ok((Some(effect.epoch), Some(effect.records)));
-                }
-            }
-        }
     }
 
     /// Notes a request's new phase, with the callbacks that tell of it.
@@ -327,90 +236,6 @@ impl Desk {
         };
         self.requests.advance(row, &outgoing, now_ms())?;
         self.tell();
-        Ok(())
-    }
-
-    /// Takes a request back while it waits.
-    pub(crate) fn cancel(&self, id: &str) -> Result<Row, Refusal> {
-        let _doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
-        let row = self.requests.row(id)?.ok_or_else(|| Refusal::not_found("no deletion request of this id"))?;
-        if !row.phase.waits() {
-            let message = format!("request `{}` is {} already, so it cannot be cancelled", row.id, row.phase.name());
-            return Err(Refusal::new(Kind::Conflict, message));
-        }
-        let row = Row { phase: Phase::Cancelled, ..row };
-        self.advance(&row)?;
-        Ok(row)
-    }
-
-    /// Does the requests that wait if the first of them is due: all together, so that they cannot be told apart by time.
-    pub(crate) fn run_due(&self) -> Result<(), Refusal> {
-        if self.requests.next_run()?.is_none_or(|at| at > now_ms()) {
-            return Ok(());
-        }
-        for row in self.requests.in_phase(Phase::Queued)? {
-            match self.execute(&row.id, Brake::Weakest) {
-                Ok(_) => {}
-                // The store has the id for other names: that will not change.
-                Err(refusal) if refusal.kind == Kind::Conflict => {
-                    self.advance(&Row { phase: Phase::Failed, ..row })?;
-                }
-                Err(refusal) => return Err(refusal),
-            }
-        }
-        Ok(())
-    }
-
-    /// Does the requests that are held and need not wait any more: the shards have more left, or they are due.
-    pub(crate) fn run_held(&self) -> Result<(), Refusal> {
-        for row in self.requests.in_phase(Phase::Held)? {
-            // By the weakest shard, whatever the request names: an unknown name must not be done sooner than a known one.
-            self.execute(&row.id, Brake::Weakest)?;
-        }
-        Ok(())
-    }
-
-    /// Does a request that is held, whatever the shards have left.
-    pub(crate) fn release(&self, id: &str) -> Result<Row, Refusal> {
-        let row = self.requests.row(id)?.ok_or_else(|| Refusal::not_found("no deletion request of this id"))?;
-        if row.phase != Phase::Held {
-            let message = format!("request `{}` is {}, so it cannot be released", row.id, row.phase.name());
-            return Err(Refusal::new(Kind::Conflict, message));
-        }
-        self.execute(id, Brake::Released)
-    }
-
-    /// Erases what is in effect, and notes what is erased.
-    pub(crate) fn erase(&self) -> Result<(), Refusal> {
-        if !self.service.snapshot()?.unerased().is_empty() {
-            let failed = self.service.erase();
-            if let Some(error) = &failed {
-                tracing::warn!(target: "s3t::erase", "the erasure is not finished: {error}");
-            }
-            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = failed.map(|error| error.to_string());
-        }
-        self.settle()
-    }
-
-    /// Notes what is erased.
-    fn settle(&self) -> Result<(), Refusal> {
-        let rows = self.requests.in_phase(Phase::InEffect)?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let (snapshot, of_followers) = (self.service.snapshot()?, self.followers.erased()?);
-        for mut row in rows {
-            let is_held = |epoch| of_followers.is_some_and(|erased| epoch > erased);
-            if row.epoch.is_some_and(|epoch| snapshot.unerased().contains(&epoch) || is_held(epoch)) {
-                continue;
-            }
-            (row.phase, row.erased) = (Phase::Erased, Some(now_ms()));
-            if let Some(effective) = row.effective {
-                let seconds = (now_ms() - effective).max(0) as f64 / 1000.0;
-                self.metrics.phases.with_label_values(&["erase"]).observe(seconds);
-            }
-            self.advance(&row)?;
-        }
         Ok(())
     }
 }

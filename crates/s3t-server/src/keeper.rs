@@ -44,7 +44,7 @@ pub(crate) fn watch_followers(app: &Arc<App>) {
 pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
     let mut wait = Duration::ZERO;
     let mut not_before = Instant::now();
-    let mut last_erasure = Instant::now();
+    let (mut last_erasure, mut last_look) = (Instant::now(), None::<Instant>);
     while !app.life.is_over() {
         if let Err(refusal) = app.desk.run_due() {
             tracing::warn!(target: "s3t::deletions", "deletions that wait could not be done: {}", refusal.message);
@@ -66,8 +66,13 @@ pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
             last_erasure = Instant::now();
             not_before = last_erasure + wait;
         }
-        if let Err(refusal) = app.look() {
-            tracing::warn!(target: "s3t::server", "{}", refusal.message);
+        // The figures can wait too.
+        let looks = !app.desk.is_busy() || last_look.is_none_or(|at| at.elapsed() >= LOOK);
+        if looks {
+            if let Err(refusal) = app.look() {
+                tracing::warn!(target: "s3t::server", "{}", refusal.message);
+            }
+            last_look = Some(Instant::now());
         }
         reload_tokens(&app.tokens);
         let next = app
@@ -77,7 +82,7 @@ pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
             .ok()
             .flatten()
             .map_or(LOOK, |at| Duration::from_millis((at - now_ms()).max(10) as u64));
-        match wake.recv_timeout(next.min(if waits { PAUSE } else { LOOK })) {
+        match wake.recv_timeout(next.min(if waits || !looks { PAUSE } else { LOOK })) {
             // Those that came meanwhile are done together.
             Ok(()) => while wake.try_recv().is_ok() {},
             Err(RecvTimeoutError::Timeout) => {}

@@ -8,6 +8,7 @@ use s3t_engine::{Observer, StageLabel};
 use s3t_executor::Step;
 
 use crate::app::App;
+use crate::priority::{TRAINING, step_back};
 
 /// Repairs until the server stops.
 pub(crate) fn work(app: &Arc<App>) {
@@ -40,6 +41,10 @@ struct Progress<'a> {
 }
 
 impl Observer for Progress<'_> {
+    fn trains(&self) {
+        step_back(TRAINING);
+    }
+
     fn started(&self, stages: usize, steps: usize) {
         self.app.repairs.progress(|running| {
             running.stages = running.stages_done + stages;

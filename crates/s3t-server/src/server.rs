@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use axum::Router;
@@ -21,7 +21,7 @@ use crate::listen::{Limits, listen};
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::opendsr::OpenDsr;
-use crate::priority::{ANSWERS, TRAINING, step_back};
+use crate::priority::{ANSWERS, step_back};
 use crate::repairs::Repairs;
 use crate::requests::Requests;
 use crate::service::Service;
@@ -96,6 +96,7 @@ impl Server {
             audits: Audits::default(),
             witnesses,
             repairs: Repairs::new(repair),
+            noted: Mutex::default(),
             watchers: crate::page::places(),
             service,
             desk,
@@ -106,10 +107,7 @@ impl Server {
         let keeping = Arc::clone(&app);
         workers.push(start_thread("s3t-keeper", move || keeper::keep(&keeping, &woken))?);
         let app_to_repair = Arc::clone(&app);
-        workers.push(start_thread("s3t-repair", move || {
-            step_back(TRAINING);
-            repairing::work(&app_to_repair);
-        })?);
+        workers.push(start_thread("s3t-repair", move || repairing::work(&app_to_repair))?);
         if !app.witnesses.is_empty() {
             let shown = Arc::clone(&app);
             let work = move || shown.witnesses.work(&shown.service, || shown.life.is_over());

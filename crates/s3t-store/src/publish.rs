@@ -1,6 +1,6 @@
 //! The ledger's files, for other tools: written from the catalogue, which is what counts.
 
-use s3t_ledger::{Hash, LedgerError, tile_files};
+use s3t_ledger::{Hash, LedgerError, TileFile, tile_files};
 
 use crate::disk::{remove, sync_folder, write_atomically};
 use crate::folder::Folder;
@@ -61,33 +61,14 @@ impl Store {
     /// One at a time, and not beside an erasure, which removes unfinished files.
     pub(crate) fn publish_with(&self, _held: &ErasingLock) -> Result<(), StoreError> {
         let folder = &self.ledger;
-        let inner = self.inner();
-        let catalogue = &inner.catalogue;
-        let Some(checkpoint) = catalogue.get("checkpoint")?.and_then(|text| String::from_utf8(text).ok()) else {
-            return Ok(());
-        };
-        let head = self.signing.verifying_key().check(&checkpoint)?;
-        // Outside every change, so that none waits for it.
-        catalogue.checkpoint()?;
         let public = format!("{}\n", self.verifying_key());
         if folder.read_text(PUBLIC_KEY).ok().as_ref() != Some(&public) {
             write_atomically(&*self.disk, folder, PUBLIC_KEY, public.as_bytes())?;
         }
         let published = folder.read_text(CHECKPOINT).ok();
-        let known = self.keys.checkpoint()?;
-        if published.as_ref() == Some(&checkpoint) && known.as_ref() == Some(&checkpoint) {
-            return Ok(());
-        }
-        let old = published.and_then(|text| self.signing.verifying_key().check(&text).ok());
-        // The last entry's tile is written again: if a process was killed before it removed the narrower parts, they go now.
-        let old = old.map_or(0, |head| head.size).min(head.size).saturating_sub(1);
+        let Some((checkpoint, files)) = self.unpublished(published.as_deref())? else { return Ok(()) };
         let mut narrower = Vec::new();
-        let entry = |index: u64| -> Result<Vec<u8>, LedgerError> {
-            let missing = |problem: String| LedgerError::Entry { index, problem };
-            let entry = catalogue.entry(index).map_err(|error| missing(error.to_string()))?;
-            entry.ok_or_else(|| missing("is missing".into()))
-        };
-        for file in tile_files(old, head.size, &|numbers: &[u64]| catalogue.hashes(numbers), &entry)? {
+        for file in files {
             let mut parts: Vec<&str> = file.path.split('/').collect();
             let name = parts.pop().unwrap_or_default();
             let parent = descend(folder, &parts)?;
@@ -109,6 +90,32 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// The newest checkpoint, and the files of its tiles that have changed since the one that was published; `None` if nothing has.
+    /// All of it is read in one go, so that no deletion waits while the files are written.
+    fn unpublished(&self, published: Option<&str>) -> Result<Option<(String, Vec<TileFile>)>, StoreError> {
+        let inner = self.inner();
+        let catalogue = &inner.catalogue;
+        let Some(checkpoint) = catalogue.get("checkpoint")?.and_then(|text| String::from_utf8(text).ok()) else {
+            return Ok(None);
+        };
+        let head = self.signing.verifying_key().check(&checkpoint)?;
+        // Outside every change, so that none waits for it.
+        catalogue.checkpoint()?;
+        if published == Some(&checkpoint) && self.keys.checkpoint()?.as_ref() == Some(&checkpoint) {
+            return Ok(None);
+        }
+        let old = published.and_then(|text| self.signing.verifying_key().check(text).ok());
+        // The last entry's tile is written again: if a process was killed before it removed the narrower parts, they go now.
+        let old = old.map_or(0, |head| head.size).min(head.size).saturating_sub(1);
+        let entry = |index: u64| -> Result<Vec<u8>, LedgerError> {
+            let missing = |problem: String| LedgerError::Entry { index, problem };
+            let entry = catalogue.entry(index).map_err(|error| missing(error.to_string()))?;
+            entry.ok_or_else(|| missing("is missing".into()))
+        };
+        let files = tile_files(old, head.size, &|numbers: &[u64]| catalogue.hashes(numbers), &entry)?;
+        Ok(Some((checkpoint, files)))
     }
 }
 

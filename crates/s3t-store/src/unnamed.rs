@@ -14,23 +14,25 @@ impl Store {
     pub(crate) fn remove_unnamed(&self, held: &ErasingLock, erasure: &mut Erasure) -> Result<(), StoreError> {
         let snapshot = self.snapshot()?;
         if !self.unnamed(&snapshot)?.is_empty() {
-            // While the catalogue is held nobody adds a stage.
-            self.change(|_, snapshot| {
-                let Unnamed { stages, slices, keys, .. } = self.unnamed(snapshot)?;
-                erasure.stages.extend(stages.iter().filter_map(|name| parse_stage_name(name)));
-                for (folder, names) in [(&self.stages, stages), (&self.records, slices)] {
-                    names.iter().try_for_each(|name| remove(&*self.disk, folder, name))?;
-                    if !names.is_empty() {
-                        sync_folder(&*self.disk, folder)?;
-                    }
-                }
-                self.keys.remove_unfinished()?;
-                keys.iter().try_for_each(|generation| self.keys.destroy_slice(*generation))?;
-                if !keys.is_empty() {
-                    self.keys.sync()?;
-                }
-                Ok(())
+            // While the catalogue is held nobody adds a stage. Slices and keys are written by erasures only, one at a time, so a
+            // deletion need not wait for these.
+            let Unnamed { stages, slices, keys, .. } = self.change(|_, snapshot| {
+                let unnamed = self.unnamed(snapshot)?;
+                unnamed.stages.iter().try_for_each(|name| remove(&*self.disk, &self.stages, name))?;
+                Ok(unnamed)
             })?;
+            erasure.stages.extend(stages.iter().filter_map(|name| parse_stage_name(name)));
+            slices.iter().try_for_each(|name| remove(&*self.disk, &self.records, name))?;
+            for (folder, names) in [(&self.stages, stages), (&self.records, slices)] {
+                if !names.is_empty() {
+                    sync_folder(&*self.disk, folder)?;
+                }
+            }
+            self.keys.remove_unfinished()?;
+            keys.iter().try_for_each(|generation| self.keys.destroy_slice(*generation))?;
+            if !keys.is_empty() {
+                self.keys.sync()?;
+            }
             erasure.stages.sort_unstable();
         }
         self.remove_dead_exports(held, erasure)

@@ -1,5 +1,6 @@
 //! `s3t eval`.
 
+use s3t::core::wording::with_commas;
 use std::path::PathBuf;
 
 use s3t::api::{EvalRequest, Evaluation};
@@ -7,7 +8,7 @@ use s3t::eval::Metric;
 
 use crate::commands::shards::serving;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, table};
+use crate::output::{Output, table};
 
 pub(crate) fn eval(pipeline: PathBuf, output: &mut Output) -> Outcome {
     let answer = s3t::api::evaluate(&EvalRequest { pipeline })?;
@@ -28,7 +29,7 @@ pub(crate) fn show_evaluation(evaluation: &Evaluation, before: Option<&Evaluatio
         let name = format!("shard {}, {}", member.shard, serving(member.serving));
         rows.push(vec![name, of_shard(member.shard), metric.show(member.score)]);
     }
-    let name = format!("ensemble, {} records", count(evaluation.records as u64));
+    let name = format!("ensemble, {} records", with_commas(evaluation.records as u64));
     rows.push(vec![name, was(before.map(|before| before.score)), metric.show(evaluation.score)]);
     if before.is_none() {
         rows.iter_mut().for_each(|row| drop(row.remove(1)));

@@ -1,8 +1,9 @@
 //! The table of shards.
 
 use s3t::api::{Serving, ShardStatus};
+use s3t::core::wording::with_commas;
 
-use crate::output::{count, say, table};
+use crate::output::{say, table};
 
 /// Prints each shard with the sequence and depth that it serves with.
 pub(crate) fn show(shards: &[ShardStatus]) {
@@ -10,7 +11,7 @@ pub(crate) fn show(shards: &[ShardStatus]) {
         let depths: Vec<String> = shard.depths.iter().map(ToString::to_string).collect();
         vec![
             format!("shard {}", shard.shard),
-            count(shard.records as u64),
+            with_commas(shard.records as u64),
             serving(shard.serving),
             depths.join(" "),
             shard.adversarial_budget.to_string(),

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use s3t::api::{Status, StatusRequest};
-use s3t::core::wording::counted;
+use s3t::core::wording::{counted, with_commas};
 
 use crate::commands::shards;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, say, time};
+use crate::output::{Output, say, time};
 
 pub(crate) fn status(pipeline: PathBuf, output: &mut Output) -> Outcome {
     let answer = s3t::api::status(&StatusRequest { pipeline })?;
@@ -22,8 +22,8 @@ fn show(status: &Status) {
     say!(
         "{}: {} records, {} subjects; {} seen; {} of {} stages built",
         status.store,
-        count(status.records),
-        count(status.subjects),
+        with_commas(status.records),
+        with_commas(status.subjects),
         counted(status.epoch as usize, "deletion request"),
         status.built_stages,
         status.planned_stages

@@ -1,11 +1,11 @@
 //! `s3t store`.
 
 use s3t::api::{CheckedStore, ForgetExportRequest, StoreCheckRequest, check_store, forget_export};
-use s3t::core::wording::counted;
+use s3t::core::wording::{counted, with_commas};
 
 use crate::arguments::StoreCommand;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, say};
+use crate::output::{Output, say};
 
 pub(crate) fn store(command: StoreCommand, output: &mut Output) -> Outcome {
     match command {
@@ -34,7 +34,7 @@ fn show(store: &CheckedStore, repaired: bool) {
     check.notes.iter().for_each(|note| say!("note: {note}"));
     say!(
         "{} records, {} stages, {} ledger entries and every file and key checked: {}",
-        count(check.records),
+        with_commas(check.records),
         check.stages,
         check.entries,
         if store.passed { "sound" } else { "NOT sound" }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use s3t::api::{Verification, VerifiedStage, VerifyRequest};
-use s3t::core::wording::counted;
+use s3t::core::wording::{counted, with_commas};
 
 use crate::arguments::Scope;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, duration, say, short, table};
+use crate::output::{Output, duration, say, short, table};
 use crate::progress::Bars;
 
 pub(crate) fn verify(pipeline: PathBuf, scope: Scope, output: &mut Output) -> Outcome {
@@ -37,7 +37,7 @@ pub(crate) fn show_verification(verification: &Verification) {
     say!(
         "{} stage lineages, {} records, the catalogue and the ledger checked, after {}; {}: {}",
         report.lineages,
-        count(report.records as u64),
+        with_commas(report.records as u64),
         counted(report.deletions as usize, "deletion"),
         duration(verification.seconds),
         if verification.passed { "verified" } else { "NOT verified" }

@@ -1,5 +1,6 @@
 //! `s3t advise`.
 
+use s3t::core::wording::with_commas;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +10,7 @@ use s3t::core::budget::search::{Candidate, SearchLimits};
 use super::system::SystemArgs;
 use super::{by_flags, show_plot};
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, decimal, duration, say, size, table};
+use crate::output::{Output, decimal, duration, say, size, table};
 
 #[derive(Args)]
 pub(crate) struct AdviseArgs {
@@ -136,7 +137,7 @@ fn show_advice(answer: &AdviseAnswer, goal: GoalName) {
         reason
     );
     warnings.iter().for_each(|warning| say!("Warning: {warning}."));
-    say!("{} shapes searched in {}, {} on the front", count(*searched as u64), duration(*seconds), front.len());
+    say!("{} shapes searched in {}, {} on the front", with_commas(*searched as u64), duration(*seconds), front.len());
     if strategies.len() > 1 {
         say!("strategies tried: {}", strategies.join(", "));
     }

@@ -1,5 +1,6 @@
 //! `s3t compare-sequences`.
 
+use s3t::core::wording::with_commas;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,7 +10,7 @@ use s3t::simulation::StrategyFigures;
 use super::system::SystemArgs;
 use super::{by_flags, show_plot};
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, decimal, duration, say, table};
+use crate::output::{Output, decimal, duration, say, table};
 
 #[derive(Args)]
 pub(crate) struct CompareArgs {
@@ -80,11 +81,11 @@ fn show_strategies(answer: &CompareAnswer, requests: u64, t: u32) {
             figures.lifetime.adversary_first.to_string(),
             format!("{:.3}", figures.diversity),
             format!("{:.4}", figures.score),
-            count(figures.stages as u64),
+            with_commas(figures.stages as u64),
             duration(figures.seconds),
         ]
     };
-    let depth = format!("depth after {}", count(requests));
+    let depth = format!("depth after {}", with_commas(requests));
     let score = format!("score, t={t}");
     let header = [
         "strategy",

@@ -1,5 +1,6 @@
 //! `s3t plan`.
 
+use s3t::core::wording::with_commas;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -11,7 +12,7 @@ use s3t::simulation::DepthFigures;
 use super::system::{SystemArgs, numbers};
 use super::{by_flags, show_plot};
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, decimal, percent, say, size, table};
+use crate::output::{Output, decimal, percent, say, size, table};
 
 #[derive(Args)]
 pub(crate) struct PlanArgs {
@@ -88,24 +89,34 @@ pub(crate) fn show_figures(figures: &PlanFigures) {
     let groups: Vec<String> = figures.groups.groups().iter().map(ToString::to_string).collect();
     let sizes = || figures.slice_sizes.entries().iter().flatten().copied();
     let (smallest, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
-    let of = if smallest == largest { count(smallest) } else { format!("{} to {}", count(smallest), count(largest)) };
+    let of = if smallest == largest {
+        with_commas(smallest)
+    } else {
+        format!("{} to {}", with_commas(smallest), with_commas(largest))
+    };
     let both = |shared: String, unshared: String| {
         if shared == unshared { shared } else { format!("{shared} ({unshared} without shared prefixes)") }
     };
     let Cost { record_passes, block_passes_forward, frozen_passes, .. } = cost.shared;
-    let frozen =
-        if frozen_passes == 0 { String::new() } else { format!(", {} of frozen blocks once", count(frozen_passes)) };
+    let frozen = if frozen_passes == 0 {
+        String::new()
+    } else {
+        format!(", {} of frozen blocks once", with_commas(frozen_passes))
+    };
     let mut rows = vec![
-        ("records", count(*records)),
+        ("records", with_commas(*records)),
         ("shards x slices", format!("{shards} x {slices}, slices of {of} records")),
         ("sequences", format!("{budget} a shard, {strategy}")),
         ("layer groups", format!("blocks {}, top first", groups.join(", "))),
         ("method", figures.method.clone()),
-        ("stages", both(count(cost.shared.stages), count(cost.unshared.stages))),
-        ("record passes", count(record_passes)),
-        ("block passes", format!("{} forward and as many backward{frozen}", count(block_passes_forward))),
+        ("stages", both(with_commas(cost.shared.stages), with_commas(cost.unshared.stages))),
+        ("record passes", with_commas(record_passes)),
+        ("block passes", format!("{} forward and as many backward{frozen}", with_commas(block_passes_forward))),
         ("training", both(format!("{:.2e} FLOPs", cost.shared.flops), format!("{:.2e} FLOPs", cost.unshared.flops))),
-        ("on disk", format!("{} of stages, {} parameters", size(cost.shared.bytes), count(cost.shared.parameters))),
+        (
+            "on disk",
+            format!("{} of stages, {} parameters", size(cost.shared.bytes), with_commas(cost.shared.parameters)),
+        ),
         (
             "deletions it lasts",
             format!(
@@ -120,8 +131,8 @@ pub(crate) fn show_figures(figures: &PlanFigures) {
             "",
             format!(
                 "{} if somebody who knows the sequences picks slices ({} for one shard)",
-                count(lifetime.independent.adversary_all),
-                count(lifetime.independent.adversary_first)
+                with_commas(lifetime.independent.adversary_all),
+                with_commas(lifetime.independent.adversary_first)
             ),
         ),
     ];
@@ -146,7 +157,7 @@ fn show_depths(depths: &[DepthFigures], shape: PartitionShape) {
     header.extend(shown.iter().map(|depth| format!("depth >= {depth}{}", if lemma { " (Lemma 2)" } else { "" })));
     let row = |figures: &DepthFigures| {
         let within = figures.confidence.map_or_else(String::new, |width| format!(" +- {width:.2}"));
-        let mut row = vec![count(figures.requests), format!("{:.2} of {slices}{within}", figures.expected_depth)];
+        let mut row = vec![with_commas(figures.requests), format!("{:.2} of {slices}{within}", figures.expected_depth)];
         if utility {
             row.push(figures.expected_utility.map_or_else(String::new, |utility| format!("{utility:.4}")));
         }
@@ -174,7 +185,7 @@ fn show_upkeep(upkeep: &[UpkeepRow], requests: u64) {
         ]
     };
     say!();
-    let after = format!("after {} requests", count(requests));
+    let after = format!("after {} requests", with_commas(requests));
     let header = ["training, in full retrainings", "first build", &after, "FLOPs"];
     table(&header, upkeep.iter().map(row).collect(), 1);
 }

@@ -1,5 +1,6 @@
 //! `s3t simulate`.
 
+use s3t::core::wording::with_commas;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +10,7 @@ use s3t::simulation::{CurvePoint, Summary};
 use super::system::SystemArgs;
 use super::{by_flags, show_plot};
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, count, decimal, duration, percent, say, table};
+use crate::output::{Output, decimal, duration, percent, say, table};
 
 #[derive(Args)]
 pub(crate) struct SimulateArgs {
@@ -105,14 +106,14 @@ fn show(answer: &SimulateAnswer) {
     if lifetimes.survived > 0 {
         say!(
             "{} of {} trials ended before every shard was dead, so the mean is too small",
-            count(lifetimes.survived as u64),
-            count(lifetimes.trials as u64)
+            with_commas(lifetimes.survived as u64),
+            with_commas(lifetimes.trials as u64)
         );
     }
     let step = curve.len().div_ceil(8).max(1);
     let row = |point: &CurvePoint| {
         vec![
-            count(point.requests),
+            with_commas(point.requests),
             format!("{:.2} of {}", point.depth, shape.slices),
             format!("{:.2}", point.standard_error),
             format!("{:.2} to {:.2}", point.band[0], point.band[1]),
@@ -123,6 +124,6 @@ fn show(answer: &SimulateAnswer) {
     let header = ["requests", "best depth", "standard error", "5 % to 95 %", "shards alive"];
     table(&header, curve.iter().step_by(step).map(row).collect(), 0);
     let streams = if lifetimes.trials == 1 { "stream" } else { "streams" };
-    say!("{} {streams} in {}", count(lifetimes.trials as u64), duration(*seconds));
+    say!("{} {streams} in {}", with_commas(lifetimes.trials as u64), duration(*seconds));
     show_plot(plot.as_deref());
 }

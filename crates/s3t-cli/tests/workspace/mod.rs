@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[cfg(unix)]
+pub mod served;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

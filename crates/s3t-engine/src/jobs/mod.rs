@@ -8,6 +8,7 @@ mod queue;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::sync::mpsc;
 
 use s3t_core::StageKey;
 use s3t_core::tensors::StageTensors;
@@ -42,8 +43,18 @@ pub(crate) struct Means<'a> {
     pub(crate) threads: usize,
 }
 
+/// A stage that a thread has trained and that the caller of the build is to keep.
+struct Trained {
+    job: StageJob,
+    tensors: StageTensors,
+    kept: mpsc::Sender<(StageTensors, Result<bool, EngineError>)>,
+}
+
 /// Builds the stages `wanted` of a snapshot's plan, each after its parent, and returns their number. Stages that nobody wants any more
 /// are left out, with the stages that build on them.
+///
+/// Threads of the build train, and the caller keeps what they trained: so they may run behind others (see [`Observer::trains`]) without
+/// holding the store while they wait for a processor.
 pub(crate) fn build(
     store: &Store,
     snapshot: &Snapshot,
@@ -58,28 +69,37 @@ pub(crate) fn build(
     let span = tracing::Span::current();
     let capacity = means.session.capacity().get();
     let queue = Queue::new(snapshot, wanted, capacity, means.threads);
-    let build_one = |key: &StageKey| -> Result<Option<StageTensors>, EngineError> {
-        if !stages.is_wanted(key) {
-            return Ok(None);
-        }
-        let (job, label) = make_job(store, snapshot, &queue, stages, key)?;
-        let _job =
-            tracing::info_span!("job", stage = %key, shard = label.shard.0, records = job.records.len()).entered();
-        observer.stage_started(&label, job.records.len());
-        let watch = Watch { queue: &queue, stages, observer, label: &label };
-        let trained = checked(&job, means.session.train(&job, &watch)?)?;
-        let steps = trained.steps;
-        let is_kept = stages.built(&job, &trained.tensors)?;
-        tracing::info!(steps, is_kept, "stage trained");
-        observer.stage_finished(&label);
-        Ok(is_kept.then_some(trained.tensors))
+    let (to_keep, trained) = mpsc::channel::<Trained>();
+    let keep = |job: StageJob, tensors: StageTensors, to_keep: Option<&mpsc::Sender<Trained>>| {
+        let Some(to_keep) = to_keep else { return stages.built(&job, &tensors).map(|kept| kept.then_some(tensors)) };
+        let (kept, reply) = mpsc::channel();
+        // A caller that is gone unwinds, and nobody wants the stage.
+        let sent = to_keep.send(Trained { job, tensors, kept }).ok().and_then(|()| reply.recv().ok());
+        sent.map_or(Ok(None), |(tensors, result)| result.map(|is_kept| is_kept.then_some(tensors)))
     };
-    let worker = || {
+    let build_one =
+        |key: &StageKey, to_keep: Option<&mpsc::Sender<Trained>>| -> Result<Option<StageTensors>, EngineError> {
+            if !stages.is_wanted(key) {
+                return Ok(None);
+            }
+            let (job, label) = make_job(store, snapshot, &queue, stages, key)?;
+            let _job =
+                tracing::info_span!("job", stage = %key, shard = label.shard.0, records = job.records.len()).entered();
+            observer.stage_started(&label, job.records.len());
+            let watch = Watch { queue: &queue, stages, observer, label: &label };
+            let trained = checked(&job, means.session.train(&job, &watch)?)?;
+            let steps = trained.steps;
+            let kept = keep(job, trained.tensors, to_keep)?;
+            tracing::info!(steps, is_kept = kept.is_some(), "stage trained");
+            observer.stage_finished(&label);
+            Ok(kept)
+        };
+    let work = |to_keep: Option<&mpsc::Sender<Trained>>| {
         let _span = span.clone().entered();
         // A thread that unwinds must not leave the others waiting for its stage.
         let _guard = queue.stop_on_panic();
         while let Some(key) = queue.next() {
-            let result = match build_one(&key) {
+            let result = match build_one(&key, to_keep) {
                 // Whatever fails in a stage that a deletion has hit fails because of it: its records or its parents are gone.
                 Err(error) if !stages.is_wanted(&key) => {
                     tracing::info!(stage = %key, "stage dropped: a deletion has hit it");
@@ -92,13 +112,30 @@ pub(crate) fn build(
         }
     };
     std::thread::scope(|scope| {
-        // The caller is one of them, and goes on with the threads that the machine starts.
-        for _ in 1..capacity.clamp(1, wanted.len()) {
-            if std::thread::Builder::new().spawn_scoped(scope, worker).is_err() {
+        let mut started = 0;
+        for _ in 0..capacity.clamp(1, wanted.len()) {
+            let to_keep = to_keep.clone();
+            let worker = move || {
+                observer.trains();
+                work(Some(&to_keep));
+            };
+            let worker = std::thread::Builder::new().name("s3t-train".to_owned()).spawn_scoped(scope, worker);
+            if worker.is_err() {
                 break;
             }
+            started += 1;
         }
-        worker();
+        drop(to_keep);
+        if started == 0 {
+            // Where no threads can be started, the caller does everything.
+            return work(None);
+        }
+        let _guard = queue.stop_on_panic();
+        for Trained { job, tensors, kept } in trained {
+            let result = stages.built(&job, &tensors);
+            // A thread that is gone has unwound, and has stopped the build.
+            let _ = kept.send((tensors, result));
+        }
     });
     queue.finish()
 }

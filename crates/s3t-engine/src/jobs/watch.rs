@@ -31,6 +31,9 @@ pub trait Observer: Sync {
     /// Called before the first stage of a build with the number of stages and of optimiser steps.
     fn started(&self, _stages: usize, _steps: usize) {}
 
+    /// Called on each thread of this process that trains, before its first stage. It may give the thread a lower priority.
+    fn trains(&self) {}
+
     /// A stage starts.
     fn stage_started(&self, _stage: &StageLabel, _records: usize) {}
 

@@ -1,8 +1,9 @@
 //! The stages: a table a shard, a row a sequence, a cell a stage.
 
 use maud::{Markup, html};
+use s3t_core::wording::with_commas;
 
-use super::view::{Cell, CellState, MAX_SHARDS, ShardView, View, count, plural};
+use super::view::{Cell, CellState, MAX_SHARDS, ShardView, View, plural};
 
 pub(super) fn markup(view: &View) -> Markup {
     let more = view.shards.len().saturating_sub(MAX_SHARDS);
@@ -11,7 +12,7 @@ pub(super) fn markup(view: &View) -> Markup {
             h2 #grid-title { "What answers" }
             p.note {
                 (plural(view.records, "record")) " of " (plural(view.subjects, "subject")) ", "
-                (count(view.live_stages as u64)) " of " (plural(view.planned_stages as u64, "stage")) " live. "
+                (with_commas(view.live_stages as u64)) " of " (plural(view.planned_stages as u64, "stage")) " live. "
                 "A cell is a stage; the digits are the slices that it was trained on."
             }
             ul.legend aria-label="Legend" {

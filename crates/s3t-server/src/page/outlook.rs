@@ -1,5 +1,6 @@
 //! The deletions that the system still lasts, and repair.
 
+use s3t_core::wording::with_commas;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -7,7 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
 use super::refused;
-use super::view::{View, count, plural, span};
+use super::view::{View, plural, span};
 use crate::access::{May, Run};
 use crate::app::App;
 use crate::body::Body;
@@ -41,7 +42,7 @@ pub(super) fn markup(view: &View, operates: bool) -> Markup {
                         None => "\u{2013}"
                     } }
                 }
-                div { dt { "Missing" } dd { (plural((view.planned_stages.saturating_sub(view.live_stages)) as u64, "stage")) " of " (count(view.planned_stages as u64)) } }
+                div { dt { "Missing" } dd { (plural((view.planned_stages.saturating_sub(view.live_stages)) as u64, "stage")) " of " (with_commas(view.planned_stages as u64)) } }
             }
             (depths(&view.depths))
             h3 { "Repair" }
@@ -104,7 +105,7 @@ fn repair(repair: &RepairView, now: i64) -> Markup {
     html! {
         @if let Some(running) = &repair.running {
             p {
-                "Building stage " (count((running.stages_done + 1).min(running.stages) as u64)) " of " (count(running.stages as u64)) " for " (span(now - running.started)) " "
+                "Building stage " (with_commas((running.stages_done + 1).min(running.stages) as u64)) " of " (with_commas(running.stages as u64)) " for " (span(now - running.started)) " "
                 meter min="0" max=(running.steps.max(1)) value=(running.steps_done) aria-label="Progress of the repair" { (100 * running.steps_done / running.steps.max(1)) " %" }
                 " " (100 * running.steps_done / running.steps.max(1)) " %"
             }

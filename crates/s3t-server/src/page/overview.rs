@@ -1,10 +1,11 @@
 //! The overview: whether promises are kept, what answers, how long it lasts, what happened, whether it is fast.
 
 use maud::{Markup, html};
+use s3t_core::wording::with_commas;
 
 use super::ask::{self, Asked};
 use super::promise::Promise;
-use super::view::{View, bound, count, plural};
+use super::view::{View, bound, plural};
 use super::{audit, grid, history, layout, outlook};
 use crate::app::App;
 use crate::token_file::Role;
@@ -37,7 +38,7 @@ fn how_fast(view: &View) -> Markup {
         section #how-fast .card aria-labelledby="how-fast-title" {
             h2 #how-fast-title { "Is it fast?" }
             dl {
-                div { dt { "Answers" } dd { (count(summary.answers)) " since the start" } }
+                div { dt { "Answers" } dd { (with_commas(summary.answers)) " since the start" } }
                 div { dt { "Half of them" } dd { (bound(summary.p50)) } }
                 div { dt { "99 of 100" } dd { (bound(summary.p99)) } }
                 div { dt { "Waiting" } dd { (plural(view.queued as u64, "record")) } }

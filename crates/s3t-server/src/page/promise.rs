@@ -1,6 +1,7 @@
 //! The first line of the page: whether every promise is kept.
 
 use maud::{Markup, html};
+use s3t_core::wording::with_commas;
 
 use super::view::{View, plural, span};
 
@@ -83,5 +84,5 @@ impl Promise {
 }
 
 fn are(number: u64) -> String {
-    if number == 1 { "1 is".to_owned() } else { format!("{} are", super::view::count(number)) }
+    if number == 1 { "1 is".to_owned() } else { format!("{} are", with_commas(number)) }
 }

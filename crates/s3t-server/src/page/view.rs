@@ -1,5 +1,6 @@
 //! The facts that the page shows, all looked up at once.
 
+use s3t_core::wording::with_commas;
 use std::sync::Arc;
 
 use s3t_core::budget::lifetime::Lifetime;
@@ -190,20 +191,7 @@ fn shards(snapshot: &Snapshot) -> Vec<ShardView> {
 /// A number with its noun: "1 record", "2,000 records".
 pub(super) fn plural(number: u64, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{ending}", count(number))
-}
-
-/// A number with commas between its thousands.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{} {noun}{ending}", with_commas(number))
 }
 
 /// A time in milliseconds as people say it.
