@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::batches::BatchSize;
 
 /// The fall of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -44,14 +45,28 @@ impl Precision {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
 /// The settings of training: `AdamW`, its state fresh in every stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
     /// Passes over the records of a stage.
     pub epochs: usize,
-    /// Records in a step.
+    /// Records of a batch.
     pub batch_size: usize,
+    /// Tokens of a batch, in place of `batch_size`: as many records as have so many tokens with the padding to the longest of them,
+    /// and a longer record by itself. For texts of unlike length.
+    // Left out of a lineage where it is not set, so that the keys of older stores stay; the same for `accumulate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_tokens: Option<usize>,
+    /// Batches whose gradients are added up for a step of the optimiser, in their order: a step is then the same, up to rounding,
+    /// as with one batch of them all. The last step of a pass has what is left.
+    #[serde(skip_serializing_if = "is_one")]
+    pub accumulate: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
     /// The share of the steps in which the learning rate rises from zero, 0 to 1.
@@ -81,6 +96,8 @@ impl Default for TrainingConfig {
         Self {
             epochs: 3,
             batch_size: 32,
+            batch_tokens: None,
+            accumulate: 1,
             learning_rate: 2e-3,
             warmup: 0.1,
             decay: Decay::Linear,
@@ -102,7 +119,13 @@ impl TrainingConfig {
     /// [`TrainError::InvalidField`] for the first that cannot be used.
     pub fn check(&self) -> Result<(), TrainError> {
         let refuse = |field, problem: String| Err(TrainError::InvalidField { field, problem });
-        for (field, value) in [("epochs", self.epochs), ("batch_size", self.batch_size)] {
+        let sizes = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("batch_tokens", self.batch_tokens.unwrap_or(1)),
+            ("accumulate", self.accumulate),
+        ];
+        for (field, value) in sizes {
             if value == 0 {
                 return refuse(field, "is 0; use at least 1".into());
             }
@@ -127,9 +150,16 @@ impl TrainingConfig {
         Ok(())
     }
 
-    /// The number of steps of a stage with this many records.
+    /// The number of steps of a stage with this many records. With `batch_tokens` it depends on their lengths too: then it is what batches
+    /// of one record would take, which is the largest.
     pub fn steps(&self, records: usize) -> usize {
-        self.epochs * records.div_ceil(self.batch_size)
+        let records_of_batch = if self.batch_tokens.is_some() { 1 } else { self.batch_size };
+        self.epochs.saturating_mul(records.div_ceil(records_of_batch).div_ceil(self.accumulate))
+    }
+
+    /// The size of a batch.
+    pub(crate) fn batch_limit(&self) -> BatchSize {
+        self.batch_tokens.map_or(BatchSize::Records(self.batch_size), BatchSize::Tokens)
     }
 
     /// The learning rate of step `step` of `steps`, from 0.
@@ -175,11 +205,27 @@ mod tests {
     }
 
     #[test]
+    fn batches_by_tokens_and_accumulation_leave_lineages_without_them_as_they_were() {
+        let json = |config: TrainingConfig| serde_json::to_value(config).unwrap();
+        let plain = json(TrainingConfig::default());
+        assert!(plain.get("batch_tokens").is_none() && plain.get("accumulate").is_none());
+        let set = TrainingConfig { batch_tokens: Some(64), accumulate: 3, ..TrainingConfig::default() };
+        let written = json(set.clone());
+        assert_eq!((&written["batch_tokens"], &written["accumulate"]), (&64.into(), &3.into()));
+        assert_eq!(serde_json::from_value::<TrainingConfig>(written).unwrap(), set);
+        assert_eq!(set.steps(10), 3 * 4);
+        let by_records = TrainingConfig { batch_tokens: None, batch_size: 3, ..set };
+        assert_eq!(by_records.steps(10), 3 * 2);
+    }
+
+    #[test]
     fn impossible_settings_are_refused() {
         let default = TrainingConfig::default;
         for (config, field) in [
             (TrainingConfig { epochs: 0, ..default() }, "epochs"),
             (TrainingConfig { batch_size: 0, ..default() }, "batch_size"),
+            (TrainingConfig { batch_tokens: Some(0), ..default() }, "batch_tokens"),
+            (TrainingConfig { accumulate: 0, ..default() }, "accumulate"),
             (TrainingConfig { learning_rate: 0.0, ..default() }, "learning_rate"),
             (TrainingConfig { learning_rate: f64::NAN, ..default() }, "learning_rate"),
             (TrainingConfig { warmup: 1.5, ..default() }, "warmup"),

@@ -12,6 +12,7 @@ mod config;
 mod error;
 mod loss;
 mod model;
+mod parameters;
 mod remembered;
 mod spill;
 mod stacked;

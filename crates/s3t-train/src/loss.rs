@@ -47,6 +47,15 @@ pub(crate) fn loss(
     }
 }
 
+/// The number of terms that the loss of these records is the mean of: of learnt tokens, records, or pairs of a record and a class.
+pub(crate) fn terms<'a>(task: Task, inputs: impl ExactSizeIterator<Item = &'a Input<'a>>) -> usize {
+    match task {
+        Task::Classification { .. } | Task::Regression => inputs.len(),
+        Task::MultiLabel { classes } => inputs.len() * classes,
+        Task::CausalLm => inputs.map(Input::learnt).sum(),
+    }
+}
+
 /// The mean negative log likelihood of the right classes.
 fn cross_entropy(logits: Tensor<2>, classes: Vec<u32>, device: &Device) -> Tensor<1> {
     let rows = classes.len();

@@ -4,24 +4,24 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::optim::{AdamW, AdamWConfig, Optimizer};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Device, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use s3t_backends::DeviceSpec;
-use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
-use s3t_core::{CoreError, Digest, Lineage, NumericEnvironment, StageKey};
+use s3t_core::tensors::{HostTensor, StageTensors};
+use s3t_core::{Digest, Lineage, NumericEnvironment, StageKey, Task};
 use s3t_executor::{ExecutorError, StageJob, StageProgress, Step, TrainedStage, Trainer};
 use s3t_models::{Backbone, Input};
-use s3t_peft::tensors::{on_device, to_device, to_host};
+use s3t_peft::tensors::to_host;
 use s3t_peft::{Init, LinearSite, PeftMethod};
 
 use crate::activations::Prepared;
 use crate::batches::batches;
-use crate::loss::loss;
+use crate::loss::{loss, terms};
 use crate::model::{StageModel, check_isolation, read_method};
-use crate::{ActivationCache, TrainError, TrainingConfig, on_threads};
+use crate::parameters::{Parameters, add};
+use crate::{ActivationCache, Precision, TrainError, TrainingConfig, on_threads};
 
 /// Records whose frozen inputs are computed before they are trained on: enough to fill chunks of one length.
 const PREPARED_TOGETHER: usize = 512;
@@ -103,36 +103,32 @@ impl StageTrainer {
         let initial = on_threads(progress.threads(), || self.initial(lineage, &*method, &mut rng))?;
         let mut parameters = Parameters::new(&initial, &job.ancestors, &config, &self.device);
 
-        let steps = config.steps(job.records.len());
-        let _span = tracing::debug_span!("stage", stage = %key, records = job.records.len(), steps).entered();
         let prepared = job
             .records
             .iter()
             .map(|record| Ok((record.digest, self.backbone.prepare(&record.record)?)))
             .collect::<Result<Vec<Prepared<'_>>, TrainError>>()?;
         let lengths: Vec<usize> = prepared.iter().map(|(_, input)| input.tokens).collect();
-        let place = (lineage.trained().start, config.activations);
-        // A few batches at a time, so that progress is seen and stopping waits for little.
-        let ahead = (PREPARED_TOGETHER / config.batch_size).max(1);
+        let mut passes = Passes::new(&config, &lengths, &mut rng);
+        let steps = passes.steps;
+        let _span = tracing::debug_span!("stage", stage = %key, records = job.records.len(), steps).entered();
+        let stage =
+            Stage { trainer: self, lineage, method: &*method, place: (lineage.trained().start, config.activations) };
         let (mut done, mut last_loss) = (0, f32::NAN);
-        for _ in 0..config.epochs {
-            let batches = batches(&lengths, config.batch_size, &mut rng);
-            for (index, batch) in batches.iter().enumerate() {
-                let records: Vec<&Prepared<'_>> = batch.iter().map(|index| &prepared[*index]).collect();
-                let inputs: Vec<&Input<'_>> = records.iter().map(|(_, input)| input).collect();
-                let step = Some(rng.random());
+        while let Some(batches) = passes.next(&mut rng) {
+            let batches: Vec<Vec<&Prepared<'_>>> =
+                batches.iter().map(|batch| batch.iter().map(|record| &prepared[*record]).collect()).collect();
+            let mut ready = 0;
+            for (index, group) in batches.chunks(config.accumulate).enumerate() {
+                let first = index * config.accumulate;
+                let seeds: Vec<u64> = group.iter().map(|_| rng.random()).collect();
+                // A few batches at a time, so that progress is seen and stopping waits for little.
+                let next = if first >= ready { together(&batches[first..], group.len()) } else { 0 };
+                ready = ready.max(first + next);
                 // Threads for one step: there may be more for the next.
-                let loss = on_threads(progress.threads(), || -> Result<f32, TrainError> {
-                    if index.is_multiple_of(ahead) {
-                        let next = batches[index..].iter().take(ahead).flatten().map(|record| &prepared[*record]);
-                        self.activations.prepare(&self.backbone, &next.collect::<Vec<_>>(), place);
-                    }
-                    let tensors = parameters.tracked()?;
-                    let model = StageModel::bind(&self.backbone, &*method, lineage, &tensors, step)?;
-                    let hidden = self.activations.inputs(&self.backbone, &self.device, &records, place);
-                    let loss = loss(lineage.recipe.task, &model, &self.backbone, hidden, &inputs, &self.device);
-                    parameters.update(&loss, &tensors, config.learning_rate_at(done, steps));
-                    Ok(to_host(loss)[0])
+                let loss = on_threads(progress.threads(), || {
+                    stage.remember(&batches[first..first + next]);
+                    stage.step(&mut parameters, group, &seeds, config.learning_rate_at(done, steps))
                 })??;
                 done += 1;
                 last_loss = loss;
@@ -140,7 +136,7 @@ impl StageTrainer {
                 if !loss.is_finite() {
                     return Err(TrainError::Diverged { key, step: done, loss });
                 }
-                if let ControlFlow::Break(()) = progress.step(Step { done, steps, records: records.len(), loss }) {
+                if let ControlFlow::Break(()) = progress.step(Step { done, steps, records: job.records.len(), loss }) {
                     return Err(TrainError::Interrupted(key));
                 }
             }
@@ -149,6 +145,116 @@ impl StageTrainer {
         check_trained(key, &initial, &trained)?;
         check_isolation(lineage, &trained)?;
         Ok(TrainedStage { key, environment: self.environment.clone(), tensors: trained, steps, loss: last_loss })
+    }
+}
+
+/// The number of batches, from the first on, whose frozen inputs are computed together: as many as there are records for, and all of a
+/// step's.
+fn together(batches: &[Vec<&Prepared<'_>>], of_step: usize) -> usize {
+    let mut records = 0;
+    let fits = |batch: &&Vec<&Prepared<'_>>| {
+        records += batch.len();
+        records <= PREPARED_TOGETHER
+    };
+    batches.iter().take_while(fits).count().max(of_step)
+}
+
+/// The passes over the records of a stage, each as batches.
+struct Passes<'a> {
+    config: &'a TrainingConfig,
+    lengths: &'a [usize],
+    /// The optimiser's steps of all passes.
+    steps: usize,
+    /// Batches by tokens are drawn for all passes at first: their number is not known otherwise.
+    drawn: Option<std::vec::IntoIter<Vec<Vec<usize>>>>,
+    left: usize,
+}
+
+impl<'a> Passes<'a> {
+    fn new(config: &'a TrainingConfig, lengths: &'a [usize], rng: &mut ChaCha8Rng) -> Self {
+        let drawn = config.batch_tokens.map(|_| {
+            let pass = |_| batches(lengths, config.batch_limit(), rng);
+            (0..config.epochs).map(pass).collect::<Vec<_>>()
+        });
+        let steps = match &drawn {
+            Some(passes) => passes.iter().map(|batches| batches.len().div_ceil(config.accumulate)).sum(),
+            None => config.steps(lengths.len()),
+        };
+        Self { config, lengths, steps, drawn: drawn.map(Vec::into_iter), left: config.epochs }
+    }
+
+    /// The batches of the next pass.
+    fn next(&mut self, rng: &mut ChaCha8Rng) -> Option<Vec<Vec<usize>>> {
+        self.left = self.left.checked_sub(1)?;
+        match &mut self.drawn {
+            Some(passes) => passes.next(),
+            None => Some(batches(self.lengths, self.config.batch_limit(), rng)),
+        }
+    }
+}
+
+/// The parts of a stage that its steps have in common.
+struct Stage<'a> {
+    trainer: &'a StageTrainer,
+    lineage: &'a Lineage,
+    method: &'a dyn PeftMethod,
+    /// The block whose inputs are remembered, and their precision.
+    place: (usize, Precision),
+}
+
+impl Stage<'_> {
+    /// Computes the frozen inputs of these batches that are not remembered yet.
+    fn remember(&self, batches: &[Vec<&Prepared<'_>>]) {
+        if !batches.is_empty() {
+            self.trainer.activations.prepare(&self.trainer.backbone, &batches.concat(), self.place);
+        }
+    }
+
+    /// The mean loss of a batch, as a function of the tracked parameters.
+    fn loss(
+        &self,
+        batch: &[&Prepared<'_>],
+        tensors: &StageTensors<Tensor<1>>,
+        seed: u64,
+    ) -> Result<Tensor<1>, TrainError> {
+        let (backbone, device) = (&self.trainer.backbone, &self.trainer.device);
+        let inputs: Vec<&Input<'_>> = batch.iter().map(|(_, input)| input).collect();
+        let model = StageModel::bind(backbone, self.method, self.lineage, tensors, Some(seed))?;
+        let hidden = self.trainer.activations.inputs(backbone, device, batch, self.place);
+        Ok(loss(self.task(), &model, backbone, hidden, &inputs, device))
+    }
+
+    fn task(&self) -> Task {
+        self.lineage.recipe.task
+    }
+
+    /// Takes one step of the optimiser with the batches of a group, and gives the mean loss over all that is learnt of them. The
+    /// gradients of the batches are added in their order, each weighted with the batch's share of what is learnt.
+    fn step(
+        &self,
+        parameters: &mut Parameters,
+        group: &[Vec<&Prepared<'_>>],
+        seeds: &[u64],
+        learning_rate: f64,
+    ) -> Result<f32, TrainError> {
+        if let [batch] = group {
+            let tensors = parameters.tracked()?;
+            let loss = self.loss(batch, &tensors, seeds[0])?;
+            parameters.update(parameters.gradients(&loss, &tensors), learning_rate);
+            return Ok(to_host(loss)[0]);
+        }
+        let counts: Vec<usize> =
+            group.iter().map(|batch| terms(self.task(), batch.iter().map(|(_, input)| input))).collect();
+        let all = counts.iter().sum::<usize>() as f64;
+        let (mut sum, mut total) = (StageTensors::default(), 0.0);
+        for ((batch, seed), count) in group.iter().zip(seeds).zip(counts) {
+            let tensors = parameters.tracked()?;
+            let loss = self.loss(batch, &tensors, *seed)?.mul_scalar((count as f64 / all) as f32);
+            add(&mut sum, parameters.gradients(&loss, &tensors));
+            total += to_host(loss)[0];
+        }
+        parameters.update(sum, learning_rate);
+        Ok(total)
     }
 }
 
@@ -167,82 +273,6 @@ impl Trainer for StageTrainer {
 
     fn forget_all(&self) {
         self.activations.forget_all();
-    }
-}
-
-/// A parameter that is trained, on the device.
-struct Parameter {
-    shape: Vec<usize>,
-    value: Tensor<1>,
-    state: Option<<AdamW as Optimizer>::State<1>>,
-}
-
-/// The parameters of a stage in training.
-struct Parameters {
-    optimizer: AdamW,
-    trained: StageTensors<Parameter>,
-    /// The frozen adapters of the stages before.
-    ancestors: BlockTensors<Tensor<1>>,
-}
-
-impl Parameters {
-    fn new(initial: &StageTensors, ancestors: &BlockTensors, config: &TrainingConfig, device: &Device) -> Self {
-        let optimizer = AdamWConfig::new()
-            .with_beta_1(config.beta1 as f32)
-            .with_beta_2(config.beta2 as f32)
-            .with_epsilon(config.epsilon as f32)
-            .with_weight_decay(config.weight_decay as f32)
-            .build();
-        let parameter = |tensor: &HostTensor| Parameter {
-            shape: tensor.shape.clone(),
-            value: to_device(tensor, device),
-            state: None,
-        };
-        let frozen = |(block, tensors): (&usize, &NamedTensors)| (*block, on_device(tensors, device));
-        Self { optimizer, trained: initial.map(parameter), ancestors: ancestors.iter().map(frozen).collect() }
-    }
-
-    /// The trained parameters, tracked for gradients, and the frozen ones.
-    fn tracked(&self) -> Result<StageTensors<Tensor<1>>, CoreError> {
-        let frozen = StageTensors { blocks: self.ancestors.clone(), head: None };
-        let own = self.trained.map(|parameter| parameter.value.clone().autodiff().require_grad());
-        StageTensors::of_chain([frozen, own])
-    }
-
-    fn update(&mut self, loss: &Tensor<1>, tracked: &StageTensors<Tensor<1>>, learning_rate: f64) {
-        let mut gradients = loss.backward();
-        for (block, parameters) in &mut self.trained.blocks {
-            let tracked = tracked.blocks.get(block);
-            update(&self.optimizer, parameters, tracked, &mut gradients, learning_rate);
-        }
-        if let Some(parameters) = &mut self.trained.head {
-            update(&self.optimizer, parameters, tracked.head.as_ref(), &mut gradients, learning_rate);
-        }
-    }
-
-    fn to_host(&self) -> StageTensors {
-        let host = |parameter: &Parameter| HostTensor {
-            shape: parameter.shape.clone(),
-            values: to_host(parameter.value.clone()),
-        };
-        self.trained.map(host)
-    }
-}
-
-/// Takes a step with each parameter that has a gradient.
-fn update(
-    optimizer: &AdamW,
-    parameters: &mut NamedTensors<Parameter>,
-    tracked: Option<&NamedTensors<Tensor<1>>>,
-    gradients: &mut Gradients,
-    learning_rate: f64,
-) {
-    for (name, parameter) in parameters {
-        let tensor = tracked.and_then(|tracked| tracked.get(name));
-        let Some(gradient) = tensor.and_then(|tensor| tensor.grad_remove(gradients)) else { continue };
-        let (value, state) = optimizer.step(learning_rate, parameter.value.clone(), gradient, parameter.state.take());
-        parameter.value = value;
-        parameter.state = state;
     }
 }
 
