@@ -5,6 +5,7 @@
 //! Each module has one command: its request, its answer, and the function between them. Functions whose name ends in `_in` work on a
 //! system that is open already, as a server has it.
 
+mod asked;
 mod audit;
 mod bare_model;
 mod deletion;
@@ -26,6 +27,7 @@ mod store;
 mod training;
 mod verification;
 
+pub use asked::Asked;
 pub use audit::{Audit, AuditAnswer, AuditCheck, AuditReport, AuditRequest, audit};
 pub use bare_model::{Logits, ModelAnswer, ModelRequest, predict_with_model};
 pub use deletion::{Cut, DeleteAnswer, DeleteRequest, Deletion, PendingErasure, SpellingsLeft, delete, delete_in};

@@ -10,6 +10,7 @@ use s3t_executor::{Silent, StageProgress};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::asked::{Asked, ask, prompts};
 use crate::deletion::{Deletion, delete_in};
 use crate::evaluation::{Evaluation, evaluate_in};
 use crate::open::Start;
@@ -44,12 +45,18 @@ pub struct RunAnswer {
     pub baseline: Option<Baseline>,
     /// The evaluation before the deletion.
     pub before: Evaluation,
+    /// The answers to the prompts of `run.ask` before the deletion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_before: Vec<Asked>,
     /// The deletion of the records and subjects that the pipeline names, unless it names nothing or an earlier run has done it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
     /// The evaluation after the deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Evaluation>,
+    /// The answers to the same prompts after the deletion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_after: Vec<Asked>,
     /// The verification.
     pub verification: Verification,
 }
@@ -100,10 +107,14 @@ pub enum RunPart<'a> {
     Baseline(&'a Baseline),
     /// The evaluation before the deletion.
     Before(&'a Evaluation),
+    /// The answers to the prompts of `run.ask` before the deletion, if there are any.
+    AskedBefore(&'a [Asked]),
     /// The deletion.
     Deletion(&'a Deletion),
     /// The evaluation after the deletion.
     After(&'a Evaluation),
+    /// The answers to the same prompts after the deletion.
+    AskedAfter(&'a [Asked]),
     /// The verification.
     Verification(&'a Verification),
 }
@@ -160,6 +171,8 @@ pub fn run(request: &RunRequest, observer: &dyn RunObserver) -> Result<RunAnswer
     }
     let test = system.pipeline().read_test_data()?;
     system.check_questions(&test)?;
+    let prompts = prompts(&system)?;
+    system.check_questions(&prompts)?;
     let due = system.run_request()?;
 
     observer.begins(RunStep::Plan, &system);
@@ -175,8 +188,12 @@ pub fn run(request: &RunRequest, observer: &dyn RunObserver) -> Result<RunAnswer
         observer.finished(&RunPart::Baseline(baseline));
     }
     observer.finished(&RunPart::Before(&before));
+    let asked_before = ask(&system, &prompts)?;
+    if !asked_before.is_empty() {
+        observer.finished(&RunPart::AskedBefore(&asked_before));
+    }
 
-    let (mut deletion, mut after) = (None, None);
+    let (mut deletion, mut after, mut asked_after) = (None, None, Vec::new());
     match due {
         s3t_engine::RunRequest::Nothing => observer.deletes_nothing(NothingDeleted::NothingNamed),
         s3t_engine::RunRequest::Done => observer.deletes_nothing(NothingDeleted::DoneBefore),
@@ -186,6 +203,10 @@ pub fn run(request: &RunRequest, observer: &dyn RunObserver) -> Result<RunAnswer
             observer.finished(&RunPart::Deletion(deletion.insert(answer.deletion)));
             observer.begins(RunStep::EvaluationAfter, &system);
             observer.finished(&RunPart::After(after.insert(evaluate_in(&system, &test)?)));
+            asked_after = ask(&system, &prompts)?;
+            if !asked_after.is_empty() {
+                observer.finished(&RunPart::AskedAfter(&asked_after));
+            }
         }
     }
 
@@ -193,7 +214,18 @@ pub fn run(request: &RunRequest, observer: &dyn RunObserver) -> Result<RunAnswer
     let verification =
         verify_in(&system, system.pipeline().run.verify, observer.progress(RunStep::Verification))?.verification;
     observer.finished(&RunPart::Verification(&verification));
-    Ok(RunAnswer { restarted_after, plan, training, baseline, before, deletion, after, verification })
+    Ok(RunAnswer {
+        restarted_after,
+        plan,
+        training,
+        baseline,
+        before,
+        asked_before,
+        deletion,
+        after,
+        asked_after,
+        verification,
+    })
 }
 
 fn score(model: &BaselineModel, test: &[Record]) -> Result<Baseline, ApiError> {

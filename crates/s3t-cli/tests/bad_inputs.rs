@@ -2,6 +2,8 @@
 //!
 //! The table in docs/bad-inputs.md is made from these cases: `UPDATE_DOCS=1 cargo test -p s3t-cli --test bad_inputs`.
 
+#[path = "bad_inputs/chats.rs"]
+mod chats;
 #[path = "bad_inputs/executors.rs"]
 mod executors;
 #[path = "bad_inputs/ids.rs"]
@@ -96,7 +98,7 @@ const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
     let cases = cases().into_iter().chain(executors::cases()).chain(ids::cases()).chain(pictures::cases());
-    cases.chain(models::cases()).chain(server::cases())
+    cases.chain(models::cases()).chain(chats::cases()).chain(server::cases())
 }
 
 #[rustfmt::skip]
@@ -323,7 +325,7 @@ fn cases() -> Vec<Case> {
         Case { part: "Command line", situation: "prior that is not numbers", spoil: |_| {}, args: &["simulate", "--shards", "5", "--slices", "2", "--prior", "high,low"], code: 2,
             message: "--prior: `high` is not a number; write numbers as in 0.4,0.3,0.2" },
         Case { part: "Command line", situation: "a question without content", spoil: |_| {}, args: &["predict", "--model", "model", "--input", "train.jsonl"], code: 2,
-            message: "`train.jsonl` line 1: needs exactly one of `text`, `features`, `image`" },
+            message: "`train.jsonl` line 1: needs exactly one of `text`, `features`, `image`, `messages`" },
         Case { part: "Command line", situation: "a bare model without a question", spoil: |_| {}, args: &["predict", "--model", "model"], code: 2,
             message: "nothing to answer for; give --input FILE.jsonl or --image FILE" },
         Case { part: "Command line", situation: "an adapter that is not there", spoil: |w| w.write("questions.jsonl", "{\"features\": [1]}\n"), args: &["predict", "--model", "model", "--adapter", "nothing", "--input", "questions.jsonl"], code: 1,

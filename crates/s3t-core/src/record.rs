@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use crate::chat::{Message, Role};
 use crate::digest::DigestBuilder;
 use crate::{Digest, RecordId, StoreSecret, SubjectId};
 
@@ -26,6 +27,8 @@ pub enum Payload {
     Text(String),
     /// Two texts that belong together, as a question and a passage.
     TextPair(String, String),
+    /// A chat. The chat template of the model makes its text.
+    Messages(Vec<Message>),
 }
 
 impl std::fmt::Debug for Payload {
@@ -43,6 +46,10 @@ impl Payload {
             Self::Features(values) => format!("{} features", values.len()),
             Self::Text(text) => format!("{} bytes of text", text.len()),
             Self::TextPair(first, second) => format!("pair of texts of {} and {} bytes", first.len(), second.len()),
+            Self::Messages(messages) => {
+                let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+                format!("chat of {} messages of {bytes} bytes", messages.len())
+            }
         }
     }
 }
@@ -60,6 +67,8 @@ pub enum Target {
     Value(f32),
     /// The text that follows the payload's.
     Text(String),
+    /// The assistant's messages of the payload, a chat.
+    Turns,
 }
 
 impl Target {
@@ -79,6 +88,7 @@ impl Target {
             Self::Classes(_) => "a set of classes",
             Self::Value(_) => "a number",
             Self::Text(_) => "a text",
+            Self::Turns => "the assistant's turns",
         }
     }
 }
@@ -99,6 +109,7 @@ impl Zeroize for Payload {
                 first.zeroize();
                 second.zeroize();
             }
+            Self::Messages(messages) => messages.zeroize(),
         }
     }
 }
@@ -106,7 +117,7 @@ impl Zeroize for Payload {
 impl Zeroize for Target {
     fn zeroize(&mut self) {
         match self {
-            Self::None => {}
+            Self::None | Self::Turns => {}
             Self::Class(class) => class.zeroize(),
             Self::Classes(classes) => classes.zeroize(),
             Self::Value(value) => value.zeroize(),
@@ -143,6 +154,19 @@ impl Zeroize for Record {
 }
 
 impl Record {
+    /// The same record without its target, as one that is asked about. A chat that is learnt from is asked about its last answer: it
+    /// ends before the assistant's last messages.
+    #[must_use]
+    pub fn as_question(&self) -> Self {
+        let mut question = Self { target: Target::None, ..self.clone() };
+        if let (Payload::Messages(messages), Target::Turns) = (&mut question.payload, &self.target) {
+            while messages.last().is_some_and(|message| message.role == Role::Assistant) {
+                messages.pop();
+            }
+        }
+        question
+    }
+
     /// The keyed digest of everything that training can see of this record, and of its id and subject.
     ///
     /// The ordinal is left out: it says where the record stood among others and never reaches a model.
@@ -162,6 +186,7 @@ impl Record {
             }
             Target::Value(value) => builder.number(3).bytes(&value.to_le_bytes()),
             Target::Text(text) => builder.number(4).bytes(text.as_bytes()),
+            Target::Turns => builder.number(5),
         };
         match &self.payload {
             Payload::Image { width, height, channels, pixels } => builder
@@ -176,6 +201,12 @@ impl Record {
             }
             Payload::Text(text) => builder.number(2).bytes(text.as_bytes()),
             Payload::TextPair(first, second) => builder.number(3).bytes(first.as_bytes()).bytes(second.as_bytes()),
+            Payload::Messages(messages) => {
+                builder.number(4).number(messages.len() as u64);
+                messages.iter().fold(&mut builder, |builder, message| {
+                    builder.bytes(message.role.name().as_bytes()).bytes(message.content.as_bytes())
+                })
+            }
         };
         builder.finish()
     }
@@ -206,6 +237,14 @@ mod tests {
     fn digest_depends_on_content_and_secret_but_not_on_the_ordinal() {
         let secret = StoreSecret::from_bytes([1; 32]);
         let base = record("a", Payload::Features(vec![1.0, 2.0]));
+        let chat = |messages: &[(Role, &str)]| {
+            record("a", Payload::Messages(messages.iter().map(|(role, text)| Message::new(*role, *text)).collect()))
+        };
+        assert_ne!(chat(&[(Role::User, "12")]).digest(&secret), chat(&[(Role::Assistant, "12")]).digest(&secret));
+        assert_ne!(
+            chat(&[(Role::User, "12")]).digest(&secret),
+            chat(&[(Role::User, "1"), (Role::User, "2")]).digest(&secret)
+        );
         let digest = base.digest(&secret);
         assert_eq!(Record { ordinal: 9, ..base.clone() }.digest(&secret), digest);
         for other in [
@@ -213,12 +252,16 @@ mod tests {
             Record { target: Target::Classes(vec![0]), ..base.clone() },
             Record { target: Target::Value(0.0), ..base.clone() },
             Record { target: Target::None, ..base.clone() },
+            Record { target: Target::Turns, ..base.clone() },
             Record { subject: Some(SubjectId::new("a").unwrap()), ..base.clone() },
             record("b", base.payload.clone()),
             record("a", Payload::Features(vec![1.0, 2.5])),
             record("a", Payload::Text("12".into())),
             record("a", Payload::TextPair("1".into(), "2".into())),
             record("a", Payload::TextPair("12".into(), String::new())),
+            chat(&[(Role::User, "12")]),
+            chat(&[(Role::Assistant, "12")]),
+            chat(&[(Role::User, "1"), (Role::User, "2")]),
         ] {
             assert_ne!(other.digest(&secret), digest);
         }
@@ -238,5 +281,10 @@ mod tests {
     fn content_stays_out_of_debug_output() {
         let text = format!("{:?}", record("a", Payload::Text("my secret".into())));
         assert!(!text.contains("secret"), "{text}");
+        let mut chat = record("a", Payload::Messages(vec![Message::new(Role::User, "my secret")]));
+        let text = format!("{chat:?}");
+        assert!(text.contains("chat of 1 messages of 9 bytes") && !text.contains("secret"), "{text}");
+        chat.zeroize();
+        assert_eq!(chat.payload, Payload::Messages(Vec::new()));
     }
 }

@@ -67,6 +67,7 @@ impl Task {
             }
             (Self::Regression, Target::Value(value)) => value.is_finite(),
             (Self::CausalLm, Target::Text(text)) => !text.is_empty(),
+            (Self::CausalLm, Target::Turns) => true,
             _ => false,
         }
     }

@@ -52,7 +52,7 @@ impl CsvSource {
             self.template.as_deref(),
             self.features.as_deref(),
         )?;
-        let columns = Columns { label: &self.label, id: self.id.as_deref(), subject: self.subject.as_deref() };
+        let columns = Columns { label: Some(&self.label), id: self.id.as_deref(), subject: self.subject.as_deref() };
         let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
         records(
             &path,

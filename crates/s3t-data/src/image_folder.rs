@@ -62,7 +62,7 @@ impl ImageFolderSource {
             subjects |= row.required("subject").is_ok();
             Ok(())
         })?;
-        let columns = Columns { label: "label", id: ids.then_some("id"), subject: subjects.then_some("subject") };
+        let columns = Columns { label: Some("label"), id: ids.then_some("id"), subject: subjects.then_some("subject") };
         let root = base_dir.join(&self.root);
         let name = |_: usize, row: &Row| Ok(row.text("file")?.to_owned());
         let mut files = Files::new(root)?;

@@ -13,13 +13,13 @@ use crate::pictures::{self, PictureLimits};
 use crate::rows::{Row, each_jsonl};
 
 /// The fields in which the content of a question may be.
-const KINDS: [&str; 3] = ["text", "features", "image"];
+const KINDS: [&str; 4] = ["text", "features", "image", "messages"];
 
 /// All fields of a question.
-const FIELDS: [&str; 5] = ["id", "text", "text_pair", "features", "image"];
+const FIELDS: [&str; 6] = ["id", "text", "text_pair", "features", "image", "messages"];
 
-/// Reads records without targets from a file with one JSON object a line. Each has `text`, `features` (a list of numbers) or
-/// `image` (a file below this one's folder), beside `text` the second text of a pair in `text_pair`, and may have an `id`; without
+/// Reads records without targets from a file with one JSON object a line. Each has `text`, `features` (a list of numbers), `image` (a
+/// file below this one's folder) or `messages` (a chat that the model's next message is to follow), beside `text` the second text of a pair in `text_pair`, and may have an `id`; without
 /// it ids are `row-0`, `row-1`, ... Another field is refused, as it would not be used. Images are read as a model takes them.
 ///
 /// # Errors
@@ -31,6 +31,7 @@ pub fn read_questions(path: &Path, model: Option<&PictureInput>, limits: &Limits
         [&"text"] if row.required("text_pair").is_ok() => row.text_pair("text", "text_pair", limits),
         [&"text"] => Ok(Payload::Text(row.short_text("text", limits)?.to_owned())),
         [&"features"] => Ok(Payload::Features(numbers("features", row.required("features")?, limits)?)),
+        [&"messages"] => row.chat("messages", limits).map(Payload::Messages),
         [&"image"] => read_image_question(&inside(folder, row.text("image")?)?, model),
         _ => Err(format!("needs exactly one of {}", KINDS.map(|kind| format!("`{kind}`")).join(", "))),
     };

@@ -8,7 +8,7 @@ mod template;
 use std::path::Path;
 
 use s3t_core::spelling::{Clash, Spellings, Visible};
-use s3t_core::{Limits, Payload, Record, RecordId, SubjectId};
+use s3t_core::{Limits, Payload, Record, RecordId, SubjectId, Target};
 
 use self::template::Template;
 use crate::{DataError, Targets};
@@ -18,7 +18,8 @@ pub(crate) use row::{Row, quoted};
 
 /// The columns of content, target, id and subject.
 pub(crate) struct Columns<'a> {
-    pub(crate) label: &'a str,
+    /// `None` where the content says what is learnt.
+    pub(crate) label: Option<&'a str>,
     pub(crate) id: Option<&'a str>,
     pub(crate) subject: Option<&'a str>,
 }
@@ -50,7 +51,10 @@ pub(crate) fn records(
             Ok(Record {
                 id: RecordId::new(&*id).map_err(|error| error.to_string())?,
                 subject: subject.as_deref().map(SubjectId::new).transpose().map_err(|error| error.to_string())?,
-                target: target::target(&row, columns.label, targets)?,
+                target: match columns.label {
+                    Some(label) => target::target(&row, label, targets)?,
+                    None => Target::Turns,
+                },
                 ordinal: ordinal as u64,
                 payload: payload(&row)?,
             })
@@ -89,6 +93,7 @@ pub(crate) enum Content<'a> {
     Pair(&'a str, &'a str),
     Template(Template),
     Features(&'a [String]),
+    Chat(&'a str),
 }
 
 impl Content<'_> {
@@ -104,6 +109,7 @@ impl Content<'_> {
             Self::Pair(first, second) => row.text_pair(first, second, limits),
             Self::Template(template) => Ok(Payload::Text(template.filled(row, limits)?)),
             Self::Features(columns) => Ok(Payload::Features(numbers(columns)?)),
+            Self::Chat(column) => row.answered_chat(column, limits),
         }
     }
 }

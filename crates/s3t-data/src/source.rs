@@ -63,6 +63,11 @@ impl Source {
         }
     }
 
+    /// `true` if records are chats, whose texts the model's chat template makes.
+    pub fn has_chats(&self) -> bool {
+        matches!(self, Self::Jsonl(JsonlSource { messages: Some(_), .. }))
+    }
+
     /// `true` if records are picture files, so that reading them takes the model's processor.
     pub fn has_pictures(&self) -> bool {
         matches!(self, Self::ImageFolder(_))

@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use s3t_core::{Limits, Payload, PictureInput, Record, Target, Task};
+use s3t_core::{Limits, Message, Payload, PictureInput, Record, Role, Target, Task};
 use s3t_data::{CsvSource, IdxSource, ImageFolderSource, JsonlSource, Labels, Source, Targets};
 
 fn labels() -> Labels {
@@ -46,6 +46,8 @@ fn jsonl() -> Source {
         text_pair: None,
         template: None,
         features: Some("x".into()),
+        messages: None,
+        packing: false,
     })
 }
 
@@ -126,6 +128,42 @@ fn jsonl_with_names_indices_and_numbers_as_ids() {
 }
 
 #[test]
+fn chats_are_read_with_their_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = [
+        r#"{"id": "a", "who": "ann", "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "tool_calls": null}]}"#,
+        r#"{"id": "b", "who": null, "messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]}"#,
+    ];
+    fs::write(folder.path().join("data.jsonl"), lines.join("\n")).unwrap();
+    let source: Source = serde_json::from_str(
+        r#"{"type": "jsonl", "file": "data.jsonl", "id": "id", "subject": "who", "messages": "messages"}"#,
+    )
+    .unwrap();
+    assert!(source.has_chats() && !jsonl().has_chats());
+    let none = Labels::none();
+    let targets = |limits| Targets { task: Task::CausalLm, labels: &none, limits };
+    let records = source.read(folder.path(), &targets(Limits::default())).unwrap();
+    let chat = [(Role::System, "Be kind."), (Role::User, "Hi"), (Role::Assistant, "Hello")];
+    let chat = chat.map(|(role, text)| Message::new(role, text)).to_vec();
+    assert_eq!((&records[0].payload, &records[0].target), (&Payload::Messages(chat), &Target::Turns));
+    assert_eq!((ids(&records), subjects(&records)), (vec!["a", "b"], vec![Some("ann"), None]));
+    // A question is any chat, and has no target.
+    let question = r#"{"id": "q", "messages": [{"role": "user", "content": "Hi"}]}"#;
+    fs::write(folder.path().join("questions.jsonl"), question).unwrap();
+    let questions = s3t_data::read_questions(&folder.path().join("questions.jsonl"), None, &Limits::default()).unwrap();
+    let hi = Payload::Messages(vec![Message::new(Role::User, "Hi")]);
+    assert_eq!((&questions[0].payload, &questions[0].target), (&hi, &Target::None));
+    // All messages of a chat together are one text.
+    let long = serde_json::json!({ "id": "a", "who": null, "messages": [
+        { "role": "user", "content": "x".repeat(700) }, { "role": "assistant", "content": "y".repeat(700) },
+    ] });
+    fs::write(folder.path().join("data.jsonl"), long.to_string()).unwrap();
+    let small = Limits { text_kb: 1, ..Limits::default() };
+    let message = source.read(folder.path(), &targets(small)).unwrap_err().to_string();
+    assert!(message.contains("line 1: a text has 1400 bytes, but at most 1 KB are read"), "{message}");
+}
+
+#[test]
 fn each_task_reads_its_own_target() {
     let folder = tempfile::tempdir().unwrap();
     let text = "{\"label\": %, \"x\": \"a {b}\", \"y\": \"c\"}\n";
@@ -140,6 +178,8 @@ fn each_task_reads_its_own_target() {
             text_pair: None,
             template: text_of.1.map(Into::into),
             features: None,
+            messages: None,
+            packing: false,
         });
         let (labels, none) = (labels(), Labels::none());
         let task = Task::from_name(task, 2).unwrap();

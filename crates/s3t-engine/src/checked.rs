@@ -105,6 +105,7 @@ impl Pipeline {
     pub fn check(self) -> Result<CheckedPipeline, EngineError> {
         self.check_model_and_store()?;
         self.check_labels()?;
+        self.check_chats()?;
         self.duplicates
             .check()
             .map_err(|error| self.refuse("data.duplicates", format!("`data.duplicates`: {error}")))?;
@@ -174,6 +175,31 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Checks that chats are learnt from by the task for them, and that source and pipeline agree.
+    fn check_chats(&self) -> Result<(), EngineError> {
+        if self.chats && self.task != Task::CausalLm {
+            let problem = format!(
+                "`data.train.messages` are chats, which task `causal-lm` learns from, but `data.task` is `{}`",
+                self.task.name()
+            );
+            return Err(self.refuse("data.train.messages", problem));
+        }
+        if !self.run.ask.is_empty() && self.task != Task::CausalLm {
+            let problem = format!(
+                "`run.ask` is for language models, of task `causal-lm`, but `data.task` is `{}`",
+                self.task.name()
+            );
+            return Err(self.refuse("run.ask", problem));
+        }
+        match &self.train_data {
+            Some(source) if source.has_chats() != self.chats => {
+                let problem = "the field `chats` of the pipeline and `messages` of its `data.train` disagree";
+                Err(self.refuse("data.train", problem))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks that the stages of a plan fit into memory.

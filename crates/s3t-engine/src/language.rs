@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use s3t_core::aggregate::argmax;
-use s3t_core::{Aggregator, Record, Target};
+use s3t_core::{Aggregator, Record};
 use s3t_generate::{Event, EventKind, NewToken, Prompt, Sampling};
 use s3t_models::{Backbone, Input, ModelError};
 use s3t_peft::tensors::to_host;
@@ -66,8 +66,7 @@ impl System {
     /// [`EngineError::Model`] for a record that the model cannot take, [`EngineError::Generate`] for one that does not fit into the
     /// memory for keys and values, or as [`members`](System::members).
     pub fn complete(&self, records: &[Record], max: usize) -> Result<Vec<Completion>, EngineError> {
-        let prompts: Vec<Record> =
-            records.iter().map(|record| Record { target: Target::None, ..record.clone() }).collect();
+        let prompts: Vec<Record> = records.iter().map(Record::as_question).collect();
         let inputs = self.prepare(&prompts)?;
         let backbone = &**self.backbone();
         // A prompt that was cut is another one; one that fills the model leaves no room for an answer.

@@ -66,6 +66,8 @@ pub struct Pipeline {
     pub task: Task,
     /// The class names; empty for tasks without classes.
     pub labels: Labels,
+    /// True if the training records are chats, whose texts the model's chat template makes: it is then a part of every stage's lineage.
+    pub chats: bool,
     /// The source of training records; read only when the store is made.
     pub train_data: Option<Source>,
     /// The source of held-out records.
@@ -131,6 +133,7 @@ impl Pipeline {
             accept_fields: Vec::new(),
             task: Task::Classification { classes: labels.len() },
             labels,
+            chats: false,
             train_data: None,
             test_data: None,
             duplicates: Duplicates::default(),
@@ -210,7 +213,12 @@ impl Pipeline {
 
     /// The options with which the base model is loaded.
     pub(crate) fn load_options(&self) -> LoadOptions {
-        LoadOptions { max_tokens: self.max_tokens, limits: self.limits, accept_fields: self.accept_fields.clone() }
+        LoadOptions {
+            max_tokens: self.max_tokens,
+            limits: self.limits,
+            accept_fields: self.accept_fields.clone(),
+            chats: self.chats,
+        }
     }
 
     /// The location of the store and of its keys.

@@ -117,6 +117,11 @@ impl Pipeline {
         let peft = file.section("peft")?;
         let peft = file.plugin::<dyn PeftMethod>(peft, "peft", PluginKind::PeftMethod)?;
 
+        if file.has("training.batch_size") && file.has("training.batch_tokens") {
+            let problem =
+                "`training.batch_tokens` and `training.batch_size` both say how large a batch is; give one of them";
+            return Err(file.refuse("training.batch_tokens", problem));
+        }
         let own_seed = file.has("training.seed");
         let mut training: TrainingConfig = file.whole_section("training")?;
         if !own_seed {
@@ -142,6 +147,7 @@ impl Pipeline {
             accept_fields,
             task,
             labels,
+            chats: train_data.as_ref().is_some_and(Source::has_chats),
             train_data,
             test_data,
             duplicates,

@@ -176,10 +176,18 @@ pub struct RunSettings {
     pub baseline: bool,
     /// The stages that are trained again to compare bits: `serving`, `all` or `lineages`.
     pub verify: VerifyScope,
+    /// Prompts that a language model answers before and after the deletion: texts, or where records are chats what a user says.
+    pub ask: Vec<String>,
 }
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { delete_subjects: Vec::new(), delete_records: Vec::new(), baseline: true, verify: VerifyScope::Serving }
+        Self {
+            delete_subjects: Vec::new(),
+            delete_records: Vec::new(),
+            baseline: true,
+            verify: VerifyScope::Serving,
+            ask: Vec::new(),
+        }
     }
 }

@@ -136,7 +136,9 @@ pub(crate) fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<
     match stored.difference(&asked) {
         Some(SettingDifference { path, own, other }) => {
             let key = match path.strip_prefix("recipe.").unwrap_or(&path) {
-                "base" => "the base model (weights, tokenizer, `model.max_tokens`)".to_owned(),
+                "base" => {
+                    "the base model (weights, tokenizer, `model.max_tokens`, with chats the chat template)".to_owned()
+                }
                 other => format!("`{other}`"),
             };
             Err(EngineError::StoreMismatch { store: store.path().into(), key, stored: own, asked: other })

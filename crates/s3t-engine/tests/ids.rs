@@ -126,6 +126,8 @@ fn write_data(trial: &Trial, folder: &Path) -> Source {
             text_pair: None,
             template,
             features: Some("x".into()),
+            messages: None,
+            packing: false,
         })
     }
 }

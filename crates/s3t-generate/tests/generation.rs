@@ -111,7 +111,7 @@ fn whole(models: &[Arc<StageModel>], ids: &[u32], aggregator: &dyn Aggregator) -
     };
     let mut input: Input<'_> = BACKBONE.prepare(&record).unwrap();
     input.ids = ids.to_vec();
-    (input.tokens, input.padded, input.length, input.prompt) = (ids.len(), ids.len(), ids.len(), ids.len());
+    (input.tokens, input.padded, input.length) = (ids.len(), ids.len(), ids.len());
     let rows: Vec<usize> = (0..ids.len()).collect();
     let of_model = |model: &Arc<StageModel>| {
         let hidden = model.first_input(&BACKBONE, &[&input]);

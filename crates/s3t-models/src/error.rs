@@ -163,6 +163,14 @@ pub enum ModelError {
         /// The file to add.
         path: PathBuf,
     },
+    /// A chat that cannot be learnt from or asked about.
+    #[error("record `{record}`: its chat cannot be used: {problem}")]
+    Chat {
+        /// The record's id.
+        record: String,
+        /// The problem.
+        problem: String,
+    },
     /// A prompt that the model cannot take.
     #[error("the prompt cannot be used: {problem}")]
     Prompt {

@@ -1,5 +1,6 @@
 //! Records as a model takes them, and the residual stream between two blocks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -28,8 +29,9 @@ pub struct Input<'a> {
     pub record: &'a Record,
     /// The ids of a text's tokens; empty for images.
     pub ids: Vec<u32>,
-    /// The number of `ids` that belong to the record's text; the ids behind them are the target's, in causal language modelling.
-    pub prompt: usize,
+    /// The ranges of `ids` that are learnt in causal language modelling, ascending and apart, none with the first id: the target's ids
+    /// behind those of the record's text, or the assistant's turns of a chat.
+    pub targets: Vec<Range<usize>>,
     /// The types of a text's tokens, for models that have an embedding for each: 0, and 1 in the second text of a pair. Empty
     /// if all are 0.
     pub types: Vec<u32>,
@@ -53,6 +55,6 @@ impl Input<'_> {
 
     /// The number of its tokens that are learnt, in causal language modelling.
     pub fn learnt(&self) -> usize {
-        self.ids.len() - self.prompt
+        self.targets.iter().map(ExactSizeIterator::len).sum()
     }
 }

@@ -20,6 +20,9 @@ pub struct LoadOptions {
     pub limits: Limits,
     /// Fields of the model's files that are passed over although they are refused or unknown.
     pub accept_fields: Vec<String>,
+    /// True if the records that are learnt from are chats: the model's chat template then makes their texts, and is part of its digest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chats: bool,
 }
 
 /// A model's folder with its `config.json`.

@@ -1,6 +1,7 @@
 //! A base model with the adapters and the head of a stage: what answers.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use s3t_core::tensors::{NamedTensors, StageTensors, parameter_name};
@@ -180,11 +181,14 @@ fn head(
 }
 
 /// The rows that predict the tokens that a causal model learns, in a batch padded to `tokens`: pairs of a row and the id of the
-/// token that follows the row, for every token behind the prompts.
+/// token that follows the row, for every token that is learnt.
 pub fn learnt_tokens(inputs: &[&Input<'_>], tokens: usize) -> Vec<(usize, u32)> {
     let of_input = |(record, input): (usize, &&Input<'_>)| {
-        let ids = input.ids[input.prompt..].iter().copied();
-        ((record * tokens + input.prompt - 1)..).zip(ids).collect::<Vec<_>>()
+        let of_range = |range: &Range<usize>| {
+            let ids = input.ids[range.clone()].iter().copied();
+            ((record * tokens + range.start - 1)..).zip(ids).collect::<Vec<_>>()
+        };
+        input.targets.iter().flat_map(of_range).collect::<Vec<_>>()
     };
     inputs.iter().enumerate().flat_map(of_input).collect()
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use s3t::api::{Baseline, Evaluation, NothingDeleted, RunObserver, RunPart, RunRequest, RunStep};
+use s3t::api::{Asked, Baseline, Evaluation, NothingDeleted, RunObserver, RunPart, RunRequest, RunStep};
 use s3t::engine::{Observer, System};
 use s3t::eval::Metric;
 use s3t::executor::StageProgress;
@@ -24,7 +24,7 @@ pub(crate) fn run(pipeline: PathBuf, fresh: FreshArgs, output: &mut Output) -> O
         shows_progress,
         training: OnceLock::new(),
         verification: OnceLock::new(),
-        state: Mutex::new(State { output, baseline: None, before: None, subjects: Vec::new() }),
+        state: Mutex::new(State { output, baseline: None, before: None, asked: Vec::new(), subjects: Vec::new() }),
     };
     let answer = s3t::api::run(&RunRequest { pipeline, start: fresh.into() }, &printer)?;
     Ok(code_of(&answer))
@@ -43,6 +43,7 @@ struct State<'a> {
     /// The parts that are printed beside later ones.
     baseline: Option<Baseline>,
     before: Option<Evaluation>,
+    asked: Vec<Asked>,
     /// The subjects that the pipeline names.
     subjects: Vec<String>,
 }
@@ -86,7 +87,7 @@ impl RunObserver for Printer<'_> {
             _ => {}
         }
         self.with(|state| {
-            let State { output, baseline, before, subjects } = state;
+            let State { output, baseline, before, asked, subjects } = state;
             output.answer(part, || match part {
                 RunPart::RestartedAfter(deletions) => show_restart(Some(*deletions)),
                 RunPart::Plan(figures) => show_figures(figures),
@@ -99,6 +100,8 @@ impl RunObserver for Printer<'_> {
                     }
                     show_evaluation(evaluation, None);
                 }
+                RunPart::AskedBefore(answers) => show_asked(answers, &[]),
+                RunPart::AskedAfter(answers) => show_asked(answers, asked),
                 RunPart::Deletion(deletion) => show_deletion(deletion, subjects),
                 RunPart::After(evaluation) => show_evaluation(evaluation, before.as_ref()),
                 RunPart::Verification(verification) => show_verification(verification),
@@ -106,6 +109,7 @@ impl RunObserver for Printer<'_> {
             match part {
                 RunPart::Baseline(scored) => *baseline = Some((*scored).clone()),
                 RunPart::Before(evaluation) => *before = Some((*evaluation).clone()),
+                RunPart::AskedBefore(answers) => *asked = answers.to_vec(),
                 _ => {}
             }
         });
@@ -126,6 +130,17 @@ impl RunObserver for Printer<'_> {
     fn baseline(&self, steps: usize) -> Box<dyn StageProgress + Send + '_> {
         Box::new(self.bars(RunStep::Training).extra("ordinary fine-tuning", steps))
     }
+}
+
+/// The answers to prompts, beside those from before the deletion.
+fn show_asked(answers: &[Asked], before: &[Asked]) {
+    let row = |(index, asked): (usize, &Asked)| {
+        let earlier = before.get(index).map(|asked| asked.answer.clone());
+        [Some(asked.prompt.clone()), earlier, Some(asked.answer.clone())].into_iter().flatten().collect()
+    };
+    let rows = answers.iter().enumerate().map(row).collect();
+    let header: &[&str] = if before.is_empty() { &["asked", "answer"] } else { &["asked", "before", "answer now"] };
+    table(header, rows, header.len());
 }
 
 fn show_comparison(baseline: &Baseline, evaluation: &Evaluation) {

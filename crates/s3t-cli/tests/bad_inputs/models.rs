@@ -111,7 +111,7 @@ pub fn cases() -> Vec<Case> {
         Case { part: "Model files", situation: "pair of texts for a model with one token type", spoil: |w| golden(w, "bert", "pair-without-types"), args: ASK, code: 2,
             message: "record `row-0` is a text with tokens of type 1, as those of the second of a pair, but the model takes tokens of 1 types, from 0 (`type_vocab_size`)" },
         Case { part: "Model files", situation: "question with a misspelt field", spoil: |w| golden(w, "bert", "misspelt-field"), args: ASK, code: 2,
-            message: "`m/questions.jsonl` line 1: unknown field `text_pari` of a question; known: id, text, text_pair, features, image; did you mean `text_pair`?" },
+            message: "`m/questions.jsonl` line 1: unknown field `text_pari` of a question; known: id, text, text_pair, features, image, messages; did you mean `text_pair`?" },
         Case { part: "Model files", situation: "question with the second text of a pair alone", spoil: |w| golden(w, "bert", "pair-without-first"), args: ASK, code: 2,
             message: "`m/questions.jsonl` line 1: has `text_pair`, the second text of a pair, without `text`, the first" },
         Case { part: "Model files", situation: "adapter in the folder of the model", spoil: |w| golden(w, "bert", "adapter-in-the-models-folder"), args: ASK, code: 2,

@@ -20,6 +20,11 @@ pub(super) fn content(record: &Record) -> Digest {
             builder.number(5);
             by_words(&mut builder, [first.as_str(), second.as_str()].into_iter().chain(target_text(record)));
         }
+        // Who says a thing is a part of it.
+        Payload::Messages(messages) => {
+            builder.number(6);
+            by_words(&mut builder, messages.iter().flat_map(|message| [message.role.name(), message.content.as_str()]));
+        }
         payload => {
             as_it_stands(payload, &mut builder);
             if let Some(text) = target_text(record) {
@@ -46,6 +51,9 @@ fn as_it_stands(payload: &Payload, builder: &mut DigestBuilder) {
     match payload {
         Payload::Text(text) => builder.number(3).bytes(text.as_bytes()),
         Payload::TextPair(first, second) => builder.number(4).bytes(first.as_bytes()).bytes(second.as_bytes()),
+        Payload::Messages(messages) => messages.iter().fold(builder.number(7), |builder, message| {
+            builder.bytes(message.role.name().as_bytes()).bytes(message.content.as_bytes())
+        }),
         Payload::Image { width, height, channels, pixels } => {
             builder.number(1).number((*width).into()).number((*height).into()).number((*channels).into()).bytes(pixels)
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Payload, Record};
+use s3t_core::{Message, Payload, Record, Role};
 
 use super::content::{target_text, words};
 use super::union::Union;
@@ -27,6 +27,7 @@ impl Shingles {
         let texts: Vec<&str> = match &record.payload {
             Payload::Text(text) => vec![text],
             Payload::TextPair(first, second) => vec![first, second],
+            Payload::Messages(messages) => said(messages, false),
             _ => return None,
         };
         let runs = |text: &str| -> BTreeSet<u64> {
@@ -34,7 +35,11 @@ impl Shingles {
             words.windows(SHINGLE.min(words.len()).max(1)).map(hash_of).collect()
         };
         let text = texts.into_iter().flat_map(runs).collect();
-        Some(Self { text, target: target_text(record).map(runs).unwrap_or_default() })
+        let target = match &record.payload {
+            Payload::Messages(messages) => said(messages, true).into_iter().flat_map(runs).collect(),
+            _ => target_text(record).map(runs).unwrap_or_default(),
+        };
+        Some(Self { text, target })
     }
 
     /// The sets as one: if both parts of two records overlap by a share, so do these.
@@ -46,6 +51,12 @@ impl Shingles {
     fn overlap(&self, other: &Self) -> f64 {
         jaccard(&self.text, &other.text).min(jaccard(&self.target, &other.target))
     }
+}
+
+/// The texts of a chat that the assistant said, or those of the others.
+fn said(messages: &[Message], by_assistant: bool) -> Vec<&str> {
+    let of_author = messages.iter().filter(|message| (message.role == Role::Assistant) == by_assistant);
+    of_author.map(|message| message.content.as_str()).collect()
 }
 
 /// Joins texts by MinHash (Broder 1997) with banding. The hash functions are fixed: the same texts are the same groups everywhere.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use s3t_core::limits::shown;
 use s3t_core::registry::unknown;
-use s3t_core::{Limits, Payload};
+use s3t_core::{Limits, Message, Payload, Role};
 use serde_json::{Map, Value};
 
 /// A row: its values by column, and its line.
@@ -45,6 +45,23 @@ impl Row {
     /// Two texts that must be there and are not too long.
     pub(crate) fn text_pair(&self, first: &str, second: &str, limits: &Limits) -> Result<Payload, String> {
         Ok(Payload::TextPair(self.short_text(first, limits)?.to_owned(), self.short_text(second, limits)?.to_owned()))
+    }
+
+    /// A list of messages that are not too long together.
+    pub(crate) fn chat(&self, column: &str, limits: &Limits) -> Result<Vec<Message>, String> {
+        let messages = Message::list(self.required(column)?).map_err(|problem| format!("`{column}`: {problem}"))?;
+        limits.check_text(messages.iter().map(|message| message.content.len()).sum())?;
+        Ok(messages)
+    }
+
+    /// A chat in which the assistant answers.
+    pub(crate) fn answered_chat(&self, column: &str, limits: &Limits) -> Result<Payload, String> {
+        let messages = self.chat(column, limits)?;
+        match messages.iter().position(|message| message.role == Role::Assistant) {
+            Some(0) => Err(format!("`{column}`: begins with the assistant, who has nothing to answer")),
+            Some(_) => Ok(Payload::Messages(messages)),
+            None => Err(format!("`{column}`: has no message of the assistant, so that nothing is learnt of it")),
+        }
     }
 
     /// A text that must be there and is not too long.

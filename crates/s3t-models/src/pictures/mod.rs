@@ -73,14 +73,14 @@ impl PictureReader {
             Payload::Features(features) => {
                 features.len() == self.shape.values() && features.iter().all(|value| value.is_finite())
             }
-            Payload::Text(_) | Payload::TextPair(..) => false,
+            Payload::Text(_) | Payload::TextPair(..) | Payload::Messages(_) => false,
         };
         if fits {
             let tokens = self.tokens;
             return Ok(Input {
                 record,
                 ids: Vec::new(),
-                prompt: 0,
+                targets: Vec::new(),
                 types: Vec::new(),
                 cut: 0,
                 tokens,
@@ -106,7 +106,9 @@ impl PictureReader {
                 (scaled / image_std[channel]) as f32
             }
             Payload::Features(features) => features[(channel * side + y) * side + x],
-            Payload::Text(_) | Payload::TextPair(..) => unreachable!("prepared records are images or features"),
+            Payload::Text(_) | Payload::TextPair(..) | Payload::Messages(_) => {
+                unreachable!("prepared records are images or features")
+            }
         }
     }
 }

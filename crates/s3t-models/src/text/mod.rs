@@ -2,6 +2,7 @@
 
 mod beside;
 mod chat;
+mod chats;
 mod prompts;
 mod tokenizer_file;
 
@@ -94,6 +95,8 @@ pub struct TextEncoder {
     limits: Limits,
     ends: Ends,
     chat: ChatSource,
+    /// True if records may be chats that are learnt from.
+    chats: bool,
     digest: Digest,
 }
 
@@ -139,13 +142,18 @@ impl TextEncoder {
             Ok::<_, tokenizers::Error>(whole)
         });
         let whole = whole.map_err(|panic| refuse(broken(&panic)))?.map_err(|error| refuse(error.to_string()))?;
+        let chats = file.options().chats;
         let mut digest = DigestBuilder::new("tokenizer");
         digest.bytes(LIBRARY.as_bytes()).bytes(&bytes).number(max_tokens as u64);
         if cuts && side == Side::Left {
             digest.bytes(b"left");
         }
+        // The template makes texts of records only where records are chats, and leaves the digests of other systems as they were.
+        if chats {
+            digest.bytes(b"chat").digest(&chat.template()?.digest());
+        }
         let digest = digest.finish();
-        Ok(Self { whole, parts, max_tokens, cuts, room, limits, ends, chat, digest })
+        Ok(Self { whole, parts, max_tokens, cuts, room, limits, ends, chat, chats, digest })
     }
 
     /// The digest of the tokenizer and of the largest number of tokens of a record.
@@ -192,16 +200,28 @@ impl TextEncoder {
             }
             _ => None,
         };
-        let whole = if matches!(record.target, Target::Text(_)) { &self.parts } else { &self.whole };
-        let Some(encoding) = encode(whole) else {
-            return refuse(record.payload.describe(), "texts".into());
+        let (mut ids, mut types, mut cut, mut targets) = match (&record.payload, &record.target) {
+            (Payload::Messages(messages), Target::Turns) => {
+                if !self.chats {
+                    let expected = "texts; chats are learnt from where `messages` of `data.train` names them";
+                    return refuse(record.payload.describe(), expected.into());
+                }
+                let (ids, targets) = self.learnt_chat(record, messages)?;
+                (ids, Vec::new(), 0, targets)
+            }
+            (Payload::Messages(messages), _) => (self.asked_chat(record, messages)?, Vec::new(), 0, Vec::new()),
+            _ => {
+                let whole = if matches!(record.target, Target::Text(_)) { &self.parts } else { &self.whole };
+                let Some(encoding) = encode(whole) else {
+                    return refuse(record.payload.describe(), "texts".into());
+                };
+                let encoding = encoding?;
+                let cut = encoding.get_overflowing().iter().map(own_tokens).sum::<usize>();
+                (encoding.get_ids().to_vec(), self.types(&encoding), cut, Vec::new())
+            }
         };
-        let encoding = encoding?;
-        let mut cut = encoding.get_overflowing().iter().map(own_tokens).sum::<usize>();
-        let mut types = self.types(&encoding);
-        let mut ids = encoding.get_ids().to_vec();
-        let prompt = ids.len();
         if let Target::Text(response) = &record.target {
+            let prompt = ids.len();
             fits(response)?;
             ids.extend(tokens(&|| self.parts.encode(response.as_str(), false))?.get_ids());
             ids.extend(self.ends.learnt);
@@ -209,10 +229,13 @@ impl TextEncoder {
                 let expected = "responses of at least one token: the model has no token that ends a text".into();
                 return refuse("response without any token".into(), expected);
             }
-            if prompt == 0 || prompt >= self.max_tokens {
-                let expected = format!("prompts of 1 to {} tokens, so that a response follows", self.max_tokens - 1);
-                return refuse(format!("prompt of {prompt} tokens"), expected);
-            }
+            targets.push(prompt..ids.len());
+        }
+        if let Some(prompt) =
+            targets.first().map(|range| range.start).filter(|prompt| !(1..self.max_tokens).contains(prompt))
+        {
+            let expected = format!("prompts of 1 to {} tokens, so that a response follows", self.max_tokens - 1);
+            return refuse(format!("prompt of {prompt} tokens"), expected);
         }
         if ids.len() > self.max_tokens {
             if !self.cuts {
@@ -225,6 +248,10 @@ impl TextEncoder {
             cut += ids.len() - self.max_tokens;
             ids.truncate(self.max_tokens);
             types.truncate(self.max_tokens);
+            targets.retain(|range| range.start < self.max_tokens);
+            if let Some(last) = targets.last_mut() {
+                last.end = last.end.min(self.max_tokens);
+            }
         }
         if ids.is_empty() {
             return refuse("text without any token".into(), "texts of at least one token".into());
@@ -243,7 +270,7 @@ impl TextEncoder {
         let is_own = |id: &u32| Some(*id) != self.ends.padding;
         let length = ids.iter().rposition(is_own).unwrap_or(0) + 1;
         let padded = tokens.next_multiple_of(PADDING);
-        Ok(Input { record, ids, prompt: prompt.min(tokens), types, cut, tokens, length, padded })
+        Ok(Input { record, ids, targets, types, cut, tokens, length, padded })
     }
 
     /// The types of the tokens; empty if all are 0, or the model has no types.

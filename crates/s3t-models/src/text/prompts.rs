@@ -18,12 +18,6 @@ impl TextEncoder {
         self.prompt(&self.chat.template()?.render(messages, true)?, false)
     }
 
-    /// Checks the length of a chat's messages.
-    pub(super) fn check_messages(&self, messages: &[Message]) -> Result<(), String> {
-        let bytes = messages.iter().map(|message| message.content.len()).sum();
-        self.limits.check_text(bytes)
-    }
-
     fn prompt(&self, text: &str, special: bool) -> Result<Vec<u32>, ModelError> {
         let refuse = |problem: String| ModelError::Prompt { problem };
         self.limits.check_text(text.len()).map_err(refuse)?;

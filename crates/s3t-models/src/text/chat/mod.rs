@@ -89,23 +89,33 @@ impl ChatTemplate {
     ///
     /// [`ModelError::ChatTemplate`] if the template refuses these messages, uses what is not supported, or takes too much work.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ModelError> {
-        let mut texts = self.render_prefixes(messages, &[(messages.len(), add_generation_prompt)])?;
-        Ok(texts.pop().unwrap_or_default())
+        let whole = self.prefixes(messages, &[(messages.len(), add_generation_prompt)], |_, _| true)?;
+        Ok(whole.unwrap_or_default())
     }
 
-    /// The texts of the first messages of a chat: for each entry so many of them, with or without a generation prompt.
-    pub(crate) fn render_prefixes(
+    /// The text of a chat, and in turn the texts of its first messages: for each prefix so many of them, with or without a generation
+    /// prompt. The first is handed back; `takes` is asked about it and each of the others, and the first that it does not take
+    /// is the inner error.
+    pub(crate) fn prefixes(
         &self,
         messages: &[Message],
         prefixes: &[(usize, bool)],
-    ) -> Result<Vec<String>, ModelError> {
+        mut takes: impl FnMut(&str, &str) -> bool + Send,
+    ) -> Result<Result<String, (usize, bool)>, ModelError> {
         let refuse = |problem: String| ModelError::ChatTemplate { path: self.path.clone(), problem };
         if messages.is_empty() {
             return Err(refuse("it was given no messages; a chat has at least one".into()));
         }
-        let texts = engine::on_own_stack(|| {
-            let one = |(count, prompt): &(usize, bool)| self.rendered(&messages[..*count], *prompt);
-            prefixes.iter().map(one).collect::<Result<Vec<_>, _>>()
+        let rendered = |(count, prompt): (usize, bool)| self.rendered(&messages[..count], prompt);
+        let texts = engine::on_own_stack(|| -> Result<_, String> {
+            let Some((first, others)) = prefixes.split_first() else { return Ok(Ok(String::new())) };
+            let whole = rendered(*first)?;
+            for prefix in others {
+                if !takes(&whole, &rendered(*prefix)?) {
+                    return Ok(Err(*prefix));
+                }
+            }
+            Ok(Ok(whole))
         });
         texts.and_then(|texts| texts).map_err(refuse)
     }
