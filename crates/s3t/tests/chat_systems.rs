@@ -113,12 +113,11 @@ fn chats_are_refused_where_the_pipeline_does_not_say_so() {
     assert!(message.contains("`data.task` is `regression`"), "{message}");
 }
 
-/// `examples/chat-llama.toml` in a folder of its own, in two slices so that it takes less time.
+/// `examples/chat-llama.toml` in a folder of its own.
 fn example(folder: &Path, store: &str) -> Pipeline {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/chat-llama.toml");
     let mut pipeline = Pipeline::read(&file).unwrap().into_unchecked();
     pipeline.store = folder.join(store);
-    (pipeline.shape.slices, pipeline.budget) = (2, 2);
     pipeline
 }
 
