@@ -1,8 +1,8 @@
 """Mutated requests: good ones with bytes, values, headers, paths and methods changed. No answer is a failure of the server.
 
-    fuzz.py PROGRAM [REQUESTS] [SEED]
+    fuzz.py PROGRAM [REQUESTS] [SEED] [texts]
 
-Each request has an answer of a documented status, or ends its connection; the server lives on and logs no panic.
+With `texts` the requests are for texts of a language model. Each request has an answer of a documented status, or ends its connection; the server lives on and logs no panic.
 """
 
 import collections
@@ -11,9 +11,12 @@ import json
 import random
 import socket
 import sys
+import tempfile
 import time
 import uuid
+from pathlib import Path
 
+import make_texts
 from bad_clients import opendsr_section
 from world import Server, features
 
@@ -32,14 +35,27 @@ def good(random):
     deletion = {"request_id": name, "records": ["row-%d" % random.randrange(4000)], "subjects": [], "due": random.choice([None, "2026-12-01T00:00:00Z"])}
     dsr = {"regulation": "gdpr", "subject_request_id": str(uuid.uuid4()), "subject_request_type": "erasure", "submitted_time": "2026-11-01T00:00:00Z", "subject_identities": [{"identity_type": "controller_customer_id", "identity_value": "owner-%04d" % random.randrange(4000), "identity_format": "raw"}],
            "status_callback_urls": ["https://127.0.0.1:9/x"], "extensions": {}}
+    confirmation = {"follower": "%032x" % random.randrange(3), "version": random.choice(["", "0.1.x"]), "epoch": random.randrange(9), "erased": 0, "leaving": random.random() < 0.5}
     audit = {"scope": "lineages", "checkpoints": [], "receipts": [], "absent_records": ["row-1"]}
     return random.choice([
         ("POST", "/predict", question), ("POST", "/predict", question), ("POST", "/v2/models/vit-mnist/infer", infer), ("POST", "/v2/models/vit-mnist/infer", infer), ("POST", "/deletions", deletion), ("POST", "/deletions", deletion),
         ("GET", f"/deletions/{name}", None), ("DELETE", f"/deletions/{name}", None), ("GET", f"/deletions/{name}/receipt", None), ("POST", f"/deletions/{name}/release", None), ("GET", "/deletions?search=t&before=9", None),
         ("POST", "/v2/requests", dsr), ("GET", f"/v2/requests/{name}", None), ("DELETE", f"/v2/requests/{name}", None), ("GET", "/v2/discovery", None), ("POST", "/opengdpr_requests", dsr), ("POST", "/audits", audit), ("GET", "/audits/x", None),
         ("GET", "/ledger/checkpoint", None), ("GET", "/ledger/tile/0/000.p/1", None), ("GET", "/ledger/tile/entries/000.p/3", None), ("GET", "/metrics", None), ("GET", "/readyz", None), ("GET", "/v2/models/vit-mnist", None), ("GET", "/repair", None), ("POST", "/repair/pause", None), ("POST", "/repair/resume", None),
+        ("GET", "/replica/state?after=x&wait_ms=1", None), ("GET", "/replica/stages/%064x?follower=%032x" % (random.randrange(9), random.randrange(3)), None), ("POST", "/replica/confirm", confirmation),
         ("GET", "/ui", None), ("GET", "/ui?search=%27&before=3", None), ("POST", "/ui/sign-in", b"token=x"), ("POST", "/ui/repair", b"wish=pause"), ("POST", "/ui/ask", b'--b\r\ncontent-disposition: form-data; name="text"\r\n\r\n1,2\r\n--b--\r\n'),
     ])
+
+
+def good_texts(random):
+    """Requests for texts that are right."""
+    choosing = {"max_tokens": random.choice([1, 3, 20]), "temperature": random.choice([0, 0.7, 1]), "top_p": 0.9, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": -0.5, "logit_bias": {"5": 1.5}, "seed": random.randrange(9), "stop": random.choice(["x", ["a", "one"]]), "stop_token_ids": [7], "ignore_eos": True, "stream": random.random() < 0.4}
+    if choosing["stream"]:
+        choosing["stream_options"] = {"include_usage": True}
+    completion = {"model": "llama-tiny", "prompt": random.choice(["The word one", ["a", "b"], [5, 6], [[5], [6, 7]]]), "echo": True, "logprobs": 2, **choosing}
+    chat = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one?"}, {"role": "assistant", "content": "o"}, {"role": "user", "content": "two?"}], "logprobs": True, "top_logprobs": 2, **choosing}
+    deletion = {"request_id": "ticket-%d" % random.randrange(40), "subjects": ["owner-%04d" % random.randrange(200)], "records": []}
+    return random.choice([("POST", "/v1/completions", completion)] * 4 + [("POST", "/v1/chat/completions", chat)] * 4 + [("GET", "/v1/models", None), ("GET", "/v1/models/llama-tiny", None), ("POST", "/predict", {"inputs": "one"}), ("POST", "/deletions", deletion), ("GET", "/metrics", None)])
 
 
 def changed_value(random, value, depth=0):
@@ -79,8 +95,8 @@ def changed_bytes(random, data):
     return bytes(data)
 
 
-def request(random, token):
-    method, path, body = good(random)
+def request(random, token, source):
+    method, path, body = source(random)
     lines = ["host: localhost", f"authorization: Bearer {token}"]
     kind = random.random()
     if isinstance(body, bytes):
@@ -115,10 +131,14 @@ def request(random, token):
 def main():
     program, number, seed = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2000, int(sys.argv[3]) if len(sys.argv) > 3 else 1
     source, statuses, odd = random.Random(seed), collections.Counter(), []
-    with Server(program, options=["--repair", "--read-seconds", "0.5", "--batch-minutes", "1"], opendsr=opendsr_section, records=4000 if number > 20000 else 600) as server:
-        token, stream, start = server.tokens["all"], None, time.monotonic()
+    requests, options = good, {"opendsr": opendsr_section, "records": 4000 if number > 20000 else 600}
+    if sys.argv[4:] == ["texts"]:
+        requests, options = good_texts, {"folder": Path(tempfile.mkdtemp(prefix="s3t-fuzz-"))}
+        make_texts.make(program, options["folder"])
+    with Server(program, options=["--repair", "--read-seconds", "0.5", "--batch-minutes", "1", "--lease-seconds", "0.5"], **options) as server:
+        token, stream, start = server.tokens["fuzz"], None, time.monotonic()
         for index in range(number):
-            method, data = request(source, token)
+            method, data = request(source, token, requests)
             if stream is None:
                 stream = socket.create_connection(("127.0.0.1", server.port), timeout=20)
             try:
@@ -127,11 +147,13 @@ def main():
                 response.begin()
                 while response.status == 100:
                     response.begin()
-                body = response.read() if not response.headers.get("content-type", "").startswith("text/event-stream") else b""
+                # The page's events have no end; those of texts do, and the connection goes on behind it.
+                endless = response.headers.get("content-type", "").startswith("text/event-stream") and requests is good
+                body = b"" if endless else response.read()
                 statuses[response.status] += 1
                 if response.status not in DOCUMENTED:
                     odd.append((response.status, body[:200], data[:600]))
-                if response.status in (400, 408, 413, 431) or response.will_close or response.headers.get("content-type", "").startswith("text/event"):
+                if response.status in (400, 408, 413, 431) or response.will_close or endless:
                     stream.close()
                     stream = None
             except TimeoutError:

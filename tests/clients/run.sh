@@ -31,7 +31,9 @@ failed=0
 CLIENTS_PAGE="$home/page/page.mjs" python3 "$here/page.py" "$program" ${SCREENSHOTS:+"$SCREENSHOTS"} || failed=1
 wait "$preparing"
 "$home/venv/bin/python" "$here/drive.py" "$program" "$home/tlog/tlog" "$examples" || failed=1
+"$home/venv/bin/python" "$here/texts.py" "$program" || failed=1
 "$home/venv/bin/python" "$here/bad_clients.py" "$program" || failed=1
 "$home/venv/bin/python" "$here/fuzz.py" "$program" 2000 || failed=1
+"$home/venv/bin/python" "$here/fuzz.py" "$program" 1000 2 texts || failed=1
 rm -rf "$TMPDIR"
 exit $failed

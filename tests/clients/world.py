@@ -11,7 +11,7 @@ from pathlib import Path
 
 import make_store
 
-ROLES = {"ask": ["ask"], "delete": ["delete"], "audit": ["audit"], "operate": ["operate"], "all": ["ask", "delete", "audit", "operate"]}
+ROLES = {"ask": ["ask"], "delete": ["delete"], "audit": ["audit"], "operate": ["operate"], "all": ["ask", "delete", "audit", "operate"], "fuzz": ["ask", "delete", "audit", "operate", "follow"]}
 
 
 def free_port():

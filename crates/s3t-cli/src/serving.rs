@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use s3t::engine::Pipeline;
+use s3t::core::wording::counted;
+use s3t::engine::{GenerationSettings, OnDeletion, Pipeline};
 use s3t_server::{FollowSettings, NewToken, Role, Server, ServerSettings, TlsSettings, Token, TokenFile};
 
 use crate::exit::{Failure, Outcome};
@@ -41,6 +42,9 @@ pub(crate) struct ServeArgs {
     /// The most milliseconds from a request to its answer.
     #[arg(long, env = "S3T_SERVER_DEADLINE_MS")]
     deadline_ms: Option<u64>,
+    /// The most seconds from a request to the end of its texts.
+    #[arg(long, env = "S3T_SERVER_GENERATION_SECONDS")]
+    generation_seconds: Option<f64>,
     /// The largest body of a request in bytes.
     #[arg(long, env = "S3T_SERVER_BODY_BYTES")]
     body_bytes: Option<usize>,
@@ -154,17 +158,39 @@ pub(crate) fn serve(args: ServeArgs, output: &mut Output) -> Outcome {
     let pipeline = if leader.is_some() { pipeline } else { pipeline.with_store()? };
     let started = |server: &Server| {
         let (address, private) = (server.address().to_string(), server.private_address().to_string());
-        match &leader {
-            Some(leader) => output.answer(&serde_json::json!({ "address": address, "leader": leader }), || {
-                say!("answers on {address}; follows {leader}");
-            }),
-            None => output.answer(&serde_json::json!({ "address": address, "private_address": private }), || {
-                say!("answers on {address}; deletions, proofs and the page on {private}");
-            }),
+        let texts = server.generation();
+        let mut answer = match &leader {
+            Some(leader) => serde_json::json!({ "address": address, "leader": leader }),
+            None => serde_json::json!({ "address": address, "private_address": private }),
+        };
+        if let Some(texts) = texts {
+            answer["generation"] = serde_json::json!(texts);
         }
+        output.answer(&answer, || {
+            match &leader {
+                Some(leader) => say!("answers on {address}; follows {leader}"),
+                None => say!("answers on {address}; deletions, proofs and the page on {private}"),
+            }
+            if let Some(texts) = texts {
+                say!("{}", limits_of_texts(texts));
+            }
+        });
     };
     s3t_server::serve(pipeline, settings, started)?;
     Ok(0)
+}
+
+/// The limits of texts in words.
+fn limits_of_texts(texts: GenerationSettings) -> String {
+    let GenerationSettings { max_texts, max_waiting, cache_mb, on_deletion } = texts;
+    let then = match on_deletion {
+        OnDeletion::Stop => "ends the texts that it hits",
+        OnDeletion::Continue => "lets the texts that it hits go on with what lives",
+    };
+    let texts = counted(max_texts, "text");
+    format!(
+        "continues {texts} at a time, {max_waiting} more may wait; {cache_mb} MB of keys and values; a deletion {then}"
+    )
 }
 
 impl ServeArgs {
@@ -181,6 +207,7 @@ impl ServeArgs {
         set(&mut settings.batch_records, batch_records);
         set(&mut settings.request_records, request_records);
         set(&mut settings.deadline_ms, deadline_ms);
+        set(&mut settings.generation_seconds, self.generation_seconds);
         set(&mut settings.body_bytes, body_bytes);
         set(&mut settings.connections, connections);
         set(&mut settings.read_seconds, self.read_seconds);

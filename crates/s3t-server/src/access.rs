@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use crate::answers::Answers;
+use crate::openai::in_openai_shape;
 use crate::refusal::{Kind, Refusal};
 use crate::token_file::Role;
 use crate::tokens::Caller;
@@ -85,6 +86,7 @@ pub(crate) async fn identify(State(app): State<Answers>, mut request: Request, n
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(Identity(identity));
+    let is_openai = request.uri().path().starts_with("/v1/");
     let in_flight = app.metrics.request_started();
     // The log has the span's end, with these fields.
     let span = tracing::info_span!(
@@ -96,6 +98,7 @@ pub(crate) async fn identify(State(app): State<Answers>, mut request: Request, n
         None => next.run(request).instrument(span.clone()).await,
     };
     drop(in_flight);
+    let response = if is_openai { in_openai_shape(response) } else { response };
     let (status, seconds) = (response.status(), start.elapsed().as_secs_f64());
     app.metrics.request(&route, status.as_u16(), seconds);
     span.record("status", status.as_u16()).record("seconds", seconds);

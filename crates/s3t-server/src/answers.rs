@@ -10,6 +10,8 @@ use s3t_ledger::Epoch;
 use tokio::sync::Semaphore;
 
 use crate::ServerSettings;
+use crate::clock::now_ms;
+use crate::generation::Generation;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::model::Model;
@@ -30,6 +32,10 @@ pub(crate) struct AnswerState {
     pub(crate) tokens: Tokens,
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Arc<Metrics>,
+    /// The time of the start, in seconds since 1970.
+    pub(crate) started: i64,
+    /// The texts that are continued, for a model that does that.
+    generation: Option<Arc<Generation>>,
     pub(crate) life: Life,
     /// The answers under way, by the epoch at which they were asked for.
     answering: Mutex<BTreeMap<Epoch, usize>>,
@@ -40,10 +46,25 @@ pub(crate) struct AnswerState {
 
 impl Answers {
     pub(crate) fn new(settings: ServerSettings, model: Model, tokens: Tokens, metrics: Arc<Metrics>) -> Self {
+        let started = now_ms() / 1000;
+        let continues = model.task() == s3t_core::Task::CausalLm;
+        let generation = continues.then(|| Arc::new(Generation::new(model.source(), &metrics)));
         let queue = Queue::new(settings.queue_records, settings.batch_records, Arc::clone(&metrics));
         let (sessions, life, answering) = (Sessions::default(), Life::default(), Mutex::default());
         let reading = Semaphore::new(2 * std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get));
-        Self(Arc::new(AnswerState { settings, model, queue, tokens, sessions, metrics, life, answering, reading }))
+        Self(Arc::new(AnswerState {
+            settings,
+            model,
+            queue,
+            tokens,
+            sessions,
+            metrics,
+            started,
+            generation,
+            life,
+            answering,
+            reading,
+        }))
     }
 }
 
@@ -64,7 +85,7 @@ impl AnswerState {
             return Err(Refusal::new(Kind::TooLarge, message));
         }
         if self.model.task() == s3t_core::Task::CausalLm {
-            let message = "this pipeline completes texts; answers over HTTP are for classes and numbers";
+            let message = "this pipeline continues texts; ask at `/v1/completions` or `/v1/chat/completions`";
             return Err(Refusal::new(Kind::Unprocessable, message));
         }
         let count = records.len();
@@ -73,6 +94,12 @@ impl AnswerState {
         drop(under_way);
         self.metrics.answered(count);
         Ok(answer)
+    }
+
+    /// The texts that are continued.
+    pub(crate) fn generation(&self) -> Result<&Arc<Generation>, Refusal> {
+        let refuse = || Refusal::new(Kind::Unprocessable, "this pipeline continues no texts; ask at `/predict`");
+        self.generation.as_ref().ok_or_else(refuse)
     }
 
     /// Refuses while no answers can be given.
@@ -87,6 +114,9 @@ impl AnswerState {
     pub(crate) fn count_answering(&self, epoch: Epoch) {
         let answering = self.answering.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = answering.get(&epoch).copied().unwrap_or_default();
+        if let Some(generation) = &self.generation {
+            generation.look();
+        }
         self.metrics.answering(newest, answering.values().sum::<usize>() - newest);
     }
 }

@@ -22,13 +22,14 @@
 mod leader;
 mod lease;
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::Gauge;
 use s3t_core::{Record, StageKey};
-use s3t_engine::{Answer, EngineError, Replica};
+use s3t_engine::{Answer, CheckedPipeline, EngineError, Replica, ServedModels, ServesModels};
 use s3t_ledger::Epoch;
+use s3t_models::Backbone;
 
 use self::leader::Leader;
 use self::lease::{Lease, Moment};
@@ -83,6 +84,28 @@ struct State {
     is_doubtful: bool,
 }
 
+/// The models of each token are taken as those of an answer are: the lease is looked at first.
+impl ServesModels for Follower {
+    fn serving(&self) -> Result<ServedModels, EngineError> {
+        if self.lease.left().is_none() {
+            return Err(EngineError::NothingServes);
+        }
+        self.replica.serving()
+    }
+
+    fn is_live(&self, stage: &StageKey) -> Result<bool, EngineError> {
+        self.replica.is_live(stage)
+    }
+
+    fn pipeline(&self) -> &CheckedPipeline {
+        self.replica.pipeline()
+    }
+
+    fn backbone(&self) -> &Arc<Backbone> {
+        self.replica.backbone()
+    }
+}
+
 impl Follower {
     pub(crate) fn open(replica: Replica, settings: &FollowSettings, metrics: &Metrics) -> Result<Self, ServerError> {
         let state = State {
@@ -128,6 +151,13 @@ impl Follower {
         // Before the members are taken, see the module.
         self.check_lease()?;
         self.replica.answer(records).map_err(Refusal::from)
+    }
+
+    /// The models that answer, at a moment at which there was a lease.
+    pub(crate) fn serving_models(&self) -> Result<ServedModels, Refusal> {
+        // Before the members are taken, see the module.
+        self.check_lease()?;
+        self.replica.serving().map_err(Refusal::from)
     }
 
     fn check_lease(&self) -> Result<(), Refusal> {

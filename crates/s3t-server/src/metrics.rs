@@ -10,7 +10,8 @@ use s3t_ledger::Epoch;
 use crate::refusal::{Kind, Refusal};
 
 /// The bounds of times in seconds: small models answer within a millisecond.
-const SECONDS: [f64; 14] = [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 4.0, 16.0];
+pub(crate) const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 4.0, 16.0];
 
 /// The figures of a server.
 pub(crate) struct Metrics {
@@ -117,6 +118,15 @@ impl Metrics {
     /// If the name is malformed or taken.
     pub(crate) fn further(&self, name: &str, help: &str) -> Gauge {
         registered(&self.registry, Gauge::new(name, help))
+    }
+
+    /// A further collector.
+    ///
+    /// # Panics
+    ///
+    /// If its name is malformed or taken.
+    pub(crate) fn add<C: prometheus::core::Collector + Clone + 'static>(&self, collector: prometheus::Result<C>) -> C {
+        registered(&self.registry, collector)
     }
 
     /// Counts a request until the result is dropped.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use s3t_core::{PictureInput, Record, ShardId, Task};
-use s3t_engine::{Answer, CheckedPipeline, System};
+use s3t_engine::{Answer, CheckedPipeline, ServedModels, ServesModels, System};
 use s3t_ledger::Epoch;
 use s3t_models::Backbone;
 
@@ -37,7 +37,23 @@ impl Model {
         }
     }
 
-    fn backbone(&self) -> &Arc<Backbone> {
+    /// The source of the models that continue texts.
+    pub(crate) fn source(&self) -> Arc<dyn ServesModels> {
+        match self {
+            Self::Store(system) => Arc::clone(system) as Arc<dyn ServesModels>,
+            Self::Leader(follower) => Arc::clone(follower) as Arc<dyn ServesModels>,
+        }
+    }
+
+    /// The models that answer now.
+    pub(crate) fn serving(&self) -> Result<ServedModels, Refusal> {
+        match self {
+            Self::Store(system) => Ok(system.serving()?),
+            Self::Leader(follower) => follower.serving_models(),
+        }
+    }
+
+    pub(crate) fn backbone(&self) -> &Arc<Backbone> {
         match self {
             Self::Store(system) => system.backbone(),
             Self::Leader(follower) => follower.replica().backbone(),

@@ -111,8 +111,11 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let headers = self.headers();
+        let refusal = self.clone();
         let body = ErrorBody { error: self.message, error_type: self.kind };
         let mut response = (self.kind.status(), Json(body)).into_response();
+        // For routes that write refusals in another shape.
+        response.extensions_mut().insert(refusal);
         response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)).collect::<Vec<_>>());
         response
     }

@@ -8,6 +8,7 @@ mod predict;
 mod proofs;
 mod repair;
 mod replica;
+mod texts;
 mod v2;
 
 use std::sync::Arc;
@@ -39,6 +40,10 @@ where
 {
     OpenApiRouter::new()
         .routes(routes!(predict::predict))
+        .routes(routes!(texts::completions))
+        .routes(routes!(texts::chat))
+        .routes(routes!(texts::models))
+        .routes(routes!(texts::model))
         .routes(routes!(v2::server))
         .routes(routes!(v2::live))
         .routes(routes!(v2::ready))

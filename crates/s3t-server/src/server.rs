@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use axum::Router;
-use s3t_engine::{CheckedPipeline, Replica, System};
+use s3t_engine::{CheckedPipeline, GenerationSettings, Replica, System};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -166,6 +166,14 @@ impl Server {
             answering.queue.work(&answering.model);
         };
         workers.push(start_thread("s3t-answers", work)?);
+        if let Ok(generation) = app.generation().cloned() {
+            let living = app.clone();
+            let work = move || {
+                step_back(ANSWERS);
+                generation.work(|| living.life.is_over());
+            };
+            workers.push(start_thread("s3t-texts", work)?);
+        }
         let (stop, stopped) = watch::channel(false);
         let limits = Limits {
             connections: app.settings.connections,
@@ -206,6 +214,11 @@ impl Server {
         self.health
     }
 
+    /// The limits of texts that are continued, for a model that does that.
+    pub fn generation(&self) -> Option<GenerationSettings> {
+        self.app.generation().ok().map(|generation| generation.settings())
+    }
+
     /// Reads the tokens and certificates again.
     ///
     /// # Errors
@@ -231,6 +244,9 @@ impl Server {
         });
         app.queue.close();
         app.life.over();
+        if let Ok(generation) = app.generation() {
+            generation.close();
+        }
         for worker in workers {
             let _ = worker.join();
         }

@@ -46,6 +46,9 @@ pub struct ServerSettings {
     pub request_records: usize,
     /// The most milliseconds from a request to its answer. A request that takes longer is answered with 504.
     pub deadline_ms: u64,
+    /// The most seconds from a request to the end of its texts, where the model continues texts. A text that takes longer ends with
+    /// an error.
+    pub generation_seconds: f64,
     /// The largest body of a request in bytes.
     pub body_bytes: usize,
     /// The most open connections of each port. Further ones wait until one closes.
@@ -88,6 +91,7 @@ impl Default for ServerSettings {
             batch_records: 64,
             request_records: 32,
             deadline_ms: 10_000,
+            generation_seconds: 600.0,
             body_bytes: 2 << 20,
             connections: 1024,
             read_seconds: 10.0,
@@ -148,6 +152,10 @@ impl ServerSettings {
 
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
+    }
+
+    pub(crate) fn generation_time(&self) -> Duration {
+        Duration::from_secs_f64(self.generation_seconds.clamp(0.1, MAX_SECONDS))
     }
 
     pub(crate) fn read_time(&self) -> Duration {

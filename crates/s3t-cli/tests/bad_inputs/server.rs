@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         case("unknown setting", |w| setting(w, "colour = 1"), TOKENS, 2, "pipeline.toml line 45: `server.colour`: unknown field `colour`"),
         case("setting out of range", |w| setting(w, "batch_records = 0"), TOKENS, 2, "pipeline.toml line 45: `server.batch_records` is 0; it takes 1 to 4096"),
         case("queue too small for a request", |w| setting(w, "queue_records = 10"), TOKENS, 2, "pipeline.toml line 45: `server.queue_records` is 10; it takes 64 to"),
+        case("time for a text out of range", |w| setting(w, "generation_seconds = 0"), TOKENS, 2, "pipeline.toml line 45: `server.generation_seconds` is 0; it takes 0.1 to 86400"),
         case("TLS without a key", |w| setting(w, "tls = { certificate = \"cert.pem\" }"), TOKENS, 2, "pipeline.toml line 45: `server.tls`: missing field `key`"),
         case("lease out of range", |w| setting(w, "lease_seconds = 0.1"), TOKENS, 2, "pipeline.toml line 45: `server.lease_seconds` is 0.1; it takes 0.5 to 3600, or 0 for no followers"),
         case("leader without a scheme", |w| setting(w, "follow = { leader = \"leader:3000\" }"), TOKENS, 2, "pipeline.toml line 45: `server.follow.leader` takes an address such as https://leader.example:3000, without name, password and query"),

@@ -1,4 +1,4 @@
-//! The program as a server, and a client that knows no more of HTTP than it needs.
+//! The program as a server, and a small client of HTTP.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

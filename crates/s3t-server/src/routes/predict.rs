@@ -21,7 +21,7 @@ pub(crate) const STAGES: HeaderName = HeaderName::from_static("x-s3t-stages");
 pub(crate) const MIN_EPOCH: HeaderName = HeaderName::from_static("x-s3t-min-epoch");
 
 /// The most shards that are named in the header `x-s3t-stages`; V2 answers name all.
-const MAX_NAMED_SHARDS: usize = 64;
+pub(crate) const MAX_NAMED_SHARDS: usize = 64;
 
 /// A question.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -48,6 +48,7 @@ impl ServerSettings {
             }
         }
         seconds("read_seconds", self.read_seconds, 0.1)?;
+        seconds("generation_seconds", self.generation_seconds, 0.1)?;
         seconds("stop_delay_seconds", self.stop_delay_seconds, 0.0)?;
         seconds("drain_seconds", self.drain_seconds, 0.0)?;
         if self.lease_seconds != 0.0 && !(MIN_LEASE..=MAX_LEASE).contains(&self.lease_seconds) {
