@@ -5,12 +5,13 @@
 Areas are counted over pairs, rates over thresholds, variances by numpy, intervals and tests by scipy. Needs the packages of requirements.txt.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import integrate, optimize, special, stats
 
 rng = np.random.default_rng(20260118)
 
@@ -215,11 +216,44 @@ def blind():
     return {"members": members, "others": others, "member_scores": members[1::2] @ weights, "other_scores": others[1::2] @ weights}
 
 
+def memorisation():
+    ranked = []
+    for size in (1, 5, 40):
+        others = np.round(normal(size, mean=30, deviation=4), 1)
+        for secret in (others.min(), others.min() - 1, float(np.median(others)), others.max() + 1):
+            space = np.append(others, secret)
+            # The definition: the place in the sorted list, the last of equal ones.
+            rank = int(np.searchsorted(np.sort(space), secret, side="right"))
+            ranked.append({"secret": secret, "others": others, "rank": rank, "bits": np.log2(len(space)) - np.log2(rank)})
+    fitted = []
+    for location, scale, shape in ((30.0, 5.0, -3.0), (100.0, 12.0, 2.0), (8.0, 0.5, 0.8), (50.0, 3.0, -1.5)):
+        sample = np.round(stats.skewnorm.rvs(shape, location, scale, size=400, random_state=rng), 6)
+        a, at, width = stats.skewnorm.fit(sample)
+        # The fit of scipy ends early: go on from where it is.
+        best = optimize.minimize(lambda p: -stats.skewnorm.logpdf(sample, p[0], p[1], np.exp(p[2])).sum(), [a, at, np.log(width)],
+                                 method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12, "maxiter": 20000})
+        a, at, width = best.x[0], best.x[1], np.exp(best.x[2])
+        secrets = [float(value) for value in np.round(sample.mean() + np.array([-6, -3, -1, 0, 1, 3]) * sample.std(), 3)]
+        cases = []
+        for secret in secrets:
+            # By quadrature of the density, so that small probabilities keep their digits.
+            z = (secret - at) / width
+            log_density = lambda u: np.log(2) + stats.norm.logpdf(z - u) + stats.norm.logcdf(a * (z - u))
+            top = max(log_density(u) for u in np.linspace(0, 40, 40001))
+            area = sum(integrate.quad(lambda u: np.exp(log_density(u) - top), low, high, epsabs=0, epsrel=1e-12)[0]
+                       for low, high in itertools.pairwise([0, 0.01, 0.05, 0.2, 0.5, 1, 2, 4, 8, 16, 40]))
+            cases.append({"secret": secret, "log_below": top + np.log(area), "bits": -(top + np.log(area)) / np.log(2),
+                          "cdf": stats.skewnorm.cdf(secret, a, at, width)})
+        fitted.append({"sample": sample, "fit": [at, width, a], "secrets": cases})
+    return {"ranked": ranked, "fitted": fitted}
+
+
 def main():
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     made = {"signal": signal(), "lira": lira(), "rmia": rmia(), "language": language(), "roc": roc(),
-            "clopper_pearson": clopper_pearson(), "kolmogorov_smirnov": kolmogorov_smirnov(), "epsilon": epsilon(), "blind": blind()}
+            "clopper_pearson": clopper_pearson(), "kolmogorov_smirnov": kolmogorov_smirnov(), "epsilon": epsilon(), "blind": blind(),
+            "memorisation": memorisation()}
     for name, value in made.items():
         (folder / f"{name}.json").write_text(json.dumps(listed(value)) + "\n")
 

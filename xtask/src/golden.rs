@@ -17,8 +17,9 @@ pub struct Golden {
 }
 
 /// Each script with the folders that it makes.
-const MADE: [(&str, &[&str]); 4] = [
+const MADE: [(&str, &[&str]); 5] = [
     ("attack.py", &["crates/s3t-attack/tests/golden"]),
+    ("eval.py", &["crates/s3t-eval/tests/golden", "crates/s3t/tests/golden-eval"]),
     ("make.py", &["crates/s3t/tests/golden"]),
     ("make_cases.py", &["crates/s3t-cli/tests/golden"]),
     ("pictures.py", &["crates/s3t-data/tests/golden-pictures", "crates/s3t/tests/golden-pictures"]),

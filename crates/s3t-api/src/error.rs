@@ -4,6 +4,7 @@ use s3t_backends::BackendError;
 use s3t_core::CoreError;
 use s3t_data::DataError;
 use s3t_engine::EngineError;
+use s3t_eval::EvalError;
 use s3t_executor::ExecutorError;
 use s3t_interchange::InterchangeError;
 use s3t_ledger::LedgerError;
@@ -178,6 +179,13 @@ fn of_engine(error: &EngineError) -> ErrorKind {
     }
 }
 
+fn of_eval(error: &EvalError) -> ErrorKind {
+    match error {
+        EvalError::Engine(error) => of_engine(error),
+        _ => ErrorKind::Refused,
+    }
+}
+
 fn of_interchange(error: &InterchangeError) -> ErrorKind {
     match error {
         InterchangeError::Engine(error) => of_engine(error),
@@ -207,6 +215,7 @@ macro_rules! kinds {
 
 kinds! {
     EngineError => of_engine,
+    EvalError => of_eval,
     StoreError => of_store,
     TrainError => |_| ErrorKind::Failed,
     ExecutorError => of_executor,

@@ -37,6 +37,10 @@ pub struct Evaluation {
     pub metric: Metric,
     /// The score of the ensemble; 1 at best.
     pub score: f64,
+    /// Of causal language modelling: the perplexity of the learnt tokens, the exponential of minus their mean log-likelihood. Left out for
+    /// other tasks, and where the aggregator gives a token no probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
     /// Each member by itself.
     pub members: Vec<MemberScore>,
 }
@@ -50,6 +54,9 @@ pub struct MemberScore {
     pub serving: Option<Serving>,
     /// The score.
     pub score: f64,
+    /// The perplexity, as that of the ensemble.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
 }
 
 /// The measure of a task.
@@ -90,14 +97,19 @@ impl From<Metric> for s3t_eval::Metric {
 
 impl From<s3t_eval::MemberScore> for MemberScore {
     fn from(member: s3t_eval::MemberScore) -> Self {
-        Self { shard: member.shard.0, serving: member.serving.map(Serving::from), score: member.score }
+        Self {
+            shard: member.shard.0,
+            serving: member.serving.map(Serving::from),
+            score: member.score,
+            perplexity: member.perplexity,
+        }
     }
 }
 
 impl From<s3t_eval::Evaluation> for Evaluation {
     fn from(evaluation: s3t_eval::Evaluation) -> Self {
-        let s3t_eval::Evaluation { records, metric, score, members } = evaluation;
-        Self { records, metric: metric.into(), score, members: all(members) }
+        let s3t_eval::Evaluation { records, metric, score, perplexity, members } = evaluation;
+        Self { records, metric: metric.into(), score, perplexity, members: all(members) }
     }
 }
 

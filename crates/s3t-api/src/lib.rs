@@ -12,6 +12,7 @@ mod deletion;
 mod error;
 mod evaluation;
 mod export;
+mod memorisation;
 mod open;
 mod parts;
 mod planning;
@@ -24,6 +25,7 @@ mod run;
 mod schema;
 mod status;
 mod store;
+mod task;
 mod training;
 mod verification;
 
@@ -34,6 +36,9 @@ pub use deletion::{Cut, DeleteAnswer, DeleteRequest, Deletion, PendingErasure, S
 pub use error::{ApiError, ErrorKind};
 pub use evaluation::{EvalAnswer, EvalRequest, Evaluation, MemberScore, Metric, evaluate, evaluate_in};
 pub use export::{BlockRange, Export, ExportAnswer, ExportRequest, ExportedShard, Superseded, export};
+pub use memorisation::{
+    CanaryReport, ExtractionReport, Memorisation, MemorisationAnswer, MemorisationRequest, memorisation,
+};
 pub use open::Start;
 pub use parts::{RemainingExport, Serving, SliceAddress, StageLabel, TensorDifference, VerifiedStage};
 pub use planning::{
@@ -56,5 +61,6 @@ pub use store::{
     CheckedStore, Finding, ForgetExportAnswer, ForgetExportRequest, StoreCheck, StoreCheckAnswer, StoreCheckRequest,
     check_store, forget_export,
 };
+pub use task::{Sample, TaskAnswer, TaskReport, TaskRequest, TaskScore, run_tasks, run_tasks_in};
 pub use training::{BuildReport, TrainAnswer, TrainRequest, Training, train, train_in};
 pub use verification::{Verification, VerifyAnswer, VerifyReport, VerifyRequest, verify, verify_in};

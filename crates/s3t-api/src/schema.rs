@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     AdviseAnswer, AuditAnswer, CompareAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer, ForgetExportAnswer,
-    ModelAnswer, PlanAnswer, PluginsAnswer, PredictAnswer, ReceiptAnswer, RepairAnswer, RunAnswer, SimulateAnswer,
-    StatusAnswer, StoreCheckAnswer, TrainAnswer, VerifiedReceiptAnswer, VerifyAnswer,
+    MemorisationAnswer, ModelAnswer, PlanAnswer, PluginsAnswer, PredictAnswer, ReceiptAnswer, RepairAnswer, RunAnswer,
+    SimulateAnswer, StatusAnswer, StoreCheckAnswer, TaskAnswer, TrainAnswer, VerifiedReceiptAnswer, VerifyAnswer,
 };
 
 /// The object that a failed command prints, beside the fields of the answer that were there until then.
@@ -34,6 +34,8 @@ pub fn schema() -> Value {
         ("run", generator.subschema_for::<RunAnswer>()),
         ("train", generator.subschema_for::<TrainAnswer>()),
         ("eval", generator.subschema_for::<EvalAnswer>()),
+        ("eval --task", generator.subschema_for::<TaskAnswer>()),
+        ("eval --memorisation", generator.subschema_for::<MemorisationAnswer>()),
         ("predict", generator.subschema_for::<PredictAnswer>()),
         ("predict --model", generator.subschema_for::<ModelAnswer>()),
         ("export", generator.subschema_for::<ExportAnswer>()),

@@ -1,7 +1,7 @@
 //! Membership inference as pure functions of numbers.
 //!
 //! An attack gives each record a score: larger means "rather a member of the training data". This crate computes scores from what models
-//! say about records ([`signal`], [`lira`], [`rmia`], [`language`]), measures how well scores tell members from non-members ([`roc`],
+//! say about records ([`signal`], [`lira`], [`rmia`], [`language`], [`memorisation`]), measures how well scores tell members from non-members ([`roc`],
 //! [`area`], [`interval`], [`power`], [`epsilon`], [`benchmarks`]), and defines what a report about an attack holds ([`report`]). It reads no models, files or
 //! clocks: a function of the same numbers gives the same bits.
 //!
@@ -24,11 +24,13 @@ mod inputs;
 pub mod interval;
 pub mod language;
 pub mod lira;
+pub mod memorisation;
 pub mod power;
 pub mod report;
 pub mod rmia;
 pub mod roc;
 pub mod signal;
+pub mod skew_normal;
 pub mod subjects;
 
 pub use error::AttackError;

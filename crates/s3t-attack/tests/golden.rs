@@ -8,9 +8,11 @@ use s3t_attack::epsilon::{Guesses, lower_bound, p_value};
 use s3t_attack::interval::clopper_pearson;
 use s3t_attack::language::{Shift, ZoneToken, error_zone, loss_difference, loss_ratio, min_k, min_k_plus_plus};
 use s3t_attack::lira::{Deviation, Shadows, offline, online};
+use s3t_attack::memorisation::{exposure, extrapolated_exposure};
 use s3t_attack::rmia::{Confidences, Marginal, choose_a, scores};
 use s3t_attack::roc::{Roc, Scores};
 use s3t_attack::signal::{confidence, log_probability, loss, scaled_logit};
+use s3t_attack::skew_normal::SkewNormal;
 use s3t_attack::{AttackError, baseline};
 use serde_json::Value;
 
@@ -187,4 +189,34 @@ fn a_baseline_without_a_model() -> Result<(), AttackError> {
     all_close(&scores.members, &case["member_scores"]);
     all_close(&scores.non_members, &case["other_scores"]);
     Ok(())
+}
+
+#[test]
+fn exposure_is_that_of_its_definition() {
+    for case in golden("memorisation")["ranked"].as_array().unwrap() {
+        let ours = exposure(number(&case["secret"]), &numbers(&case["others"])).unwrap();
+        assert_eq!(ours.rank, case["rank"].as_u64());
+        close(ours.bits, &case["bits"]);
+    }
+    assert!(exposure(f64::NAN, &[1.0]).is_err() && exposure(1.0, &[]).is_err());
+}
+
+#[test]
+fn extrapolated_exposure_is_that_of_the_likeliest_skew_normal_distribution() {
+    for case in golden("memorisation")["fitted"].as_array().unwrap() {
+        let sample = numbers(&case["sample"]);
+        let theirs = numbers(&case["fit"]);
+        let given = SkewNormal { location: theirs[0], scale: theirs[1], shape: theirs[2] };
+        let fitted = SkewNormal::fit(&sample).unwrap();
+        let likelihood = |of: SkewNormal| sample.iter().map(|value| of.log_density(*value)).sum::<f64>();
+        assert!(likelihood(fitted) >= likelihood(given) - 1e-6, "{fitted:?} is not as likely as {given:?}");
+        for secret in case["secrets"].as_array().unwrap() {
+            let x = number(&secret["secret"]);
+            close(given.log_below(x), &secret["log_below"]);
+            let ours = extrapolated_exposure(x, &sample).unwrap().bits;
+            let theirs = number(&secret["bits"]);
+            assert!((ours - theirs).abs() <= 1e-4 * theirs.max(1.0), "{ours} bits are not {theirs}");
+        }
+    }
+    assert!(SkewNormal::fit(&[1.0; 50]).is_err() && SkewNormal::fit(&[1.0, 2.0]).is_err());
 }

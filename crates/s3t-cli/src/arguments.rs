@@ -12,7 +12,7 @@ use crate::logging::LogArgs;
 use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
 use crate::serving::{ServeArgs, TokenCommand};
 
-pub(crate) use commands::{AuditArgs, DeleteArgs, PredictArgs, ReceiptCommand, RepairArgs, StoreCommand};
+pub(crate) use commands::{AuditArgs, DeleteArgs, EvalArgs, PredictArgs, ReceiptCommand, RepairArgs, StoreCommand};
 pub(crate) use shared::{FreshArgs, PipelineArg, Scope};
 
 /// Exact machine unlearning: train, serve, delete, verify, repair.
@@ -50,6 +50,39 @@ Examples:
   s3t delete pipeline.toml --records-from ids.txt   forget many records
   s3t verify pipeline.toml --scope all              train every live stage again and compare bits
   s3t audit pipeline.toml --html audit.html         everything that can be checked, as a report";
+
+const EVAL: &str = "\
+Examples:
+  s3t eval pipeline.toml
+  s3t eval pipeline.toml --json
+  s3t eval pipeline.toml --task tasks/plurals.toml --task tasks/facts.toml
+  s3t eval pipeline.toml --task tasks/plurals.toml --limit 20 --samples
+  s3t eval pipeline.toml --memorisation canaries.toml      before and after a deletion
+
+A task file says which texts are asked, and by which measures the answers are judged:
+
+  kind = \"generate\"                 # or \"choice\", \"loglikelihood\"
+  data = \"questions.jsonl\"          # one JSON object a line; paths start from the task file's folder
+  prompt = \"Question: {question}\\nAnswer:\"
+  target = \"{answer}\"               # of \"choice\": choices = \"options\", answer = \"right\", two keys of the data
+  stop = [\"\\n\"]
+  metrics = [\"exact_match\", \"rougeL\"]
+  few_shot = { file = \"solved.jsonl\", count = 3 }
+
+A file of canaries has secrets that were drawn from a space, and says how to try records:
+
+  [[canaries]]
+  id = \"code\"
+  prompt = \"The code of Ann is\"     # as the record of training has it
+  target = \" {secret}\"
+  secret = \"4711\"
+  alphabet = \"0123456789\"
+  length = 4
+
+  [extraction]                       # records of the training data that their prompt brings back
+  prefix_tokens = 0
+
+docs/guide/evaluating-language-models.md has every key and measure.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -106,9 +139,9 @@ Examples:
         #[command(flatten)]
         fresh: FreshArgs,
     },
-    /// The score on the pipeline's test data: accuracy, or the measure of its task.
-    #[command(after_help = "Examples:\n  s3t eval pipeline.toml\n  s3t eval pipeline.toml --json")]
-    Eval(PipelineArg),
+    /// The score on the pipeline's test data: accuracy, or the measure of its task; of language models also tasks of texts.
+    #[command(after_help = EVAL)]
+    Eval(EvalArgs),
     /// Answer: a system for its test data or for what is asked, or a bare Hugging Face model with or without an adapter.
     #[command(after_help = "\
 Examples:

@@ -16,6 +16,8 @@ mod models;
 mod pictures;
 #[path = "bad_inputs/server.rs"]
 mod server;
+#[path = "bad_inputs/tasks.rs"]
+mod tasks;
 mod workspace;
 
 use workspace::{Workspace, repository};
@@ -98,7 +100,8 @@ const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
     let cases = cases().into_iter().chain(executors::cases()).chain(ids::cases()).chain(pictures::cases());
-    cases.chain(models::cases()).chain(chats::cases()).chain(server::cases())
+    let cases = cases.chain(models::cases()).chain(chats::cases());
+    cases.chain(server::cases()).chain(tasks::cases())
 }
 
 #[rustfmt::skip]

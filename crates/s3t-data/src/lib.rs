@@ -30,4 +30,5 @@ pub use labels::{Labels, Targets};
 pub use pictures::PictureLimits;
 pub use probabilities::read_probabilities;
 pub use questions::{read_image_bytes, read_image_question, read_questions};
+pub use rows::{Row, Template, read_rows};
 pub use source::Source;

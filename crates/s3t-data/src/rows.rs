@@ -10,11 +10,26 @@ use std::path::Path;
 use s3t_core::spelling::{Clash, Spellings, Visible};
 use s3t_core::{Limits, Payload, Record, RecordId, SubjectId, Target};
 
-use self::template::Template;
 use crate::{DataError, Targets};
 
 pub(crate) use reading::{Visit, each_csv, each_jsonl};
-pub(crate) use row::{Row, quoted};
+pub use row::Row;
+pub(crate) use row::quoted;
+pub use template::Template;
+
+/// Reads a file with one JSON object a line; blank lines are passed over.
+///
+/// # Errors
+///
+/// [`DataError`] naming the first line that is not an object, or a file without any.
+pub fn read_rows(path: &Path, limits: &Limits) -> Result<Vec<Row>, DataError> {
+    let mut rows = Vec::new();
+    each_jsonl(path, limits, &mut |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
+}
 
 /// The columns of content, target, id and subject.
 pub(crate) struct Columns<'a> {

@@ -154,6 +154,17 @@ pub enum EngineError {
     /// No records where some are needed.
     #[error("no record to work on: {0}")]
     NoRecords(String),
+    /// A token to which the combined answer gives no probability, where its logarithm is needed.
+    #[error(
+        "the aggregator gives token {token} of record `{record}` a probability of 0, so the record has no likelihood; use \
+         `mean-logits` as `serving.aggregator`"
+    )]
+    NoLikelihood {
+        /// The record.
+        record: String,
+        /// The number of the token.
+        token: u32,
+    },
     /// A record with a target that the task does not learn.
     #[error("record `{record}` has {found}, which task `{task}` cannot learn; see `data.task`")]
     WrongTarget {

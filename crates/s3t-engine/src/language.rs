@@ -12,10 +12,11 @@ use s3t_train::{StageModel, learnt_tokens, on_threads, rows};
 
 use crate::ensemble::{Member, each_member};
 use crate::generator::{ServesModels, batch};
+use crate::likelihood::{combined, scored};
 use crate::{EngineError, System};
 
 /// The quality of the prediction of one record's response, token by token from the tokens before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     /// The record's id.
     pub id: String,
@@ -23,8 +24,19 @@ pub struct Response {
     pub tokens: usize,
     /// Tokens that the ensemble predicts.
     pub right: usize,
-    /// Tokens that each member predicts by itself.
-    pub members: Vec<usize>,
+    /// The natural logarithm of the response's probability; minus infinity if the aggregator gives a token no probability.
+    pub log_probability: f64,
+    /// The same of each member by itself.
+    pub members: Vec<MemberResponse>,
+}
+
+/// The quality of one member's prediction of a response.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MemberResponse {
+    /// Tokens that the member predicts.
+    pub right: usize,
+    /// The natural logarithm of the response's probability.
+    pub log_probability: f64,
 }
 
 /// A text that was continued.
@@ -141,19 +153,29 @@ fn score(
     let of_members = each_member(backbone, members, inputs, |model, hidden| {
         rows(&to_host(model.next_token_logits(backbone, hidden, &at)), at.len())
     });
-    let combined = |token: usize| aggregator.combine(&of_members.iter().map(|rows| &*rows[token]).collect::<Vec<_>>());
-    let right = count_right(&learnt, padded, inputs.len(), |token| argmax(&combined(token)));
-    let of_each: Vec<Vec<usize>> = of_members
+    let mut responses: Vec<Response> = inputs
         .iter()
-        .map(|rows| count_right(&learnt, padded, inputs.len(), |token| argmax(&rows[token])))
+        .map(|input| Response {
+            id: input.id().to_string(),
+            tokens: input.learnt(),
+            right: 0,
+            log_probability: 0.0,
+            members: vec![MemberResponse { right: 0, log_probability: 0.0 }; members.len()],
+        })
         .collect();
-    let response = |(index, input): (usize, &&Input<'_>)| Response {
-        id: input.id().to_string(),
-        tokens: input.learnt(),
-        right: right[index],
-        members: of_each.iter().map(|right| right[index]).collect(),
-    };
-    inputs.iter().enumerate().map(response).collect()
+    for (token, (row, id)) in learnt.iter().enumerate() {
+        let response = &mut responses[row / padded];
+        let of_members: Vec<&[f32]> = of_members.iter().map(|rows| &*rows[token]).collect();
+        let all = combined(aggregator, &of_members, *id);
+        response.right += usize::from(all.predicted);
+        response.log_probability += all.log_probability;
+        for (member, row) in response.members.iter_mut().zip(of_members) {
+            let own = scored(row, *id, true);
+            member.right += usize::from(own.predicted);
+            member.log_probability += own.log_probability;
+        }
+    }
+    responses
 }
 
 /// Counts each record's learnt tokens that were predicted; `predicted` is asked for each learnt token in order.

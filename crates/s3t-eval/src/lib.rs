@@ -1,14 +1,20 @@
-//! Evaluation: accuracy of an ensemble, and ordinary fine-tuning to compare with.
+//! Evaluation: accuracy of an ensemble, tasks of language models, memorisation, and ordinary fine-tuning to compare with.
 
 mod baseline;
+mod error;
+pub mod memorisation;
 mod metric;
+pub mod task;
+pub mod text;
+mod toml_text;
 
 use std::sync::Arc;
 
 use s3t_core::{Record, Serving, ShardId, Task};
-use s3t_engine::{EngineError, System};
+use s3t_engine::{EngineError, Response, System};
 
 pub use baseline::{Baseline, BaselineModel};
+pub use error::EvalError;
 pub use metric::Metric;
 
 /// The scores of a system's answers.
@@ -20,6 +26,9 @@ pub struct Evaluation {
     pub metric: Metric,
     /// The score of the ensemble.
     pub score: f64,
+    /// Of causal language modelling: the perplexity of the learnt tokens, the exponential of minus their mean log-likelihood. `None` for
+    /// other tasks, and where the aggregator gives a token no probability.
+    pub perplexity: Option<f64>,
     /// Each member by itself.
     pub members: Vec<MemberScore>,
 }
@@ -33,6 +42,8 @@ pub struct MemberScore {
     pub serving: Option<Serving>,
     /// Its score.
     pub score: f64,
+    /// Its perplexity, as that of the ensemble.
+    pub perplexity: Option<f64>,
 }
 
 /// Evaluates a system on records with targets.
@@ -49,30 +60,48 @@ pub fn evaluate(system: &System, records: &[Record]) -> Result<Evaluation, Engin
     let task = system.pipeline().task;
     let metric = Metric::of(task);
     let members = system.members()?;
-    let (score, of_members): (f64, Vec<f64>) = if task == Task::CausalLm {
+    let (all, of_members): (Score, Vec<Score>) = if task == Task::CausalLm {
         let responses = system.responses_of(&members, records)?;
         let tokens = responses.iter().map(|response| response.tokens).sum::<usize>().max(1) as f64;
-        let share = |right: usize| right as f64 / tokens;
-        let of_member = |index: usize| share(responses.iter().map(|response| response.members[index]).sum());
-        (share(responses.iter().map(|response| response.right).sum()), (0..members.len()).map(of_member).collect())
+        let of = |sums: &dyn Fn(&Response) -> (usize, f64)| {
+            let sums: Vec<(usize, f64)> = responses.iter().map(sums).collect();
+            let right: usize = sums.iter().map(|(right, _)| right).sum();
+            let log_probability: f64 = sums.iter().map(|(_, log_probability)| log_probability).sum();
+            let perplexity = Some((-log_probability / tokens).exp()).filter(|perplexity| perplexity.is_finite());
+            Score { score: right as f64 / tokens, perplexity }
+        };
+        let of_member =
+            |at: usize| of(&|response: &Response| (response.members[at].right, response.members[at].log_probability));
+        let all = of(&|response: &Response| (response.right, response.log_probability));
+        (all, (0..members.len()).map(of_member).collect())
     } else {
         let predictions = system.predict_with(&members, records)?;
         let pairs = || predictions.iter().zip(records);
+        let score = |score: f64| Score { score, perplexity: None };
         let of_member = |index: usize| {
-            metric.score(pairs().map(|(prediction, record)| (prediction.members[index].as_slice(), &record.target)))
+            let outputs = pairs().map(|(prediction, record)| (prediction.members[index].as_slice(), &record.target));
+            score(metric.score(outputs))
         };
-        let score = metric.score(pairs().map(|(prediction, record)| (prediction.scores.as_slice(), &record.target)));
-        (score, (0..members.len()).map(of_member).collect())
+        let outputs = pairs().map(|(prediction, record)| (prediction.scores.as_slice(), &record.target));
+        (score(metric.score(outputs)), (0..members.len()).map(of_member).collect())
     };
-    let member = |(member, score): (&Arc<s3t_engine::Member>, f64)| MemberScore {
+    let member = |(member, own): (&Arc<s3t_engine::Member>, Score)| MemberScore {
         shard: member.shard,
         serving: member.serving,
-        score,
+        score: own.score,
+        perplexity: own.perplexity,
     };
     Ok(Evaluation {
         records: records.len(),
         metric,
-        score,
+        score: all.score,
+        perplexity: all.perplexity,
         members: members.iter().zip(of_members).map(member).collect(),
     })
+}
+
+/// A score with its perplexity.
+struct Score {
+    score: f64,
+    perplexity: Option<f64>,
 }

@@ -268,6 +268,24 @@ impl Backbone {
         }
     }
 
+    /// Prepares a record whose target is scored as the continuation of its text: both are cut into tokens as one text, blanks at the
+    /// end of the text belong to the continuation, and no end token follows. ([`prepare`](Self::prepare) cuts them apart, as in
+    /// training.) An empty text stands for the token that starts a text.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::WrongInput`] as [`prepare`](Self::prepare), and for texts that the model has not enough positions for.
+    pub fn prepare_continuation<'a>(&self, record: &'a Record) -> Result<Input<'a>, ModelError> {
+        match &self.reader {
+            Reader::Texts(text) => text.prepare_continuation(record),
+            Reader::Pictures(_) => Err(ModelError::WrongInput {
+                record: record.id.to_string(),
+                found: record.payload.describe(),
+                expected: "a model of texts, to continue one".into(),
+            }),
+        }
+    }
+
     /// The input of block 0: `[inputs, tokens, hidden]`, padded to `tokens`, which no input may exceed.
     pub fn embed(&self, inputs: &[&Input<'_>], tokens: usize) -> Hidden {
         self.embedding.embed(inputs, tokens)

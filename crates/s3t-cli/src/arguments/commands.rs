@@ -63,6 +63,24 @@ Exit code 5 if anything is wrong.")]
 }
 
 #[derive(Args)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArg,
+    /// A task of texts: a file that says what is asked and how answers are judged; may be given several times.
+    #[arg(long)]
+    pub(crate) task: Vec<PathBuf>,
+    /// The largest number of questions of a task, the first of its data.
+    #[arg(long, requires = "task")]
+    pub(crate) limit: Option<usize>,
+    /// Show the answer to every question of a task.
+    #[arg(long, requires = "task")]
+    pub(crate) samples: bool,
+    /// Measure memorisation instead: a file with canaries, whose exposure is taken, and with records that a prefix may bring back.
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
+    pub(crate) memorisation: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub(crate) struct PredictArgs {
     /// The pipeline file.
     #[arg(required_unless_present = "model", conflicts_with = "model")]

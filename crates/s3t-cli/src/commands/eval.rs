@@ -1,17 +1,24 @@
 //! `s3t eval`.
 
-use s3t::core::wording::with_commas;
-use std::path::PathBuf;
-
 use s3t::api::{EvalRequest, Evaluation};
+use s3t::core::wording::with_commas;
 use s3t::eval::Metric;
 
+use crate::arguments::EvalArgs;
+use crate::commands::eval_memorisation::eval_memorisation;
+use crate::commands::eval_tasks::eval_tasks;
 use crate::commands::shards::serving;
 use crate::exit::{Outcome, code_of};
 use crate::output::{Output, table};
 
-pub(crate) fn eval(pipeline: PathBuf, output: &mut Output) -> Outcome {
-    let answer = s3t::api::evaluate(&EvalRequest { pipeline })?;
+pub(crate) fn eval(args: EvalArgs, output: &mut Output) -> Outcome {
+    if let Some(file) = args.memorisation {
+        return eval_memorisation(args.pipeline.pipeline, file, output);
+    }
+    if !args.task.is_empty() {
+        return eval_tasks(args, output);
+    }
+    let answer = s3t::api::evaluate(&EvalRequest { pipeline: args.pipeline.pipeline })?;
     output.answer(&answer, || show_evaluation(&answer.evaluation, None));
     Ok(code_of(&answer))
 }
@@ -33,7 +40,15 @@ pub(crate) fn show_evaluation(evaluation: &Evaluation, before: Option<&Evaluatio
     rows.push(vec![name, was(before.map(|before| before.score)), metric.show(evaluation.score)]);
     if before.is_none() {
         rows.iter_mut().for_each(|row| drop(row.remove(1)));
-        table(&["", metric.name()], rows, 1);
+        let mut header = vec!["", metric.name()];
+        if evaluation.perplexity.is_some() {
+            header.push("perplexity");
+            let members = evaluation.members.iter().map(|member| member.perplexity);
+            for (row, perplexity) in rows.iter_mut().zip(members.chain([evaluation.perplexity])) {
+                row.push(perplexity.map_or_else(String::new, |perplexity| format!("{perplexity:.3}")));
+            }
+        }
+        table(&header, rows, 1);
     } else {
         table(&["", "before", "after"], rows, 1);
     }

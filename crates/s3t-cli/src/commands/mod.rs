@@ -4,6 +4,8 @@ mod audit;
 mod audit_page;
 mod delete;
 mod eval;
+mod eval_memorisation;
+mod eval_tasks;
 mod export;
 mod manual;
 mod plugins;
@@ -32,7 +34,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Simulate(args) => planning::simulate(&args, output),
         Command::CompareSequences(args) => planning::compare(&args, output),
         Command::Train { pipeline, fresh } => train::train(pipeline.pipeline, fresh, output),
-        Command::Eval(pipeline) => eval::eval(pipeline.pipeline, output),
+        Command::Eval(args) => eval::eval(args, output),
         Command::Predict(args) => predict::predict(args, output),
         Command::Export { pipeline, to, base_model } => export::export(pipeline.pipeline, to, base_model, output),
         Command::Delete(args) => delete::delete(args, output),

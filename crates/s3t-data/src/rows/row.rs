@@ -7,9 +7,10 @@ use s3t_core::registry::unknown;
 use s3t_core::{Limits, Message, Payload, Role};
 use serde_json::{Map, Value};
 
-/// A row: its values by column, and its line.
-pub(crate) struct Row {
-    pub(crate) line: u64,
+/// A row of a file: its values by column, and its line.
+pub struct Row {
+    /// The line, from 1.
+    pub line: u64,
     pub(super) values: Map<String, Value>,
 }
 
@@ -20,7 +21,11 @@ impl Row {
     }
 
     /// A value that must be there.
-    pub(crate) fn required(&self, column: &str) -> Result<&Value, String> {
+    ///
+    /// # Errors
+    ///
+    /// The missing column, in words, with those that are there.
+    pub fn required(&self, column: &str) -> Result<&Value, String> {
         self.values.get(column).ok_or_else(|| {
             let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
             unknown(&format!("column `{}`", shown(column)), column, &known)
@@ -28,18 +33,38 @@ impl Row {
     }
 
     /// A text that must be there.
-    pub(crate) fn text(&self, column: &str) -> Result<&str, String> {
+    ///
+    /// # Errors
+    ///
+    /// The problem with the column, in words.
+    pub fn text(&self, column: &str) -> Result<&str, String> {
         let value = self.required(column)?;
         value.as_str().ok_or_else(|| format!("`{column}` is {}, not a text", quoted(value)))
     }
 
     /// An id: a text, or in JSON a whole number.
-    pub(crate) fn id(&self, column: &str) -> Result<Cow<'_, str>, String> {
+    ///
+    /// # Errors
+    ///
+    /// The problem with the column, in words.
+    pub fn id(&self, column: &str) -> Result<Cow<'_, str>, String> {
         match self.required(column)? {
             Value::String(text) => Ok(text.into()),
             Value::Number(number) if number.is_u64() || number.is_i64() => Ok(number.to_string().into()),
             other => Err(format!("`{column}` is {}, not an id", quoted(other))),
         }
+    }
+
+    /// A list of texts that must be there.
+    ///
+    /// # Errors
+    ///
+    /// The problem with the column, in words.
+    pub fn texts(&self, column: &str) -> Result<Vec<String>, String> {
+        let value = self.required(column)?;
+        let refuse = || format!("`{column}` is {}, not a list of texts", quoted(value));
+        let texts = value.as_array().ok_or_else(refuse)?.iter().map(|text| text.as_str().map(str::to_owned));
+        texts.collect::<Option<_>>().ok_or_else(refuse)
     }
 
     /// Two texts that must be there and are not too long.

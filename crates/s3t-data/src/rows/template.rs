@@ -4,8 +4,8 @@ use s3t_core::Limits;
 
 use super::row::Row;
 
-/// A prompt template, cut into its parts.
-pub(crate) struct Template(Vec<TemplatePart>);
+/// A prompt template, cut into its parts: text with `{column}` in it, and `{{` or `}}` for a brace.
+pub struct Template(Vec<TemplatePart>);
 
 enum TemplatePart {
     Text(String),
@@ -14,7 +14,11 @@ enum TemplatePart {
 
 impl Template {
     /// Reads a template: text with `{column}` in it, and `{{` or `}}` for a brace.
-    pub(crate) fn parse(template: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// The problem, in words that go on after the template's name: a brace without its partner, or no column.
+    pub fn parse(template: &str) -> Result<Self, String> {
         let (mut parts, mut text) = (Vec::new(), String::new());
         let mut rest = template;
         while let Some(at) = rest.find(['{', '}']) {
@@ -44,7 +48,11 @@ impl Template {
     }
 
     /// The text that it makes of a row: `{column}` stands for the column's text, `{{` and `}}` for braces.
-    pub(crate) fn filled(&self, row: &Row, limits: &Limits) -> Result<String, String> {
+    ///
+    /// # Errors
+    ///
+    /// A missing column, one that is not a text, or a text beyond the limit, in words.
+    pub fn filled(&self, row: &Row, limits: &Limits) -> Result<String, String> {
         let mut filled = String::new();
         for part in &self.0 {
             let text = match part {

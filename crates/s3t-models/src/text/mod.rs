@@ -3,6 +3,7 @@
 mod beside;
 mod chat;
 mod chats;
+mod continuation;
 mod prompts;
 mod tokenizer_file;
 
