@@ -103,7 +103,8 @@ impl Generation {
     }
 
     fn generator(&self) -> Result<&Generator, Refusal> {
-        self.generator.get().ok_or_else(|| {
+        // A follower may have caught up since the thread looked.
+        self.begin().ok_or_else(|| {
             let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
             match &*problem {
                 Some(EngineError::Generate(error)) => Refusal::new(Kind::Unprocessable, error.to_string()),
