@@ -8,6 +8,7 @@
 mod asked;
 mod audit;
 mod bare_model;
+mod chat;
 mod deletion;
 mod error;
 mod evaluation;
@@ -32,6 +33,7 @@ mod verification;
 pub use asked::Asked;
 pub use audit::{Audit, AuditAnswer, AuditCheck, AuditReport, AuditRequest, audit};
 pub use bare_model::{Logits, ModelAnswer, ModelRequest, predict_with_model};
+pub use chat::{Chat, ChatAnswer, ChatRequest, ChatTurn};
 pub use deletion::{Cut, DeleteAnswer, DeleteRequest, Deletion, PendingErasure, SpellingsLeft, delete, delete_in};
 pub use error::{ApiError, ErrorKind};
 pub use evaluation::{EvalAnswer, EvalRequest, Evaluation, MemberScore, Metric, evaluate, evaluate_in};

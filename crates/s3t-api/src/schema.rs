@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AdviseAnswer, AuditAnswer, CompareAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer, ForgetExportAnswer,
-    MemorisationAnswer, ModelAnswer, PlanAnswer, PluginsAnswer, PredictAnswer, ReceiptAnswer, RepairAnswer, RunAnswer,
-    SimulateAnswer, StatusAnswer, StoreCheckAnswer, TaskAnswer, TrainAnswer, VerifiedReceiptAnswer, VerifyAnswer,
+    AdviseAnswer, AuditAnswer, ChatAnswer, CompareAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer,
+    ForgetExportAnswer, MemorisationAnswer, ModelAnswer, PlanAnswer, PluginsAnswer, PredictAnswer, ReceiptAnswer,
+    RepairAnswer, RunAnswer, SimulateAnswer, StatusAnswer, StoreCheckAnswer, TaskAnswer, TrainAnswer,
+    VerifiedReceiptAnswer, VerifyAnswer,
 };
 
 /// The object that a failed command prints, beside the fields of the answer that were there until then.
@@ -38,6 +39,7 @@ pub fn schema() -> Value {
         ("eval --memorisation", generator.subschema_for::<MemorisationAnswer>()),
         ("predict", generator.subschema_for::<PredictAnswer>()),
         ("predict --model", generator.subschema_for::<ModelAnswer>()),
+        ("chat", generator.subschema_for::<ChatAnswer>()),
         ("export", generator.subschema_for::<ExportAnswer>()),
         ("delete", generator.subschema_for::<DeleteAnswer>()),
         ("receipt show", generator.subschema_for::<ReceiptAnswer>()),

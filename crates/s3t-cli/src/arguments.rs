@@ -12,7 +12,9 @@ use crate::logging::LogArgs;
 use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
 use crate::serving::{ServeArgs, TokenCommand};
 
-pub(crate) use commands::{AuditArgs, DeleteArgs, EvalArgs, PredictArgs, ReceiptCommand, RepairArgs, StoreCommand};
+pub(crate) use commands::{
+    AuditArgs, ChatArgs, DeleteArgs, EvalArgs, PredictArgs, ReceiptCommand, RepairArgs, StoreCommand,
+};
 pub(crate) use shared::{FreshArgs, PipelineArg, Scope};
 
 /// Exact machine unlearning: train, serve, delete, verify, repair.
@@ -153,6 +155,16 @@ Examples:
 A line of the input has `text`, `features` or `image`, and may have an `id`. A bare model gives logits: those of its
 classification head or the adapter's, or of a language model those of the token that follows.")]
     Predict(PredictArgs),
+    /// Talk to a language model, by its chat template. Each line of standard input is a message.
+    #[command(after_help = "\
+Examples:
+  s3t chat pipeline.toml
+  s3t chat pipeline.toml --system \"Answer in one word.\" --temperature 0.7 --seed 1
+  printf 'hello\\nand now?\\n' | s3t chat pipeline.toml --json
+
+The same seed and the same messages give the same words. A message that a deletion overtakes ends, or goes on with what lives, as
+`serving.generation.on_deletion` says, and says so.")]
+    Chat(ChatArgs),
     /// Write what the store serves with as Hugging Face PEFT adapters, one a shard.
     #[command(after_help = "\
 Examples:

@@ -65,6 +65,11 @@ impl Output {
         !self.quiet && self.json.is_none()
     }
 
+    /// `true` if one JSON object is printed at the end.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json.is_some()
+    }
+
     /// An answer, or a part of one: fields of the JSON object, or the text that `print` prints.
     pub(crate) fn answer(&mut self, answer: &impl Serialize, print: impl FnOnce()) {
         match &mut self.json {

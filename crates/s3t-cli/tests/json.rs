@@ -4,6 +4,8 @@
 mod workspace;
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::Stdio;
 
 use boon::{Compiler, Schemas};
 use s3t::api::{self, FailedAnswer, Reply};
@@ -244,7 +246,62 @@ fn every_command_prints_what_the_schema_describes_and_the_api_answers() {
     let ask = json!({ "model": model, "input": questions.input });
     let answered = api::predict_with_model(&serde_json::from_value(ask).unwrap()).unwrap();
     assert_eq!(bare, serde_json::to_value(&answered).unwrap());
+    check_language(&mut described);
     check_all_described(&described);
+}
+
+/// The commands of language models, on the bundled one.
+fn check_language(described: &mut Described) {
+    let workspace = Workspace::new();
+    let row = |row: usize| {
+        let (word, letter) = [("one", "o"), ("three", "t"), ("old", "o"), ("end", "e")][row % 4];
+        let text = json!({ "id": format!("row-{row}"), "text": format!("With which letter does {word} begin?"), "label": letter });
+        text.to_string()
+    };
+    workspace.write("words.jsonl", (0..8).map(row).collect::<Vec<_>>().join("\n"));
+    let source = |section: &str| {
+        format!(
+            "[data.{section}]\ntype = \"jsonl\"\nfile = \"words.jsonl\"\nid = \"id\"\ntext = \"text\"\nlabel = \"label\"\n"
+        )
+    };
+    let model = repository().join("data/llama-tiny");
+    workspace.write(
+        "language.toml",
+        format!(
+            "[model]\npath = {:?}\n[store]\npath = \"language\"\n[data]\ntask = \"causal-lm\"\n{}{}[partition]\ntype = \"keyed-hash\"\n\
+             shards = 1\nslices = 1\n[sequences]\ntype = \"cyclic\"\nbudget = 1\n[peft]\ntype = \"lora\"\nrank = 2\n\
+             [training]\nepochs = 1\nbatch_size = 4\nlearning_rate = 1e-3\n",
+            model.display().to_string(),
+            source("train"),
+            source("test")
+        ),
+    );
+    workspace.json(&["train", "language.toml"]);
+
+    let mut command = workspace.command();
+    command.args(["chat", "language.toml", "--max-new-tokens", "4", "--json"]);
+    let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    running.stdin.take().unwrap().write_all(b"hello\n/new\nand now?\n").unwrap();
+    let ended = running.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let printed: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let api::ChatAnswer { turns } = typed(&printed);
+    let users: Vec<&str> = turns.iter().map(|turn| turn.user.as_str()).collect();
+    assert_eq!((users, turns[1].new_tokens <= 4), (vec!["hello", "and now?"], true));
+    described.check("chat", &printed);
+
+    workspace.write(
+        "task.toml",
+        "kind = \"generate\"\ndata = \"words.jsonl\"\nid = \"id\"\nprompt = \"{text}\"\ntarget = \"{label}\"\nmax_new_tokens = 2\n",
+    );
+    let judged = workspace.json(&["eval", "language.toml", "--task", "task.toml", "--samples"]);
+    let _: api::TaskAnswer = typed(&judged);
+    described.check("eval --task", &judged);
+
+    workspace.write("canaries.toml", "[extraction]\nprefix_tokens = 0\n");
+    let recited = workspace.json(&["eval", "language.toml", "--memorisation", "canaries.toml"]);
+    let _: api::MemorisationAnswer = typed(&recited);
+    described.check("eval --memorisation", &recited);
 }
 
 /// Checks that no command of the schema was left out.

@@ -7,7 +7,7 @@ use s3t_core::Aggregator;
 use s3t_kernels::PAGE;
 
 use crate::cache::Cache;
-use crate::pass::{self, Part};
+use crate::pass::{self, Logits, Part};
 use crate::sampling::{likeliest, log_softmax};
 use crate::text::{EndReason, Event, EventKind, NewToken, Prompt, Text};
 use crate::{Chosen, GenerateError, Lanes};
@@ -182,21 +182,20 @@ impl Batch {
             running.push(index);
             parts.push(Part { ids: &text.ids[next.clone()], first: next.start, pages: &mut text.pages, wanted });
         }
-        let logits = if self.lanes.are_low_rank() {
-            pass::run(&self.lanes, &mut parts)?
+        let counted: Vec<usize> = parts.iter().map(|part| part.wanted.len()).collect();
+        // The scores behind each wanted token of the texts that run.
+        let combined: Vec<Vec<Vec<f32>>> = if self.lanes.are_low_rank() {
+            let logits = pass::run(&self.lanes, &mut parts)?;
+            combined(aggregator, &logits, &counted)
         } else {
             let mut all = Vec::with_capacity(parts.len());
-            for part in &mut parts {
-                all.extend(pass::run(&self.lanes, std::slice::from_mut(part))?);
+            for (part, count) in parts.iter_mut().zip(counted) {
+                let logits = pass::run(&self.lanes, std::slice::from_mut(part))?;
+                all.extend(combined(aggregator, &logits, &[count]));
             }
             all
         };
         drop(parts);
-        let is_logits = aggregator.keeps_scale();
-        let combined: Vec<Vec<Vec<f32>>> = logits
-            .par_iter()
-            .map(|wanted| wanted.iter().map(|members| combine(aggregator, is_logits, members)).collect())
-            .collect();
         for (index, count) in running.iter().map(|index| (*index, counts[*index])) {
             let text = &mut self.texts[index];
             remember(&mut self.cache, text, count, self.lanes.are_low_rank());
@@ -244,13 +243,20 @@ impl Batch {
     }
 }
 
-/// The ensemble's logits from those of its members: where the aggregator gives shares, their logarithms.
-fn combine(aggregator: &dyn Aggregator, is_logits: bool, members: &[Vec<f32>]) -> Vec<f32> {
-    let mut scores = aggregator.combine(&members.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    if !is_logits {
-        scores.iter_mut().for_each(|share| *share = share.ln());
-    }
-    scores
+/// The ensemble's logits from those of its members, for so many wanted tokens of each text. Where the aggregator gives shares, their
+/// logarithms stand for logits.
+fn combined(aggregator: &dyn Aggregator, logits: &Logits, counts: &[usize]) -> Vec<Vec<Vec<f32>>> {
+    let is_logits = aggregator.keeps_scale();
+    let all: usize = counts.iter().sum();
+    let of_token = |wanted: usize| {
+        let mut scores = aggregator.combine(&logits.of(wanted));
+        if !is_logits {
+            scores.iter_mut().for_each(|share| *share = share.ln());
+        }
+        scores
+    };
+    let mut rows = (0..all).into_par_iter().map(of_token).collect::<Vec<_>>().into_iter();
+    counts.iter().map(|count| rows.by_ref().take(*count).collect()).collect()
 }
 
 /// Notes that so many tokens more are remembered.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use rayon::prelude::*;
 use s3t_kernels::{CachedPage, CachedRow, PAGE, cached_attention};
 use s3t_models::Rotary;
 use s3t_peft::tensors::to_host;
@@ -30,8 +31,27 @@ struct Row {
     position: usize,
 }
 
-/// The logits behind each wanted token of each part, of each model: `[part][wanted][model]`.
-pub(crate) fn run(lanes: &Lanes, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<Vec<f32>>>>, GenerateError> {
+/// The logits of each model behind the wanted tokens of all parts.
+#[derive(Default)]
+pub(crate) struct Logits {
+    values: Vec<f32>,
+    vocabulary: usize,
+    /// The wanted tokens, in the order of the parts.
+    wanted: usize,
+    /// The lane of each model.
+    lanes: Vec<usize>,
+}
+
+impl Logits {
+    /// The logits of each model behind a wanted token, counted over all parts.
+    pub(crate) fn of(&self, wanted: usize) -> Vec<&[f32]> {
+        let row = |lane: &usize| &self.values[(lane * self.wanted + wanted) * self.vocabulary..][..self.vocabulary];
+        self.lanes.iter().map(row).collect()
+    }
+}
+
+/// Runs all models over the next tokens of some texts, and remembers their keys and values.
+pub(crate) fn run(lanes: &Lanes, parts: &mut [Part<'_>]) -> Result<Logits, GenerateError> {
     let ids: Vec<u32> = parts.iter().flat_map(|part| part.ids).copied().collect();
     let rows: Vec<Row> = parts
         .iter()
@@ -68,7 +88,7 @@ pub(crate) fn run(lanes: &Lanes, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<V
             let device = query.device();
             let shape = query.dims();
             let own = Own { query: to_host(query), key: to_host(key), value: to_host(value) };
-            let mixed = attention(lanes, index, lane..lane + lane_count, &rows, kept, own, parts, &mut turns);
+            let mixed = attention(lanes, index, lane..lane + lane_count, &rows, kept, own, parts, &starts, &mut turns);
             Tensor::<2>::from_data(TensorData::new(mixed, shape), &device)
         };
         if lanes.are_low_rank() {
@@ -88,22 +108,11 @@ pub(crate) fn run(lanes: &Lanes, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<V
         }
     }
     if !is_asked {
-        return Ok(parts.iter().map(|_| Vec::new()).collect());
+        return Ok(Logits::default());
     }
     let logits = backbone.next_token_logits_by_row(states).ok_or(GenerateError::Model(model))?;
     let vocabulary = logits.dims()[1];
-    let logits = to_host(logits);
-    let of = |model: usize, row: usize| {
-        let place = (lanes.last()[model] * wanted.len() + row) * vocabulary;
-        logits[place..place + vocabulary].to_vec()
-    };
-    let mut next = 0;
-    let of_part = parts.iter().map(|part| {
-        let first = next;
-        next += part.wanted.len();
-        (first..next).map(|row| (0..lanes.last().len()).map(|model| of(model, row)).collect()).collect()
-    });
-    Ok(of_part.collect())
+    Ok(Logits { values: to_host(logits), vocabulary, wanted: wanted.len(), lanes: lanes.last().to_vec() })
 }
 
 /// The rows of lanes from those of the lanes before.
@@ -140,8 +149,10 @@ struct Own {
 struct Turns(HashMap<usize, Vec<f32>>);
 
 impl Turns {
-    fn of(&mut self, rotary: &Rotary, position: usize) -> &[f32] {
-        self.0.entry(position).or_insert_with(|| rotary.angles(position))
+    fn prepare(&mut self, rotary: &Rotary, positions: impl Iterator<Item = usize>) {
+        for position in positions {
+            self.0.entry(position).or_insert_with(|| rotary.angles(position));
+        }
     }
 }
 
@@ -155,34 +166,45 @@ fn attention(
     kept: &[usize],
     mut own: Own,
     parts: &mut [Part<'_>],
+    starts: &[usize],
     turns: &mut Turns,
 ) -> Vec<f32> {
     let heads = lanes.heads();
     let attention = &lanes.backbone().transformer_blocks()[block].attention;
     let key_width = heads.kv_heads * heads.head_dim;
     let query_width = heads.heads * heads.head_dim;
-    for (index, lane) in of_lanes.clone().enumerate() {
-        let place = lanes.place(block, lane);
-        let before = lanes.blocks()[block][lane].before.tokens;
-        for (row, at) in rows.iter().enumerate() {
-            let of_row = (index * rows.len() + row) * key_width;
-            let key = &mut own.key[of_row..of_row + key_width];
-            if let Some(rotary) = &attention.rotary {
-                Rotary::turn(turns.of(rotary, before + at.position), key);
-            }
-            let page = Arc::get_mut(&mut parts[at.part].pages[at.position / PAGE]);
-            let page = page.expect("a page that is written to is its text's alone");
-            let value = &own.value[of_row..of_row + key_width];
-            heads.put(&mut page.values[place.clone()], at.position % PAGE, key, value);
-        }
-        if let Some(rotary) = &attention.rotary {
-            for (place, row) in kept.iter().enumerate() {
-                let of_row = (index * kept.len() + place) * query_width;
-                let angles = turns.of(rotary, before + rows[*row].position);
-                Rotary::turn(angles, &mut own.query[of_row..of_row + query_width]);
-            }
+    if let Some(rotary) = &attention.rotary {
+        for lane in of_lanes.clone() {
+            let before = lanes.blocks()[block][lane].before.tokens;
+            turns.prepare(rotary, rows.iter().map(|row| before + row.position));
         }
     }
+    let befores: Vec<usize> = of_lanes.clone().map(|lane| lanes.blocks()[block][lane].before.tokens).collect();
+    let turn = |position: usize, heads: &mut [f32]| {
+        if let Some(angles) = turns.0.get(&position) {
+            Rotary::turn(angles, heads);
+        }
+    };
+    own.query.par_chunks_exact_mut(query_width).enumerate().for_each(|(place, query)| {
+        let row = rows[kept[place % kept.len()]];
+        turn(befores[place / kept.len()] + row.position, query);
+    });
+    parts.par_iter_mut().zip(starts).for_each(|(part, start)| {
+        let mut turned = vec![0.0; key_width];
+        for (index, lane) in of_lanes.clone().enumerate() {
+            let place = lanes.place(block, lane);
+            for token in 0..part.ids.len() {
+                let of_row = (index * rows.len() + start + token) * key_width..;
+                let position = part.first + token;
+                turned.copy_from_slice(&own.key[of_row.clone()][..key_width]);
+                turn(befores[index] + position, &mut turned);
+                let page = Arc::get_mut(&mut part.pages[position / PAGE]);
+                let page = page.expect("a page that is written to is its text's alone");
+                let value = &own.value[of_row][..key_width];
+                heads.put(&mut page.values[place.clone()], position % PAGE, &turned, value);
+            }
+        }
+    });
     // The pages of each part in each lane, those that an adapter puts before first.
     let pages: Vec<Vec<CachedPage<'_>>> = of_lanes
         .clone()

@@ -15,8 +15,16 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use s3t_core::aggregate::argmax;
 
-use crate::text::TokenScore;
 use crate::{GenerateError, Sampling};
+
+/// A token with its natural log-probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenScore {
+    /// The token.
+    pub id: u32,
+    /// Its log-probability.
+    pub logprob: f32,
+}
 
 /// The state of the choices for one text.
 #[derive(Debug, Clone)]

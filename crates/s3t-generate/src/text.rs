@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::cache::Page;
-use crate::{Sampler, Sampling, TextStream};
+use crate::sampling::{Sampler, TokenScore};
+use crate::settings::Sampling;
+use crate::stream::TextStream;
 
 /// A text to continue.
 #[derive(Debug, Clone)]
@@ -12,15 +14,6 @@ pub struct Prompt {
     pub ids: Vec<u32>,
     /// The choice of the tokens behind it.
     pub sampling: Sampling,
-}
-
-/// A token with its natural log-probability.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TokenScore {
-    /// The token.
-    pub id: u32,
-    /// Its log-probability.
-    pub logprob: f32,
 }
 
 /// A token that was made, or one of the prompt of which the log-probability is told.

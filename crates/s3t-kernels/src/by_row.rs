@@ -10,16 +10,20 @@
 use rayon::prelude::*;
 
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks, multiply};
-use crate::rows::{dots, stream};
+use crate::rows::put_row;
+use crate::streamed::{Lines, dots, stream};
 
 /// Inputs that are summed up together.
 const CUT: usize = 256;
 
 /// Rows up to which the weights are streamed past them; for more rows packing the weights pays.
-const FEW: usize = 24;
+const FEW: usize = 64;
 
 /// The smallest and the largest number of columns that a thread works on at a time.
 const PANELS: [usize; 2] = [64, 512];
+
+/// Sums of all rows that stay in the fastest cache.
+const SUMS: usize = 4096;
 
 /// Columns of a panel for many rows.
 const PANEL: usize = 192;
@@ -50,20 +54,22 @@ pub(crate) fn multiply_by_row(
     }
     let onto = if bias.is_some() { Onto::Add } else { onto };
     match (x.lines(), w.lines(), w.transposed().lines()) {
-        (Some((x_rows, x_stride)), _, Some((w_rows, w_stride))) if outputs > 1 => {
+        (Some((x_rows, x_stride)), _, Some((w_rows, w_stride))) => {
             // The weights of an output follow each other.
             let mut view = MatrixMut::new(out, rows, outputs);
             by_blocks(&mut view, [rows, OUTPUTS], Threads::Pool, |_, panel, out| {
                 let first = panel * OUTPUTS;
                 let columns = out.dims()[1];
                 let mut results = vec![0.0; rows * columns];
-                dots(x_rows, x_stride, rows, &w_rows[first * w_stride..], w_stride, columns, inputs, &mut results);
+                let w = Lines { values: &w_rows[first * w_stride..], stride: w_stride };
+                dots(Lines { values: x_rows, stride: x_stride }, w, inputs, columns, &mut results);
                 put(out, &results, onto, scale);
             });
         }
         (Some((x_rows, x_stride)), Some((w_rows, w_stride)), _) if rows <= FEW || outputs < NARROW => {
             let threads = rayon::current_num_threads();
-            let panel = outputs.div_ceil(2 * threads).next_multiple_of(16).clamp(PANELS[0], PANELS[1]);
+            let largest = (SUMS / rows.max(1)).clamp(PANELS[0], PANELS[1]);
+            let panel = outputs.div_ceil(2 * threads).next_multiple_of(16).clamp(PANELS[0], largest);
             let mut view = MatrixMut::new(out, rows, outputs);
             by_blocks(&mut view, [rows, panel], Threads::Pool, |_, index, out| {
                 let columns = out.dims()[1];
@@ -73,16 +79,9 @@ pub(crate) fn multiply_by_row(
                     sums.fill(0.0);
                     let start = (first * w_stride + index * panel).min(w_rows.len());
                     let x_start = first.min(x_rows.len());
-                    stream(
-                        &x_rows[x_start..],
-                        x_stride,
-                        rows,
-                        &w_rows[start..],
-                        w_stride,
-                        columns,
-                        together,
-                        &mut sums,
-                    );
+                    let x = Lines { values: &x_rows[x_start..], stride: x_stride };
+                    let w = Lines { values: &w_rows[start..], stride: w_stride };
+                    stream(x, w, together, columns, &mut sums);
                     put(out, &sums, if first == 0 { onto } else { Onto::Add }, scale);
                 }
             });
@@ -106,9 +105,7 @@ pub(crate) fn multiply_by_row(
 fn put(out: &mut MatrixMut<'_>, sums: &[f32], onto: Onto, scale: f32) {
     let [rows, columns] = out.dims();
     for (row, sums) in (0..rows).zip(sums.chunks_exact(columns.max(1))) {
-        for (value, sum) in out.row(row).iter_mut().zip(sums) {
-            *value = if onto == Onto::Add { sum.mul_add(scale, *value) } else { sum * scale };
-        }
+        put_row(out.row(row), sums, onto == Onto::Add, scale);
     }
 }
 
@@ -180,7 +177,7 @@ mod tests {
                 };
                 for bias in [None, Some(&*bias)] {
                     let many = of(300, bias);
-                    for rows in [1, 2, 3, 5, 8, 24, 25, 26, 31, 64, 130] {
+                    for rows in [1, 2, 3, 5, 8, 31, 64, 65, 66, 71, 130] {
                         let few = of(rows, bias);
                         let place = format!("{rows} rows, {inputs} by {outputs}, {other_way}");
                         assert_eq!(bits(&few), bits(&many[..rows * outputs]), "{place}");

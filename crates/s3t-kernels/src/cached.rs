@@ -10,10 +10,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::rows::{KeyHead, attend};
-
-/// Tokens of a page.
-pub const PAGE: usize = 16;
+use crate::operands::{CachedPage, PAGE};
+use crate::streamed::{KeyHead, attend};
 
 /// The heads of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,15 +47,6 @@ impl CachedHeads {
             head[place * head_dim..][..head_dim].copy_from_slice(value);
         }
     }
-}
-
-/// Some of the keys and values that a row sees.
-#[derive(Debug, Clone, Copy)]
-pub struct CachedPage<'a> {
-    /// The values of [`CachedHeads::page_values`].
-    pub page: &'a [f32],
-    /// The places that are used, from the first.
-    pub tokens: usize,
 }
 
 /// The keys that a row sees.
@@ -96,8 +85,7 @@ pub fn cached_attention(query: &[f32], rows: &[CachedRow<'_>], heads: CachedHead
             |(index, (out, query))| {
                 let row = &rows[index / kv_heads];
                 let head = KeyHead { index: index % kv_heads, count: kv_heads, width: head_dim };
-                let mut scores = vec![0.0; row.seen.end];
-                attend(query, row.pages, row.seen.clone(), head, scale, &mut scores, out);
+                attend(query, row.pages, row.seen.clone(), head, scale, out);
             },
         );
     }

@@ -27,14 +27,16 @@ mod matrix;
 mod operands;
 #[cfg(feature = "flex")]
 mod rows;
+#[cfg(feature = "flex")]
+mod streamed;
 
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
-pub use cached::{CachedHeads, CachedPage, CachedRow, PAGE, cached_attention};
-pub use operands::{Activation, AttentionShape, LowRankFactors, Norm, Visible};
+pub use cached::{CachedHeads, CachedRow, cached_attention};
+pub use operands::{Activation, AttentionShape, CachedPage, LowRankFactors, Norm, PAGE, Visible};
 
 /// The version of the kernels' arithmetic: raised with every change that changes a bit of a result.
 pub const VERSION: u32 = 1;

@@ -106,3 +106,15 @@ pub enum Norm<'a> {
         weight: &'a Tensor<1>,
     },
 }
+
+/// Tokens of a page.
+pub const PAGE: usize = 16;
+
+/// Some of the keys and values that a row sees.
+#[derive(Debug, Clone, Copy)]
+pub struct CachedPage<'a> {
+    /// The values of `CachedHeads::page_values`.
+    pub page: &'a [f32],
+    /// The places that are used, from the first.
+    pub tokens: usize,
+}

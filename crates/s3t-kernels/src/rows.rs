@@ -4,12 +4,10 @@
 #![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the vector instructions")]
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::buffer::{GRAIN, Unwritten};
-use crate::cached::{CachedPage, PAGE};
 use crate::{Activation, AttentionShape};
 
 /// Independent sums of a reduction: a fixed number, so that the order of additions is the same on every processor.
@@ -137,233 +135,36 @@ vectorised! {
     }
 }
 
-/// One head of keys and values.
-#[derive(Clone, Copy)]
-pub(crate) struct KeyHead {
-    pub(crate) index: usize,
-    /// The number of such heads.
-    pub(crate) count: usize,
-    pub(crate) width: usize,
+vectorised! {
+    /// Writes `scale` times the sums into a row, or adds them to it.
+    fn put_row(row: &'a mut [f32], sums: &'a [f32], is_added: bool, scale: f32) {
+        if is_added {
+            for (value, sum) in row.iter_mut().zip(sums) {
+                *value = sum.mul_add(scale, *value);
+            }
+        } else {
+            for (value, sum) in row.iter_mut().zip(sums) {
+                *value = sum * scale;
+            }
+        }
+    }
+}
+
+/// Turns scores into their exponentials, in place: the number to multiply these with to get shares of `scale` times the scores.
+pub(crate) fn softmax(scores: &mut [f32], scale: f32) -> f32 {
+    let mut share = 0.0;
+    exponentials(scores, scale, std::slice::from_mut(&mut share));
+    share
 }
 
 vectorised! {
-    /// Softmax attention of the queries that share one head of keys, `[queries, head_dim]`, over pages; `scores` is as long as the
-    /// keys up to the last that is seen.
-    fn attend(
-        query: &'a [f32],
-        pages: &'a [CachedPage<'a>],
-        seen: Range<usize>,
-        head: KeyHead,
-        scale: f32,
-        scores: &'a mut [f32],
-        out: &'a mut [f32],
-    ) {
-        let KeyHead { index: kv_head, count: kv_heads, width: head_dim } = head;
-        let all_keys = PAGE * kv_heads * head_dim;
-        for (query, out) in query.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
-            let mut first = 0;
-            for CachedPage { page, tokens } in pages {
-                if first >= seen.end {
-                    break;
-                }
-                let keys = &page[kv_head * head_dim * PAGE..][..head_dim * PAGE];
-                let mut sums = [0.0f32; PAGE];
-                for (key, query) in keys.as_chunks::<PAGE>().0.iter().zip(query) {
-                    for place in 0..PAGE {
-                        sums[place] = key[place].mul_add(*query, sums[place]);
-                    }
-                }
-                let used = (*tokens).min(seen.end - first);
-                scores[first..first + used].copy_from_slice(&sums[..used]);
-                first += tokens;
-            }
-            let seen_scores = &mut scores[seen.clone()];
-            let top = largest(seen_scores);
-            for value in seen_scores.iter_mut() {
-                *value = exp((*value - top) * scale);
-            }
-            let share = 1.0 / sum(seen_scores);
-            let mut first = 0;
-            for CachedPage { page, tokens } in pages {
-                if first >= seen.end {
-                    break;
-                }
-                let used = seen.start.saturating_sub(first).min(*tokens)..(*tokens).min(seen.end - first);
-                let values = &page[all_keys + kv_head * PAGE * head_dim..][..PAGE * head_dim];
-                let shares = &scores[first..first + used.end];
-                for (part, out) in out.chunks_mut(LANES).enumerate() {
-                    let columns = part * LANES;
-                    if let Ok(out) = <&mut [f32; LANES]>::try_from(&mut *out) {
-                        let mut sums = *out;
-                        for token in used.clone() {
-                            let value = &values[token * head_dim + columns..][..LANES];
-                            for lane in 0..LANES {
-                                sums[lane] = value[lane].mul_add(shares[token], sums[lane]);
-                            }
-                        }
-                        *out = sums;
-                    } else {
-                        for token in used.clone() {
-                            let value = &values[token * head_dim + columns..];
-                            for (out, value) in out.iter_mut().zip(value) {
-                                *out = value.mul_add(shares[token], *out);
-                            }
-                        }
-                    }
-                }
-                first += tokens;
-            }
-            for value in out.iter_mut() {
-                *value *= share;
-            }
+    /// Softmax without the division: exponentials in place, and one over their sum into `share`.
+    fn exponentials(scores: &'a mut [f32], scale: f32, share: &'a mut [f32]) {
+        let top = largest(scores);
+        for value in scores.iter_mut() {
+            *value = exp((*value - top) * scale);
         }
-    }
-}
-
-/// Adds `x[row][k] w[k]` to the lanes of each row's sums, for four rows of `w`.
-#[inline(always)]
-fn add_four<const WIDTH: usize>(
-    sums: &mut [f32],
-    columns: usize,
-    column: usize,
-    w: [&[f32]; 4],
-    x: &[f32],
-    x_stride: usize,
-    rows: usize,
-) {
-    let mut weights = [[0.0f32; WIDTH]; 4];
-    for (weights, w) in weights.iter_mut().zip(w) {
-        weights.copy_from_slice(&w[column..column + WIDTH]);
-    }
-    for row in 0..rows {
-        let x = &x[row * x_stride..][..4];
-        let out = &mut sums[row * columns + column..][..WIDTH];
-        let mut lanes = [0.0f32; WIDTH];
-        lanes.copy_from_slice(out);
-        for (weights, x) in weights.iter().zip(x) {
-            for lane in 0..WIDTH {
-                lanes[lane] = weights[lane].mul_add(*x, lanes[lane]);
-            }
-        }
-        out.copy_from_slice(&lanes);
-    }
-}
-
-vectorised! {
-    /// Adds `x w` to sums `[rows, columns]`, input by input: `x` is `[rows, inputs]` and `w` `[inputs, columns]`, in rows at these
-    /// distances.
-    fn stream(
-        x: &'a [f32],
-        x_stride: usize,
-        rows: usize,
-        w: &'a [f32],
-        w_stride: usize,
-        columns: usize,
-        inputs: usize,
-        sums: &'a mut [f32],
-    ) {
-        let whole = inputs / 4 * 4;
-        for input in (0..whole).step_by(4) {
-            let line = |index: usize| &w[(input + index) * w_stride..][..columns];
-            let lines = [line(0), line(1), line(2), line(3)];
-            let x = &x[input..];
-            let mut column = 0;
-            while column + 16 <= columns {
-                add_four::<16>(sums, columns, column, lines, x, x_stride, rows);
-                column += 16;
-            }
-            if column + 8 <= columns {
-                add_four::<8>(sums, columns, column, lines, x, x_stride, rows);
-                column += 8;
-            }
-            while column < columns {
-                add_four::<1>(sums, columns, column, lines, x, x_stride, rows);
-                column += 1;
-            }
-        }
-        for input in whole..inputs {
-            let line = &w[input * w_stride..][..columns];
-            for (row, sums) in sums.chunks_exact_mut(columns).take(rows).enumerate() {
-                let x = x[row * x_stride + input];
-                for (sum, w) in sums.iter_mut().zip(line) {
-                    *sum = w.mul_add(x, *sum);
-                }
-            }
-        }
-    }
-}
-
-/// Dot products of `X` rows of `x` with `W` rows of `w`.
-#[inline(always)]
-fn dot_tile<const X: usize, const W: usize>(x: [&[f32]; X], w: [&[f32]; W]) -> [[f32; W]; X] {
-    let mut lanes = [[[0.0f32; LANES]; W]; X];
-    let whole = x[0].len() / LANES * LANES;
-    for at in (0..whole).step_by(LANES) {
-        for (lanes, x) in lanes.iter_mut().zip(x) {
-            let x = &x[at..at + LANES];
-            for (lanes, w) in lanes.iter_mut().zip(w) {
-                let w = &w[at..at + LANES];
-                for lane in 0..LANES {
-                    lanes[lane] = x[lane].mul_add(w[lane], lanes[lane]);
-                }
-            }
-        }
-    }
-    let mut out = [[0.0; W]; X];
-    for ((out, lanes), x) in out.iter_mut().zip(&mut lanes).zip(x) {
-        for ((out, lanes), w) in out.iter_mut().zip(lanes).zip(w) {
-            for (lane, (x, w)) in lanes.iter_mut().zip(x[whole..].iter().zip(&w[whole..])) {
-                *lane = x.mul_add(*w, *lane);
-            }
-            *out = lanes.iter().sum();
-        }
-    }
-    out
-}
-
-#[inline(always)]
-fn dot_rows<const X: usize>(x: [&[f32]; X], w: &[f32], w_stride: usize, outputs: usize, results: &mut [f32]) {
-    let inputs = x[0].len();
-    let line = |output: usize| &w[output * w_stride..][..inputs];
-    let mut output = 0;
-    while output + 4 <= outputs {
-        let tile = dot_tile(x, [line(output), line(output + 1), line(output + 2), line(output + 3)]);
-        for (row, tile) in tile.into_iter().enumerate() {
-            results[row * outputs + output..][..4].copy_from_slice(&tile);
-        }
-        output += 4;
-    }
-    while output < outputs {
-        for (row, [value]) in dot_tile(x, [line(output)]).into_iter().enumerate() {
-            results[row * outputs + output] = value;
-        }
-        output += 1;
-    }
-}
-
-vectorised! {
-    /// The dot products of rows of `x` with rows of `w`, which lie at these distances, each of `inputs` values: `[rows, outputs]`.
-    fn dots(
-        x: &'a [f32],
-        x_stride: usize,
-        rows: usize,
-        w: &'a [f32],
-        w_stride: usize,
-        outputs: usize,
-        inputs: usize,
-        results: &'a mut [f32],
-    ) {
-        let line = |row: usize| &x[row * x_stride..][..inputs];
-        let mut row = 0;
-        while row + 4 <= rows {
-            let x = [line(row), line(row + 1), line(row + 2), line(row + 3)];
-            dot_rows(x, w, w_stride, outputs, &mut results[row * outputs..]);
-            row += 4;
-        }
-        while row < rows {
-            dot_rows([line(row)], w, w_stride, outputs, &mut results[row * outputs..]);
-            row += 1;
-        }
+        share[0] = 1.0 / sum(scores);
     }
 }
 

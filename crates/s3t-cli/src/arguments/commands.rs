@@ -63,6 +63,39 @@ Exit code 5 if anything is wrong.")]
 }
 
 #[derive(Args)]
+pub(crate) struct ChatArgs {
+    /// The pipeline file.
+    pub(crate) pipeline: PathBuf,
+    /// The instructions that stand before the first message.
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+    /// The most tokens of a message of the model.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_new_tokens: usize,
+    /// Divides the scores before a token is drawn; with 0 the likeliest token is taken.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Draw from so many of the likeliest tokens; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Draw from the likeliest tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) top_p: f32,
+    /// Draw from tokens with at least this share of the likeliest token's probability.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) min_p: f32,
+    /// Makes tokens that the conversation has less likely, above 1.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f32,
+    /// The seed of the first turn; each turn has the next one.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// A text before which a message ends; may be given several times.
+    #[arg(long)]
+    pub(crate) stop: Vec<String>,
+}
+
+#[derive(Args)]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) pipeline: PipelineArg,

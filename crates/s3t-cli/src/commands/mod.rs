@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_page;
+mod chat;
 mod delete;
 mod eval;
 mod eval_memorisation;
@@ -36,6 +37,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Train { pipeline, fresh } => train::train(pipeline.pipeline, fresh, output),
         Command::Eval(args) => eval::eval(args, output),
         Command::Predict(args) => predict::predict(args, output),
+        Command::Chat(args) => chat::chat(args, output),
         Command::Export { pipeline, to, base_model } => export::export(pipeline.pipeline, to, base_model, output),
         Command::Delete(args) => delete::delete(args, output),
         Command::Receipt { command } => receipt::receipt(command, output),

@@ -1,0 +1,138 @@
+"""Texts continued by two members, beside PyTorch, transformers and PEFT with their cache.
+
+    python generate.py PEER_GENERATE [--rounds N] [--threads N] [--json]
+
+PEER_GENERATE is our side's program (`target/release/peer-generate`). Both sides have one Llama of 77 million random parameters, two LoRA
+adapters (r 16 on query and value), prompts of 128 random tokens, and 64 new tokens taken greedily from the mean of both members' logits,
+with keys and values remembered. PyTorch does it in two ways, each in single precision and in bfloat16: the adapters are switched and
+each has its own cache (`switched`), or both go through the model in one batch with `adapter_names` (`mixed`). Ours is single precision.
+The peak of memory is that of each process, after all runs.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+CONFIG = dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=13, num_attention_heads=8,
+              num_key_value_heads=8, max_position_embeddings=1024, rms_norm_eps=1e-6, tie_word_embeddings=False,
+              bos_token_id=1, eos_token_id=2)
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../data/llama-tiny")
+MEMBERS = 2
+FORMS = ("switched f32", "mixed f32", "switched bf16", "mixed bf16")
+
+
+def make_model(folder):
+    import shutil
+
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**CONFIG)).save_pretrained(folder)
+    os.remove(os.path.join(folder, "generation_config.json"))
+    shutil.copy(os.path.join(DATA, "tokenizer.json"), folder)
+
+
+def worker(folder, form, threads):
+    import resource
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(threads)
+    how, precision = form.split()
+    dtype = torch.float32 if precision == "f32" else torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model = get_peft_model(model, lora, "member0")
+    for member in range(1, MEMBERS):
+        model.add_adapter(f"member{member}", lora)
+    model = model.to(dtype).eval()
+    for line in sys.stdin:
+        if line.strip() == "memory":
+            print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.1f}", flush=True)
+            continue
+        prompts, tokens, new, seed = map(int, line.split())
+        torch.manual_seed(seed)
+        ids = torch.randint(3, CONFIG["vocab_size"], (prompts, tokens))
+        started, first = time.perf_counter(), None
+        with torch.inference_mode():
+            caches = [None] * MEMBERS
+            for _ in range(new):
+                if how == "mixed":
+                    names = [f"member{member}" for member in range(MEMBERS) for _ in range(prompts)]
+                    outputs = model(input_ids=ids.repeat(MEMBERS, 1), past_key_values=caches[0], use_cache=True, logits_to_keep=1,
+                                    adapter_names=names)
+                    caches[0] = outputs.past_key_values
+                    logits = outputs.logits[:, -1].float().view(MEMBERS, prompts, -1).mean(0)
+                else:
+                    logits = 0
+                    for member in range(MEMBERS):
+                        model.set_adapter(f"member{member}")
+                        outputs = model(input_ids=ids, past_key_values=caches[member], use_cache=True, logits_to_keep=1)
+                        caches[member] = outputs.past_key_values
+                        logits = logits + outputs.logits[:, -1].float() / MEMBERS
+                ids = logits.argmax(-1, keepdim=True)
+                if first is None:
+                    first = time.perf_counter() - started
+        print(f"{first * 1e3:.3f} {(time.perf_counter() - started) * 1e3:.3f}", flush=True)
+
+
+def ask(process, line):
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    return [float(number) for number in process.stdout.readline().split()]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer_generate")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", nargs=2, metavar=("FOLDER", "FORM"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return worker(*args.worker, args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(folder)
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes = {"s3t": subprocess.Popen([args.peer_generate, folder, str(args.threads), str(MEMBERS)], **pipes)}
+        for form in FORMS:
+            command = [sys.executable, __file__, args.peer_generate, "--threads", str(args.threads), "--worker", folder, form]
+            processes[form] = subprocess.Popen(command, **pipes)
+        results = []
+        for prompts in (1, 16):
+            times = {form: [] for form in processes}
+            for round_ in range(args.rounds):
+                for form, process in processes.items():
+                    time.sleep(0.3)
+                    ask(process, f"{prompts} 128 2 1")
+                    times[form].append(ask(process, f"{prompts} 128 64 {2 + round_}"))
+            for kind, what in enumerate(("first token", "64 tokens")):
+                medians = {form: statistics.median(run[kind] for run in runs) for form, runs in times.items()}
+                results.append({"prompts": prompts, "what": what, "ms": {form: round(value, 1) for form, value in medians.items()}})
+                for precision in ("f32", "bf16"):
+                    best = min(value for form, value in medians.items() if form.endswith(precision))
+                    results[-1][f"ratio_{precision}"] = round(best / medians["s3t"], 2)
+        memory = {form: ask(process, "memory")[0] for form, process in processes.items()}
+        for process in processes.values():
+            process.stdin.close()
+            process.wait()
+    if args.json:
+        print(json.dumps({"results": results, "memory_mb": memory}, indent=2))
+        return
+    for result in results:
+        times = "  ".join(f"{form} {value:9.1f}" for form, value in result["ms"].items())
+        print(f"{result['prompts']:2} prompts, {result['what']:11} (ms)  {times}  ratio f32 {result['ratio_f32']:.2f}, bf16 {result['ratio_bf16']:.2f}")
+    print("peak memory (MB)  " + "  ".join(f"{form} {value:.0f}" for form, value in memory.items()))
+
+
+if __name__ == "__main__":
+    main()
