@@ -17,9 +17,7 @@ use s3t_core::StageKey;
 use s3t_core::record::slice_digest;
 
 use crate::catalogue::{record_id, slice_number};
-use crate::disk::remove;
 use crate::lock::Holder;
-use crate::names::CHECKPOINT;
 use crate::store::ErasingLock;
 use crate::{Erasure, Place, Store, StoreError, making};
 
@@ -136,8 +134,7 @@ impl Store {
         }
         store.change(|change, _| unreadable.iter().try_for_each(|key| change.remove_stage(key).map(drop)))?;
         store.remove_unnamed(&lock, &mut Erasure::default())?;
-        remove(&*store.disk, &store.ledger, CHECKPOINT)?;
-        store.publish_with(&lock)?;
+        store.publish_again(&lock)?;
         store.keys.restrict()?;
         drop(lock);
         making::clear_left_overs(place, &place.resolve()?)?;

@@ -59,14 +59,22 @@ impl Store {
     }
 
     /// One at a time, and not beside an erasure, which removes unfinished files.
-    pub(crate) fn publish_with(&self, _held: &ErasingLock) -> Result<(), StoreError> {
+    pub(crate) fn publish_with(&self, held: &ErasingLock) -> Result<(), StoreError> {
+        self.publish_since(self.ledger.read_text(CHECKPOINT).ok().as_deref(), held)
+    }
+
+    /// Writes all of the ledger's files, whatever is there. What is published stays until the new files are in its place.
+    pub(crate) fn publish_again(&self, held: &ErasingLock) -> Result<(), StoreError> {
+        self.publish_since(None, held)
+    }
+
+    fn publish_since(&self, published: Option<&str>, _held: &ErasingLock) -> Result<(), StoreError> {
         let folder = &self.ledger;
         let public = format!("{}\n", self.verifying_key());
         if folder.read_text(PUBLIC_KEY).ok().as_ref() != Some(&public) {
             write_atomically(&*self.disk, folder, PUBLIC_KEY, public.as_bytes())?;
         }
-        let published = folder.read_text(CHECKPOINT).ok();
-        let Some((checkpoint, files)) = self.unpublished(published.as_deref())? else { return Ok(()) };
+        let Some((checkpoint, files)) = self.unpublished(published)? else { return Ok(()) };
         let mut narrower = Vec::new();
         for file in files {
             let mut parts: Vec<&str> = file.path.split('/').collect();

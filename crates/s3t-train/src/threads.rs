@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
 
@@ -29,6 +30,9 @@ static AWAKE: AtomicUsize = AtomicUsize::new(0);
 
 /// The number of times that a thread looks for a part to do before it lets other threads of the machine run.
 const LOOKS: u32 = 256;
+
+/// The longest that work waits for its threads to wake. Where they take longer, the machine is busy with something else.
+const WAKING: Duration = Duration::from_micros(200);
 
 /// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
 /// a test compares them.
@@ -162,6 +166,10 @@ impl Drop for Awake {
 }
 
 /// Runs `work` while the other threads of the current pool look for its parts without sleeping.
+///
+/// A thread that looks does nothing else until `work` has ended. So it must not begin to look on top of a part of `work` that it
+/// has taken up: the part would wait for the end of the looking, `work` for the part, and the looking for the end of `work`.
+/// Therefore `work` begins when all threads look; those that are not there in time take up parts as they come, and may sleep.
 fn with_all_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     /// Ends the looking, also if `work` panics.
     struct Done<'a>(&'a AtomicBool);
@@ -174,13 +182,18 @@ fn with_all_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
     let is_done = AtomicBool::new(false);
     let own = rayon::current_thread_index();
+    let others = rayon::current_num_threads().saturating_sub(1);
+    let gate = Gate::default();
     rayon::in_place_scope(|scope| {
         let done = Done(&is_done);
-        let is_done = &is_done;
+        let (is_done, gate) = (&is_done, &gate);
         scope.spawn_broadcast(move |_, context| {
-            let mut looks = 0;
             // The thread that works may come by here while it waits for a part: it must not wait for itself.
-            while Some(context.index()) != own && !is_done.load(Ordering::Acquire) {
+            if Some(context.index()) == own || !gate.enter() {
+                return;
+            }
+            let mut looks = 0;
+            while !is_done.load(Ordering::Acquire) {
                 looks = if rayon::yield_now() == Some(Yield::Executed) { 0 } else { looks + 1 };
                 if looks < LOOKS {
                     std::hint::spin_loop();
@@ -189,10 +202,35 @@ fn with_all_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
                 }
             }
         });
+        gate.close(others);
         let result = work();
         drop(done);
         result
     })
+}
+
+/// What threads pass before they look for parts, until it is closed.
+#[derive(Default)]
+struct Gate(AtomicUsize);
+
+impl Gate {
+    /// The bit of a closed gate; those below count the threads that have passed.
+    const CLOSED: usize = 1 << (usize::BITS - 1);
+
+    /// Passes, unless it is closed.
+    fn enter(&self) -> bool {
+        let pass = |state| (state & Self::CLOSED == 0).then_some(state + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, pass).is_ok()
+    }
+
+    /// Closes when so many threads have passed, or a moment later.
+    fn close(&self, expected: usize) {
+        let begun = Instant::now();
+        while self.0.load(Ordering::Acquire) < expected && begun.elapsed() < WAKING {
+            std::hint::spin_loop();
+        }
+        self.0.fetch_or(Self::CLOSED, Ordering::AcqRel);
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +275,53 @@ mod tests {
         assert_eq!(all, [33_283_350_000; 8]);
         let kept: usize = KEPT.lock().unwrap().iter().map(ThreadPool::current_num_threads).sum();
         assert!(kept <= (MAX_KEPT * cores()).max(5), "{kept} threads are kept");
+    }
+
+    #[test]
+    fn a_thread_does_not_begin_to_look_on_top_of_a_part_that_work_waits_for() {
+        let (taken, begun, ended) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let wait_for = |flag: &AtomicBool| {
+            let until = Instant::now() + Duration::from_secs(10);
+            while !flag.load(Ordering::Acquire) && Instant::now() < until {
+                std::thread::yield_now();
+            }
+            flag.load(Ordering::Acquire)
+        };
+        let part = || {
+            taken.store(true, Ordering::Release);
+            assert!(wait_for(&begun));
+            // As a part does that waits for one of its own: it takes up what there is, here the request to look.
+            rayon::yield_now();
+            ended.store(true, Ordering::Release);
+        };
+        let work = || {
+            begun.store(true, Ordering::Release);
+            wait_for(&ended)
+        };
+        let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let beside = || {
+            assert!(wait_for(&taken));
+            with_all_awake(work)
+        };
+        assert!(pool.install(|| rayon::join(beside, part)).0, "the part has not ended");
+    }
+
+    #[test]
+    fn work_of_many_short_parts_ends_every_time() {
+        fn spread(depth: u32) -> u64 {
+            if depth == 0 {
+                return 1;
+            }
+            let (left, right) = rayon::join(|| spread(depth - 1), || spread(depth - 1));
+            left + right
+        }
+        for round in 0..20_000 {
+            // At times the other thread has gone to sleep before the next work.
+            if round % 500 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(on_threads(2, || spread(5) + spread(3)).unwrap(), 40);
+        }
     }
 
     #[test]

@@ -225,3 +225,28 @@ fn making_a_store_leaves_all_or_nothing_after_a_stop_at_each_of_its_steps() {
     }
     assert!(points > 40, "only {points} steps were stopped at");
 }
+
+#[test]
+fn a_sound_store_is_sound_after_a_mend_that_stops_at_each_of_its_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = create(&place(folder.path(), None)).unwrap();
+    train(&store, usize::MAX).unwrap();
+    fulfil(&store, &Twin::request(&Step::Batch(1, 3), 0).unwrap()).unwrap();
+    drop(store);
+    let mut points = 0;
+    for last in [false, true] {
+        for point in 0.. {
+            let disk = Arc::new(StoppingDisk::after(point, last));
+            let result = Store::mend(&place(folder.path(), Some(Arc::clone(&disk))));
+            if !disk.stopped() {
+                assert!(result.unwrap().passed());
+                break;
+            }
+            // Nobody has opened it to change it since, as when an audit is next.
+            let check = Store::open_read_only(&place(folder.path(), None)).unwrap().check().unwrap();
+            assert!(check.passed(), "stopped at step {point}: {:?}", check.findings);
+            points += 1;
+        }
+    }
+    assert!(points > 4, "only {points} steps were stopped at");
+}
