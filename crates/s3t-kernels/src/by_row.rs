@@ -4,17 +4,15 @@
 //!
 //! *Before*: rows of any number. *After*: a row's results have the same bits whatever rows stand beside it. *Why*: each result is summed
 //! up in one order along its inputs, cut at every [`CUT`] inputs, by whichever of the three ways computes it: streaming the weights
-//! past a few rows, the product's kernels for many rows (chains of fused multiply-adds along the inputs; a test compares the bits),
-//! or dot products where the weights lie the other way round. Which of the last two is taken depends on the layer alone.
+//! past a few rows, [`tiles`](crate::tiles) for many rows (the same chains of fused multiply-adds along the inputs; a test compares the
+//! bits), or dot products where the weights lie the other way round, which depends on the layer alone.
 
 use rayon::prelude::*;
 
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks, multiply};
 use crate::rows::put_row;
 use crate::streamed::{Lines, dots, stream};
-
-/// Inputs that are summed up together.
-const CUT: usize = 256;
+use crate::tiles::CUT;
 
 /// Rows up to which the weights are streamed past them; for more rows packing the weights pays.
 const FEW: usize = 64;
@@ -24,12 +22,6 @@ const PANELS: [usize; 2] = [64, 512];
 
 /// Sums of all rows that stay in the fastest cache.
 const SUMS: usize = 4096;
-
-/// Columns of a panel for many rows.
-const PANEL: usize = 192;
-
-/// Results with fewer columns are streamed for any number of rows: for one column the product's kernels sum up otherwise.
-const NARROW: usize = 16;
 
 /// Rows of the weights that a thread takes at a time, where they lie the other way round.
 const OUTPUTS: usize = 256;
@@ -66,7 +58,7 @@ pub(crate) fn multiply_by_row(
                 put(out, &results, onto, scale);
             });
         }
-        (Some((x_rows, x_stride)), Some((w_rows, w_stride)), _) if rows <= FEW || outputs < NARROW => {
+        (Some((x_rows, x_stride)), Some((w_rows, w_stride)), _) if rows <= FEW => {
             let threads = rayon::current_num_threads();
             let largest = (SUMS / rows.max(1)).clamp(PANELS[0], PANELS[1]);
             let panel = outputs.div_ceil(2 * threads).next_multiple_of(16).clamp(PANELS[0], largest);
@@ -86,18 +78,7 @@ pub(crate) fn multiply_by_row(
                 }
             });
         }
-        _ => {
-            let mut view = MatrixMut::new(out, rows, outputs);
-            by_blocks(&mut view, [rows, PANEL], Threads::Pool, |_, index, out| {
-                let columns = index * PANEL..index * PANEL + out.dims()[1];
-                for first in (0..inputs.max(1)).step_by(CUT) {
-                    let cut = first..(first + CUT).min(inputs);
-                    let w = w.rows(cut.clone()).columns(columns.clone());
-                    let onto = if first == 0 { onto } else { Onto::Add };
-                    multiply(out, onto, scale, x.columns(cut), w, Threads::One);
-                }
-            });
-        }
+        _ => multiply(&mut MatrixMut::new(out, rows, outputs), onto, scale, x, w, Threads::Pool),
     }
 }
 

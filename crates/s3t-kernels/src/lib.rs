@@ -23,12 +23,16 @@ mod flex;
 #[cfg(feature = "flex")]
 mod heads;
 #[cfg(feature = "flex")]
+mod instructions;
+#[cfg(feature = "flex")]
 mod matrix;
 mod operands;
 #[cfg(feature = "flex")]
 mod rows;
 #[cfg(feature = "flex")]
 mod streamed;
+#[cfg(feature = "flex")]
+mod tiles;
 
 use std::sync::Arc;
 
@@ -36,6 +40,8 @@ use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 pub use cached::{CachedHeads, CachedRow, cached_attention};
+#[cfg(feature = "flex")]
+pub use instructions::Instructions;
 pub use operands::{Activation, AttentionShape, CachedPage, LowRankFactors, Norm, PAGE, Visible};
 
 /// The version of the kernels' arithmetic: raised with every change that changes a bit of a result.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::buffer::{GRAIN, Unwritten};
+use crate::tiles;
 
 /// A matrix in borrowed memory.
 #[derive(Clone, Copy)]
@@ -64,6 +65,17 @@ impl<'a> Matrix<'a> {
         (self.column_stride == 1).then_some((self.values, self.row_stride))
     }
 
+    /// The memory, and the distances of rows and of columns in it: element (i, j) is `values[i * strides[0] + j * strides[1]]`, and
+    /// every element is inside.
+    pub(crate) fn memory(self) -> (&'a [f32], [usize; 2]) {
+        (self.values, [self.row_stride, self.column_stride])
+    }
+
+    /// An element.
+    pub(crate) fn at(self, row: usize, column: usize) -> f32 {
+        self.values[row * self.row_stride + column * self.column_stride]
+    }
+
     pub(crate) fn transposed(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride } = self;
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
@@ -93,7 +105,7 @@ impl<'a> MatrixMut<'a> {
         Self::strided(values, [rows, columns], columns)
     }
 
-    /// Over memory that may only be written to: with [`Onto::Replace`], or after [`fill`](Self::fill).
+    /// Over memory that may only be written to: with [`Onto::Replace`], or after [`fill_rows`](Self::fill_rows).
     fn unwritten(values: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize) -> Self {
         check(values.len(), [rows, columns], [columns, 1]);
         let values = values.as_mut_ptr().cast();
@@ -120,6 +132,29 @@ impl<'a> MatrixMut<'a> {
         #[allow(unsafe_code, reason = "see above")]
         unsafe {
             std::slice::from_raw_parts_mut(self.values.add(row * self.row_stride), self.columns)
+        }
+    }
+
+    /// The first value of a row, for [`dims`](Self::dims)`[1]` values to write to.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    pub(crate) fn row_pointer(&self, row: usize) -> *mut f32 {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        self.values.wrapping_add(row * self.row_stride)
+    }
+
+    /// Some of the rows and columns.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(crate) fn block(&mut self, rows: Range<usize>, columns: Range<usize>) -> MatrixMut<'_> {
+        // SAFETY: this matrix is borrowed for as long as its part lives.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            self.part(rows, columns)
         }
     }
 
@@ -173,8 +208,22 @@ impl<'a> MatrixMut<'a> {
         MatrixMut { values, rows, columns, row_stride: self.row_stride, memory: PhantomData }
     }
 
+    /// Writes a value to each element.
+    pub(crate) fn fill(&mut self, value: f32) {
+        for row in 0..self.rows {
+            let first = self.row_pointer(row);
+            for column in 0..self.columns {
+                // SAFETY: the row is inside the memory, `check` has made sure, and this matrix is borrowed for writing alone.
+                #[allow(unsafe_code, reason = "see above")]
+                unsafe {
+                    first.add(column).write(value);
+                }
+            }
+        }
+    }
+
     /// Writes `row` to each row.
-    fn fill(&mut self, row: &[f32], threads: Threads) {
+    fn fill_rows(&mut self, row: &[f32], threads: Threads) {
         assert_eq!(row.len(), self.columns, "a row is as long as the rows");
         let together = (GRAIN / row.len().max(1)).max(1);
         by_blocks(self, [together, row.len()], threads, |_, _, part| {
@@ -265,7 +314,7 @@ impl Threads {
     }
 }
 
-/// `out = scale a b`, or added to `out`. Each element is summed up in an order that depends on the sizes alone.
+/// `out = scale a b`, or added to `out`, by [`tiles`]: no bit of an element depends on the other rows and columns, or on threads.
 ///
 /// # Panics
 ///
@@ -288,35 +337,33 @@ pub(crate) fn multiply(
         out.rows,
         out.columns
     );
-    let parallelism = if threads.are_many() { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    // SAFETY: `check` has made sure at construction that every element (i, j) of each matrix, i below its rows and j below its
-    // columns, is inside its borrowed memory. `out` is borrowed for writing alone, so nothing overlaps it, and its rows do not
-    // overlap each other. All memory is initialised but that of `MatrixMut::unwritten`, of which the kernels read nothing: that is
-    // private to `product` and `layer`, which replace or fill it first.
-    #[allow(unsafe_code, reason = "the product's kernels take pointers")]
-    unsafe {
-        gemm::gemm(
-            out.rows,
-            out.columns,
-            a.columns,
-            out.values,
-            1,
-            out.row_stride as isize,
-            onto == Onto::Add,
-            a.values.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.values.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            scale,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
+    let [height, width] = if threads.are_many() { block_size(a, b) } else { [out.rows, out.columns] };
+    by_blocks(out, [height, width], threads, |row, column, out| {
+        let (row, column) = (row * height, column * width);
+        let (a, b) = (a.rows(row..row + out.rows), b.columns(column..column + out.columns));
+        tiles::multiply(out, onto, scale, a, b);
+    });
+}
+
+/// Blocks of a product for each thread: fewer leave threads waiting for the last, more put the same values side by side more often.
+const BLOCKS: usize = 3;
+
+/// Multiplications that are worth a block.
+const BLOCK_WORK: usize = 1 << 19;
+
+/// Rows and columns are cut into multiples of so many, which fill tiles of every kind of vectors.
+const BLOCK_STEP: [usize; 2] = [12, 192];
+
+/// The rows and columns of the blocks that threads compute a product in; no bit depends on them.
+fn block_size(a: Matrix<'_>, b: Matrix<'_>) -> [usize; 2] {
+    let [rows, columns] = [a.rows, b.columns];
+    let work = rows * columns * a.columns;
+    let blocks = (BLOCKS * rayon::current_num_threads()).min(work / BLOCK_WORK).max(1);
+    // Every block of columns reads all rows again, every block of rows puts all columns side by side again.
+    let across = (1..=blocks).filter(|across| blocks.is_multiple_of(*across) && columns / across >= BLOCK_STEP[1]);
+    let across = across.min_by_key(|across| rows * across / 4 + columns * (blocks / across)).unwrap_or(1);
+    let size = |all: usize, parts: usize, step: usize| all.div_ceil(parts).next_multiple_of(step);
+    [size(rows, blocks / across, BLOCK_STEP[0]), size(columns, across, BLOCK_STEP[1])]
 }
 
 /// `scale a b`, in new memory.
@@ -330,8 +377,8 @@ pub(crate) fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let mut out = Unwritten::new(length);
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
     multiply(&mut view, Onto::Replace, scale, a, b, Threads::Pool);
-    // SAFETY: with `Onto::Replace` the kernels write each element of the result, zeros where nothing is to be added up, and it
-    // covers the memory.
+    // SAFETY: with `Onto::Replace` each element of the result is written, zeros where nothing is to be added up, and it covers
+    // the memory.
     #[allow(unsafe_code, reason = "see above")]
     unsafe {
         out.written()
@@ -363,7 +410,7 @@ pub(crate) fn layer(
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
     let panel = |out: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {
         if let Some(bias) = bias {
-            out.fill(&bias[columns.clone()], threads);
+            out.fill_rows(&bias[columns.clone()], threads);
         }
         let onto = if bias.is_some() { Onto::Add } else { Onto::Replace };
         multiply(out, onto, 1.0, a, b.columns(columns.clone()), threads);
@@ -422,7 +469,7 @@ mod tests {
         pool.install(|| {
             by_blocks(&mut MatrixMut::new(&mut seen, 7, 5), [3, 2], Threads::Pool, |row, column, block| {
                 assert_eq!([block.rows, block.columns], [[3, 3, 1][row], [2, 2, 1][column]]);
-                block.fill(&[1.0, 2.0][..block.columns], Threads::One);
+                block.fill_rows(&[1.0, 2.0][..block.columns], Threads::One);
             });
         });
         assert!(seen.chunks(5).all(|row| row == [1.0, 2.0, 1.0, 2.0, 1.0]));

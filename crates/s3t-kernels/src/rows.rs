@@ -33,7 +33,7 @@ macro_rules! vectorised {
                     $body;
                 }
             }
-            pulp::Arch::new().dispatch(Call { $($argument,)* _lifetime: std::marker::PhantomData })
+            $crate::instructions::dispatch(Call { $($argument,)* _lifetime: std::marker::PhantomData })
         }
     };
 }

@@ -7,7 +7,9 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
+
+use crate::instructions::dispatch;
 
 use crate::operands::{CachedPage, PAGE};
 use crate::rows::softmax;
@@ -34,7 +36,7 @@ impl<'a> Lines<'a> {
 
 /// Adds `x w` to sums `[rows, columns]`, input by input: `x` is `[rows, inputs]` and `w` `[inputs, columns]`.
 pub(crate) fn stream(x: Lines<'_>, w: Lines<'_>, inputs: usize, columns: usize, sums: &mut [f32]) {
-    Arch::new().dispatch(Stream { x, w, inputs, columns, sums });
+    dispatch(Stream { x, w, inputs, columns, sums });
 }
 
 struct Stream<'a> {
@@ -92,7 +94,7 @@ fn add_deep<S: Simd, const N: usize>(simd: S, x: Lines<'_>, w: [&[f32]; N], sums
 
 /// The dot products of rows of `x` with rows of `w`, each of so many inputs: `[rows, outputs]`.
 pub(crate) fn dots(x: Lines<'_>, w: Lines<'_>, inputs: usize, outputs: usize, results: &mut [f32]) {
-    Arch::new().dispatch(Dots { x, w, inputs, outputs, results });
+    dispatch(Dots { x, w, inputs, outputs, results });
 }
 
 struct Dots<'a> {
@@ -231,9 +233,9 @@ pub(crate) fn attend(
 ) {
     let mut scores = vec![0.0; seen.end];
     for (query, out) in query.chunks_exact(head.width).zip(out.chunks_exact_mut(head.width)) {
-        Arch::new().dispatch(Score { query, pages, head, scores: &mut scores });
+        dispatch(Score { query, pages, head, scores: &mut scores });
         let share = softmax(&mut scores[seen.clone()], scale);
-        Arch::new().dispatch(Mix { pages, seen: seen.clone(), head, shares: &scores, out });
+        dispatch(Mix { pages, seen: seen.clone(), head, shares: &scores, out });
         out.iter_mut().for_each(|value| *value *= share);
     }
 }

@@ -1,11 +1,11 @@
 //! The kernels against the operations composed of Burn's: values and all gradients, and the same bits for any number of threads.
 #![cfg(feature = "flex")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
-use s3t_kernels::{Activation, AttentionShape, LowRankFactors, Norm, Visible, reference};
+use s3t_kernels::{Activation, AttentionShape, Instructions, LowRankFactors, Norm, Visible, reference};
 
 /// A repeatable source of values around 0.
 struct Source(u64);
@@ -50,7 +50,10 @@ fn run(inputs: &[(Tensor<2>, bool)], operation: &dyn Fn(&[Tensor<2>]) -> Tensor<
     results
 }
 
-/// Both ways give the same up to rounding, and the kernel the same bits on 1, 2 and 4 threads.
+/// Tests choose instructions in turn, so that each sees those that it has chosen.
+static CHOOSING: Mutex<()> = Mutex::new(());
+
+/// Both ways give the same up to rounding, and the kernel the same bits on 1, 2 and 4 threads and on every instruction set.
 fn check(
     inputs: &[(Tensor<2>, bool)],
     kernel: &(dyn Fn(&[Tensor<2>]) -> Tensor<2> + Sync),
@@ -73,6 +76,12 @@ fn check(
     for threads in [2, 4] {
         assert!(on(threads) == found, "{threads} threads give other bits");
     }
+    let _turn = CHOOSING.lock().unwrap_or_else(PoisonError::into_inner);
+    for set in Instructions::ALL {
+        set.choose();
+        assert!(on(1) == found, "{set} instructions give other bits");
+    }
+    Instructions::Native.choose();
 }
 
 /// Every choice of which of the inputs are tracked.
