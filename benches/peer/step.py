@@ -1,9 +1,11 @@
 """One training step and one forward pass beside PyTorch with transformers and peft: medians of interleaved runs.
 
-    python step.py PEER_STEP [--rounds N] [--threads N] [--device DEVICE] [--json]
+    python step.py PEER_STEP [--rounds N] [--threads N] [--device DEVICE] [--ways WAY,...] [--json]
 
 PEER_STEP is our side's program (`target/release/peer-step`). Both sides have the same random weights, the same batch, LoRA r 16
-on query and value of all blocks, a head of 3 classes, AdamW, single precision, and the same number of threads. The ratio is PyTorch's time divided by ours.
+on query and value of all blocks, a head of 3 classes, AdamW, and the same number of threads. We run in single precision and with
+products in bfloat16 (`training.precision = "bf16"`); PyTorch runs in each of WAYS: `f32`, `bf16` (autocast), `f32+compile`, `bf16+compile`
+(`torch.compile`). The ratios are the time of PyTorch's fastest way divided by ours: of those in single precision for `f32`, of all for `bf16`.
 With `--device cuda` or `vulkan`, of a program that was built with that feature (`cargo build --release -p s3t-benches --features
 vulkan`), PyTorch runs on the same card through CUDA.
 """
@@ -66,8 +68,10 @@ def make(directory, kind, hidden, blocks, heads, batch, tokens):
     model.save_pretrained(directory)
 
 
-def worker(directory, kind, threads, device):
+def worker(directory, kind, threads, device, way):
     """PyTorch's side: a step or a forward pass a line."""
+    import contextlib
+
     import numpy
     import torch
     from peft import LoraConfig, get_peft_model
@@ -96,20 +100,26 @@ def worker(directory, kind, threads, device):
     if device != "flex":
         model, labels = model.cuda(), labels.cuda()
         inputs = {name: tensor.cuda() for name, tensor in inputs.items()}
+    precision, _, compiled = way.partition("+")
+    answering = torch.compile(model) if compiled else model
+    autocast = contextlib.nullcontext
+    if precision == "bf16":
+        autocast = lambda: torch.autocast("cpu" if device == "flex" else "cuda", dtype=torch.bfloat16)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     for line in sys.stdin:
         started = time.perf_counter()
         if line.strip() == "train":
             model.train()
             optimizer.zero_grad()
-            loss = model(**inputs, labels=labels).loss
+            with autocast():
+                loss = answering(**inputs, labels=labels).loss
             loss.backward()
             optimizer.step()
             loss.item()
         else:
             model.eval()
-            with torch.inference_mode():
-                model(**inputs).logits.tolist()
+            with torch.inference_mode(), autocast():
+                answering(**inputs).logits.tolist()
         print(f"{(time.perf_counter() - started) * 1e3:.3f}", flush=True)
 
 
@@ -141,11 +151,13 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="flex")
     parser.add_argument("--only", help="part of a configuration's name")
+    parser.add_argument("--ways", default="f32,bf16,f32+compile,bf16+compile")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--way", default="f32", help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=2, metavar=("MODEL", "KIND"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return worker(*args.worker, args.threads, args.device)
+        return worker(*args.worker, args.threads, args.device, args.way)
 
     results = []
     for name, kind, *sizes in CONFIGS:
@@ -155,17 +167,26 @@ def main():
             subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r});"
                             f"import step; step.make({directory!r}, {kind!r}, *{sizes!r})"], check=True)
             pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            ours = subprocess.Popen([args.peer_step, directory, str(args.threads), args.device], **pipes)
-            theirs = subprocess.Popen([sys.executable, __file__, args.peer_step, "--threads", str(args.threads),
-                                       "--device", args.device, "--worker", directory, kind], **pipes)
+            ours = [subprocess.Popen([args.peer_step, directory, str(args.threads), args.device, precision], **pipes)
+                    for precision in ("f32", "bf16")]
+            ways = args.ways.split(",")
+            theirs = [subprocess.Popen([sys.executable, __file__, args.peer_step, "--threads", str(args.threads), "--device",
+                                        args.device, "--way", way, "--worker", directory, kind], **pipes) for way in ways]
             for what in ("train", "forward"):
-                medians = take_turns((ours, theirs), what, args.rounds, 3)
-                results.append({"configuration": name, "what": what, "threads": args.threads, "s3t_ms": round(medians[0], 1),
-                                "pytorch_ms": round(medians[1], 1), "ratio": round(medians[1] / medians[0], 2)})
+                medians = take_turns(ours + theirs, what, args.rounds, 3)
+                single, half = medians[:2]
+                peers = dict(zip(ways, medians[2:]))
+                best_single = min((ms, way) for way, ms in peers.items() if way.startswith("f32"))
+                best = min((ms, way) for way, ms in peers.items())
+                results.append({"configuration": name, "what": what, "threads": args.threads,
+                                "s3t_ms": {"f32": round(single, 1), "bf16": round(half, 1)},
+                                "pytorch_ms": {way: round(ms, 1) for way, ms in peers.items()},
+                                "ratio": {"f32": round(best_single[0] / single, 2), "bf16": round(best[0] / half, 2)}})
                 if not args.json:
-                    print(f"{name:30} {what:8} {medians[0]:9.1f} ms  PyTorch {medians[1]:9.1f} ms  ratio "
-                          f"{medians[1] / medians[0]:.2f}", flush=True)
-            for process in (ours, theirs):
+                    of_peers = "  ".join(f"{way} {ms:.1f}" for way, ms in peers.items())
+                    print(f"{name:30} {what:8} f32 {single:8.1f} ms, bf16 {half:8.1f} ms  PyTorch: {of_peers}  ratio f32 "
+                          f"{best_single[0] / single:.2f} ({best_single[1]}), bf16 {best[0] / half:.2f} ({best[1]})", flush=True)
+            for process in ours + theirs:
                 process.stdin.close()
                 process.wait()
     if args.json:

@@ -7,7 +7,7 @@ use std::time::Duration;
 use s3t::core::tensors::{HostTensor, StageTensors};
 use s3t::core::{Payload, Record, RecordId, Target};
 use s3t::engine::{EngineError, System};
-use s3t::models::Backbone;
+use s3t::models::{Backbone, Precision};
 use s3t::peft::PeftMethod;
 
 /// A record with this text and the id `row-N`.
@@ -81,4 +81,14 @@ pub fn with_made_up_stages(system: System, method: &dyn PeftMethod) -> Result<Sy
         system.store().add_stage(&lineage, &tensors)?;
     }
     Ok(system)
+}
+
+/// A precision by its name.
+///
+/// # Errors
+///
+/// Another name.
+pub fn precision_of(name: &str) -> Result<Precision, String> {
+    let found = [Precision::F32, Precision::Bf16].into_iter().find(|precision| precision.name() == name);
+    found.ok_or_else(|| format!("unknown precision `{name}`; known: f32, bf16"))
 }

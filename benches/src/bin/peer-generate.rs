@@ -1,6 +1,6 @@
 //! Our side of `benches/peer/generate.py`: texts continued by an ensemble, a line of standard input at a time.
 //!
-//! `peer-generate MODEL THREADS MEMBERS`: a line `PROMPTS TOKENS NEW SEED` continues so many prompts of so many random tokens by so many, and
+//! `peer-generate MODEL THREADS MEMBERS [PRECISION]`: a line `PROMPTS TOKENS NEW SEED` continues so many prompts of so many random tokens by so many, and
 //! prints the milliseconds until the first token of all of them was there, and until the last. `memory` prints the megabytes that the
 //! process has had at most.
 
@@ -16,19 +16,23 @@ use s3t::models::{Device, LoadOptions};
 use s3t::peft::tensors::stage_on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, on_threads};
-use s3t_benches::made_up_stage;
+use s3t_benches::{made_up_stage, precision_of};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, model, threads, members] = arguments.as_slice() else {
-        return Err("usage: peer-generate MODEL THREADS MEMBERS".into());
+    let (model, threads, members, precision) = match arguments.as_slice() {
+        [_, model, threads, members] => (model, threads, members, "f32"),
+        [_, model, threads, members, precision] => (model, threads, members, precision.as_str()),
+        _ => return Err("usage: peer-generate MODEL THREADS MEMBERS [PRECISION]".into()),
     };
+    let precision = precision_of(precision)?;
     let (threads, members): (usize, usize) = (threads.parse()?, members.parse()?);
     let device = Device::flex();
-    let backbone = s3t::models::load(Path::new(model), LoadOptions::default(), &device)?;
+    let options = LoadOptions { precision, ..LoadOptions::default() };
+    let backbone = s3t::models::load(Path::new(model), options, &device)?;
     let method = Lora { rank: 16, alpha: 32.0, ..Lora::default() };
     let blocks = (0..backbone.blocks()).collect();
     let model = |member: usize| {

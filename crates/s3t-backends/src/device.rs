@@ -6,11 +6,15 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use s3t_core::NumericEnvironment;
+use s3t_kernels::ARITHMETIC;
 
 use crate::{BackendError, probe};
 
 /// The version of the tensor library; part of every stage's lineage.
 const LIBRARY: &str = "burn 0.22.1";
+
+/// The digest of the self-test with [`ARITHMETIC`].
+const SELF_TEST: &str = "c82595bef5531fce";
 
 /// The backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,14 +97,28 @@ impl DeviceSpec {
     }
 
     /// The arithmetic that results on this device and machine come from.
+    ///
+    /// On `flex` it is [`ARITHMETIC`] on every machine. A machine that fails the self-test, because it computes something else than
+    /// others for a reason that nobody foresaw, has an environment of its own, which no other store is of.
     pub fn environment(self) -> NumericEnvironment {
+        let (backend, precision, probe) = (self.kind.name().to_owned(), "f32".to_owned(), self.probe());
+        if self.kind == DeviceKind::Flex {
+            return NumericEnvironment {
+                backend,
+                library: ARITHMETIC.to_owned(),
+                architecture: NumericEnvironment::ANY.to_owned(),
+                instructions: Vec::new(),
+                precision,
+                probe: if probe == SELF_TEST { String::new() } else { probe },
+            };
+        }
         NumericEnvironment {
-            backend: self.kind.name().to_owned(),
-            library: format!("{LIBRARY}, kernels {}", s3t_kernels::VERSION),
+            backend,
+            library: format!("{LIBRARY}, {ARITHMETIC}"),
             architecture: std::env::consts::ARCH.to_owned(),
             instructions: if self.is_cpu() { vector_instructions() } else { Vec::new() },
-            precision: "f32".to_owned(),
-            probe: self.probe(),
+            precision,
+            probe,
         }
     }
 
@@ -165,6 +183,18 @@ mod tests {
         for name in ["gpu", "cuda:x", "flex:0", ""] {
             assert!(name.parse::<DeviceSpec>().unwrap_err().to_string().contains("known: flex"), "{name}");
         }
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn every_set_of_instructions_passes_the_self_test() {
+        let device = "flex".parse::<DeviceSpec>().unwrap();
+        for set in s3t_kernels::Instructions::ALL {
+            set.choose();
+            assert_eq!(probe::digest(&device.open().unwrap()), SELF_TEST, "{set}");
+        }
+        s3t_kernels::Instructions::Native.choose();
+        assert_eq!(device.environment().to_string(), "s3t-arithmetic 1, f32");
     }
 
     #[test]

@@ -21,3 +21,4 @@ mod probe;
 pub use burn::tensor::Device;
 pub use device::{DeviceKind, DeviceSpec};
 pub use error::BackendError;
+pub use s3t_kernels::Instructions;

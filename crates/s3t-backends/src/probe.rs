@@ -1,21 +1,20 @@
-//! A digest of the results of a machine's arithmetic.
+//! A digest of the results of a machine's arithmetic: the self-test of an arithmetic that is promised to be the same everywhere, and a
+//! part of the numeric environment of one that is not.
 //!
-//! Names of instructions do not say everything that decides bits: matrix products also choose the lengths in which they add
-//! up by the sizes of the processor's caches. So a few fixed computations are run, and the digest of their bits is part of
-//! the numeric environment. Two machines with one digest may still differ in something that was not computed; two with
-//! different ones certainly do.
+//! A few fixed computations are run, and the digest of their bits is compared. Two machines with one digest may still differ in something
+//! that was not computed; two with different digests certainly do.
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData, activation, module};
+use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
-use s3t_kernels::{Activation, AttentionShape, Norm, Visible};
+use s3t_kernels::{Activation, AttentionShape, Norm, Targets, Visible};
 
 /// The lengths of sums: below and above where products are cut into parts.
 const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
 
 /// The digest of the bits that some products, activations and normalisations give on a device, in one thread as training
-/// has it, and of the system's elementary functions.
+/// has it, and of elementary functions.
 pub(crate) fn digest(device: &Device) -> String {
     let one = || rayon::ThreadPoolBuilder::new().num_threads(1);
     // Where the machine starts no thread, the caller's is the one. Bits do not depend on whose it is.
@@ -46,22 +45,23 @@ fn compute(device: &Device) -> String {
     };
     for length in LENGTHS {
         let (rows, columns) = (tensor([ROWS, length]), tensor([length, COLUMNS]));
-        let product = rows.clone().matmul(columns);
+        let product = s3t_kernels::matmul(rows.clone(), columns.clone());
         take(&mut digest, product.clone());
         // As in the gradient of a weight: the same lengths in the other layout.
-        take(&mut digest, tensor([length, ROWS]).transpose().matmul(tensor([length, COLUMNS])));
-        take(&mut digest, activation::softmax(product.clone(), 1));
-        take(&mut digest, activation::gelu(product.clone()));
-        take(&mut digest, activation::silu(product.clone()));
-        take(&mut digest, activation::log_softmax(product.clone(), 1));
-        take(&mut digest, product.clone().tanh());
-        take(&mut digest, product.clone().square().mean_dim(1).add_scalar(1e-6).sqrt());
-        take(&mut digest, product.mul_scalar(0.01).exp());
+        take(&mut digest, s3t_kernels::matmul(tensor([length, ROWS]).transpose(), tensor([length, COLUMNS])));
+        // A few rows, and weights that lie the other way round.
+        let few = rows.clone().slice([0..3, 0..length]);
+        take(&mut digest, s3t_kernels::linear_by_row(&few, &columns, None, &[None]));
+        take(&mut digest, s3t_kernels::linear_by_row(&few, &tensor([COLUMNS, length]).transpose(), None, &[None]));
+        let classes = Arc::new(Targets::Classes((0..ROWS as u32).collect()));
+        take(&mut digest, s3t_kernels::loss(product.clone(), &classes).unsqueeze());
+        let labels = Arc::new(Targets::Labels(vec![1.0; ROWS * COLUMNS]));
+        take(&mut digest, s3t_kernels::loss(product, &labels).unsqueeze());
         let ones = Tensor::<1>::ones([length], device);
-        take(&mut digest, module::layer_norm(rows.clone(), ones.clone(), Some(ones.clone()), 1e-6));
-        let norm = Norm::Layer { weight: &ones, bias: &ones };
-        take(&mut digest, s3t_kernels::normalise(rows.clone(), Some(rows.clone()), norm, 1e-6));
-        for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
+        for norm in [Norm::Layer { weight: &ones, bias: &ones }, Norm::Rms { weight: &ones }] {
+            take(&mut digest, s3t_kernels::normalise(rows.clone(), Some(rows.clone()), norm, 1e-6));
+        }
+        for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
             take(&mut digest, s3t_kernels::activate(rows.clone(), kind));
         }
         let visible = Visible::Causal(1);
@@ -78,10 +78,11 @@ fn compute(device: &Device) -> String {
         };
         take(&mut digest, s3t_kernels::attention(rows.clone(), rows.clone(), rows, &Arc::new(shape)));
     }
-    // The functions that the standard library takes from the system's mathematics: positions and priors are computed with it.
+    // The functions that positions, learning rates and answers are computed with.
     let scalars = (1..64u32).flat_map(|step| {
         let x = f64::from(step) * 0.37;
-        [x.sin(), x.cos(), x.ln(), x.exp(), 1e4f64.powf(-x / 24.0), x.sqrt()]
+        let single = f64::from(libm::expf(-x as f32));
+        [libm::sin(x), libm::cos(x), libm::log(x), libm::exp(x), libm::pow(1e4, -x / 24.0), x.sqrt(), single]
     });
     let scalars: Vec<u8> = scalars.flat_map(|value| value.to_bits().to_le_bytes()).collect();
     digest.bytes(&scalars);

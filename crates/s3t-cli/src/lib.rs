@@ -20,9 +20,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use s3t::api::ErrorKind;
+use s3t::backends::Instructions;
 
 use crate::arguments::{Cli, Command};
-use crate::exit::exit_code;
+use crate::exit::{Failure, exit_code};
 use crate::output::Output;
 
 /// The definition of the command line: its commands and flags, from which help, man pages and completions are made.
@@ -45,8 +46,9 @@ pub fn main() -> ExitCode {
     s3t::train::start_shared_threads();
     let mut output = Output::new(cli.json, cli.quiet);
     let is_server = matches!(cli.command, Command::Serve(_));
-    let done =
-        logging::start(&cli.log, is_server).and_then(|_diagnostics| commands::dispatch(cli.command, &mut output));
+    let done = choose_instructions()
+        .and_then(|()| logging::start(&cli.log, is_server))
+        .and_then(|_diagnostics| commands::dispatch(cli.command, &mut output));
     let code = match done {
         Ok(code) => {
             output.finish();
@@ -59,6 +61,17 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(output::code_after_printing(code))
+}
+
+/// The vector instructions that the processor's kernels use; the processes that this one starts have the variable too.
+fn choose_instructions() -> Result<(), Failure> {
+    let Some(name) = std::env::var_os("S3T_INSTRUCTIONS").filter(|name| !name.is_empty()) else { return Ok(()) };
+    let set: Instructions = name
+        .to_string_lossy()
+        .parse()
+        .map_err(|problem: String| Failure::new(ErrorKind::Refused, format!("S3T_INSTRUCTIONS: {problem}")))?;
+    set.choose();
+    Ok(())
 }
 
 /// Keeps keys and records out of core dumps.

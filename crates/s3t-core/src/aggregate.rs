@@ -99,7 +99,7 @@ pub fn argmax(row: &[f32]) -> usize {
 /// ```
 pub fn softmax(row: &[f32]) -> Vec<f32> {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = row.iter().map(|x| (x - largest).exp()).collect();
+    let exponentials: Vec<f32> = row.iter().map(|x| libm::expf(x - largest)).collect();
     let sum: f32 = exponentials.iter().sum();
     exponentials.into_iter().map(|x| x / sum).collect()
 }

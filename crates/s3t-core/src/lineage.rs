@@ -70,7 +70,7 @@ pub struct NumericEnvironment {
     pub backend: String,
     /// The library and version that computes, for example `burn 0.22.1`.
     pub library: String,
-    /// The processor architecture, for example `x86_64`.
+    /// The processor architecture, for example `x86_64`; [`ANY`](Self::ANY) where bits do not depend on it.
     pub architecture: String,
     /// The vector instructions that change the order of additions, sorted.
     pub instructions: Vec<String>,
@@ -81,9 +81,18 @@ pub struct NumericEnvironment {
     pub probe: String,
 }
 
+impl NumericEnvironment {
+    /// The architecture of an arithmetic that every machine has.
+    pub const ANY: &str = "any";
+}
+
 impl std::fmt::Display for NumericEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { backend, library, architecture, instructions, precision, probe } = self;
+        if architecture == Self::ANY {
+            write!(f, "{library}, {precision}")?;
+            return if probe.is_empty() { Ok(()) } else { write!(f, " (self-test failed: {probe})") };
+        }
         write!(f, "{library} {backend} {precision} on {architecture} ({}; {probe})", instructions.join(", "))
     }
 }

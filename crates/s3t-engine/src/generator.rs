@@ -8,15 +8,20 @@
 //! their ends. A text of which a model has died ends there, or goes on with the models that are live, which run it anew from its
 //! first token: nothing that a dead model computed is used but the tokens that the caller has already been given.
 
+mod group;
+mod listener;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use s3t_core::StageKey;
-use s3t_generate::{Batch, BatchLimits, EndReason, Event, EventKind, GenerateError, Lanes, NewToken, Prompt, Text};
+use s3t_generate::{Batch, BatchLimits, EventKind, GenerateError, Lanes, Prompt, Text};
 use s3t_ledger::{Epoch, ShardServes};
 use s3t_models::Backbone;
 use s3t_train::on_threads;
 
+use self::group::{Group, Waiter};
+pub use self::listener::{FinishReason, Finished, GeneratorFigures, Listener};
 use crate::EngineError;
 use crate::checked::CheckedPipeline;
 use crate::ensemble::Member;
@@ -56,72 +61,6 @@ pub trait ServesModels: Send + Sync {
     fn backbone(&self) -> &Arc<Backbone>;
 }
 
-/// The one who waits for a text.
-pub trait Listener: Send {
-    /// `false` if nobody waits any more: then the text ends.
-    fn is_there(&self) -> bool;
-
-    /// The tokens of the prompt with their log-probabilities, if these were asked for; once, before the first token.
-    fn prompt(&mut self, _tokens: Vec<NewToken>) {}
-
-    /// A token.
-    fn token(&mut self, token: NewToken);
-
-    /// The end.
-    fn end(&mut self, finished: Finished);
-}
-
-/// The reason why a text has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FinishReason {
-    /// A token or a text to end before.
-    Stop,
-    /// As many tokens as were asked for, or as the model takes.
-    Length,
-    /// A deletion has switched off a stage that the text came from.
-    Deletion,
-    /// Nobody waits for it any more, or the generator was closed.
-    Cancelled,
-    /// The models could not go on, for this reason.
-    Failed(String),
-}
-
-/// The end of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// The reason.
-    pub reason: FinishReason,
-    /// The text that was kept back until the end.
-    pub text: String,
-    /// The number of deletions that its first token knows of.
-    pub began: Epoch,
-    /// The number of deletions that its last token knows of.
-    pub epoch: Epoch,
-    /// Each shard that its last token came from, with the last of its stages.
-    pub stages: Arc<[ShardServes]>,
-    /// The tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// The tokens behind it.
-    pub new_tokens: usize,
-}
-
-/// The figures of a generator.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GeneratorFigures {
-    /// Texts that are being continued.
-    pub running: usize,
-    /// Texts that wait for their turn.
-    pub waiting: usize,
-    /// Bytes of keys and values that texts have reserved.
-    pub reserved_bytes: usize,
-    /// Bytes of keys and values that are held, in use or for texts to come.
-    pub held_bytes: usize,
-    /// Bytes of keys and values that may be held by the newest models.
-    pub max_bytes: usize,
-    /// Tokens that were made since the start.
-    pub tokens: u64,
-}
-
 /// Continues texts for several callers.
 ///
 /// One thread calls [`run`](Self::run); others hand prompts in by [`submit`](Self::submit).
@@ -139,18 +78,6 @@ struct State {
     waiting: VecDeque<(Prompt, Box<dyn Listener>)>,
     figures: GeneratorFigures,
     is_closed: bool,
-}
-
-/// The texts of one set of models.
-struct Group {
-    serving: ServedModels,
-    batch: Batch,
-    listeners: HashMap<u64, Waiter>,
-}
-
-struct Waiter {
-    listener: Box<dyn Listener>,
-    began: Epoch,
 }
 
 /// The bytes of a megabyte.
@@ -234,7 +161,7 @@ impl Generator {
         }
         let waiting = std::mem::take(&mut self.lock().waiting);
         for (prompt, mut listener) in waiting {
-            listener.end(without_tokens(prompt.ids.len(), FinishReason::Cancelled));
+            listener.end(Finished::without_tokens(prompt.ids.len(), FinishReason::Cancelled));
         }
         for mut group in groups {
             group.end_all(&FinishReason::Cancelled);
@@ -246,19 +173,21 @@ impl Generator {
     fn turn(&self, groups: &mut Vec<Group>) {
         match self.source.serving() {
             Ok(serving) => self.follow(groups, &serving),
-            // No model can answer: what runs has died, and what waits is told so.
+            // No model can answer: what runs has died, or may not answer for now, and what waits is told so.
             Err(error) => {
                 let reason = FinishReason::Failed(error.to_string());
-                groups.drain(..).for_each(|mut group| group.end_all(&FinishReason::Deletion));
+                for mut group in groups.drain(..) {
+                    let has_died = !self.is_live(&group);
+                    group.end_all(if has_died { &FinishReason::Deletion } else { &reason });
+                }
                 for (prompt, mut listener) in std::mem::take(&mut self.lock().waiting) {
-                    listener.end(without_tokens(prompt.ids.len(), reason.clone()));
+                    listener.end(Finished::without_tokens(prompt.ids.len(), reason.clone()));
                 }
                 return;
             }
         }
-        for group in groups.iter_mut() {
-            group.leave();
-        }
+        groups.iter_mut().for_each(Group::leave);
+        self.leave_queue();
         if let Some((newest, older)) = groups.split_last_mut() {
             // All groups together hold what the settings allow.
             older.iter_mut().for_each(|group| group.batch.shrink());
@@ -349,10 +278,6 @@ impl Generator {
         loop {
             let Some((prompt, mut listener)) = self.lock().waiting.pop_front() else { return };
             let tokens = prompt.ids.len();
-            if !listener.is_there() {
-                listener.end(without_tokens(tokens, FinishReason::Cancelled));
-                continue;
-            }
             match group.batch.add(prompt) {
                 Ok(Ok(number)) => {
                     group.listeners.insert(number, Waiter { listener, began: group.serving.epoch });
@@ -361,8 +286,20 @@ impl Generator {
                     self.lock().waiting.push_front((prompt, listener));
                     return;
                 }
-                Err(error) => listener.end(without_tokens(tokens, FinishReason::Failed(error.to_string()))),
+                Err(error) => listener.end(Finished::without_tokens(tokens, FinishReason::Failed(error.to_string()))),
             }
+        }
+    }
+
+    /// Takes texts out of the queue that nobody waits for, so that they keep no place.
+    fn leave_queue(&self) {
+        let mut state = self.lock();
+        let waiting = std::mem::take(&mut state.waiting).into_iter();
+        let (there, gone): (VecDeque<_>, VecDeque<_>) = waiting.partition(|(_, listener)| listener.is_there());
+        state.waiting = there;
+        drop(state);
+        for (prompt, mut listener) in gone {
+            listener.end(Finished::without_tokens(prompt.ids.len(), FinishReason::Cancelled));
         }
     }
 
@@ -382,70 +319,6 @@ impl Generator {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Changed in single steps, so a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Group {
-    fn finished(&self, counts: (usize, usize), began: Epoch, reason: FinishReason, rest: String) -> Finished {
-        let (prompt_tokens, new_tokens) = counts;
-        let ServedModels { epoch, stages, .. } = &self.serving;
-        Finished { reason, text: rest, began, epoch: *epoch, stages: Arc::clone(stages), prompt_tokens, new_tokens }
-    }
-
-    /// Takes all texts out.
-    fn take_all(&mut self) -> Vec<(Text, Waiter)> {
-        let numbers: Vec<u64> = self.batch.texts().iter().map(Text::number).collect();
-        let take = |number| Some((self.batch.remove(number)?, self.listeners.remove(&number)?));
-        numbers.into_iter().filter_map(take).collect()
-    }
-
-    fn end_all(&mut self, reason: &FinishReason) {
-        for (text, mut waiter) in self.take_all() {
-            waiter.listener.end(self.finished(text.counts(), waiter.began, reason.clone(), String::new()));
-        }
-    }
-
-    /// Takes texts out that nobody waits for.
-    fn leave(&mut self) {
-        let gone: Vec<u64> = self
-            .listeners
-            .iter()
-            .filter(|(_, waiter)| !waiter.listener.is_there())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in gone {
-            if let (Some(text), Some(mut waiter)) = (self.batch.remove(number), self.listeners.remove(&number)) {
-                waiter.listener.end(self.finished(text.counts(), waiter.began, FinishReason::Cancelled, String::new()));
-            }
-        }
-    }
-
-    /// Hands news on.
-    fn tell(&mut self, event: Event) {
-        let Some(waiter) = self.listeners.get_mut(&event.text) else { return };
-        let (reason, rest, counts) = match event.kind {
-            EventKind::Prompt(tokens) => return waiter.listener.prompt(tokens),
-            EventKind::Token(token) => return waiter.listener.token(token),
-            EventKind::End(EndReason::Stop, rest, counts) => (FinishReason::Stop, rest, counts),
-            EventKind::End(EndReason::Length, rest, counts) => (FinishReason::Length, rest, counts),
-            EventKind::Failed(error, counts) => (FinishReason::Failed(error.to_string()), String::new(), counts),
-        };
-        if let Some(mut waiter) = self.listeners.remove(&event.text) {
-            waiter.listener.end(self.finished(counts, waiter.began, reason, rest));
-        }
-    }
-}
-
-/// The end of a text that never began.
-fn without_tokens(prompt_tokens: usize, reason: FinishReason) -> Finished {
-    Finished {
-        reason,
-        text: String::new(),
-        began: Epoch::default(),
-        epoch: Epoch::default(),
-        stages: Arc::new([]),
-        prompt_tokens,
-        new_tokens: 0,
     }
 }
 

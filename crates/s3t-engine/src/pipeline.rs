@@ -218,6 +218,7 @@ impl Pipeline {
             limits: self.limits,
             accept_fields: self.accept_fields.clone(),
             chats: self.chats,
+            precision: self.training.precision,
         }
     }
 

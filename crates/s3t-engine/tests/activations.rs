@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use s3t_backends::DeviceSpec;
 use s3t_core::tensors::StageTensors;
 use s3t_core::{Record, StageKey, StoreSecret};
-use s3t_engine::{Quiet, System};
+use s3t_engine::{Pipeline, Quiet, System, VerifyScope};
 use s3t_executor::{Executor, Local, Site};
 use s3t_models::LoadOptions;
 use s3t_testkit::{Planted, tiny_pipeline, toy_records, write_tiny_model};
@@ -134,6 +134,40 @@ fn stages(activations: Precision, memory: usize, disk: u64) -> (BTreeMap<StageKe
     let snapshot = system.snapshot().unwrap();
     let stages = snapshot.stages().iter().map(|key| (*key, system.store().stage(key).unwrap().1));
     (stages.collect(), trainer.activations().bytes())
+}
+
+#[test]
+fn a_system_in_bfloat16_trains_deletes_repairs_and_verifies_and_is_no_system_in_single_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny_model(&folder.path().join("model"), 7).unwrap();
+    let single = || tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
+    let mut pipeline = single();
+    pipeline.training.precision = Precision::Bf16;
+    let system = System::create(pipeline, &toy_records(40, 8, 5), None).unwrap();
+    system.train(&Quiet).unwrap();
+    let ids: Vec<_> = toy_records(40, 8, 5).into_iter().map(|record| record.id).collect();
+    system.delete(&ids[..1], &[]).unwrap();
+    system.train(&Quiet).unwrap();
+    assert!(system.verify(VerifyScope::All, &Quiet).unwrap().passed());
+    let lineage = {
+        let snapshot = system.snapshot().unwrap();
+        system.store().stage(snapshot.stages().iter().next().unwrap()).unwrap().0
+    };
+    assert_eq!(lineage.recipe.training["precision"], "bf16");
+    drop(system);
+    // The store is asked for in another precision, and the stage of a trainer that has the model in another.
+    let error = System::open(single()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("training.precision"), "{error}");
+    let Pipeline { device, model, .. } = single();
+    let backbone = s3t_models::load(&model, LoadOptions::default(), &device.open().unwrap()).unwrap();
+    let trainer = StageTrainer::new(backbone, device, 1 << 20).unwrap();
+    let records = toy_records(4, 0, 5).into_iter().map(|record| s3t_executor::StageRecord {
+        digest: record.digest(&StoreSecret::from_bytes([3; 32])),
+        record: Arc::new(record),
+    });
+    let job = s3t_executor::StageJob { lineage, records: records.collect(), ancestors: BTreeMap::new() };
+    let error = s3t_executor::Trainer::train(&trainer, &job, &s3t_executor::Silent).unwrap_err().to_string();
+    assert!(error.contains("is trained in bf16, but the base model was loaded in f32"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks, multiply};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, Weights, by_blocks, layer, multiply};
 use crate::rows::put_row;
 use crate::streamed::{Lines, dots, stream};
 use crate::tiles::CUT;
@@ -100,13 +100,20 @@ pub(crate) struct Update<'a> {
 /// `x w + b`, with the update of each of equal parts of the rows added.
 pub(crate) fn layer_by_row(
     x: Matrix<'_>,
-    w: Matrix<'_>,
+    w: Weights<'_>,
     bias: Option<&[f32]>,
     parts: &[Option<Update<'_>>],
 ) -> Vec<f32> {
     let ([all, _], [_, outputs]) = (x.dims(), w.dims());
-    let mut out = vec![0.0; all * outputs];
-    multiply_by_row(&mut out, Onto::Replace, 1.0, x, w, bias);
+    let mut out = match w {
+        Weights::Single(w) => {
+            let mut out = vec![0.0; all * outputs];
+            multiply_by_row(&mut out, Onto::Replace, 1.0, x, w, bias);
+            out
+        }
+        // These never depend on the number of rows.
+        Weights::Half(_) => layer(x, w, bias, |_, _, _| {}),
+    };
     let rows = all / parts.len().max(1);
     if rows == 0 || outputs == 0 {
         return out;
@@ -195,12 +202,12 @@ mod tests {
         let w = Matrix::new(&w, inputs, outputs);
         let x = values(40 * inputs, 5);
         let alone = |row: usize, update: &'static (Vec<f32>, Vec<f32>)| {
-            layer_by_row(Matrix::new(&x[row * inputs..], 1, inputs), w, None, &[Some(part(update))])
+            layer_by_row(Matrix::new(&x[row * inputs..], 1, inputs), Weights::Single(w), None, &[Some(part(update))])
         };
         for rows in [1, 2, 9, 13, 40] {
             let three: Vec<f32> = x[..rows * inputs].repeat(3);
             let parts: Vec<_> = factors.iter().map(|factors| Some(part(factors))).collect();
-            let all = layer_by_row(Matrix::new(&three, 3 * rows, inputs), w, None, &parts);
+            let all = layer_by_row(Matrix::new(&three, 3 * rows, inputs), Weights::Single(w), None, &parts);
             for (index, factors) in factors.iter().enumerate() {
                 for row in 0..rows {
                     let place = (index * rows + row) * outputs;

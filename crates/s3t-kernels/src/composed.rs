@@ -2,16 +2,19 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData, activation, module};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation, module};
 
-use crate::{Activation, AttentionShape, LowRankFactors, Norm, Visible};
+use crate::{Activation, AttentionShape, LowRankFactors, Norm, Targets, Visible};
 
 /// The number that is added to the scores of keys that may not be seen: far enough down that their share is exactly zero.
 const HIDDEN_SCORE: f32 = -1e30;
 
 /// As [`linear`](crate::linear).
 pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
-    let y = x.matmul(weight.clone());
+    let y = match weight.dtype() {
+        DType::BF16 => x.cast(DType::BF16).matmul(weight.clone()).cast(DType::F32),
+        _ => x.matmul(weight.clone()),
+    };
     match bias {
         Some(bias) => y + bias.clone().unsqueeze::<2>(),
         None => y,
@@ -75,6 +78,26 @@ pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
         Activation::GeluTanh => activation::gelu_approximate(x),
         Activation::Relu => activation::relu(x),
         Activation::Silu => activation::silu(x),
+        Activation::Tanh => activation::tanh(x),
+    }
+}
+
+/// As [`loss`](crate::loss).
+pub fn loss(x: Tensor<2>, targets: &Targets) -> Tensor<1> {
+    let ([rows, outputs], device) = (x.dims(), x.device());
+    let like = |values: &Vec<f32>| Tensor::<2>::from_data(TensorData::new(values.clone(), [rows, outputs]), &device);
+    match targets {
+        Targets::Classes(classes) => {
+            let classes: Vec<i64> = classes.iter().map(|class| i64::from(*class)).collect();
+            let classes = Tensor::<2, Int>::from_data(TensorData::new(classes, [rows, 1]), &device);
+            activation::log_softmax(x, 1).gather(1, classes).mean().neg()
+        }
+        // max(x, 0) - x y + log(1 + exp(-|x|)): the stable form of binary cross entropy.
+        Targets::Labels(labels) => {
+            let tail = x.clone().abs().neg().exp().add_scalar(1.0).log();
+            (activation::relu(x.clone()) - x * like(labels) + tail).mean()
+        }
+        Targets::Values(values) => (x - like(values)).powi_scalar(2).mean(),
     }
 }
 

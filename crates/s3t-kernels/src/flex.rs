@@ -1,5 +1,8 @@
 //! The kernels as operations of Burn's `flex` backend, with their backward passes.
 
+mod losses;
+mod matmul;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -9,16 +12,20 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, Flex, backend_extension};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData, bf16};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::buffer::zeros;
 use crate::by_row::{Update, layer_by_row};
+use crate::halves::{HalfMatrix, rounded};
 use crate::heads::{self, Inputs};
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, layer, multiply, product};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, Weights, layer, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::{Activation, AttentionShape, LowRankFactors};
+
+pub(crate) use losses::loss;
+pub(crate) use matmul::matmul;
 
 /// True for a tensor of `flex` in single precision.
 pub(crate) fn takes(x: &Tensor<2>) -> bool {
@@ -74,7 +81,7 @@ pub(crate) fn linear_by_row(
     let parts: Vec<_> = owned.iter().map(|part| part.as_ref().map(update)).collect();
     let frozen = Frozen::new(weight, bias);
     let bias = frozen.bias.as_ref().map(contiguous);
-    let y = layer_by_row(matrix(&primitive(x)), matrix(&frozen.weight), bias.as_deref(), &parts);
+    let y = layer_by_row(matrix(&primitive(x)), weights(&frozen.weight), bias.as_deref(), &parts);
     Tensor::from_primitive::<Flex>(tensor(y, shape))
 }
 
@@ -194,10 +201,11 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 let gradient = gradients.consume::<Flex>(&ops.node);
                 if let Some(x) = x {
                     let gradient = contiguous(&gradient);
-                    let weight = matrix(&ops.state);
-                    let rows = gradient.len() / weight.dims()[1];
-                    let of_x = product(1.0, Matrix::new(&gradient, rows, weight.dims()[1]), weight.transposed());
-                    gradients.register::<Flex>(x.id, tensor(of_x, [rows, weight.dims()[0]]));
+                    let weights = weights(&ops.state);
+                    let [inputs, outputs] = weights.dims();
+                    let rows = gradient.len() / outputs;
+                    let of_x = weights.gradient(Matrix::new(&gradient, rows, outputs));
+                    gradients.register::<Flex>(x.id, tensor(of_x, [rows, inputs]));
                 }
             }
         }
@@ -251,7 +259,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                     gradients.register::<Flex>(down.id, tensor(of_down, [inputs, rank]));
                 }
                 if let Some(x) = x {
-                    let mut of_x = product(1.0, gradient_rows, matrix(&weight).transposed());
+                    let mut of_x = weights(&weight).gradient(gradient_rows);
                     let mut out = MatrixMut::new(&mut of_x, rows, inputs);
                     multiply(&mut out, Onto::Add, 1.0, of_inner, matrix(&a).transposed(), Threads::Pool);
                     gradients.register::<Flex>(x.id, tensor(of_x, [rows, inputs]));
@@ -387,7 +395,7 @@ impl<const N: usize> Backward<Flex, N> for NormBackward {
 fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
     let ([rows, _], [_, outputs]) = (dims(x), dims(&frozen.weight));
     let bias = frozen.bias.as_ref().map(contiguous);
-    tensor(layer(matrix(x), matrix(&frozen.weight), bias.as_deref(), |_, _, _| {}), [rows, outputs])
+    tensor(layer(matrix(x), weights(&frozen.weight), bias.as_deref(), |_, _, _| {}), [rows, outputs])
 }
 
 /// The result, and `x A`.
@@ -430,7 +438,7 @@ fn layer_with_parts(
         parts => parts.par_iter().enumerate().map(inner).collect(),
     };
     let bias = frozen.bias.as_ref().map(contiguous);
-    let y = layer(x, matrix(&frozen.weight), bias.as_deref(), |y, columns, threads| {
+    let y = layer(x, weights(&frozen.weight), bias.as_deref(), |y, columns, threads| {
         for (index, (part, inner)) in parts.iter().zip(&inner).enumerate() {
             let (Some(LowRank { up, scale, .. }), Some(inner)) = (part, inner) else { continue };
             let inner = Matrix::new(inner, rows, up.dims()[0]);
@@ -485,9 +493,29 @@ fn contiguous(tensor: &FlexTensor) -> Cow<'_, [f32]> {
 ///
 /// If it was flipped: its strides are below 0.
 fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
-    let layout = tensor.layout();
-    let values: &[f32] = &tensor.storage()[layout.start_offset()..];
-    let stride =
-        |dimension: usize| usize::try_from(layout.strides()[dimension]).expect("no kernel is given flipped rows");
-    Matrix::strided(values, dims(tensor), [stride(0), stride(1)])
+    Matrix::strided(&tensor.storage()[tensor.layout().start_offset()..], dims(tensor), strides(tensor))
+}
+
+/// The weights of a layer as they lie in memory.
+///
+/// # Panics
+///
+/// As [`matrix`].
+fn weights(tensor: &FlexTensor) -> Weights<'_> {
+    if tensor.dtype() != DType::BF16 {
+        return Weights::Single(matrix(tensor));
+    }
+    let values: &[u16] = bytemuck::cast_slice(&tensor.storage::<bf16>()[tensor.layout().start_offset()..]);
+    Weights::Half(HalfMatrix::strided(values, dims(tensor), strides(tensor)))
+}
+
+fn strides(tensor: &FlexTensor) -> [usize; 2] {
+    let strides = tensor.layout().strides();
+    [0, 1].map(|axis| usize::try_from(strides[axis]).expect("no kernel is given flipped rows"))
+}
+
+/// A matrix rounded to bfloat16.
+pub(crate) fn halved(x: &Tensor<2>) -> Tensor<2> {
+    let values: Vec<bf16> = contiguous(&primitive(x)).iter().map(|value| bf16::from_bits(rounded(*value))).collect();
+    Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, x.dims())))
 }

@@ -4,8 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use pulp::WithSimd;
-
 /// A set of vector instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Instructions {
@@ -31,11 +29,6 @@ impl Instructions {
             Self::Avx2 => "avx2",
             Self::Scalar => "scalar",
         }
-    }
-
-    /// True if this processor has them.
-    pub fn is_available(self) -> bool {
-        self != Self::Avx2 || has_avx2()
     }
 
     /// Lets all kernels of this process use this set from now on, or the widest that the processor has if this is missing.
@@ -64,18 +57,9 @@ impl FromStr for Instructions {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    pulp::x86::V3::try_new().is_some()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx2() -> bool {
-    false
-}
-
 /// Runs a kernel on the chosen instructions.
-pub(crate) fn dispatch<K: WithSimd>(kernel: K) -> K::Output {
+#[cfg(feature = "flex")]
+pub(crate) fn dispatch<K: pulp::WithSimd>(kernel: K) -> K::Output {
     match Instructions::chosen() {
         Instructions::Scalar => kernel.with_simd(pulp::Scalar),
         #[cfg(target_arch = "x86_64")]

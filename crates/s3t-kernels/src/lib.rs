@@ -21,9 +21,12 @@ mod composed;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
-mod heads;
+mod halves;
 #[cfg(feature = "flex")]
+mod heads;
 mod instructions;
+#[cfg(feature = "flex")]
+mod losses;
 #[cfg(feature = "flex")]
 mod matrix;
 mod operands;
@@ -36,18 +39,63 @@ mod tiles;
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 #[cfg(feature = "flex")]
 pub use cached::{CachedHeads, CachedRow, cached_attention};
-#[cfg(feature = "flex")]
 pub use instructions::Instructions;
-pub use operands::{Activation, AttentionShape, CachedPage, LowRankFactors, Norm, PAGE, Visible};
+pub use operands::{Activation, AttentionShape, CachedPage, LowRankFactors, Norm, PAGE, Targets, Visible};
 
-/// The version of the kernels' arithmetic: raised with every change that changes a bit of a result.
-pub const VERSION: u32 = 1;
+/// The arithmetic of the processor kernels, the same on every machine: raised with every change that changes a bit of a result.
+pub const ARITHMETIC: &str = "s3t-arithmetic 1";
 
-/// A frozen linear layer, `x W + b`.
+/// The product of two matrices, either of which may be trained.
+///
+/// # Shapes
+///
+/// - `a`: `[rows, inner]`, `b`: `[inner, columns]`
+/// - result: `[rows, columns]`
+pub fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if flex::takes(&a) {
+        return flex::matmul(a, b);
+    }
+    a.matmul(b)
+}
+
+/// The mean loss of rows of outputs: over the rows for [`Targets::Classes`], over all outputs otherwise.
+///
+/// # Shapes
+///
+/// - `x`: `[rows, outputs]`
+/// - result: `[1]`
+///
+/// # Panics
+///
+/// If there are not as many targets as rows or outputs, or a class is none of the outputs.
+pub fn loss(x: Tensor<2>, targets: &Arc<Targets>) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if flex::takes(&x) {
+        return flex::loss(x, targets);
+    }
+    composed::loss(x, targets)
+}
+
+/// Frozen weights rounded to bfloat16 (nearest, ties to even; 0 below the normal range), for half of the memory. A layer with such
+/// weights rounds its inputs too, and adds up in single precision.
+///
+/// # Shapes
+///
+/// - `weight` and result: `[inputs, outputs]`
+pub fn halved(weight: &Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if flex::takes(weight) {
+        return flex::halved(weight);
+    }
+    weight.clone().cast(DType::BF16)
+}
+
+/// A linear layer, `x W + b`, made for weights that are frozen.
 ///
 /// # Shapes
 ///
@@ -55,8 +103,16 @@ pub const VERSION: u32 = 1;
 /// - result: `[rows, outputs]`
 pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&x) && !is_trained(weight, bias) {
-        return flex::linear(x, weight, bias);
+    if flex::takes(&x) {
+        return if is_trained(weight, bias) {
+            let y = flex::matmul(x, weight.clone());
+            match bias {
+                Some(bias) => y + bias.clone().unsqueeze::<2>(),
+                None => y,
+            }
+        } else {
+            flex::linear(x, weight, bias)
+        };
     }
     composed::linear(x, weight, bias)
 }
@@ -78,8 +134,13 @@ pub fn linear_low_rank(
     scale: f64,
 ) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&x) && !is_trained(weight, bias) {
-        return flex::linear_low_rank(x, weight, bias, down, up, scale);
+    if flex::takes(&x) {
+        return if is_trained(weight, bias) {
+            let update = flex::matmul(flex::matmul(x.clone(), down), up).mul_scalar(scale);
+            linear(x, weight, bias) + update
+        } else {
+            flex::linear_low_rank(x, weight, bias, down, up, scale)
+        };
     }
     composed::linear_low_rank(x, weight, bias, down, up, scale)
 }
@@ -190,5 +251,5 @@ fn is_trained<const D: usize>(weight: &Tensor<D>, bias: Option<&Tensor<1>>) -> b
 
 /// The same operations composed of Burn's, on any device: what the kernels are compared with.
 pub mod reference {
-    pub use crate::composed::{activate, attention, linear, linear_low_rank, linear_low_rank_parts, normalise};
+    pub use crate::composed::{activate, attention, linear, linear_low_rank, linear_low_rank_parts, loss, normalise};
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::buffer::{GRAIN, Unwritten};
+use crate::halves::{self, HalfMatrix, HalfRows};
 use crate::tiles;
 
 /// A matrix in borrowed memory.
@@ -106,7 +107,7 @@ impl<'a> MatrixMut<'a> {
     }
 
     /// Over memory that may only be written to: with [`Onto::Replace`], or after [`fill_rows`](Self::fill_rows).
-    fn unwritten(values: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize) -> Self {
+    pub(crate) fn unwritten(values: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize) -> Self {
         check(values.len(), [rows, columns], [columns, 1]);
         let values = values.as_mut_ptr().cast();
         Self { values, rows, columns, row_stride: columns, memory: PhantomData }
@@ -391,29 +392,64 @@ const FEW_ROWS: usize = 512;
 /// Columns of a panel.
 const PANEL: usize = 192;
 
-/// A layer's results `bias + a b`, in new memory. `then` may change them: it is given some of the columns, their numbers,
+/// The weights of a layer, `[inputs, outputs]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    /// In single precision.
+    Single(Matrix<'a>),
+    /// In bfloat16: inputs are rounded to it too.
+    Half(HalfMatrix<'a>),
+}
+
+impl Weights<'_> {
+    /// Inputs and outputs.
+    pub(crate) fn dims(self) -> [usize; 2] {
+        match self {
+            Self::Single(weights) => weights.dims(),
+            Self::Half(weights) => weights.dims(),
+        }
+    }
+
+    /// The gradient of the inputs from that of the results.
+    pub(crate) fn gradient(self, of_results: Matrix<'_>) -> Vec<f32> {
+        match self {
+            Self::Single(weights) => product(1.0, of_results, weights.transposed()),
+            Self::Half(weights) => halves::product(of_results, weights.transposed()),
+        }
+    }
+}
+
+/// A layer's results `bias + x w`, in new memory. `then` may change them: it is given some of the columns, their numbers,
 /// and the threads that it may run on. With few rows that is each panel of columns in turn, so that threads meet once a layer and each
-/// packs its own part of `b`.
+/// packs its own part of `w`.
 ///
 /// # Panics
 ///
 /// If the sizes do not go together.
 pub(crate) fn layer(
-    a: Matrix<'_>,
-    b: Matrix<'_>,
+    x: Matrix<'_>,
+    w: Weights<'_>,
     bias: Option<&[f32]>,
     then: impl Fn(&mut MatrixMut<'_>, Range<usize>, Threads) + Sync,
 ) -> Vec<f32> {
-    let (rows, columns) = (a.rows, b.columns);
+    let (rows, [_, columns]) = (x.rows, w.dims());
     assert!(bias.is_none_or(|bias| bias.len() == columns), "a bias has a value for each of {columns} outputs");
     let mut out = Unwritten::new(rows.checked_mul(columns).expect("no memory is that large"));
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
+    let halves = match w {
+        Weights::Single(_) => None,
+        Weights::Half(_) => Some(HalfRows::of(x)),
+    };
     let panel = |out: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {
         if let Some(bias) = bias {
             out.fill_rows(&bias[columns.clone()], threads);
         }
         let onto = if bias.is_some() { Onto::Add } else { Onto::Replace };
-        multiply(out, onto, 1.0, a, b.columns(columns.clone()), threads);
+        match (w, &halves) {
+            (Weights::Half(w), Some(x)) => halves::multiply(out, onto, x, w.columns(columns.clone()), threads),
+            (Weights::Single(w), _) => multiply(out, onto, 1.0, x, w.columns(columns.clone()), threads),
+            (Weights::Half(_), None) => unreachable!("rows were rounded for weights in bfloat16"),
+        }
         then(out, columns, threads);
     };
     // Cut by the sizes alone, so that no bit depends on the number of threads.
@@ -478,13 +514,13 @@ mod tests {
             let (ones, identity) = ([1.0; 2], vec![1.0; columns.len()]);
             multiply(rows, Onto::Add, 1.0, Matrix::new(&ones, 2, 1), Matrix::new(&identity, 1, columns.len()), threads);
         };
-        let found = layer(Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 400), Some(&bias), doubled);
+        let found = layer(Matrix::new(&a, 2, 2), Weights::Single(Matrix::new(&b, 2, 400)), Some(&bias), doubled);
         assert!(found[..400].iter().all(|value| *value == 3.5) && found[400..].iter().all(|value| *value == 5.5));
         let (none, nothing) = (Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3));
         for _ in 0..20 {
             // Memory that held something else before.
             drop(vec![7.0_f32; 6]);
-            assert_eq!(layer(none, nothing, None, |_, _, _| {}), [0.0; 6]);
+            assert_eq!(layer(none, Weights::Single(nothing), None, |_, _, _| {}), [0.0; 6]);
             assert_eq!(product(2.0, none, nothing), [0.0; 6]);
         }
     }

@@ -16,6 +16,19 @@ pub enum Activation {
     Relu,
     /// `x / (1 + exp(-x))`.
     Silu,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// The right outputs of rows, and with them the loss.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// One class a row: cross entropy, `-log softmax(x)[class]`.
+    Classes(Vec<u32>),
+    /// 1 for each class of a row and 0 for the others, row by row: binary cross entropy.
+    Labels(Vec<f32>),
+    /// Numbers, row by row: the squared difference.
+    Values(Vec<f32>),
 }
 
 /// The sizes of an attention and which tokens see which.

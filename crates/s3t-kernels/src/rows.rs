@@ -38,6 +38,8 @@ macro_rules! vectorised {
     };
 }
 
+pub(crate) use vectorised;
+
 /// Cuts `out` into parts of whole rows of `width` and runs `work(first row, part)` for each, side by side.
 pub(crate) fn by_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = (GRAIN / width.max(1)).max(1);
@@ -73,6 +75,7 @@ vectorised! {
             Activation::GeluTanh => map(x, out, gelu_tanh),
             Activation::Relu => map(x, out, relu),
             Activation::Silu => map(x, out, silu),
+            Activation::Tanh => map(x, out, tanh),
         }
     }
 }
@@ -84,6 +87,7 @@ vectorised! {
             Activation::GeluTanh => scale_by(x, gradient, gelu_tanh_slope),
             Activation::Relu => scale_by(x, gradient, relu_slope),
             Activation::Silu => scale_by(x, gradient, silu_slope),
+            Activation::Tanh => scale_by(x, gradient, tanh_slope),
         }
     }
 }
@@ -286,7 +290,7 @@ vectorised! {
 
 /// Folds values in [`LANES`] lanes, and joins these in order.
 #[inline(always)]
-fn fold(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn fold(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [start; LANES];
     let (whole, rest) = values.as_chunks::<LANES>();
     for chunk in whole {
@@ -333,7 +337,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// `exp(x)` to 2 units in the last place between -87 and 88, and clamped to these outside: `2^n p(r)` with
 /// `x = n ln 2 + r`, the polynomial that of Taylor to the seventh power.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -351,7 +355,7 @@ fn exp(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn sigmoid(x: f32) -> f32 {
+pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
@@ -415,6 +419,26 @@ fn gelu_slope(x: f32) -> f32 {
     const DENSITY: f32 = 0.398_942_3;
     let (share, density) = normal(x);
     (x * density).mul_add(DENSITY, share)
+}
+
+/// Small arguments by the polynomial of the Cephes library (`tanhf.c`), the others by the exponential.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    const P: [f32; 5] = [-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_5e-2, 0.133_314_42, -0.333_332_8];
+    let square = x * x;
+    let mut p = P[0];
+    for coefficient in &P[1..] {
+        p = p.mul_add(square, *coefficient);
+    }
+    let size = x.abs();
+    let large = 1.0 - 2.0 / (exp(2.0 * size) + 1.0);
+    if size < 0.625 { (p * square).mul_add(x, x) } else { large.copysign(x) }
+}
+
+#[inline(always)]
+fn tanh_slope(x: f32) -> f32 {
+    let y = tanh(x);
+    (-y).mul_add(y, 1.0)
 }
 
 /// `sqrt(2 / pi)` and the cubic coefficient of the approximation, both doubled: `(1 + tanh(u)) / 2 = sigmoid(2 u)`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
-use s3t_kernels::{Activation, AttentionShape, Instructions, LowRankFactors, Norm, Visible, reference};
+use s3t_kernels::{Activation, AttentionShape, Instructions, LowRankFactors, Norm, Targets, Visible, reference};
 
 /// A repeatable source of values around 0.
 struct Source(u64);
@@ -174,7 +174,7 @@ fn normalisations() {
 #[test]
 fn activations() {
     let mut source = Source(5);
-    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh] {
         for (rows, columns) in [(1, 1), (37, 53), (400, 130)] {
             for inputs in tracked(vec![source.matrix(rows, columns).mul_scalar(3.0)]) {
                 let kernel = |x: &[Tensor<2>]| s3t_kernels::activate(x[0].clone(), activation);
@@ -185,6 +185,80 @@ fn activations() {
 }
 
 /// Records of different lengths or causal, heads that share keys, keys before the queries' own.
+#[test]
+fn layers_with_weights_in_bfloat16() {
+    let mut source = Source(11);
+    // Multiples of 1/64 below 4 are numbers of bfloat16, so that only the sums are rounded.
+    let exact = |x: Tensor<2>| x.mul_scalar(64.0).round().clamp(-255.0, 255.0).div_scalar(64.0);
+    for (rows, inputs, outputs) in [(1, 3, 5), (70, 65, 33), (600, 300, 200)] {
+        let weight = exact(source.matrix(inputs, outputs));
+        let (halved, bias) = (s3t_kernels::halved(&weight), source.vector(outputs));
+        assert_eq!(halved.dtype(), burn::tensor::DType::BF16);
+        assert_eq!(host(halved.clone().cast(burn::tensor::DType::F32)), host(weight.clone()));
+        let (down, up) = (source.matrix(inputs, 4), source.matrix(4, outputs));
+        for inputs in tracked(vec![exact(source.matrix(rows, inputs)), down.clone(), up.clone()]) {
+            let of = |x: &[Tensor<2>], weight: &Tensor<2>| {
+                let y =
+                    s3t_kernels::linear_low_rank(x[0].clone(), weight, Some(&bias), x[1].clone(), x[2].clone(), 0.5);
+                // Gradients of bfloat16.
+                y.clone() * 0.0 + s3t_kernels::linear(x[0].clone(), weight, None) * 0.25 + y * 0.5
+            };
+            let (found, expected) =
+                (run_exactly(&inputs, &|x| of(x, &halved)), run_exactly(&inputs, &|x| of(x, &weight)));
+            for (found, expected) in found.iter().zip(&expected) {
+                let largest = expected.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));
+                let apart = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs() / largest);
+                assert!(apart.fold(0.0, f32::max) < 5e-6);
+            }
+        }
+    }
+}
+
+/// As [`run`], with the gradients of a sum.
+fn run_exactly(inputs: &[(Tensor<2>, bool)], operation: &dyn Fn(&[Tensor<2>]) -> Tensor<2>) -> Vec<Vec<f32>> {
+    let tracked = |(tensor, tracked): &(Tensor<2>, bool)| match tracked {
+        true => tensor.clone().autodiff().require_grad(),
+        false => tensor.clone(),
+    };
+    let tensors: Vec<Tensor<2>> = inputs.iter().map(tracked).collect();
+    let y = operation(&tensors);
+    let mut results = vec![host(y.clone())];
+    if inputs.iter().any(|(_, tracked)| *tracked) {
+        let mut gradients = y.sum().backward();
+        results.extend(tensors.iter().filter_map(|tensor| tensor.grad_remove(&mut gradients)).map(host));
+    }
+    results
+}
+
+#[test]
+fn products_of_trained_matrices() {
+    let mut source = Source(9);
+    for (rows, inner, columns) in [(1, 1, 1), (33, 70, 5), (200, 300, 130)] {
+        for inputs in tracked(vec![source.matrix(rows, inner), source.matrix(inner, columns)]) {
+            let kernel = |x: &[Tensor<2>]| s3t_kernels::matmul(x[0].clone(), x[1].clone());
+            check(&inputs, &kernel, &|x| x[0].clone().matmul(x[1].clone()));
+            let turned = |x: &[Tensor<2>]| s3t_kernels::matmul(x[1].clone().transpose(), x[0].clone().transpose());
+            check(&inputs, &turned, &|x| x[0].clone().matmul(x[1].clone()).transpose());
+        }
+    }
+}
+
+#[test]
+fn losses() {
+    let mut source = Source(10);
+    for (rows, outputs) in [(1, 1), (1, 10), (37, 53), (200, 700)] {
+        let labels = source.values(rows * outputs).into_iter().map(|value| f32::from(value > 0.0)).collect();
+        let classes = (0..rows).map(|row| (row * 7 % outputs) as u32).collect();
+        let all = [Targets::Classes(classes), Targets::Labels(labels), Targets::Values(source.values(rows * outputs))];
+        for targets in all.map(Arc::new) {
+            for inputs in tracked(vec![source.matrix(rows, outputs).mul_scalar(3.0)]) {
+                let kernel = |x: &[Tensor<2>]| s3t_kernels::loss(x[0].clone(), &targets).unsqueeze::<2>();
+                check(&inputs, &kernel, &|x| reference::loss(x[0].clone(), &targets).unsqueeze::<2>());
+            }
+        }
+    }
+}
+
 fn shapes() -> impl Strategy<Value = AttentionShape> {
     let lengths = proptest::collection::vec(1usize..12, 1..4);
     let window = proptest::option::of(1usize..6);
@@ -303,12 +377,14 @@ fn accuracy_of_the_elementary_functions() {
         0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
     });
     assert!(gelu < 8.0 && silu < 4.0 && tanh < 16.0, "gelu {gelu}, silu {silu}, gelu by tanh {tanh}");
+    let tanh = ulps(Activation::Tanh, &|x| x.tanh());
+    assert!(tanh < 2.0, "tanh {tanh}");
 }
 
 #[test]
 fn values_that_are_not_numbers_stay_so() {
     let x = Tensor::<2>::from_data(TensorData::new(vec![f32::NAN, 1.0], [1, 2]), &Device::flex());
-    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
+    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
         assert!(host(s3t_kernels::activate(x.clone(), activation))[0].is_nan(), "{activation:?}");
     }
     let ones = Tensor::<1>::ones([2], &Device::flex());

@@ -15,7 +15,9 @@ use crate::pooling::{PooledToken, Pooler, pooled};
 use crate::specification::{EmbeddingSpec, ModuleNames, ReaderSpec, Specification};
 use crate::text::TextEncoder;
 use crate::weights::Loader;
-use crate::{ChatTemplate, FieldError, HeadLayout, Hidden, Input, Message, ModelError, Norm, TransformerBlock};
+use crate::{
+    ChatTemplate, FieldError, HeadLayout, Hidden, Input, Message, ModelError, Norm, Precision, TransformerBlock,
+};
 
 /// The reader of records.
 enum Reader {
@@ -51,6 +53,7 @@ pub struct Backbone {
     names: &'static [ModuleNames],
     hidden: usize,
     digest: Digest,
+    precision: Precision,
 }
 
 impl Backbone {
@@ -72,7 +75,7 @@ impl Backbone {
             ReaderSpec::Pictures(_) => None,
         };
         let Specification { prefix, context, unused, head, .. } = specification;
-        let mut loader = Loader::open(file.directory(), prefix, context, &file.options().limits, device)?;
+        let mut loader = Loader::open(file.directory(), prefix, context, file.options(), device)?;
         for constant in &specification.constants {
             loader.digest_json(constant);
         }
@@ -148,7 +151,7 @@ impl Backbone {
             }
         }
         let language = match &language {
-            Some(language) => language.finish(loader, head, &*embedding, hidden),
+            Some(language) => language.finish(loader, head, &*embedding, hidden).map(|head| loader.frozen(head)),
             None => None,
         };
         let reader = match (reader, text) {
@@ -172,6 +175,7 @@ impl Backbone {
             names,
             hidden,
             digest: loader.digest(),
+            precision: loader.precision(),
         })
     }
 
@@ -238,6 +242,11 @@ impl Backbone {
     /// The reason why `transformers` would not compute what this model with a head of a stage computes; `None` if it would.
     pub fn head_obstacle(&self) -> Option<&'static str> {
         self.obstacle
+    }
+
+    /// The precision of the frozen linear layers.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The classification head that came with the model, in the names of [`HeadLayout::parameters`].
@@ -373,7 +382,7 @@ impl Backbone {
             Some(norm) => norm.forward(rows),
             None => rows,
         };
-        Some(rows.matmul(language))
+        Some(s3t_kernels::linear(rows, &language, None))
     }
 
     /// As [`next_token_logits`](Self::next_token_logits), with bits of a row that do not depend on how many rows there are.

@@ -1,7 +1,8 @@
 //! The head of a stage, which turns the pooled row into the outputs of the task.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 use s3t_core::tensors::head_name;
+use s3t_kernels::{Activation, activate};
 use s3t_peft::{Init, Linear, NamedTensors, ParameterSpec, PeftError};
 
 const WEIGHT: &str = "weight";
@@ -150,9 +151,9 @@ impl Head {
     /// `[batch, hidden]` to `[batch, outputs]`.
     pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
         let x = match &self.dense {
-            Some((dense, HeadActivation::Tanh)) => activation::tanh(dense.forward(pooled)),
-            Some((dense, HeadActivation::Relu)) => activation::relu(dense.forward(pooled)),
-            Some((dense, HeadActivation::Gelu)) => activation::gelu(dense.forward(pooled)),
+            Some((dense, HeadActivation::Tanh)) => activate(dense.forward(pooled), Activation::Tanh),
+            Some((dense, HeadActivation::Relu)) => activate(dense.forward(pooled), Activation::Relu),
+            Some((dense, HeadActivation::Gelu)) => activate(dense.forward(pooled), Activation::Gelu),
             None => pooled,
         };
         self.output.forward(x)

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::json_file::read_json;
 use crate::pictures::{PictureShape, Preprocessing, read_preprocessing};
-use crate::{FieldError, ModelError};
+use crate::{FieldError, ModelError, Precision};
 
 /// The options of loading a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct LoadOptions {
     /// True if the records that are learnt from are chats: the model's chat template then makes their texts, and is part of its digest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub chats: bool,
+    /// The precision of the frozen linear layers: with [`Precision::Bf16`] their products have operands in bfloat16 and sums in single
+    /// precision.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
 }
 
 /// A model's folder with its `config.json`.

@@ -1,6 +1,7 @@
 //! The row of the last block's output that a head reads, and the layer before the head.
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Int, Tensor, TensorData};
+use s3t_kernels::{Activation, activate};
 use s3t_peft::Linear;
 
 use crate::Hidden;
@@ -49,5 +50,5 @@ pub struct Pooler {
 
 /// Applies a pooler's layer, `[batch, hidden]` to `[batch, hidden]`.
 pub(crate) fn pooled(rows: Tensor<2>, linear: &Linear) -> Tensor<2> {
-    activation::tanh(linear.forward(rows))
+    activate(linear.forward(rows), Activation::Tanh)
 }

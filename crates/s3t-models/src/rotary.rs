@@ -61,7 +61,7 @@ impl Rotary {
         }
         let pairs = head_dim / 2;
         let mut frequencies: Vec<f64> =
-            (0..pairs).map(|pair| theta.powf(-2.0 * pair as f64 / head_dim as f64)).collect();
+            (0..pairs).map(|pair| libm::pow(theta, -2.0 * pair as f64 / head_dim as f64)).collect();
         let kind = |key: &str| section.get(key).and_then(Value::as_str);
         if let (Some(one), Some(other)) = (kind("rope_type"), kind("type"))
             && one != other
@@ -121,7 +121,7 @@ impl Rotary {
         let of = |function: fn(f64) -> f64| {
             self.frequencies.iter().map(move |frequency| function(position as f64 * frequency) as f32)
         };
-        of(f64::cos).chain(of(f64::sin)).collect()
+        of(libm::cos).chain(of(libm::sin)).collect()
     }
 
     /// Rotates the heads of a token, `[heads * head_dim]`, by the [`angles`](Self::angles) of its position, in place.
@@ -147,7 +147,7 @@ impl Rotary {
             let values: Vec<f32> = (first..first + tokens).flat_map(row).collect();
             Tensor::from_data(TensorData::new(values, shape), device)
         };
-        (table(f64::cos), table(f64::sin))
+        (table(libm::cos), table(libm::sin))
     }
 
     /// Rotates `[batch, tokens, heads, head_dim]`.

@@ -7,7 +7,7 @@ use s3t_core::lineage::Lineage;
 use s3t_core::tensors::{HostTensor, StageTensors, parameter_name};
 use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
-use s3t_models::{Backbone, Device, Input, LoadOptions};
+use s3t_models::{Backbone, Device, Input, LoadOptions, Precision};
 use s3t_peft::tensors::{stage_on_device, to_device, to_host};
 use s3t_peft::{Adapters, PeftMethod, Tensor, bind};
 use s3t_train::{StageModel, check_isolation, stacked_outputs};
@@ -23,6 +23,7 @@ const BLOCKS: usize = 4;
 /// - Pooling: running the last block for what the head reads of it gives what running it whole gives.
 /// - Stacking: models of several shards in one pass answer as each alone.
 /// - Gradients agree with finite differences.
+/// - Precision: with frozen weights in bfloat16 results stay near those in single precision, and gradients flow.
 /// - Isolation: a stage holds the parameters of its own layer group and its head, and all of them moved.
 /// - Saving and loading is bit-equal, training again gives the same bits, and what survives a deletion, also after a
 ///   repair, is what would be there without the record.
@@ -44,6 +45,9 @@ pub fn check_peft_method(table: &serde_json::Value) {
     check_pooling(&*method, &backbone, &device, &parameters);
     check_stacking(&*method, &backbone, &device, parameters.clone());
     check_gradients(&*method, &backbone, &device, &parameters);
+    let options = LoadOptions { precision: Precision::Bf16, ..LoadOptions::default() };
+    let halved = s3t_models::load(&folder.path().join("model"), options, &device).expect("the tiny model loads");
+    check_precision(&*method, [&backbone, &halved], &device, &parameters);
     check_unlearning(table);
 }
 
@@ -104,6 +108,36 @@ fn check_independence(method: &dyn PeftMethod, backbone: &Backbone, device: &Dev
     records.splice(0..2, toy_records(8, 0, 2));
     let beside_others = bits(run(backbone, &records, &adapters));
     assert_eq!(&beside_others[beside_others.len() - backbone.hidden()..], last, "independence: other records matter");
+}
+
+fn check_precision(
+    method: &dyn PeftMethod,
+    [full, halved]: [&Backbone; 2],
+    device: &Device,
+    parameters: &StageTensors,
+) {
+    let records = toy_records(5, 0, 8);
+    let shape = [records.len(), full.hidden()];
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let values = (0..shape[0] * shape[1]).map(|_| rng.sample(StandardNormal)).collect();
+    let projection = HostTensor { shape: shape.to_vec(), values };
+    let results = |backbone: &Backbone| {
+        let tracked = stage_on_device(parameters, device).map(|tensor| tensor.clone().autodiff().require_grad());
+        let y = run(backbone, &records, &attach(method, backbone, &tracked));
+        let found = to_host(y.clone());
+        let mut gradients = (y * to_device(&projection, device).reshape(shape)).sum().backward();
+        let of_parameters = tracked.blocks.values().flat_map(|tensors| tensors.values());
+        let of_parameters =
+            of_parameters.map(|tensor| tensor.grad_remove(&mut gradients).map(to_host).unwrap_or_default());
+        [found, of_parameters.flatten().collect()]
+    };
+    for ((found, expected), what) in results(halved).into_iter().zip(results(full)).zip(["results", "gradients"]) {
+        assert_eq!(found.len(), expected.len(), "precision: some {what} are missing");
+        let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let apart = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs() / largest);
+        let apart = apart.fold(0.0, f32::max);
+        assert!(apart > 0.0 && apart < 0.1, "precision: {what} in bfloat16 are {apart} apart");
+    }
 }
 
 fn check_pooling(method: &dyn PeftMethod, backbone: &Backbone, device: &Device, parameters: &StageTensors) {

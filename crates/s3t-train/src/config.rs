@@ -1,5 +1,6 @@
 //! Training settings: part of every stage's lineage.
 
+use s3t_models::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,32 +18,6 @@ pub enum Decay {
     Linear,
     /// Along half a cosine to zero.
     Cosine,
-}
-
-/// The form in which embeddings and the outputs of frozen blocks go into training, and are remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// The values as they are computed.
-    #[default]
-    F32,
-    /// Rounded to the nearest bfloat16, by at most 0.4 %: half of the memory.
-    Bf16,
-}
-
-impl Precision {
-    /// Bytes of a value.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-    fn is_f32(&self) -> bool {
-        *self == Self::F32
-    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -87,6 +62,12 @@ pub struct TrainingConfig {
     // Left out of a lineage where it is the default, so that the keys of older stores stay.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub activations: Precision,
+    /// The precision of the products with frozen weights, in training and in answers: `f32`, or `bf16` for operands in bfloat16 and sums
+    /// in single precision, which takes half of the memory for the weights and is faster where the processor has instructions for
+    /// it (`avx512_bf16`). Adapters, normalisations, attention and losses stay in single precision. The bits are the same on every
+    /// machine either way. Changing it changes every stage.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Changes every random number of training.
     pub seed: u64,
 }
@@ -106,6 +87,7 @@ impl Default for TrainingConfig {
             beta2: 0.999,
             epsilon: 1e-8,
             activations: Precision::F32,
+            precision: Precision::F32,
             seed: 0,
         }
     }
@@ -174,7 +156,7 @@ impl TrainingConfig {
             * match self.decay {
                 Decay::Constant => 1.0,
                 Decay::Linear => 1.0 - progress,
-                Decay::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * progress).cos()),
+                Decay::Cosine => f64::midpoint(1.0, libm::cos(std::f64::consts::PI * progress)),
             }
     }
 }

@@ -24,6 +24,18 @@ pub enum TrainError {
         /// The mistake.
         problem: String,
     },
+    /// A stage in another precision than that in which the base model was loaded.
+    #[error(
+        "stage {key} is trained in {wanted}, but the base model was loaded in {loaded}; load it with `LoadOptions::precision`"
+    )]
+    OtherPrecision {
+        /// The stage.
+        key: StageKey,
+        /// The precision of the stage.
+        wanted: &'static str,
+        /// The precision of the loaded model.
+        loaded: &'static str,
+    },
     /// A stage without records.
     #[error("stage {0} has no records to train on; use fewer slices or more data")]
     NoRecords(StageKey),

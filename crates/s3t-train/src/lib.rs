@@ -21,9 +21,10 @@ mod trainer;
 mod worker;
 
 pub use activations::ActivationCache;
-pub use config::{Decay, Precision, TrainingConfig};
+pub use config::{Decay, TrainingConfig};
 pub use error::TrainError;
 pub use model::{StageModel, check_isolation, learnt_tokens, rows};
+pub use s3t_models::Precision;
 pub use stacked::stacked_outputs;
 pub use threads::{on_each_shared_thread, on_threads, start_shared_threads};
 pub use trainer::StageTrainer;

@@ -87,7 +87,7 @@ impl StageTrainer {
     /// The length of each output's weights in a linear layer of the base model.
     fn weight_norms(&self, block: usize, site: LinearSite) -> Vec<f32> {
         let layer = self.backbone.linear(block, site);
-        layer.map(|layer| to_host(layer.weight.clone().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
+        layer.map(|layer| to_host(layer.full_weight().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
     }
 
     /// The stage of a job.
@@ -98,6 +98,13 @@ impl StageTrainer {
             return Err(TrainError::NoRecords(key));
         }
         let config = read_config(lineage)?;
+        if config.precision != self.backbone.precision() {
+            return Err(TrainError::OtherPrecision {
+                key,
+                wanted: config.precision.name(),
+                loaded: self.backbone.precision().name(),
+            });
+        }
         let method = read_method(lineage)?;
         let mut rng = ChaCha8Rng::from_seed(key.seed());
         let initial = on_threads(progress.threads(), || self.initial(lineage, &*method, &mut rng))?;
@@ -221,7 +228,7 @@ impl Stage<'_> {
         let inputs: Vec<&Input<'_>> = batch.iter().map(|(_, input)| input).collect();
         let model = StageModel::bind(backbone, self.method, self.lineage, tensors, Some(seed))?;
         let hidden = self.trainer.activations.inputs(backbone, device, batch, self.place);
-        Ok(loss(self.task(), &model, backbone, hidden, &inputs, device))
+        Ok(loss(self.task(), &model, backbone, hidden, &inputs))
     }
 
     fn task(&self) -> Task {

@@ -95,7 +95,7 @@ fn records() -> Vec<Record> {
 }
 
 /// Two shards of two slices: with each record's deletion a shard answers with other stages.
-fn system(folder: &Path, on_deletion: OnDeletion) -> System {
+fn pipeline(folder: &Path, on_deletion: OnDeletion) -> Pipeline {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/llama-tiny");
     let peft = Lora { rank: 2, alpha: 64.0, ..Lora::default() };
     let mut pipeline = Pipeline::new(model, folder.join("store"), Labels::none(), peft);
@@ -104,9 +104,17 @@ fn system(folder: &Path, on_deletion: OnDeletion) -> System {
     pipeline.budget = 2;
     pipeline.training = TrainingConfig { epochs: 2, batch_size: 4, learning_rate: 5e-2, ..TrainingConfig::default() };
     pipeline.serving.generation.on_deletion = on_deletion;
+    pipeline
+}
+
+fn trained(pipeline: Pipeline) -> System {
     let system = System::create(pipeline, &records(), Some(StoreSecret::from_bytes([4; 32]))).unwrap();
     system.train(&Quiet).unwrap();
     system
+}
+
+fn system(folder: &Path, on_deletion: OnDeletion) -> System {
+    trained(pipeline(folder, on_deletion))
 }
 
 fn run(on_deletion: OnDeletion) {
@@ -178,6 +186,36 @@ fn a_deletion_ends_the_texts_of_dead_stages() {
 #[test]
 fn a_text_goes_on_with_what_lives() {
     run(OnDeletion::Continue);
+}
+
+#[test]
+fn a_text_that_waits_for_its_turn_and_is_given_up_leaves_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pipeline = pipeline(folder.path(), OnDeletion::Stop);
+    pipeline.serving.generation.max_texts = 1;
+    let (go, gate) = channel();
+    let source = Arc::new(Held { system: trained(pipeline), gate: Mutex::new(gate) });
+    go.send(()).unwrap();
+    let generator = Generator::new(Arc::clone(&source) as Arc<dyn ServesModels>).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| generator.run());
+        let (first, heard, _) = ear();
+        generator.submit(prompt(30), first).unwrap();
+        go.send(()).unwrap();
+        assert!(matches!(heard.recv().unwrap(), News::Token(_)));
+        let (second, heard_second, is_there) = ear();
+        generator.submit(prompt(30), second).unwrap();
+        is_there.store(false, Ordering::SeqCst);
+        go.send(()).unwrap();
+        // The first has 28 tokens to go, and each waits for the gate.
+        let (ids, end) = all(&heard_second);
+        assert_eq!((ids.len(), end.reason), (0, FinishReason::Cancelled));
+        drop(go);
+        let (rest, end) = all(&heard);
+        assert_eq!((rest.len(), end.reason), (29, FinishReason::Length));
+        generator.close();
+        thread.join().unwrap();
+    });
 }
 
 #[test]

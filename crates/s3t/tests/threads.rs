@@ -1,25 +1,22 @@
-//! Determinism: a stage of the bundled model has the same bits for any number of threads, and on a processor with the
-//! arithmetic of one that was seen before, the bits that were seen there.
+//! Determinism: a stage of the bundled model has the same bits for any number of threads, with any vector instructions, and on every
+//! machine.
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use s3t::backends::DeviceSpec;
+use s3t::backends::{DeviceSpec, Instructions};
 use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::{BlockTensors, StageTensors};
-use s3t::core::{
-    BlockRange, Digest, Lineage, NumericEnvironment, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task,
-    lineage,
-};
+use s3t::core::{BlockRange, Digest, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
 use s3t::executor::{StageJob, StageProgress, StageRecord, Step, Trainer};
-use s3t::models::LoadOptions;
+use s3t::models::{Backbone, LoadOptions, Precision};
 use s3t::peft::PeftMethod;
 use s3t::prelude::*;
 use s3t::train::StageTrainer;
 
-/// `probe digest` a line: what training gave on processors of these arithmetics.
-const GOLDEN: &str = include_str!("golden/training-digests.txt");
+/// The digests of training on every machine, by precision.
+const GOLDEN: &str = include_str!("golden/training-digest.txt");
 
 fn record(row: u32) -> StageRecord {
     let pixels = (0..28 * 28).map(|pixel: u32| (pixel.wrapping_mul(row + 7) % 251) as u8).collect();
@@ -51,53 +48,65 @@ impl StageProgress for Threads {
     }
 }
 
-#[test]
-fn training_has_the_same_bits_on_1_2_and_4_threads() {
+/// Trains on so many threads from a block on, in a precision.
+fn train(precision: Precision, threads: usize, start: usize) -> Digest {
+    static MODELS: [OnceLock<Arc<Backbone>>; 2] = [const { OnceLock::new() }; 2];
     let device: DeviceSpec = "flex".parse().unwrap();
-    let opened = device.open().unwrap();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/vit-mnist");
-    let backbone = s3t::models::load(&model, LoadOptions::default(), &opened).unwrap();
+    let load = || {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/vit-mnist");
+        let options = LoadOptions { precision, ..LoadOptions::default() };
+        s3t::models::load(&folder, options, &device.open().unwrap()).unwrap()
+    };
+    let backbone = MODELS[usize::from(precision == Precision::Bf16)].get_or_init(load);
     let method: Box<dyn PeftMethod> = Box::new(Lora::default());
-    let training = TrainingConfig { epochs: 1, batch_size: 32, ..TrainingConfig::default() };
-    let lineage = |start| Lineage {
+    let training = TrainingConfig { epochs: 1, batch_size: 32, precision, ..TrainingConfig::default() };
+    let lineage = Lineage {
         recipe: Recipe {
             format: lineage::FORMAT,
             base: backbone.digest(),
             peft: serde_json::to_value(&method).unwrap(),
             training: serde_json::to_value(&training).unwrap(),
             task: Task::Classification { classes: 10 },
-            // Not this machine's, so that the stage's key and with it its random numbers are the same everywhere.
-            environment: NumericEnvironment { probe: String::new(), instructions: Vec::new(), ..device.environment() },
+            environment: device.environment(),
         },
         groups: vec![BlockRange { start, end: 6 }],
         slices: vec![DigestBuilder::new("slice").finish()],
     };
-    let train = |threads: usize, start: usize| {
-        let trainer = StageTrainer::new(Arc::clone(&backbone), device, 1 << 30).unwrap();
-        let records = (0..80).map(record).collect();
-        let job = StageJob { lineage: lineage(start), records, ancestors: BlockTensors::new() };
-        digest(&trainer.train(&job, &Threads(threads)).unwrap().tensors)
-    };
-    // All blocks, and the top two on remembered outputs of the others.
-    let mut of_both = DigestBuilder::new("both");
-    for start in [0, 4] {
-        let one = train(1, start);
-        assert_eq!(train(2, start), one, "2 threads, from block {start}");
-        assert_eq!(train(4, start), one, "4 threads, from block {start}");
-        of_both.bytes(one.as_bytes());
-    }
-    let (probe, found) = (device.environment().probe, of_both.finish().to_string());
-    let known = GOLDEN.lines().filter_map(|line| line.split_once(' ')).find(|(of, _)| *of == probe);
-    match known {
-        Some((_, expected)) => assert_eq!(
-            found, expected,
-            "the bits of training have changed; if that is meant, raise `s3t_kernels::VERSION` and write the new ones with \
-             UPDATE_GOLDEN=1"
-        ),
-        None if std::env::var_os("UPDATE_GOLDEN").is_some() => {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/training-digests.txt");
-            std::fs::write(path, format!("{GOLDEN}{probe} {found}\n")).unwrap();
+    let trainer = StageTrainer::new(Arc::clone(backbone), device, 1 << 30).unwrap();
+    let job = StageJob { lineage, records: (0..80).map(record).collect(), ancestors: BlockTensors::new() };
+    digest(&trainer.train(&job, &Threads(threads)).unwrap().tensors)
+}
+
+#[test]
+fn training_has_the_same_bits_on_every_machine_with_any_threads_and_instructions() {
+    let mut found = String::new();
+    for precision in [Precision::F32, Precision::Bf16] {
+        // All blocks, and the top two on remembered outputs of the others.
+        let of_both = [0, 4].map(|start| {
+            let one = train(precision, 1, start);
+            for threads in [2, 4] {
+                assert_eq!(train(precision, threads, start), one, "{threads} threads, from block {start}");
+            }
+            one
+        });
+        for set in [Instructions::Avx2, Instructions::Scalar] {
+            set.choose();
+            assert_eq!(train(precision, 2, 4), of_both[1], "{set} instructions");
         }
-        None => {}
+        Instructions::Native.choose();
+        let mut digest = DigestBuilder::new("both");
+        for of_one in &of_both {
+            digest.bytes(of_one.as_bytes());
+        }
+        found.push_str(&format!("{} {}\n", precision.name(), digest.finish()));
     }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/training-digest.txt");
+        return std::fs::write(path, found).unwrap();
+    }
+    assert_eq!(
+        found, GOLDEN,
+        "the bits of training have changed; if that is meant, raise `s3t_kernels::ARITHMETIC` and write the new ones with \
+         UPDATE_GOLDEN=1"
+    );
 }

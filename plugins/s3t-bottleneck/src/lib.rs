@@ -8,7 +8,7 @@
 
 use s3t_peft::burn::tensor::{Tensor, activation};
 use s3t_peft::{
-    BlockAdapter, BlockParameters, BlockShape, Init, ParameterSpec, PeftError, PeftMethod, Sublayer, s3t_core,
+    BlockAdapter, BlockParameters, BlockShape, Init, ParameterSpec, PeftError, PeftMethod, Sublayer, matmul, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -117,8 +117,8 @@ impl BlockAdapter for Networks {
     fn sublayer(&self, place: Sublayer, y: Tensor<2>) -> Tensor<2> {
         match self.0.iter().find(|(other, _)| *other == place) {
             Some((_, Network { down, down_bias, up, up_bias })) => {
-                let inner = activation::relu(y.clone().matmul(down.clone()) + down_bias.clone());
-                y + inner.matmul(up.clone()) + up_bias.clone()
+                let inner = activation::relu(matmul(y.clone(), down.clone()) + down_bias.clone());
+                y + matmul(inner, up.clone()) + up_bias.clone()
             }
             None => y,
         }

@@ -4,7 +4,7 @@ use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value};
 use s3t_peft::{
     BlockAdapter, BlockParameters, BlockShape, Init, Interchange, Linear, LinearSite, ParameterSpec, PeftError,
-    PeftMethod, ReadMethod, peft_reader, s3t_core,
+    PeftMethod, ReadMethod, matmul, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,11 +128,11 @@ impl Layer {
     fn lengths(&self, weight: &Tensor<2>, scale: f64) -> Tensor<2> {
         let LowRank { down, up, .. } = &self.update;
         // `[rank, outputs]` and `[rank, rank]`.
-        let crossed = down.clone().transpose().matmul(weight.clone());
-        let squared = down.clone().transpose().matmul(down.clone());
+        let crossed = matmul(down.clone().transpose(), weight.clone());
+        let squared = matmul(down.clone().transpose(), down.clone());
         let base = weight.clone().powi_scalar(2).sum_dim(0);
         let mixed = (crossed * up.clone()).sum_dim(0).mul_scalar(2.0 * scale);
-        let own = (squared.matmul(up.clone()) * up.clone()).sum_dim(0).mul_scalar(scale * scale);
+        let own = (matmul(squared, up.clone()) * up.clone()).sum_dim(0).mul_scalar(scale * scale);
         (base + mixed + own).sqrt()
     }
 }
@@ -142,8 +142,9 @@ impl BlockAdapter for DoraAdapter {
         let Some((_, layer)) = self.layers.iter().find(|(other, _)| *other == site) else {
             return base.forward(x);
         };
-        let factor = layer.magnitude.clone() / layer.lengths(&base.weight, self.scale);
-        let y = x.clone().matmul(base.weight.clone()) + layer.update.forward(x).mul_scalar(self.scale);
+        let factor = layer.magnitude.clone() / layer.lengths(&base.full_weight(), self.scale);
+        let unbiased = Linear { weight: base.weight.clone(), bias: None };
+        let y = unbiased.forward(x.clone()) + layer.update.forward(x).mul_scalar(self.scale);
         let y = y * factor;
         match &base.bias {
             Some(bias) => y + bias.clone().unsqueeze::<2>(),

@@ -4,7 +4,7 @@ use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value, json};
 use s3t_peft::{
     BlockParameters, BlockShape, Dropout, Init, Interchange, InterchangeTensor, Linear, LinearSite, ParameterSpec,
-    PeftError, interchange,
+    PeftError, interchange, matmul,
 };
 
 /// The fields that all methods of the family have.
@@ -132,7 +132,7 @@ pub(crate) struct LowRank {
 impl LowRank {
     /// `x A B`, `[rows, inputs]` to `[rows, outputs]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.dropout.apply(x).matmul(self.down.clone()).matmul(self.up.clone())
+        matmul(matmul(self.dropout.apply(x), self.down.clone()), self.up.clone())
     }
 
     /// `base(x) + scale x A B`, `[rows, inputs]` to `[rows, outputs]`.

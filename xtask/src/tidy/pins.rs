@@ -7,7 +7,7 @@ use cargo_metadata::Metadata;
 const PINNED: [(&str, bool); 10] = [
     ("burn", true),
     ("burn-flex", true),
-    ("gemm", true),
+    ("libm", true),
     ("pulp", true),
     ("tokenizers", true),
     ("minijinja", true),

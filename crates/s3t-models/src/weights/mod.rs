@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use s3t_core::Digest;
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Digest, Limits};
 use s3t_peft::tensors::to_device;
 use s3t_peft::{HostTensor, Linear, NamedTensors};
 
 use self::safetensors::Weights;
 use crate::norm::{Norm, NormKind, NormSpec};
-use crate::{HeadLayout, ModelError};
+use crate::{HeadLayout, LoadOptions, ModelError, Precision};
 
 pub use self::safetensors::{read_safetensors, write_safetensors};
 
@@ -29,6 +29,8 @@ pub struct Loader<'a> {
     stand_ins: BTreeMap<String, HostTensor>,
     digest: DigestBuilder,
     device: &'a Device,
+    /// The precision of linear layers.
+    precision: Precision,
 }
 
 enum Source<'a> {
@@ -43,19 +45,21 @@ impl<'a> Loader<'a> {
         directory: &Path,
         prefix: &str,
         context: &str,
-        limits: &Limits,
+        LoadOptions { limits, precision, .. }: &LoadOptions,
         device: &'a Device,
     ) -> Result<Self, ModelError> {
         let weights = Weights::open(directory, limits)?;
         let prefix = if weights.has_prefix(prefix) { prefix.to_owned() } else { String::new() };
         let digest = DigestBuilder::new(context);
-        Ok(Self { source: Source::Disk(weights), prefix, stand_ins: BTreeMap::new(), digest, device })
+        let precision = *precision;
+        Ok(Self { source: Source::Disk(weights), prefix, stand_ins: BTreeMap::new(), digest, device, precision })
     }
 
     /// A loader of tensors in memory.
     pub(crate) fn in_memory(tensors: &'a BTreeMap<String, Tensor<1>>, context: &str, device: &'a Device) -> Self {
         let digest = DigestBuilder::new(context);
-        Self { source: Source::Memory(tensors), prefix: String::new(), stand_ins: BTreeMap::new(), digest, device }
+        let (source, prefix, precision) = (Source::Memory(tensors), String::new(), Precision::F32);
+        Self { source, prefix, stand_ins: BTreeMap::new(), digest, device, precision }
     }
 
     /// Adds a constant of the model to its digest.
@@ -66,6 +70,11 @@ impl<'a> Loader<'a> {
     /// The digest of all that was taken so far.
     pub(crate) fn digest(&self) -> Digest {
         self.digest.finish()
+    }
+
+    /// The precision of linear layers.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The device of the layers.
@@ -132,7 +141,15 @@ impl<'a> Loader<'a> {
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, ModelError> {
         let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
-        Ok(Linear { weight: transposed(weight, [outputs, inputs]), bias })
+        Ok(Linear { weight: self.frozen(transposed(weight, [outputs, inputs])), bias })
+    }
+
+    /// Frozen weights in the precision of linear layers.
+    pub(crate) fn frozen(&self, weight: Tensor<2>) -> Tensor<2> {
+        match self.precision {
+            Precision::F32 => weight,
+            Precision::Bf16 => s3t_kernels::halved(&weight),
+        }
     }
 
     /// Takes the normalisation `name` of rows of this width, with the kind and the epsilon of `spec`.
