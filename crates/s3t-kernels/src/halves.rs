@@ -105,6 +105,18 @@ impl HalfRows {
     fn width(&self) -> usize {
         self.inputs.div_ceil(PAIR)
     }
+
+    /// At most [`LANES`] rows, pair by pair of all of them, with zeros behind the last row.
+    #[cfg(target_arch = "x86_64")]
+    fn lanes(&self) -> Vec<[u32; LANES]> {
+        let mut lanes = vec![[0; LANES]; self.width()];
+        for (row, pairs) in self.pairs.chunks_exact(self.width()).enumerate() {
+            for (lanes, pair) in lanes.iter_mut().zip(pairs) {
+                lanes[row] = *pair;
+            }
+        }
+        lanes
+    }
 }
 
 crate::rows::vectorised! {
@@ -157,6 +169,14 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
             out.fill(0.0);
         }
         return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if rows <= LANES && w.strides[0] == 1 && x.inputs.is_multiple_of(PAIR) && instruction::is_used() {
+        let lanes = x.lanes();
+        return by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
+            let first = panel * COLUMNS;
+            instruction::few_rows(out, onto, &lanes, w.columns(first..first + out.dims()[1]));
+        });
     }
     by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
         PANEL.with_borrow_mut(|panel_memory| {
@@ -243,8 +263,8 @@ crate::rows::vectorised! {
         for pair in (0..whole).step_by(SIDE) {
             for lane in (0..LANES).step_by(SIDE) {
                 let columns: [[u32; SIDE]; SIDE] = std::array::from_fn(|column| {
-                    let halves = &values[(lane + column) * stride + pair * PAIR..][..SIDE * PAIR];
-                    std::array::from_fn(|at| u32::from(halves[2 * at]) | u32::from(halves[2 * at + 1]) << 16)
+                    let halves = values[(lane + column) * stride + pair * PAIR..].first_chunk::<{ SIDE * PAIR }>();
+                    paired(halves.unwrap_or(&[0; SIDE * PAIR]))
                 });
                 for (at, line) in lines[pair..pair + SIDE].iter_mut().enumerate() {
                     let row: [u32; SIDE] = std::array::from_fn(|column| columns[column][at]);
@@ -258,6 +278,19 @@ crate::rows::vectorised! {
                 *value = u32::from(halves[0]) | u32::from(halves[1]) << 16;
             }
         }
+    }
+}
+
+/// Pairs of values that follow each other, the first in the lower half.
+#[inline(always)]
+fn paired(halves: &[u16; 16]) -> [u32; 8] {
+    #[cfg(target_endian = "little")]
+    {
+        bytemuck::cast(*halves)
+    }
+    #[cfg(target_endian = "big")]
+    {
+        std::array::from_fn(|at| u32::from(halves[2 * at]) | u32::from(halves[2 * at + 1]) << 16)
     }
 }
 
@@ -357,7 +390,7 @@ mod instruction {
     };
     use std::mem::transmute;
 
-    use super::{LANES, Part};
+    use super::{CUT, HalfMatrix, LANES, PAIR, Part};
     use crate::Instructions;
     use crate::matrix::{MatrixMut, Onto};
 
@@ -369,6 +402,76 @@ mod instruction {
         Instructions::chosen() == Instructions::Native
             && std::arch::is_x86_feature_detected!("avx512bf16")
             && std::arch::is_x86_feature_detected!("avx512bw")
+    }
+
+    /// Outputs that few rows are multiplied with at a time.
+    const OUTPUTS: usize = 12;
+
+    /// `out = x w`, or added to `out`, where the inputs of an output follow each other: these are read where they lie, and the rows of
+    /// `x` are the lanes of a vector.
+    pub(super) fn few_rows(out: &mut MatrixMut<'_>, onto: Onto, x: &[[u32; LANES]], w: HalfMatrix<'_>) {
+        let ([inputs, outputs], [rows, columns]) = (w.dims(), out.dims());
+        assert!(is_used() && w.strides[0] == 1 && inputs == x.len() * PAIR && rows <= LANES && outputs == columns);
+        for first in (0..outputs).step_by(OUTPUTS) {
+            let count = OUTPUTS.min(outputs - first);
+            // Behind the last output the last is computed again, and not written.
+            let lines: [&[u16]; OUTPUTS] = std::array::from_fn(|at| {
+                let output = first + at.min(count - 1);
+                &w.values[output * w.strides[1]..][..inputs]
+            });
+            for (cut, x) in x.chunks(CUT / PAIR).enumerate() {
+                let start = cut * CUT;
+                // SAFETY: the processor has the instructions.
+                #[allow(unsafe_code, reason = "see above")]
+                let sums = unsafe { tile_of_outputs(x, &lines, start) };
+                let is_added = cut > 0 || onto == Onto::Add;
+                for row in 0..rows {
+                    let out = out.row_pointer(row).wrapping_add(first);
+                    for (at, sums) in sums[..count].iter().enumerate() {
+                        // SAFETY: row and output are inside `out`, which is borrowed for writing alone. It is read only if it is added
+                        // to: then its owner, or the cut before, has written to it.
+                        #[allow(unsafe_code, reason = "see above")]
+                        unsafe {
+                            let out = out.add(at);
+                            out.write(if is_added { sums[row] + out.read() } else { sums[row] });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn tile_of_outputs(x: &[[u32; LANES]], lines: &[&[u16]; OUTPUTS], start: usize) -> [[f32; LANES]; OUTPUTS] {
+        for line in lines {
+            assert!(start + x.len() * PAIR <= line.len(), "an output has every input");
+        }
+        let mut sums = [_mm512_setzero_ps(); OUTPUTS];
+        for (pair, x) in x.iter().enumerate() {
+            // SAFETY: every line has this pair of values, by the assertion above, and it is read unaligned; `x` is a whole vector. The types
+            // of the transmutes are of one size, and every bit pattern is a value of them.
+            #[allow(unsafe_code, reason = "bounds are checked once for the tile")]
+            unsafe {
+                let rows = _mm512_loadu_si512(x.as_ptr().cast());
+                for at in 0..OUTPUTS {
+                    let weights = lines[at].as_ptr().add(start + pair * PAIR).cast::<i32>().read_unaligned();
+                    sums[at] = _mm512_dpbf16_ps(
+                        sums[at],
+                        transmute::<__m512i, __m512bh>(_mm512_set1_epi32(weights)),
+                        transmute::<__m512i, __m512bh>(rows),
+                    );
+                }
+            }
+        }
+        let mut found = [[0.0; LANES]; OUTPUTS];
+        for at in 0..OUTPUTS {
+            // SAFETY: a row of `found` is as long as a vector.
+            #[allow(unsafe_code, reason = "see above")]
+            unsafe {
+                _mm512_storeu_ps(found[at].as_mut_ptr(), sums[at]);
+            }
+        }
+        found
     }
 
     pub(super) fn run(part: &Part<'_>, out: &mut MatrixMut<'_>) {

@@ -148,7 +148,8 @@ impl<'a> Loader<'a> {
     pub(crate) fn frozen(&self, weight: Tensor<2>) -> Tensor<2> {
         match self.precision {
             Precision::F32 => weight,
-            Precision::Bf16 => s3t_kernels::halved(&weight),
+            // The inputs of an output follow each other, as in the file: a few rows then read the weights in their order.
+            Precision::Bf16 => s3t_kernels::halved(&weight.transpose()).transpose(),
         }
     }
 
