@@ -5,10 +5,11 @@ use std::path::Path;
 use std::{env, fs};
 
 /// Each kind with the law that its skeleton breaks.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     ("family", "loads"),
     ("method", "the adapter has no effect"),
     ("strategy", "twice"),
+    ("members", "no member is chosen"),
     ("aggregator", "members that agree"),
     ("partitioner", "another secret gives the same partition"),
     ("executor", "the executor is not written yet"),

@@ -41,6 +41,9 @@ enum Task {
     /// Makes docs/reproduction/training.md: slice-wise training against ordinary fine-tuning. Builds the product first.
     #[command(disable_help_flag = true)]
     ReproduceTraining(Passed),
+    /// Makes docs/reproduction/accuracy.md: ensembles by members and aggregators, after deletions. Builds the product first.
+    #[command(disable_help_flag = true)]
+    ReproduceAccuracy(Passed),
 }
 
 /// Arguments of a task in a program of its own, passed on as they are. `--help` is the program's.
@@ -62,5 +65,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Task::Pretrain(passed) => cargo::program("xtask-models", "pretrain", &passed.arguments),
         Task::Reproduce(passed) => cargo::program("xtask-figures", "reproduce", &passed.arguments),
         Task::ReproduceTraining(passed) => cargo::program("xtask-models", "reproduce-training", &passed.arguments),
+        Task::ReproduceAccuracy(passed) => cargo::program("xtask-models", "reproduce-accuracy", &passed.arguments),
     }
 }

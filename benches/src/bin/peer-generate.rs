@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use s3t::core::MemberInfo;
 use s3t::core::aggregate::MeanLogits;
 use s3t::generate::{Batch, BatchLimits, EventKind, Lanes, Prompt, Sampling};
 use s3t::models::{Device, LoadOptions};
@@ -35,11 +36,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let backbone = s3t::models::load(Path::new(model), options, &device)?;
     let method = Lora { rank: 16, alpha: 32.0, ..Lora::default() };
     let blocks = (0..backbone.blocks()).collect();
-    let model = |member: usize| {
+    let member = |member: usize| -> Result<(MemberInfo, Arc<StageModel>), Box<dyn Error>> {
         let tensors = stage_on_device(&made_up_stage(&backbone, &method, &blocks, 0, member), &device);
-        Ok(Arc::new(StageModel::of_blocks(&backbone, &method, &blocks, 0, &tensors)?))
+        let model = StageModel::of_blocks(&backbone, &method, &blocks, 0, &tensors)?;
+        Ok((MemberInfo { shard: ShardId(member as u32), depth: 1 }, Arc::new(model)))
     };
-    let models = (0..members).map(model).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    let models = (0..members).map(member).collect::<Result<Vec<_>, _>>()?;
     // As in a server, texts come and go and the models stay.
     let lanes = Lanes::new(Arc::clone(&backbone), models)?;
     let mut batch = Batch::new(lanes, BatchLimits { texts: 64, cache_bytes: 350_000_000 });

@@ -99,10 +99,16 @@ pub struct Cut {
     pub address: SliceAddress,
     /// The sequences that lost stages: index, depth before, depth after.
     pub shortened: Vec<(usize, usize, usize)>,
-    /// The sequence and depth that the shard served with before.
+    /// The deepest live sequence before, with its depth.
     pub before: Option<Serving>,
-    /// The sequence and depth that the shard serves with now; `null` if no sequence is left.
+    /// The deepest live sequence now, with its depth; `null` if no sequence is left.
     pub after: Option<Serving>,
+    /// The sequences and depths that answered for the shard before, by `serving.members`.
+    #[serde(default)]
+    pub members_before: Vec<Serving>,
+    /// The sequences and depths that answer for the shard now; empty if no sequence is left.
+    #[serde(default)]
+    pub members_after: Vec<Serving>,
 }
 
 /// A name whose records were deleted, and other spellings of it whose records were not.
@@ -125,12 +131,13 @@ pub struct PendingErasure {
     pub disk_failed: bool,
 }
 
-impl From<s3t_core::Cut> for Cut {
-    fn from(cut: s3t_core::Cut) -> Self {
+impl From<(s3t_core::Cut, s3t_engine::CutMembers)> for Cut {
+    fn from((cut, members): (s3t_core::Cut, s3t_engine::CutMembers)) -> Self {
         let s3t_core::Cut { address, shortened, before, after } = cut;
         let (before, after) = (before.map(Serving::from), after.map(Serving::from));
         let shortened = shortened.iter().map(|one| (one.sequence, one.before, one.after)).collect();
-        Self { address: address.into(), shortened, before, after }
+        let (members_before, members_after) = (all(members.before), all(members.after));
+        Self { address: address.into(), shortened, before, after, members_before, members_after }
     }
 }
 
@@ -146,7 +153,7 @@ impl From<s3t_engine::Deletion> for Deletion {
             request: deletion.request,
             repeated: deletion.repeated,
             records: texts(deletion.records),
-            cuts: all(deletion.cuts),
+            cuts: all(deletion.cuts.into_iter().zip(deletion.members)),
             erased_stages: texts(deletion.erased_stages),
             rewritten_slices: all(deletion.rewritten_slices),
             other_spellings: all(deletion.other_spellings),

@@ -45,12 +45,12 @@ pub struct Evaluation {
     pub members: Vec<MemberScore>,
 }
 
-/// The score of one shard by itself.
+/// The score of one member by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberScore {
     /// The shard.
     pub shard: u32,
-    /// The sequence and depth that the shard serves with; `null` for the base model.
+    /// The sequence and depth of the member; `null` for the base model.
     pub serving: Option<Serving>,
     /// The score.
     pub score: f64,

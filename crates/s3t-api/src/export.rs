@@ -54,18 +54,18 @@ pub struct Export {
     pub base: String,
     /// The class names.
     pub labels: Vec<String>,
-    /// An adapter for each shard that serves.
+    /// An adapter for each member of each shard that serves.
     pub shards: Vec<ExportedShard>,
 }
 
-/// The exported adapter of a shard.
+/// The exported adapter of a member of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportedShard {
     /// The shard.
     pub shard: u32,
     /// The folder of the adapter, inside the export's.
     pub folder: String,
-    /// The sequence and depth that the shard serves with.
+    /// The sequence and depth of the member.
     pub serving: Serving,
     /// The keys of the stages, in the order of training.
     pub stages: Vec<String>,
@@ -132,7 +132,7 @@ impl From<s3t_interchange::Superseded> for Superseded {
     }
 }
 
-/// Writes the stages that serve as adapters, one a shard, and looks for older exports beside them that deletions have superseded.
+/// Writes the stages that serve as adapters, one a member, and looks for older exports beside them that deletions have superseded.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The sequence and depth that a shard serves with.
+/// A live prefix of a sequence: the sequence and the number of its stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Serving {
     /// The index of the sequence in the shard's list.

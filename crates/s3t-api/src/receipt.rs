@@ -86,11 +86,11 @@ pub struct Effect {
     pub slices: Vec<SliceAddress>,
     /// The keys of the stages that saw one of them: switched off, then erased.
     pub cut: Vec<String>,
-    /// The stages that the shards that were hit serve with from then on.
+    /// The deepest chain of live stages of each shard that was hit. Other live chains may answer beside it (`serving.members`).
     pub serves: Vec<ShardServes>,
 }
 
-/// The stages that a shard serves with.
+/// A chain of stages that a shard serves with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShardServes {
     /// The shard.

@@ -63,8 +63,11 @@ pub struct ShardStatus {
     pub shard: u32,
     /// Records of the shard.
     pub records: usize,
-    /// The sequence and depth that the shard serves with; `null` if no sequence is left.
+    /// The deepest live sequence, with its depth; `null` if no sequence is left.
     pub serving: Option<Serving>,
+    /// The sequences and depths that answer for the shard, by `serving.members`; empty if no sequence is left.
+    #[serde(default)]
+    pub members: Vec<Serving>,
     /// The usable depth of each sequence.
     pub depths: Vec<usize>,
     /// The number of requests with which somebody who picks slices could kill the shard.
@@ -84,8 +87,9 @@ pub struct PendingDeletion {
 
 impl From<s3t_engine::ShardStatus> for ShardStatus {
     fn from(status: s3t_engine::ShardStatus) -> Self {
-        let s3t_engine::ShardStatus { shard, records, serving, depths, adversarial_budget } = status;
-        Self { shard: shard.0, records, serving: serving.map(Serving::from), depths, adversarial_budget }
+        let s3t_engine::ShardStatus { shard, records, serving, members, depths, adversarial_budget } = status;
+        let (serving, members) = (serving.map(Serving::from), all(members));
+        Self { shard: shard.0, records, serving, members, depths, adversarial_budget }
     }
 }
 

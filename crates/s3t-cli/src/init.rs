@@ -80,7 +80,8 @@ decay = "linear"               # constant, linear, cosine
 weight_decay = 0.01
 
 [serving]
-aggregator = { type = "mean-logits" }   # mean-logits, mean-probabilities, majority-vote (the last two for classes)
+members = { type = "deepest" } # which live sequences of a shard answer: deepest, all-live, covering
+aggregator = { type = "mean-logits" }   # or trimmed-mean, depth-weighted; for classes mean-probabilities, majority-vote
 dead_shard = "leave-out"       # what a shard without a live sequence does: leave-out, base
 
 [executor]                     # where stages are trained; changes no bit

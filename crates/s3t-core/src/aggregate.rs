@@ -5,16 +5,32 @@ use std::fmt::Debug;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ShardId;
+
+/// The place of a member in the ensemble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// The shard that the member answers for.
+    pub shard: ShardId,
+    /// The number of its stages; 0 for the base model.
+    pub depth: usize,
+}
+
 /// A way to combine the members' logits for one record.
 ///
 /// # Contract
 ///
 /// `members` is never empty and its rows have one length, the number of classes; the result has that length, and the
-/// largest entry is the prediction. The result is a function of the rows in order: no weights learnt from data.
+/// largest entry is the prediction. The result is a function of the rows and the places in order: no weights learnt from data.
 #[typetag::serde(tag = "type")]
 pub trait Aggregator: Debug + Send + Sync {
-    /// Combines `[members][classes]` logits into `[classes]` scores.
+    /// Combines `[members][classes]` logits into `[classes]` scores, of members of one depth.
     fn combine(&self, members: &[&[f32]]) -> Vec<f32>;
+
+    /// Combines logits of members whose places are known: `places[i]` is that of `members[i]`. The default looks at no place.
+    fn combine_placed(&self, members: &[&[f32]], _places: &[MemberInfo]) -> Vec<f32> {
+        self.combine(members)
+    }
 
     /// `true` if the result is on the scale of the members' outputs. Tasks other than classification need that: their outputs
     /// are numbers or independent scores, not shares of one whole.
@@ -76,6 +92,125 @@ impl Aggregator for MajorityVote {
 
 crate::plugin!(Aggregator, "majority-vote", MajorityVote);
 
+/// Mean of the members' logits, of each class without the largest and the smallest of them. Of two members or fewer, the mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrimmedMean {
+    /// The number of logits that are left out at each end, as long as one or two are left.
+    pub trim: usize,
+}
+
+impl Default for TrimmedMean {
+    fn default() -> Self {
+        Self { trim: 1 }
+    }
+}
+
+#[typetag::serde(name = "trimmed-mean")]
+impl Aggregator for TrimmedMean {
+    fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
+        let trim = self.trim.min(members.len().saturating_sub(1) / 2);
+        let classes = members.first().map_or(0, |row| row.len());
+        let of_class = |class: usize| {
+            let mut values: Vec<f32> = members.iter().map(|row| row[class]).collect();
+            values.sort_by(f32::total_cmp);
+            let kept = &values[trim..values.len() - trim];
+            kept.iter().sum::<f32>() / kept.len() as f32
+        };
+        (0..classes).map(of_class).collect()
+    }
+
+    fn keeps_scale(&self) -> bool {
+        true
+    }
+}
+
+crate::plugin!(Aggregator, "trimmed-mean", TrimmedMean);
+
+/// The outputs whose mean is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeanOf {
+    /// The logits.
+    #[default]
+    Logits,
+    /// The softmax probabilities.
+    Probabilities,
+}
+
+/// Mean of the logits or of the probabilities, with a weight for each depth: a shallow member has seen less.
+///
+/// # Proof note
+///
+/// *Before*: rows and depths of live members. *After*: a weighted mean of the rows. *Why*: the weights are constants of the pipeline, and
+/// a depth is the number of live stages.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DepthWeighted {
+    /// The weights of members of depth 1, 2 and so on, each above 0; deeper members have the last. The base model weighs as depth 1.
+    /// Without any, a member weighs its depth.
+    #[serde(deserialize_with = "weights")]
+    pub weights: Vec<f32>,
+    /// The outputs whose mean is taken: `logits` or `probabilities`.
+    pub of: MeanOf,
+}
+
+impl DepthWeighted {
+    fn weight(&self, depth: usize) -> f32 {
+        let depth = depth.max(1);
+        match self.weights.len() {
+            0 => depth as f32,
+            len => self.weights[depth.min(len) - 1],
+        }
+    }
+}
+
+#[typetag::serde(name = "depth-weighted")]
+impl Aggregator for DepthWeighted {
+    fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
+        match self.of {
+            MeanOf::Logits => MeanLogits {}.combine(members),
+            MeanOf::Probabilities => MeanProbabilities {}.combine(members),
+        }
+    }
+
+    fn combine_placed(&self, members: &[&[f32]], places: &[MemberInfo]) -> Vec<f32> {
+        let weights: Vec<f32> = places.iter().map(|place| self.weight(place.depth)).collect();
+        let total: f32 = weights.iter().sum();
+        let mut sum = vec![0.0; members.first().map_or(0, |row| row.len())];
+        for (row, weight) in members.iter().zip(&weights) {
+            let share = weight / total;
+            let mut add = |row: &[f32]| sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += share * value);
+            match self.of {
+                MeanOf::Logits => add(row),
+                MeanOf::Probabilities => add(&softmax(row)),
+            }
+        }
+        sum
+    }
+
+    fn keeps_scale(&self) -> bool {
+        self.of == MeanOf::Logits
+    }
+}
+
+crate::plugin!(Aggregator, "depth-weighted", DepthWeighted);
+
+/// Reads weights, which are numbers above 0.
+fn weights<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+    let weights = Vec::<f32>::deserialize(deserializer)?;
+    match weights.iter().find(|weight| !(weight.is_normal() && **weight > 0.0 && **weight <= MAX_WEIGHT)) {
+        Some(weight) => {
+            let problem = format!("`weights` holds {weight}; a weight is a number above 0, at most {MAX_WEIGHT}");
+            Err(serde::de::Error::custom(problem))
+        }
+        None => Ok(weights),
+    }
+}
+
+/// The largest weight: sums of weights stay finite.
+const MAX_WEIGHT: f32 = 1e6;
+
 /// The index of the largest value, the first of them on a tie, 0 for an empty row.
 ///
 /// ```
@@ -133,6 +268,40 @@ mod tests {
         let probabilities = MeanProbabilities {}.combine(&MEMBERS);
         assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert_eq!(argmax(&probabilities), 1);
+    }
+
+    fn places(depths: [usize; 3]) -> [MemberInfo; 3] {
+        depths.map(|depth| MemberInfo { shard: ShardId(0), depth })
+    }
+
+    #[test]
+    fn depths_weigh_by_constants() {
+        let by_depth = DepthWeighted::default();
+        assert_eq!(by_depth.combine_placed(&MEMBERS, &places([2, 2, 0])), [7.0 / 5.0, 14.9 / 5.0, 0.0]);
+        // Members of one depth weigh the same.
+        let (even, mean) = (by_depth.combine_placed(&MEMBERS, &places([3; 3])), MeanLogits {}.combine(&MEMBERS));
+        assert!(even.iter().zip(mean).all(|(one, other)| (one - other).abs() < 1e-6));
+        let given = DepthWeighted { weights: vec![1.0, 3.0], ..DepthWeighted::default() };
+        assert_eq!(given.combine_placed(&MEMBERS[..2], &places([1, 7, 0])[..2]), [0.5, 4.0, 0.0]);
+        let shares = DepthWeighted { of: MeanOf::Probabilities, ..DepthWeighted::default() };
+        assert!((shares.combine_placed(&MEMBERS, &places([1, 2, 3])).iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn weights_that_are_no_weights_are_refused() {
+        for weights in ["[0.0]", "[1.0, -2.0]", "[1e30]"] {
+            let table = format!("{{\"type\": \"depth-weighted\", \"weights\": {weights}}}");
+            let message = serde_json::from_str::<Box<dyn Aggregator>>(&table).unwrap_err().to_string();
+            assert!(message.contains("a weight is a number above 0"), "{message}");
+        }
+    }
+
+    #[test]
+    fn trimming_leaves_the_ends_out() {
+        let rows: [&[f32]; 4] = [&[1.0], &[2.0], &[4.0], &[100.0]];
+        assert_eq!(TrimmedMean::default().combine(&rows), [3.0]);
+        assert_eq!(TrimmedMean { trim: 9 }.combine(&rows[..3]), [2.0]);
+        assert_eq!(TrimmedMean::default().combine(&rows[..2]), [1.5]);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub mod limits;
 #[cfg(feature = "records")]
 pub mod lineage;
 #[cfg(feature = "records")]
+pub mod members;
+#[cfg(feature = "records")]
 pub mod partition;
 mod per_shard;
 #[cfg(feature = "records")]
@@ -49,7 +51,7 @@ pub mod task;
 pub mod tensors;
 pub mod wording;
 
-pub use aggregate::Aggregator;
+pub use aggregate::{Aggregator, MemberInfo};
 #[cfg(feature = "records")]
 pub use availability::{Availability, Cut, Serving, Shortened};
 pub use budget::prior::Prior;
@@ -63,6 +65,8 @@ pub use ids::{RecordId, ShardId, SliceAddress, SliceId, SubjectId};
 pub use limits::Limits;
 #[cfg(feature = "records")]
 pub use lineage::{Lineage, NumericEnvironment, Recipe, StageKey};
+#[cfg(feature = "records")]
+pub use members::{LivePrefix, Members};
 #[cfg(feature = "records")]
 pub use partition::Partitioner;
 pub use per_shard::PerShard;

@@ -21,6 +21,8 @@ pub enum PluginKind {
     SequenceStrategy,
     /// A PEFT method (trait in `s3t-peft`).
     PeftMethod,
+    /// A choice of the live prefixes that answer ([`Members`](crate::members::Members)).
+    Members,
     /// A [`crate::Aggregator`].
     Aggregator,
     /// A family of base models (`ModelFamily` in `s3t-models`).
@@ -31,11 +33,12 @@ pub enum PluginKind {
 
 impl PluginKind {
     /// All kinds, in the order of a pipeline file.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ModelFamily,
         Self::Partitioner,
         Self::SequenceStrategy,
         Self::PeftMethod,
+        Self::Members,
         Self::Aggregator,
         Self::Executor,
     ];
@@ -47,6 +50,7 @@ impl fmt::Display for PluginKind {
             Self::Partitioner => "partitioner",
             Self::SequenceStrategy => "sequence strategy",
             Self::PeftMethod => "peft method",
+            Self::Members => "choice of members",
             Self::Aggregator => "aggregator",
             Self::ModelFamily => "model family",
             Self::Executor => "executor",
@@ -330,6 +334,7 @@ mod tests {
                 PluginKind::SequenceStrategy => {
                     drop(plugin_from_json::<dyn SequenceStrategy>(plugin.kind, &table).unwrap());
                 }
+                PluginKind::Members => drop(plugin_from_json::<dyn crate::Members>(plugin.kind, &table).unwrap()),
                 PluginKind::Aggregator => drop(plugin_from_json::<dyn Aggregator>(plugin.kind, &table).unwrap()),
                 PluginKind::PeftMethod | PluginKind::ModelFamily | PluginKind::Executor => {
                     unreachable!("no such plugin is linked here")

@@ -14,7 +14,7 @@ use crate::error::EngineError;
 use crate::settings::DeadShard;
 use crate::side_by_side::in_batches;
 
-/// A shard with the stages, first to last, that it answers with; `None` if no stage of it is live.
+/// A member of a shard with its stages, first to last; `None` for a shard of which no stage is live.
 pub(crate) type Chain = (ShardId, Option<(Serving, Vec<StageKey>)>);
 
 /// A stage with its lineage.
@@ -112,11 +112,9 @@ impl Answering<'_> {
     }
 }
 
-/// The shards that answer with these members, each with its last stage.
+/// The last stage of each member, with its shard.
 pub(crate) fn serves(members: &[Arc<Member>]) -> Arc<[ShardServes]> {
-    let serves = |member: &Arc<Member>| {
-        let depth = member.serving.map_or(0, |serving| serving.depth);
-        ShardServes { shard: member.shard, stage: member.key, depth }
-    };
+    let serves =
+        |member: &Arc<Member>| ShardServes { shard: member.shard, stage: member.key, depth: member.place().depth };
     members.iter().map(serves).collect()
 }

@@ -1,10 +1,10 @@
-//! Answering: each shard's deepest live prefix, with the head of its last stage.
+//! Answering: live prefixes of each shard, each with the head of its last stage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use s3t_core::aggregate::argmax;
-use s3t_core::{Aggregator, Serving, ShardId, StageKey, Task};
+use s3t_core::{Aggregator, MemberInfo, Serving, ShardId, StageKey, Task};
 use s3t_ledger::{Epoch, ShardServes};
 use s3t_models::{Backbone, Hidden, Input};
 use s3t_peft::Adapters;
@@ -14,7 +14,7 @@ use s3t_train::{StageModel, rows, stacked_outputs};
 /// Records that are answered together.
 pub(crate) const BATCH: usize = 64;
 
-/// The stages that one shard answers with, ready to answer.
+/// A live prefix of a shard, or the base model in its place, ready to answer.
 #[derive(Debug)]
 pub struct Member {
     /// The shard.
@@ -26,12 +26,24 @@ pub struct Member {
     pub(crate) model: Arc<StageModel>,
 }
 
+impl Member {
+    /// Its place in the ensemble.
+    pub(crate) fn place(&self) -> MemberInfo {
+        MemberInfo { shard: self.shard, depth: self.serving.map_or(0, |serving| serving.depth) }
+    }
+}
+
+/// The place of each member in the ensemble.
+pub(crate) fn places(members: &[Arc<Member>]) -> Vec<MemberInfo> {
+    members.iter().map(|member| member.place()).collect()
+}
+
 /// Answers for some records, all from one moment of the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The number of deletions that the answers know of.
     pub epoch: Epoch,
-    /// Each shard that answered, with the last of its stages. A stage's lineage covers the stages before it.
+    /// Each member that answered: its shard, with the last of its stages. A stage's lineage covers the stages before it.
     pub stages: Arc<[ShardServes]>,
     /// The answers, in the order of the records.
     pub predictions: Vec<Prediction>,
@@ -79,9 +91,10 @@ pub(crate) fn predict(
             rows(&to_host(model.logits(backbone, hidden)), inputs.len())
         })
     });
+    let places = places(members);
     let answer = |(index, input): (usize, &&Input<'_>)| {
         let members: Vec<Vec<f32>> = of_members.iter().map(|rows| rows[index].clone()).collect();
-        let scores = aggregator.combine(&members.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let scores = aggregator.combine_placed(&members.iter().map(Vec::as_slice).collect::<Vec<_>>(), &places);
         Prediction { id: input.id().to_string(), label: one_class.then(|| argmax(&scores)), scores, members }
     };
     inputs.iter().enumerate().map(answer).collect()

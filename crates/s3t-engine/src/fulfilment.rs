@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use s3t_core::{Cut, RecordId, SliceAddress, StageKey, SubjectId};
+use s3t_core::members::members_of_shard;
+use s3t_core::{Availability, Cut, Plan, RecordId, Serving, SliceAddress, StageKey, SubjectId};
 use s3t_ledger::{Epoch, Named, Receipt};
 use s3t_store::{Accepted, DeletionRequest, Erasure, RemainingExport, StoreError};
 
@@ -21,6 +22,15 @@ pub struct SpellingsLeft {
     pub left: Vec<String>,
 }
 
+/// The members of a shard before and after a cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutMembers {
+    /// The sequences and depths that answered for the shard before.
+    pub before: Vec<Serving>,
+    /// The sequences and depths that answer for the shard now; empty if no sequence is left.
+    pub after: Vec<Serving>,
+}
+
 /// The effect of a deletion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deletion {
@@ -30,8 +40,10 @@ pub struct Deletion {
     pub repeated: bool,
     /// The records that are gone.
     pub records: Vec<RecordId>,
-    /// The cut in each slice that was hit, and the stages that the shard serves with now.
+    /// The cut in each slice that was hit, and the deepest sequence that the shard has now.
     pub cuts: Vec<Cut>,
+    /// The members of the shard of each cut.
+    pub members: Vec<CutMembers>,
     /// Stages whose files were removed.
     pub erased_stages: Vec<StageKey>,
     /// Slices whose files were written anew.
@@ -116,7 +128,8 @@ impl System {
     /// stands, and [`Deletion::pending`] says why.
     pub fn fulfil(&self, request: &DeletionRequest) -> Result<Deletion, EngineError> {
         let start = std::time::Instant::now();
-        let mut availability = self.store.snapshot()?.availability();
+        let before = self.store.snapshot()?;
+        let mut availability = before.availability();
         let accepted = self.accept(request)?;
         let durable_seconds = start.elapsed().as_secs_f64();
         let epoch = accepted.effect.epoch;
@@ -135,9 +148,15 @@ impl System {
         let pending = failed.filter(|_| now.unerased().contains(&epoch)).map(PendingErasure::from);
         let hits = accepted.effect.slices.iter().filter(|_| !accepted.repeated);
         // Where the deletion emptied a slice, a sequence that is passed over there may serve the same stages under a lower number.
-        let now = now.availability();
-        let cut = |address: &SliceAddress| Cut { after: now.serving(address.shard), ..availability.hit(*address) };
-        let cuts = hits.map(cut).collect();
+        let left = now.availability();
+        let rule = &*self.pipeline.serving.members;
+        let cut = |address: &SliceAddress| {
+            let index = address.shard.index();
+            let of = |plan: &Plan, live: &Availability| members_of_shard(rule, &plan.shards()[index], live);
+            let members = CutMembers { before: of(before.plan(), &availability), after: of(now.plan(), &left) };
+            (Cut { after: left.serving(address.shard), ..availability.hit(*address) }, members)
+        };
+        let (cuts, members) = hits.map(cut).unzip();
         let mut records: Vec<RecordId> = records.into_iter().map(|(_, record)| record).collect();
         records.sort_unstable();
         let receipt = self.store.receipt(&accepted.request, Some(accepted.opening)).map_err(stands)?;
@@ -148,6 +167,7 @@ impl System {
             repeated: accepted.repeated,
             records,
             cuts,
+            members,
             erased_stages: stages,
             rewritten_slices: slices,
             removed_exports: exports,

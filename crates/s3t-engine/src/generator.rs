@@ -34,7 +34,7 @@ pub struct ServedModels {
     pub epoch: Epoch,
     /// The members.
     pub members: Arc<Vec<Arc<Member>>>,
-    /// Each shard that answers, with the last of its stages.
+    /// Each member: its shard, with the last of its stages.
     pub stages: Arc<[ShardServes]>,
 }
 
@@ -328,7 +328,7 @@ pub(crate) fn batch(
     backbone: &Arc<Backbone>,
     settings: GenerationSettings,
 ) -> Result<Batch, GenerateError> {
-    let models = serving.members.iter().map(|member| Arc::clone(&member.model)).collect();
+    let models = serving.members.iter().map(|member| (member.place(), Arc::clone(&member.model))).collect();
     let lanes = Lanes::new(Arc::clone(backbone), models)?;
     Ok(Batch::new(lanes, BatchLimits { texts: settings.max_texts, cache_bytes: settings.cache_mb * MEGABYTE }))
 }

@@ -10,7 +10,7 @@ use s3t_models::{Backbone, Input, ModelError};
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, learnt_tokens, on_threads, rows};
 
-use crate::ensemble::{Member, each_member};
+use crate::ensemble::{Member, each_member, places};
 use crate::generator::{ServesModels, batch};
 use crate::likelihood::{combined, scored};
 use crate::{EngineError, System};
@@ -163,10 +163,11 @@ fn score(
             members: vec![MemberResponse { right: 0, log_probability: 0.0 }; members.len()],
         })
         .collect();
+    let places = places(members);
     for (token, (row, id)) in learnt.iter().enumerate() {
         let response = &mut responses[row / padded];
         let of_members: Vec<&[f32]> = of_members.iter().map(|rows| &*rows[token]).collect();
-        let all = combined(aggregator, &of_members, *id);
+        let all = combined(aggregator, &of_members, &places, *id);
         response.right += usize::from(all.predicted);
         response.log_probability += all.log_probability;
         for (member, row) in response.members.iter_mut().zip(of_members) {

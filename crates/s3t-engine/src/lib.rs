@@ -1,7 +1,7 @@
 //! The unlearning system.
 //!
 //! A [`Pipeline`] says everything: data, base model, partition, sequences, PEFT method, training, device. A [`System`] is a
-//! pipeline with its store: it trains every missing stage, answers from the deepest live prefix of each shard, deletes,
+//! pipeline with its store: it trains every missing stage, answers from live prefixes of each shard, deletes,
 //! repairs and verifies. Each of these is a comparison of the plan with what is on disk.
 
 mod answering;
@@ -46,7 +46,7 @@ pub use audit::{AuditCheck, AuditReport, AuditRequest, GUARANTEE, LIMITS};
 pub use checked::CheckedPipeline;
 pub use ensemble::{Answer, Member, Prediction};
 pub use error::EngineError;
-pub use fulfilment::{Deletion, PendingErasure, SpellingsLeft};
+pub use fulfilment::{CutMembers, Deletion, PendingErasure, SpellingsLeft};
 pub use generator::{FinishReason, Finished, Generator, GeneratorFigures, Listener, ServedModels, ServesModels};
 pub use jobs::{Observer, Quiet, StageLabel};
 pub use joined::JoinedSystem;
@@ -61,8 +61,8 @@ pub use replica_state::{ReplicaModel, ReplicaShard, ReplicaState, StageContent};
 pub use run_request::RunRequest;
 pub use serving::serving_chains;
 pub use settings::{
-    DeadShard, GenerationSettings, OnDeletion, PriorSource, Resources, RunSettings, SecretSource, ServingSettings,
-    VerifyScope,
+    DeadShard, GenerationSettings, OnDeletion, OverSeeds, PriorSource, Resources, RunSettings, SecretSource,
+    ServingSettings, Spread, VerifyScope,
 };
 pub use side_by_side::{in_batches, parallel};
 pub use status::{ShardStatus, Status};

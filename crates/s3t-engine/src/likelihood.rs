@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use s3t_core::aggregate::argmax;
-use s3t_core::{Aggregator, Record};
+use s3t_core::{Aggregator, MemberInfo, Record};
 use s3t_models::{Backbone, Input, ModelError};
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, learnt_tokens, rows};
 
-use crate::ensemble::{Member, each_member};
+use crate::ensemble::{Member, each_member, places};
 use crate::{EngineError, System};
 
 /// A token whose likelihood was asked for.
@@ -77,13 +77,15 @@ impl System {
         let backbone = &**self.backbone();
         let inputs = prepare(backbone, records, cutting)?;
         let aggregator = &*self.pipeline().serving.aggregator;
+        let places = places(members);
         finite(self.in_batches(&inputs, |batch| {
             let learnt = Learnt::new(batch);
             let of_members = each_member(backbone, members, batch, |model, hidden| {
                 rows(&to_host(model.next_token_logits(backbone, hidden, &learnt.at)), learnt.at.len())
             });
-            let row =
-                |token: usize| aggregator.combine(&of_members.iter().map(|rows| &*rows[token]).collect::<Vec<_>>());
+            let row = |token: usize| {
+                aggregator.combine_placed(&of_members.iter().map(|rows| &*rows[token]).collect::<Vec<_>>(), &places)
+            };
             learnt.likelihoods(batch, row, aggregator.keeps_scale())
         })?)
     }
@@ -175,8 +177,13 @@ fn log_probability(row: &[f32], at: usize, logits: bool) -> f64 {
 }
 
 /// The combination of members' outputs at one place, scored.
-pub(crate) fn combined(aggregator: &dyn Aggregator, members: &[&[f32]], token: u32) -> ScoredToken {
-    scored(&aggregator.combine(members), token, aggregator.keeps_scale())
+pub(crate) fn combined(
+    aggregator: &dyn Aggregator,
+    members: &[&[f32]],
+    places: &[MemberInfo],
+    token: u32,
+) -> ScoredToken {
+    scored(&aggregator.combine_placed(members, places), token, aggregator.keeps_scale())
 }
 
 #[cfg(test)]
@@ -186,25 +193,27 @@ mod tests {
     use super::*;
 
     const MEMBERS: [&[f32]; 2] = [&[2.0, 1.0, 0.0, -40.0], &[0.0, 5.0, 0.0, -3.0]];
+    const PLACES: [MemberInfo; 2] = [MemberInfo { shard: s3t_core::ShardId(0), depth: 1 }; 2];
 
     #[test]
     fn probabilities_of_the_combined_distribution_add_up_to_1() {
         for aggregator in [&MeanLogits {} as &dyn Aggregator, &MeanProbabilities {}, &MajorityVote {}] {
-            let sum: f64 = (0..4).map(|token| combined(aggregator, &MEMBERS, token).log_probability.exp()).sum();
+            let sum: f64 =
+                (0..4).map(|token| combined(aggregator, &MEMBERS, &PLACES, token).log_probability.exp()).sum();
             assert!((sum - 1.0).abs() < 1e-12, "{aggregator:?}: {sum}");
         }
     }
 
     #[test]
     fn each_aggregator_has_the_likelihood_of_its_own_distribution() {
-        let of_logits = combined(&MeanLogits {}, &MEMBERS, 0).log_probability;
+        let of_logits = combined(&MeanLogits {}, &MEMBERS, &PLACES, 0).log_probability;
         let mean: Vec<f32> = (0..4).map(|at| f32::midpoint(MEMBERS[0][at], MEMBERS[1][at])).collect();
         assert!((of_logits - f64::from(softmax(&mean)[0]).ln()).abs() < 1e-6);
-        let of_shares = combined(&MeanProbabilities {}, &MEMBERS, 0).log_probability;
+        let of_shares = combined(&MeanProbabilities {}, &MEMBERS, &PLACES, 0).log_probability;
         let share = f64::midpoint(f64::from(softmax(MEMBERS[0])[0]), f64::from(softmax(MEMBERS[1])[0]));
         assert!((of_shares - share.ln()).abs() < 1e-6);
-        assert_eq!(combined(&MajorityVote {}, &MEMBERS, 2).log_probability, f64::NEG_INFINITY);
-        assert!(combined(&MeanLogits {}, &MEMBERS, 1).predicted);
-        assert!(!combined(&MeanLogits {}, &MEMBERS, 0).predicted);
+        assert_eq!(combined(&MajorityVote {}, &MEMBERS, &PLACES, 2).log_probability, f64::NEG_INFINITY);
+        assert!(combined(&MeanLogits {}, &MEMBERS, &PLACES, 1).predicted);
+        assert!(!combined(&MeanLogits {}, &MEMBERS, &PLACES, 0).predicted);
     }
 }

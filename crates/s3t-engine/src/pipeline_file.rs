@@ -5,7 +5,7 @@ use std::path::Path;
 use s3t_backends::DeviceSpec;
 use s3t_core::limits::{read_text_at_most, shown};
 use s3t_core::registry::{plugin_from_json, unknown};
-use s3t_core::{Aggregator, Limits, PartitionShape, Partitioner, PluginKind, Prior, SequenceStrategy, Task};
+use s3t_core::{Aggregator, Limits, Members, PartitionShape, Partitioner, PluginKind, Prior, SequenceStrategy, Task};
 use s3t_data::{Duplicates, Labels, Source};
 use s3t_executor::{Executor, Local};
 use s3t_peft::PeftMethod;
@@ -336,13 +336,14 @@ impl PipelineText {
         }
         let mut table = self.section("serving")?;
         settings.dead_shard = self.take(&mut table, "serving", "dead_shard", Some(settings.dead_shard))?;
-        if let Some(aggregator) = table.remove("aggregator") {
-            let Value::Table(aggregator) = aggregator else {
-                let example = "`serving.aggregator` is a table, for example { type = \"mean-logits\" }";
-                return Err(self.refuse("serving.aggregator", example));
-            };
-            settings.aggregator =
-                self.plugin::<dyn Aggregator>(aggregator, "serving.aggregator", PluginKind::Aggregator)?;
+        let (members, aggregator) = ("serving.members", "serving.aggregator");
+        if let Some(value) = table.remove("members") {
+            let value = self.table(value, members, "all-live")?;
+            settings.members = self.plugin::<dyn Members>(value, members, PluginKind::Members)?;
+        }
+        if let Some(value) = table.remove("aggregator") {
+            let value = self.table(value, aggregator, "mean-logits")?;
+            settings.aggregator = self.plugin::<dyn Aggregator>(value, aggregator, PluginKind::Aggregator)?;
         }
         settings.generation = self.take(&mut table, "serving", "generation", Some(settings.generation))?;
         let GenerationSettings { max_texts, max_waiting, cache_mb, .. } = settings.generation;
@@ -351,8 +352,16 @@ impl PipelineText {
             let problem = format!("`serving.generation.{name}` is {value}; it takes 1 to {MAX_SIZE}");
             return Err(self.refuse(&format!("serving.generation.{name}"), problem));
         }
-        self.nothing_left(&table, "serving", &["aggregator", "dead_shard", "generation"])?;
+        self.nothing_left(&table, "serving", &["aggregator", "dead_shard", "generation", "members"])?;
         Ok(settings)
+    }
+
+    /// The table of a plugin inside a section; `example` is the name of one.
+    fn table(&self, value: Value, key: &str, example: &str) -> Result<Table, EngineError> {
+        match value {
+            Value::Table(table) => Ok(table),
+            _ => Err(self.refuse(key, format!("`{key}` is a table, for example {{ type = \"{example}\" }}"))),
+        }
     }
 
     /// The executor; without a section the one that trains in this process.

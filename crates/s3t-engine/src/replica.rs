@@ -8,8 +8,8 @@
 //! the members of the others in the place of the old ones, before it returns; a stage is added under the same lock, and only if the
 //! newest state names it. An answer takes the members once, at its start.
 //!
-//! A replica that has every stage of a state answers as the leader does, bit for bit: it chooses the same sequence for each shard (the
-//! deepest, the first of equals), and both answer by the code of `answering`.
+//! A replica that has every stage of a state answers as the leader does, bit for bit: the state names the slices of each live sequence, so
+//! that the same members are chosen for each shard (by `serving.members`), and both answer by the code of `answering`.
 //!
 //! Stages are held in memory and nowhere else. So nothing is left on a disk to be erased or sealed, and whoever copies the disk of a
 //! follower has no stage. A follower without its leader may not answer, so that a copy on disk would only save a transfer at its start.
@@ -29,7 +29,7 @@ use crate::ensemble::{Answer, Member};
 use crate::error::EngineError;
 use crate::generator::{ServedModels, ServesModels};
 use crate::replica_stage::check_stage;
-use crate::replica_state::{MaxSizes, ReplicaModel, ReplicaState, StagePlace};
+use crate::replica_state::{MaxSizes, ReplicaModel, ReplicaShard, ReplicaState, StagePlace};
 use crate::store_settings::check_model;
 
 /// The bytes of a stage's file beside its numbers, for each block of the model and once more: the names of tensors and the lineage.
@@ -217,16 +217,16 @@ impl Replica {
     /// Puts the members of the stages that are held in the place of the ones before.
     fn serve(&self, content: &mut Content) -> Result<(), EngineError> {
         let Some(state) = &content.state else { return Ok(()) };
-        let chains: Vec<Chain> = (0..)
-            .zip(&state.shards)
-            .map(|(shard, sequences)| {
-                let serving = deepest(&sequences.sequences, |key| content.held.contains_key(key));
-                let keys = |serving: Serving| sequences.sequences[serving.sequence][..serving.depth].to_vec();
-                (ShardId(shard), serving.map(|serving| (serving, keys(serving))))
-            })
-            .collect();
-        let of_leader = state.shards.iter().map(|shard| deepest(&shard.sequences, |_| true));
-        let has_all = of_leader.zip(&chains).all(|(theirs, (_, own))| theirs == own.as_ref().map(|(own, _)| *own));
+        let rule = &*self.pipeline.serving.members;
+        let mut chains: Vec<Chain> = Vec::new();
+        let mut has_all = true;
+        for (index, shard) in (0..).zip(&state.shards) {
+            let own = shard.members(rule, |key| content.held.contains_key(key));
+            has_all &= own == shard.members(rule, |_| true);
+            let chain = |serving: &Serving| (*serving, shard.sequences[serving.sequence][..serving.depth].to_vec());
+            chains.extend(own.iter().map(|serving| (ShardId(index), Some(chain(serving)))));
+            chains.extend(own.is_empty().then_some((ShardId(index), None)));
+        }
         content.has_caught_up |= has_all;
         let read = |key: &StageKey| {
             let missing = || EngineError::LeaderStage { key: *key, problem: "it has not arrived".into() };
@@ -259,8 +259,9 @@ impl Replica {
         let Some(state) = &content.state else { return Vec::new() };
         let mut sequences: Vec<(bool, &Vec<StageKey>)> = Vec::new();
         for shard in &state.shards {
-            let serving = deepest(&shard.sequences, |_| true).map(|serving| serving.sequence);
-            sequences.extend((0..).zip(&shard.sequences).map(|(index, keys)| (Some(index) != serving, keys)));
+            let members = shard.members(&*self.pipeline.serving.members, |_| true);
+            let is_reserve = |index: usize| !members.iter().any(|member| member.sequence == index);
+            sequences.extend(shard.sequences.iter().enumerate().map(|(index, keys)| (is_reserve(index), keys)));
         }
         sequences.sort_by_key(|(is_reserve, _)| *is_reserve);
         let mut missing: Vec<(StageKey, u64)> = Vec::new();
@@ -356,35 +357,21 @@ impl Replica {
     pub fn status(&self) -> ReplicaStatus {
         let content = self.content();
         let held = |key: &StageKey| content.held.contains_key(key);
-        let of_shard = |sequences: &Vec<Vec<StageKey>>| {
-            let depth = deepest(sequences, held).map_or(0, |serving| serving.depth);
+        let of_shard = |shard: &ReplicaShard| {
+            let depth = shard.depths(held).max().unwrap_or(0);
             // A hit in a first slice kills every sequence that begins with it.
             let first: std::collections::BTreeSet<_> =
-                sequences.iter().filter_map(|keys| keys.first()).filter(|key| held(key)).collect();
+                shard.sequences.iter().filter_map(|keys| keys.first()).filter(|key| held(key)).collect();
             (depth, first.len())
         };
         let state = content.state.as_ref();
         ReplicaStatus {
             epoch: content.newest.as_ref().map(|(epoch, _)| *epoch).unwrap_or_default(),
-            shards: state
-                .map(|state| state.shards.iter().map(|shard| of_shard(&shard.sequences)).collect())
-                .unwrap_or_default(),
+            shards: state.map(|state| state.shards.iter().map(of_shard).collect()).unwrap_or_default(),
             held: content.held.len(),
             wanted: content.places.len(),
             planned: state.map_or(0, |state| state.planned),
             has_caught_up: content.has_caught_up,
         }
     }
-}
-
-/// The sequence with the longest prefix of stages that are held, the first of equals.
-fn deepest(sequences: &[Vec<StageKey>], held: impl Fn(&StageKey) -> bool) -> Option<Serving> {
-    let mut best: Option<Serving> = None;
-    for (sequence, keys) in sequences.iter().enumerate() {
-        let depth = keys.iter().take_while(|key| held(key)).count();
-        if depth > best.map_or(0, |best| best.depth) {
-            best = Some(Serving { sequence, depth });
-        }
-    }
-    best
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use s3t_core::digest::DigestBuilder;
-use s3t_core::{Digest, PartitionShape, StageKey, Task};
+use s3t_core::members::members_of_prefixes;
+use s3t_core::{Digest, Members, PartitionShape, Serving, SliceId, StageKey, Task};
 use s3t_ledger::Epoch;
 use s3t_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::settings::DeadShard;
 use crate::system::System;
 
 /// The format of [`ReplicaState`].
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The stages that a leader answers with at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct ReplicaModel {
     pub task: Task,
     /// The names of the classes.
     pub labels: Vec<String>,
+    /// The choice of members with its fields.
+    #[serde(default)]
+    pub members: Value,
     /// The aggregator with its fields.
     pub aggregator: Value,
     /// The behaviour of a shard without a live sequence.
@@ -63,10 +67,26 @@ pub(crate) struct MaxSizes {
 }
 
 /// The live stages of one shard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaShard {
     /// The live stages of each sequence, first to last; empty for a dead sequence.
     pub sequences: Vec<Vec<StageKey>>,
+    /// The slice that each of these stages saw first.
+    #[serde(default)]
+    pub slices: Vec<Vec<SliceId>>,
+}
+
+impl ReplicaShard {
+    /// The number of leading stages of each sequence that are held.
+    pub(crate) fn depths(&self, held: impl Fn(&StageKey) -> bool) -> impl Iterator<Item = usize> {
+        self.sequences.iter().map(move |keys| keys.iter().take_while(|key| held(key)).count())
+    }
+
+    /// The members of the shard, of the stages that are held.
+    pub(crate) fn members(&self, members: &dyn Members, held: impl Fn(&StageKey) -> bool) -> Vec<Serving> {
+        let live = self.slices.iter().zip(self.depths(held));
+        members_of_prefixes(members, live.map(|(slices, depth)| &slices[..depth.min(slices.len())]))
+    }
 }
 
 /// The size and digest of the content of a stage's file.
@@ -88,26 +108,30 @@ impl StageContent {
 
 impl ReplicaModel {
     pub(crate) fn of(pipeline: &CheckedPipeline, base: Digest) -> Result<Self, EngineError> {
-        let aggregator = serde_json::to_value(&*pipeline.serving.aggregator);
-        let refuse = |error: serde_json::Error| pipeline.refuse("serving.aggregator", error.to_string());
+        let json = |value: Result<Value, serde_json::Error>, key: &str| {
+            value.map_err(|error| pipeline.refuse(key, error.to_string()))
+        };
+        let serving = &pipeline.serving;
         Ok(Self {
             base,
             task: pipeline.task,
             labels: pipeline.labels.names().to_vec(),
-            aggregator: aggregator.map_err(refuse)?,
-            dead_shard: pipeline.serving.dead_shard,
+            members: json(serde_json::to_value(&*serving.members), "serving.members")?,
+            aggregator: json(serde_json::to_value(&*serving.aggregator), "serving.aggregator")?,
+            dead_shard: serving.dead_shard,
             shape: pipeline.shape,
         })
     }
 
     /// The first setting that differs from the leader's, with both values.
     fn difference(&self, leader: &Self) -> Option<String> {
-        let text = |model: &Self| -> [String; 6] {
+        let text = |model: &Self| -> [String; 7] {
             let json = |value: Result<Value, _>| value.map(|value| value.to_string()).unwrap_or_default();
             [
                 model.base.to_string(),
                 json(serde_json::to_value(model.task)),
                 json(serde_json::to_value(&model.labels)),
+                model.members.to_string(),
                 model.aggregator.to_string(),
                 json(serde_json::to_value(model.dead_shard)),
                 json(serde_json::to_value(model.shape)),
@@ -117,6 +141,7 @@ impl ReplicaModel {
             "the base model (weights, tokenizer, `model.max_tokens`)",
             "`data.task`",
             "`data.labels`",
+            "`serving.members`",
             "`serving.aggregator`",
             "`serving.dead_shard`",
             "`partition.shards` and `partition.slices`",
@@ -161,6 +186,13 @@ impl ReplicaState {
                 "it has {shards} shards and {stages} stages; this pipeline has {expected} shards and at most {most} stages"
             ));
         }
+        let lengths = |shard: &ReplicaShard| {
+            let (stages, slices) = (shard.sequences.iter().map(Vec::len), shard.slices.iter().map(Vec::len));
+            stages.eq(slices)
+        };
+        if let Some(shard) = self.shards.iter().position(|shard| !lengths(shard)) {
+            return refuse(format!("shard {shard} does not have a slice for each stage of its sequences in it"));
+        }
         let mut places: BTreeMap<StageKey, StagePlace> = BTreeMap::new();
         for keys in self.shards.iter().flat_map(|shard| &shard.sequences) {
             let mut parent = None;
@@ -201,8 +233,11 @@ impl System {
             let snapshot = self.store.snapshot()?;
             let availability = snapshot.availability();
             let of_shard = |shard: &s3t_core::ShardPlan| {
-                let live = shard.sequences.iter().zip(availability.depths(shard.shard));
-                ReplicaShard { sequences: live.map(|(sequence, depth)| sequence.keys[..*depth].to_vec()).collect() }
+                let live = || shard.sequences.iter().zip(availability.depths(shard.shard));
+                ReplicaShard {
+                    sequences: live().map(|(sequence, depth)| sequence.keys[..*depth].to_vec()).collect(),
+                    slices: live().map(|(sequence, depth)| sequence.slices[..*depth].to_vec()).collect(),
+                }
             };
             let shards: Vec<ReplicaShard> = snapshot.plan().shards().iter().map(of_shard).collect();
             let keys: BTreeSet<StageKey> =

@@ -1,8 +1,9 @@
-//! Answering from the deepest live prefix of each shard, by one snapshot an answer.
+//! Answering from live prefixes of each shard, by one snapshot an answer.
 
 use std::sync::{Arc, PoisonError};
 
-use s3t_core::{Record, Serving, ShardId, ShardPlan, StageKey};
+use s3t_core::members::members_of_shard;
+use s3t_core::{Members, Record, Serving, ShardId, ShardPlan, StageKey};
 use s3t_models::Backbone;
 use s3t_store::{Snapshot, StoreError};
 
@@ -47,13 +48,8 @@ impl System {
 
     /// The members of a snapshot; those that have not changed are taken over.
     fn make_members(&self, snapshot: &Snapshot, old: &[Arc<Member>]) -> Result<Vec<Arc<Member>>, EngineError> {
-        let availability = snapshot.availability();
-        let of_shard = |shard: &ShardPlan| -> Chain {
-            let serving = availability.serving(shard.shard);
-            (shard.shard, serving.map(|serving| (serving, chain(shard, serving))))
-        };
         let read = |key: &StageKey| Ok(Arc::new(self.store.stage(key)?));
-        self.answering().members(snapshot.plan().shards().iter().map(of_shard), old, &read)
+        self.answering().members(chains(snapshot, &*self.pipeline.serving.members), old, &read)
     }
 
     /// Answers for records.
@@ -128,17 +124,22 @@ impl ServesModels for System {
     }
 }
 
-/// The shards that answer with stages of the store, with these stages, first to last.
-pub fn serving_chains(snapshot: &Snapshot) -> Vec<(ShardId, Serving, Vec<StageKey>)> {
-    let availability = snapshot.availability();
-    let of_shard = |shard: &ShardPlan| {
-        let serving = availability.serving(shard.shard)?;
-        Some((shard.shard, serving, chain(shard, serving)))
-    };
-    snapshot.plan().shards().iter().filter_map(of_shard).collect()
+/// The members that answer with stages of the store, shard by shard, each with its stages, first to last.
+pub fn serving_chains(snapshot: &Snapshot, members: &dyn Members) -> Vec<(ShardId, Serving, Vec<StageKey>)> {
+    let live = |(shard, chain): Chain| chain.map(|(serving, keys)| (shard, serving, keys));
+    chains(snapshot, members).into_iter().filter_map(live).collect()
 }
 
-/// The stages, first to last, that a shard answers with.
-fn chain(shard: &ShardPlan, serving: Serving) -> Vec<StageKey> {
-    shard.sequences[serving.sequence].keys[..serving.depth].to_vec()
+/// The stages, first to last, of each member; a shard without a live sequence has an entry without stages.
+fn chains(snapshot: &Snapshot, members: &dyn Members) -> Vec<Chain> {
+    let availability = snapshot.availability();
+    let of_shard = |shard: &ShardPlan| -> Vec<Chain> {
+        let servings = members_of_shard(members, shard, &availability);
+        if servings.is_empty() {
+            return vec![(shard.shard, None)];
+        }
+        let keys = |serving: Serving| shard.sequences[serving.sequence].keys[..serving.depth].to_vec();
+        servings.into_iter().map(|serving| (shard.shard, Some((serving, keys(serving))))).collect()
+    };
+    snapshot.plan().shards().iter().flat_map(of_shard).collect()
 }

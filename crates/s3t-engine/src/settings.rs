@@ -3,8 +3,9 @@
 use s3t_core::aggregate::MeanLogits;
 use s3t_core::budget::prior::rates_of_prior;
 use s3t_core::digest::DigestBuilder;
+use s3t_core::members::Deepest;
 use s3t_core::placement::rates_of_subjects;
-use s3t_core::{Aggregator, CoreError, PartitionShape, Partitioner, PerShard, Prior, StoreSecret, SubjectId};
+use s3t_core::{Aggregator, CoreError, Members, PartitionShape, Partitioner, PerShard, Prior, StoreSecret, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,9 @@ pub enum DeadShard {
 /// The settings of the ensemble's answers.
 #[derive(Debug)]
 pub struct ServingSettings {
-    /// Combines the shards' logits.
+    /// Chooses the live prefixes of each shard that answer.
+    pub members: Box<dyn Members>,
+    /// Combines the members' logits.
     pub aggregator: Box<dyn Aggregator>,
     /// The behaviour of a shard without a live sequence.
     pub dead_shard: DeadShard,
@@ -33,6 +36,7 @@ pub struct ServingSettings {
 impl Default for ServingSettings {
     fn default() -> Self {
         Self {
+            members: Box::new(Deepest {}),
             aggregator: Box::new(MeanLogits {}),
             dead_shard: DeadShard::default(),
             generation: GenerationSettings::default(),
@@ -164,8 +168,32 @@ pub enum VerifyScope {
     Lineages,
 }
 
+/// The mean and standard deviation of a score, each as a share of 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation.
+    pub deviation: f64,
+}
+
+/// Scores of earlier runs with several seeds, which `s3t run` prints beside those of the one run: a single seed may be a lucky one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverSeeds {
+    /// The number of seeds.
+    pub seeds: usize,
+    /// Ordinary fine-tuning.
+    pub baseline: Spread,
+    /// The ensemble before a deletion.
+    pub before: Spread,
+    /// The ensemble after one deletion.
+    pub after: Spread,
+}
+
 /// The steps of `s3t run` after training.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
     /// Subjects to delete.
@@ -178,6 +206,8 @@ pub struct RunSettings {
     pub verify: VerifyScope,
     /// Prompts that a language model answers before and after the deletion: texts, or where records are chats what a user says.
     pub ask: Vec<String>,
+    /// Scores of earlier runs with several seeds, to be printed beside this run's.
+    pub over_seeds: Option<OverSeeds>,
 }
 
 impl Default for RunSettings {
@@ -188,6 +218,7 @@ impl Default for RunSettings {
             baseline: true,
             verify: VerifyScope::Serving,
             ask: Vec::new(),
+            over_seeds: None,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use s3t_core::{Serving, ShardId};
+use s3t_core::members::members_of_shard;
+use s3t_core::{Serving, ShardId, ShardPlan};
 use s3t_store::{PendingDeletion, RemainingExport};
 
 use crate::error::EngineError;
@@ -15,8 +16,10 @@ pub struct ShardStatus {
     pub shard: ShardId,
     /// Records of the shard.
     pub records: usize,
-    /// The sequence and depth that the shard serves with.
+    /// The deepest live sequence, with its depth.
     pub serving: Option<Serving>,
+    /// The sequences and depths that answer for the shard, by `serving.members`.
+    pub members: Vec<Serving>,
     /// The usable depth of each sequence.
     pub depths: Vec<usize>,
     /// The number of requests with which somebody who picks slices could kill it.
@@ -72,9 +75,10 @@ impl System {
     pub fn status(&self) -> Result<Status, EngineError> {
         let snapshot = self.store.snapshot()?;
         let availability = snapshot.availability();
-        let shard = |(index, sizes): (usize, &Vec<u64>)| {
-            let shard = ShardId(index as u32);
+        let shard = |(plan, sizes): (&ShardPlan, &Vec<u64>)| {
+            let shard = plan.shard;
             ShardStatus {
+                members: members_of_shard(&*self.pipeline.serving.members, plan, &availability),
                 shard,
                 records: sizes.iter().sum::<u64>() as usize,
                 serving: availability.serving(shard),
@@ -89,7 +93,7 @@ impl System {
             epoch: snapshot.epoch(),
             planned_stages: snapshot.plan().stages().len(),
             built_stages: snapshot.stages().len(),
-            shards: snapshot.sizes().iter().enumerate().map(shard).collect(),
+            shards: snapshot.plan().shards().iter().zip(snapshot.sizes()).map(shard).collect(),
             same_environment: self.executing.environment() == self.store.settings().recipe.environment,
             pending: self.store.pending()?,
             holder: self.store.holder().map(|holder| holder.to_string()),

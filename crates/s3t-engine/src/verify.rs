@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use s3t_core::StageKey;
 use s3t_core::tensors::{StageTensors, TensorDifference};
+use s3t_core::{Members, StageKey};
 use s3t_executor::StageJob;
 use s3t_ledger::{Epoch, Event};
 use s3t_store::{Snapshot, Store, StoreError};
@@ -112,7 +112,7 @@ impl System {
         observer: &dyn Observer,
         report: &mut VerifyReport,
     ) -> Result<(), EngineError> {
-        let chosen = chosen(snapshot, scope);
+        let chosen = chosen(snapshot, scope, &*self.pipeline().serving.members);
         if chosen.is_empty() {
             return Ok(());
         }
@@ -148,11 +148,11 @@ impl System {
     }
 }
 
-fn chosen(snapshot: &Snapshot, scope: VerifyScope) -> BTreeSet<StageKey> {
+fn chosen(snapshot: &Snapshot, scope: VerifyScope, members: &dyn Members) -> BTreeSet<StageKey> {
     match scope {
         VerifyScope::Lineages => BTreeSet::new(),
         VerifyScope::All => snapshot.stages().clone(),
-        VerifyScope::Serving => serving_chains(snapshot).into_iter().flat_map(|(_, _, keys)| keys).collect(),
+        VerifyScope::Serving => serving_chains(snapshot, members).into_iter().flat_map(|(_, _, keys)| keys).collect(),
     }
 }
 

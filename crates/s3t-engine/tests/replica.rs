@@ -1,12 +1,14 @@
 //! A replica, and the system whose stages it answers with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use proptest::prelude::*;
-use s3t_core::{Record, RecordId, StageKey};
-use s3t_engine::{EngineError, Quiet, Replica, ReplicaState, StageContent, System};
+use s3t_core::{Record, RecordId, SliceId, StageKey};
+use s3t_engine::{EngineError, Quiet, Replica, ReplicaShard, ReplicaState, StageContent, System};
 use s3t_store::DeletionRequest;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
+use serde_json::json;
 use tempfile::TempDir;
 
 const RECORDS: u64 = 30;
@@ -22,13 +24,18 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(members: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (model, store) = (folder.path().join("model"), folder.path().join("store"));
         write_tiny_model(&model, 4).unwrap();
-        let leader = System::create(tiny_pipeline(&model, &store), &toy_records(RECORDS, 0, 1), None).unwrap();
+        let pipeline = |store: &Path| {
+            let mut pipeline = tiny_pipeline(&model, store);
+            pipeline.serving.members = serde_json::from_value(json!({ "type": members })).unwrap();
+            pipeline
+        };
+        let leader = System::create(pipeline(&store), &toy_records(RECORDS, 0, 1), None).unwrap();
         leader.train(&Quiet).unwrap();
-        let replica = Replica::open(tiny_pipeline(&model, &folder.path().join("none"))).unwrap();
+        let replica = Replica::open(pipeline(&folder.path().join("none"))).unwrap();
         Self { folder, leader, replica, known: BTreeMap::new() }
     }
 
@@ -53,6 +60,12 @@ impl World {
     }
 }
 
+/// Adds a sequence.
+fn turn(shard: &mut ReplicaShard, keys: [StageKey; 2]) {
+    shard.sequences.push(keys.to_vec());
+    shard.slices.push(vec![SliceId(0), SliceId(1)]);
+}
+
 fn questions() -> Vec<Record> {
     toy_records(5, 0, 9)
 }
@@ -64,8 +77,9 @@ proptest! {
     #[test]
     fn a_replica_answers_with_live_stages_and_as_its_leader_when_it_has_them_all(
         steps in proptest::collection::vec((0..RECORDS, 0..6_usize, any::<bool>()), 1..5),
+        members in prop_oneof![Just("deepest"), Just("all-live"), Just("covering")],
     ) {
-        let mut world = World::new();
+        let mut world = World::new(members);
         let has_none = matches!(world.replica.answer(&questions()), Err(EngineError::CatchingUp { held: 0, .. }));
         prop_assert!(has_none);
         let mut deleted = BTreeSet::new();
@@ -116,7 +130,7 @@ proptest! {
 
 #[test]
 fn a_stage_that_a_deletion_cut_while_it_was_on_its_way_is_not_kept() {
-    let mut world = World::new();
+    let mut world = World::new("deepest");
     let state = world.state();
     world.replica.apply(state.clone()).unwrap();
     world.add(usize::MAX);
@@ -134,7 +148,7 @@ fn a_stage_that_a_deletion_cut_while_it_was_on_its_way_is_not_kept() {
 
 #[test]
 fn states_and_stages_that_do_not_fit_are_refused_by_name_and_change_nothing() {
-    let mut world = World::new();
+    let mut world = World::new("deepest");
     let state = world.state();
     let refused = |change: &dyn Fn(&mut ReplicaState)| {
         let mut other = state.clone();
@@ -142,15 +156,17 @@ fn states_and_stages_that_do_not_fit_are_refused_by_name_and_change_nothing() {
         world.replica.apply(other).unwrap_err().to_string()
     };
     let first = state.shards[0].sequences[0].clone();
-    let cases: [Case<'_>; 10] = [
+    let cases: [Case<'_>; 12] = [
         (&|state| state.format = 9, "its format is 9"),
         (&|state| state.model.labels.swap(0, 1), "`data.labels` of the leader"),
         (&|state| state.model.task = s3t_core::Task::Regression, "`data.task` of the leader"),
-        (&|state| state.model.aggregator = serde_json::json!({ "type": "vote" }), "`serving.aggregator` of the leader"),
+        (&|state| state.model.members = json!({ "type": "all-live" }), "`serving.members` of the leader"),
+        (&|state| state.model.aggregator = json!({ "type": "vote" }), "`serving.aggregator` of the leader"),
         (&|state| state.stages.retain(|key, _| *key != first[0]), "does not say how long"),
-        (&|state| state.shards[0].sequences.push(vec![first[1], first[0]]), "follows different stages"),
+        (&|state| turn(&mut state.shards[0], [first[1], first[0]]), "follows different stages"),
+        (&|state| state.shards[1].slices[0].clear(), "shard 1 does not have a slice for each stage"),
         (&|state| state.shards.clear(), "it has 0 shards"),
-        (&|state| state.shards[0].sequences.clear(), "is in no sequence of it"),
+        (&|state| state.shards[0] = ReplicaShard::default(), "is in no sequence of it"),
         (&|state| state.model.shape.slices += 1, "`partition.shards` and `partition.slices` of the leader"),
         (&|state| state.stages.values_mut().for_each(|stage| stage.bytes = 1 << 40), "one of this model has at most"),
     ];
@@ -182,6 +198,7 @@ fn states_and_stages_that_do_not_fit_are_refused_by_name_and_change_nothing() {
     // So is one that puts stages in another order.
     let mut lying = state.clone();
     lying.shards[0].sequences = vec![first.iter().rev().copied().collect()];
+    lying.shards[0].slices.truncate(1);
     lying
         .stages
         .retain(|key, _| first.contains(key) || state.shards[1].sequences.iter().flatten().any(|other| other == key));

@@ -33,12 +33,12 @@ pub struct Evaluation {
     pub members: Vec<MemberScore>,
 }
 
-/// The score of one shard by itself.
+/// The score of one member by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberScore {
     /// The shard.
     pub shard: ShardId,
-    /// The sequence and depth that the shard answers with; `None` for the base model.
+    /// The sequence and depth of the member; `None` for the base model.
     pub serving: Option<Serving>,
     /// Its score.
     pub score: f64,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use s3t_core::Aggregator;
+use s3t_core::{Aggregator, MemberInfo};
 use s3t_kernels::PAGE;
 
 use crate::cache::Cache;
@@ -186,12 +186,12 @@ impl Batch {
         // The scores behind each wanted token of the texts that run.
         let combined: Vec<Vec<Vec<f32>>> = if self.lanes.are_low_rank() {
             let logits = pass::run(&self.lanes, &mut parts)?;
-            combined(aggregator, &logits, &counted)
+            combined(aggregator, self.lanes.members(), &logits, &counted)
         } else {
             let mut all = Vec::with_capacity(parts.len());
             for (part, count) in parts.iter_mut().zip(counted) {
                 let logits = pass::run(&self.lanes, std::slice::from_mut(part))?;
-                all.extend(combined(aggregator, &logits, &[count]));
+                all.extend(combined(aggregator, self.lanes.members(), &logits, &[count]));
             }
             all
         };
@@ -245,11 +245,16 @@ impl Batch {
 
 /// The ensemble's logits from those of its members, for so many wanted tokens of each text. Where the aggregator gives shares, their
 /// logarithms stand for logits.
-fn combined(aggregator: &dyn Aggregator, logits: &Logits, counts: &[usize]) -> Vec<Vec<Vec<f32>>> {
+fn combined(
+    aggregator: &dyn Aggregator,
+    members: &[MemberInfo],
+    logits: &Logits,
+    counts: &[usize],
+) -> Vec<Vec<Vec<f32>>> {
     let is_logits = aggregator.keeps_scale();
     let all: usize = counts.iter().sum();
     let of_token = |wanted: usize| {
-        let mut scores = aggregator.combine(&logits.of(wanted));
+        let mut scores = aggregator.combine_placed(&logits.of(wanted), members);
         if !is_logits {
             scores.iter_mut().for_each(|share| *share = share.ln());
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use s3t_core::MemberInfo;
 use s3t_kernels::{CachedHeads, LowRankFactors, PAGE};
 use s3t_models::{Backbone, TransformerBlock};
 use s3t_peft::tensors::to_host;
@@ -44,6 +45,7 @@ impl Before {
 /// The models of an ensemble on their base model.
 pub struct Lanes {
     backbone: Arc<Backbone>,
+    members: Vec<MemberInfo>,
     models: Vec<Arc<StageModel>>,
     /// The lanes of each block.
     blocks: Vec<Vec<Lane>>,
@@ -57,12 +59,13 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// The lanes of these models, of which there is at least one.
+    /// The lanes of these models, of which there is at least one, each with its place in the ensemble.
     ///
     /// # Errors
     ///
     /// [`GenerateError::Model`] for a base model that cannot continue texts.
-    pub fn new(backbone: Arc<Backbone>, models: Vec<Arc<StageModel>>) -> Result<Self, GenerateError> {
+    pub fn new(backbone: Arc<Backbone>, models: Vec<(MemberInfo, Arc<StageModel>)>) -> Result<Self, GenerateError> {
+        let (members, models): (Vec<MemberInfo>, Vec<Arc<StageModel>>) = models.into_iter().unzip();
         if backbone.embed_tokens(&[0]).is_none() {
             return Err(GenerateError::Model("it is not one that predicts the next token from the tokens before it"));
         }
@@ -106,12 +109,17 @@ impl Lanes {
         let first: Vec<usize> =
             blocks.iter().scan(0, |next, lanes| Some(std::mem::replace(next, *next + lanes.len()))).collect();
         let places = blocks.iter().map(Vec::len).sum();
-        Ok(Self { backbone, models, blocks, first, places, last, heads, are_low_rank })
+        Ok(Self { backbone, members, models, blocks, first, places, last, heads, are_low_rank })
     }
 
     /// The base model.
     pub fn backbone(&self) -> &Arc<Backbone> {
         &self.backbone
+    }
+
+    /// The place of each model in the ensemble.
+    pub fn members(&self) -> &[MemberInfo] {
+        &self.members
     }
 
     /// The bytes of keys and values that a token takes.

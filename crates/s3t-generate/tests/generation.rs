@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use s3t_core::aggregate::{MeanLogits, MeanProbabilities, argmax};
 use s3t_core::tensors::{HostTensor, StageTensors};
-use s3t_core::{Aggregator, Payload, Record, RecordId, Target};
+use s3t_core::{Aggregator, MemberInfo, Payload, Record, RecordId, ShardId, Target};
 use s3t_generate::{Batch, BatchLimits, EndReason, EventKind, GenerateError, Lanes, NewToken, Prompt, Sampling};
 use s3t_llama as _;
 use s3t_models::{Backbone, Device, Input, LoadOptions, load};
@@ -48,8 +48,14 @@ fn models(method: &dyn PeftMethod, starts: &[usize]) -> Vec<Arc<StageModel>> {
     (0..).zip(starts).map(model).collect()
 }
 
+fn lanes(models: &[Arc<StageModel>]) -> Lanes {
+    let place = MemberInfo { shard: ShardId(0), depth: 1 };
+    let models = models.iter().map(|model| (place, Arc::clone(model))).collect();
+    Lanes::new(Arc::clone(&BACKBONE), models).unwrap()
+}
+
 fn batch(models: &[Arc<StageModel>], limits: BatchLimits) -> Batch {
-    Batch::new(Lanes::new(Arc::clone(&BACKBONE), models.to_vec()).unwrap(), limits)
+    Batch::new(lanes(models), limits)
 }
 
 const ROOM: BatchLimits = BatchLimits { texts: 64, cache_bytes: 100_000_000 };
@@ -219,7 +225,7 @@ proptest! {
             })
             .collect();
         // Room for few texts at a time, so that pages are given up and used again.
-        let page = 16 * Lanes::new(Arc::clone(&BACKBONE), LORA.clone()).unwrap().token_bytes();
+        let page = 16 * lanes(&LORA).token_bytes();
         let limits = BatchLimits { texts: 4, cache_bytes: page * 8 * pages };
         let mut together = batch(&LORA, limits);
         let results = made(&mut together, &MeanLogits {}, &prompts);
@@ -267,7 +273,7 @@ fn what_other_models_have_begun_goes_on_as_if_these_had_begun_it() {
 
 #[test]
 fn prompts_that_cannot_be_continued_are_refused_by_name() {
-    let page = 16 * Lanes::new(Arc::clone(&BACKBONE), LORA.clone()).unwrap().token_bytes();
+    let page = 16 * lanes(&LORA).token_bytes();
     let batch = batch(&LORA, BatchLimits { texts: 4, cache_bytes: 2 * page });
     let refused = |ids: Vec<u32>, sampling: Sampling| batch.check(&Prompt { ids, sampling }).unwrap_err().to_string();
     assert!(refused(vec![], greedy(4)).contains("no token"));

@@ -2,8 +2,8 @@
 //!
 //! # Proof note
 //!
-//! *Before*: the store serves each shard with the deepest prefix whose stages hold no deleted record. *After*: an export holds
-//! the parameters of these stages and the head of the last, and nothing of a dead or deeper stage. *Why*: it is written from
+//! *Before*: each shard is served by prefixes whose stages hold no deleted record, its members. *After*: an export holds
+//! the parameters of these stages and the head of each member's last, and nothing of a dead or deeper stage. *Why*: it is written from
 //! the same chain of keys that answers, and block by block, so a tensor of another group has no place in it.
 //!
 //! An export may be copied out of the store's reach. So each names the deletion epoch it was made in and the keys it holds, and
@@ -37,18 +37,18 @@ pub struct Export {
     pub base: String,
     /// The class names.
     pub labels: Vec<String>,
-    /// An adapter for each shard that serves.
+    /// An adapter for each member of each shard that serves.
     pub shards: Vec<ExportedShard>,
 }
 
-/// The exported adapter of a shard.
+/// The exported adapter of a member of a shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExportedShard {
     /// The shard.
     pub shard: ShardId,
     /// Its adapter's folder, inside the export's.
     pub folder: String,
-    /// The sequence and depth that it serves with.
+    /// The sequence and depth of the member.
     pub serving: Serving,
     /// The stages, in the order of training.
     pub stages: Vec<StageKey>,
@@ -56,7 +56,7 @@ pub struct ExportedShard {
     pub blocks: BlockRange,
 }
 
-/// Writes the stages that the system serves with into a new folder, one adapter a shard, and [`MANIFEST`]. The adapters call the base model
+/// Writes the stages that the system serves with into a new folder, one adapter a member, and [`MANIFEST`]. The adapters call the base model
 /// by the pipeline's name of it, or else by that of its folder: never by a path, which would tell of this machine and mean nothing on
 /// another.
 ///
@@ -71,12 +71,12 @@ pub fn export(system: &System, directory: &Path) -> Result<Export, InterchangeEr
     let pipeline = system.pipeline();
     pipeline.peft.interchange(&system.backbone().block_shape())?;
     let snapshot = system.snapshot()?;
-    let chains = serving_chains(&snapshot);
+    let chains = serving_chains(&snapshot, &*pipeline.serving.members);
     if chains.is_empty() {
         return Err(s3t_engine::EngineError::NothingServes.into());
     }
     let adapters: Vec<(String, Vec<StageKey>)> =
-        chains.iter().map(|(shard, _, stages)| (folder_of(*shard), stages.clone())).collect();
+        chains.iter().map(|(shard, serving, stages)| (folder_of(&chains, *shard, *serving), stages.clone())).collect();
     let new = system.store().begin_export(directory, &adapters).map_err(|error| match error {
         StoreError::Exists(_) => InterchangeError::Exists(directory.into()),
         StoreError::MissingStage(_) => InterchangeError::Overtaken,
@@ -105,9 +105,12 @@ fn name_of(model: &Path) -> String {
     absolute.file_name().map_or_else(|| "base".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The folder of a shard's adapter, inside the export's.
-fn folder_of(shard: ShardId) -> String {
-    format!("shard-{shard}")
+/// The folder of a member's adapter, inside the export's: it is called by its shard, and where that has several members by its sequence too.
+fn folder_of(chains: &[(ShardId, Serving, Vec<StageKey>)], shard: ShardId, serving: Serving) -> String {
+    match chains.iter().filter(|(of, ..)| *of == shard).count() {
+        0 | 1 => format!("shard-{shard}"),
+        _ => format!("shard-{shard}-sequence-{}", serving.sequence),
+    }
 }
 
 fn write_shards(
@@ -129,7 +132,7 @@ fn write_shards(
             let end = lineage.groups.first().map_or(0, |group| group.end);
             blocks = BlockRange { start: lineage.trained().start, end };
         }
-        let folder = folder_of(*shard);
+        let folder = folder_of(chains, *shard, *serving);
         write_adapter(
             &directory.join(&folder),
             system.backbone(),

@@ -64,7 +64,7 @@ fn commit(opening: &Opening, context: &str, name: &str) -> Digest {
     DigestBuilder::keyed(&StoreSecret::from_bytes(*opening.as_bytes()), context).bytes(name.as_bytes()).finish()
 }
 
-/// The stages with which a shard serves.
+/// A chain of stages that a shard serves with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardServes {
     /// The shard.
@@ -86,7 +86,7 @@ pub struct Effect {
     pub slices: Vec<SliceAddress>,
     /// The stages that saw one of them: switched off, then erased.
     pub cut: Vec<StageKey>,
-    /// The stages with which the shards that were hit serve from then on.
+    /// The deepest chain of live stages of each shard that was hit. Other live chains may answer beside it (`serving.members`).
     pub serves: Vec<ShardServes>,
 }
 

@@ -170,7 +170,8 @@ impl Snapshot {
         Some(stage.slices.iter().map(of).collect())
     }
 
-    /// The stages with which some shards serve: the deepest of their sequences, the first of equals.
+    /// The deepest live stages of some shards, the first of equals. Other live sequences may answer beside these: that is a setting of
+    /// whoever serves, not of the store.
     pub fn serves(&self, shards: impl IntoIterator<Item = ShardId>) -> Vec<ShardServes> {
         let of_shard = |shard: ShardId| {
             let mut serves = ShardServes { shard, stage: None, depth: 0 };

@@ -2,12 +2,12 @@
 
 use s3t_core::aggregate::argmax;
 use s3t_core::registry::plugin_from_json;
-use s3t_core::{Aggregator, PluginKind};
+use s3t_core::{Aggregator, MemberInfo, PluginKind, ShardId};
 
 /// The largest difference that rounding explains, as a share of the largest number at hand.
 const ROUNDING: f32 = 1e-5;
 
-/// Checks an aggregator, given by its table, on one to seven members and one to six classes:
+/// Checks an aggregator, given by its table, on one to seven members of the same and of other depths, and one to six classes:
 ///
 /// - the result has a number for each class, and finite rows give finite numbers, large ones included;
 /// - the same rows give the same bits, whatever was combined before;
@@ -25,14 +25,22 @@ pub fn check_aggregator(table: &serde_json::Value) {
     for members in 1..=7 {
         for classes in 1..=6 {
             for kind in 0..4 {
-                check_rows(&*aggregator, &rows(members, classes, kind), &format!("{table}, {members} x {classes}"));
+                for depths in [|_| 1, |member| member % 3, |member| 9 - member] {
+                    let place = |member| MemberInfo { shard: ShardId(member as u32 / 2), depth: depths(member) };
+                    let places: Vec<MemberInfo> = (0..members).map(place).collect();
+                    let context = format!("{table}, {members} x {classes}, {places:?}");
+                    check_rows(&*aggregator, &rows(members, classes, kind), &places, &context);
+                }
             }
         }
     }
 }
 
-fn check_rows(aggregator: &dyn Aggregator, rows: &[Vec<f32>], context: &str) {
-    let combine = |rows: &[Vec<f32>]| aggregator.combine(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+fn check_rows(aggregator: &dyn Aggregator, rows: &[Vec<f32>], places: &[MemberInfo], context: &str) {
+    let combine = |rows: &[Vec<f32>]| {
+        let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        aggregator.combine_placed(&slices, &places[..rows.len()])
+    };
     let (result, classes) = (combine(rows), rows[0].len());
     let size = |rows: &[Vec<f32>]| rows.iter().flatten().fold(1.0f32, |most, value| most.max(value.abs()));
     let close = |one: f32, other: f32, size: f32| (one - other).abs() <= ROUNDING * size;

@@ -4,9 +4,9 @@ use s3t_core::PluginKind;
 use s3t_core::registry::{check_names, plugins};
 use serde_json::json;
 
-use crate::{check_aggregator, check_partitioner, check_sequence_strategy};
+use crate::{check_aggregator, check_members, check_partitioner, check_sequence_strategy};
 
-/// Checks every sequence strategy, aggregator and partitioner that is linked into the test, with default fields, and returns their
+/// Checks every sequence strategy, choice of members, aggregator and partitioner that is linked into the test, with default fields, and returns their
 /// names. A plugin inherits its laws by being linked: no list has to be edited.
 ///
 /// # Panics
@@ -21,6 +21,7 @@ pub fn check_linked_plugins() -> Vec<&'static str> {
             PluginKind::SequenceStrategy => {
                 check_sequence_strategy(&table, false, false);
             }
+            PluginKind::Members => check_members(&table),
             PluginKind::Aggregator => check_aggregator(&table),
             PluginKind::Partitioner => {
                 check_partitioner(&table);

@@ -1,13 +1,13 @@
 //! Planted mistakes: each law catches a plugin that breaks it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use s3t_core::partition::Group;
 use s3t_core::{
-    Aggregator, CoreError, PartitionShape, Partitioner, Sequence, SequenceRequest, SequenceStrategy, SliceAddress,
-    SliceId, StoreSecret, plugin,
+    Aggregator, CoreError, LivePrefix, Members, PartitionShape, Partitioner, Sequence, SequenceRequest,
+    SequenceStrategy, SliceAddress, SliceId, StoreSecret, plugin,
 };
-use s3t_testkit::{check_aggregator, check_partitioner, check_sequence_strategy};
+use s3t_testkit::{check_aggregator, check_members, check_partitioner, check_sequence_strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -65,6 +65,35 @@ planted!(Aggregator, "sums-and-says-it-keeps-the-scale", Sums {
 planted!(Aggregator, "turns-the-sign", TurnsSign {
     fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
         mean(members).into_iter().map(|score| -score).collect()
+    }
+});
+
+static DEEPEST_SO_FAR: AtomicUsize = AtomicUsize::new(0);
+
+// After a cut the choice still tells that a deeper prefix was there.
+planted!(Members, "remembers-the-past", RemembersPast {
+    fn choose(&self, live: &[LivePrefix<'_>]) -> Vec<usize> {
+        let depth = live.iter().map(|prefix| prefix.serving.depth).max().unwrap_or(0);
+        let was_deeper = DEEPEST_SO_FAR.fetch_max(depth, Ordering::Relaxed) > depth;
+        if was_deeper { vec![0] } else { (0..live.len()).collect() }
+    }
+});
+
+planted!(Members, "one-that-is-dead", Dead {
+    fn choose(&self, live: &[LivePrefix<'_>]) -> Vec<usize> {
+        vec![0, live.len()]
+    }
+});
+
+planted!(Members, "one-twice", Twice {
+    fn choose(&self, live: &[LivePrefix<'_>]) -> Vec<usize> {
+        vec![live.len() - 1; 2]
+    }
+});
+
+planted!(Members, "whole-sequences-only", WholeOnly {
+    fn choose(&self, live: &[LivePrefix<'_>]) -> Vec<usize> {
+        (0..live.len()).filter(|index| live[*index].serving.depth >= 3).collect()
     }
 });
 
@@ -147,6 +176,18 @@ fn mistakes_of_aggregators_are_caught() {
         ("turns-the-sign", "members that agree"),
     ] {
         caught(|| check_aggregator(&json!({ "type": name })), law);
+    }
+}
+
+#[test]
+fn mistakes_of_choices_of_members_are_caught() {
+    for (name, law) in [
+        ("remembers-the-past", "give another choice"),
+        ("one-that-is-dead", "not all live prefixes"),
+        ("one-twice", "not in order, each once"),
+        ("whole-sequences-only", "no member is chosen"),
+    ] {
+        caught(|| check_members(&json!({ "type": name })), law);
     }
 }
 

@@ -34,6 +34,13 @@ fn every_sequence_strategy_obeys_the_laws() {
 }
 
 #[test]
+fn every_choice_of_members_obeys_the_laws() {
+    tables(PluginKind::Members).iter().for_each(s3t_testkit::check_members);
+    s3t_testkit::check_members(&json!({"type": "all-live", "slack": 0}));
+    s3t_testkit::check_members(&json!({"type": "all-live", "slack": 1}));
+}
+
+#[test]
 fn every_aggregator_obeys_the_laws() {
     tables(PluginKind::Aggregator).iter().for_each(s3t_testkit::check_aggregator);
 }

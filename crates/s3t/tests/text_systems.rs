@@ -169,7 +169,10 @@ fn what_is_exported_answers_as_the_store_does_and_is_superseded_by_a_deletion() 
         let records = records(task, 24);
         let system = trained(model, &folder.path().join("store"), task, &records, 1);
         // Cut to the first stage: the export must hold the top group and the first stage's head only.
-        let (_, _, chain) = s3t::engine::serving_chains(&system.snapshot().unwrap()).remove(0);
+        let (_, _, chain) = {
+            let members = &*system.pipeline().serving.members;
+            s3t::engine::serving_chains(&system.snapshot().unwrap(), members).remove(0)
+        };
         let address = |system: &System, slice| {
             let at = |record: &&Record| system.store().address(&record.id).unwrap();
             records.iter().find(|record| at(record).is_some_and(|address| address.slice.index() == slice))

@@ -15,7 +15,7 @@ pub mod strategy {
     include!(concat!(env!("OUT_DIR"), "/writing-a-strategy.rs"));
 }
 
-/// The aggregator and the partitioner of `docs/guide/writing-an-aggregator.md`.
+/// The aggregator, the choice of members and the partitioner of `docs/guide/writing-an-aggregator.md`.
 pub mod aggregator {
     include!(concat!(env!("OUT_DIR"), "/writing-an-aggregator.rs"));
 }

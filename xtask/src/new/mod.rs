@@ -29,6 +29,8 @@ pub enum Kind {
     Method,
     /// A sequence strategy.
     Strategy,
+    /// A choice of members.
+    Members,
     /// An aggregator.
     Aggregator,
     /// A partitioner.
@@ -71,6 +73,7 @@ impl Kind {
             Self::Family => skeleton!("family", "s3t-models", "model family", ["serde"]),
             Self::Method => skeleton!("method", "s3t-peft", "PEFT method", TYPETAG),
             Self::Strategy => skeleton!("strategy", "s3t-core", "sequence strategy", TYPETAG),
+            Self::Members => skeleton!("members", "s3t-core", "choice of members", TYPETAG),
             Self::Aggregator => skeleton!("aggregator", "s3t-core", "aggregator", TYPETAG),
             Self::Partitioner => skeleton!("partitioner", "s3t-core", "partitioner", TYPETAG),
             Self::Executor => skeleton!("executor", "s3t-executor", "executor", TYPETAG),

@@ -358,7 +358,7 @@ fn share_of_largest_class(records: &[Record]) -> f64 {
 }
 
 /// Mean and standard deviation, in percent.
-fn spread(values: impl Iterator<Item = f64>) -> String {
+pub fn spread(values: impl Iterator<Item = f64>) -> String {
     let values: Vec<f64> = values.map(|value| 100.0 * value).collect();
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();

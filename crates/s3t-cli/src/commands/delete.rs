@@ -10,7 +10,7 @@ use s3t::core::{CoreError, RecordId, SubjectId};
 use s3t::data::{parse_id_list, read_id_list};
 
 use crate::arguments::DeleteArgs;
-use crate::commands::shards::serving;
+use crate::commands::shards::all_serving;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::{Output, duration, say, table};
 
@@ -75,7 +75,12 @@ pub(crate) fn show_deletion(deletion: &Deletion, subjects: &[String]) {
         let shortened: Vec<String> =
             cut.shortened.iter().map(|(sequence, from, to)| format!("sequence {sequence}: {from} to {to}")).collect();
         let shortened = if shortened.is_empty() { "nothing more".to_owned() } else { shortened.join("\n") };
-        rows.push(vec![cut.address.to_string(), shortened, serving(cut.before), serving(cut.after)]);
+        rows.push(vec![
+            cut.address.to_string(),
+            shortened,
+            all_serving(&cut.members_before),
+            all_serving(&cut.members_after),
+        ]);
     }
     table(&["hit", "cut to depth", "served with", "serves with now"], rows, 4);
     let erased = match deletion.erased_seconds {

@@ -1,6 +1,6 @@
 //! `s3t eval`.
 
-use s3t::api::{EvalRequest, Evaluation};
+use s3t::api::{EvalRequest, Evaluation, MemberScore};
 use s3t::core::wording::with_commas;
 use s3t::eval::Metric;
 
@@ -27,14 +27,18 @@ pub(crate) fn eval(args: EvalArgs, output: &mut Output) -> Outcome {
 pub(crate) fn show_evaluation(evaluation: &Evaluation, before: Option<&Evaluation>) {
     let metric = Metric::from(evaluation.metric);
     let was = |score: Option<f64>| score.map_or_else(String::new, |score| metric.show(score));
-    let of_shard = |shard: u32| {
-        let members = before.map(|before| before.members.iter());
-        was(members.and_then(|mut members| members.find(|member| member.shard == shard)).map(|member| member.score))
+    // The same sequence before, or the shard's only member.
+    let of_member = |now: &MemberScore| {
+        let of_shard = before.into_iter().flat_map(|before| &before.members).filter(|member| member.shard == now.shard);
+        let of_shard: Vec<&MemberScore> = of_shard.collect();
+        let sequence = |member: &MemberScore| member.serving.map(|serving| serving.sequence);
+        let same = of_shard.iter().find(|member| sequence(member) == sequence(now));
+        was(same.or(of_shard.first().filter(|_| of_shard.len() == 1)).map(|member| member.score))
     };
     let mut rows: Vec<Vec<String>> = Vec::new();
     for member in &evaluation.members {
         let name = format!("shard {}, {}", member.shard, serving(member.serving));
-        rows.push(vec![name, of_shard(member.shard), metric.show(member.score)]);
+        rows.push(vec![name, of_member(member), metric.show(member.score)]);
     }
     let name = format!("ensemble, {} records", with_commas(evaluation.records as u64));
     rows.push(vec![name, was(before.map(|before| before.score)), metric.show(evaluation.score)]);

@@ -21,6 +21,7 @@ fn show_kind(plugins: &[Plugin]) {
     let kind = plugins[0].kind.replace('-', " ");
     let title = match kind.strip_suffix('y') {
         Some(stem) => format!("{stem}ies"),
+        None if kind.ends_with('s') => kind,
         None => format!("{kind}s"),
     };
     say!("\n{}", console::style(title.to_uppercase()).bold());

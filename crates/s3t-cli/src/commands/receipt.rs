@@ -43,7 +43,7 @@ fn show(receipt: &Receipt) {
         let stage = shard.stage.as_ref().map_or_else(|| "nothing".to_owned(), |key| format!("stage {}", short(key)));
         vec![format!("shard {}", shard.shard), stage, shard.depth.to_string()]
     };
-    table(&["", "serves then with", "depth"], effect.serves.iter().map(row).collect(), 2);
+    table(&["", "deepest live stage then", "depth"], effect.serves.iter().map(row).collect(), 2);
     let opening = if receipt.opening.is_some() { "with" } else { "without" };
     say!("{} to names, {opening} the key that opens them", counted(receipt.named.len(), "commitment"));
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use s3t::api::{Asked, Baseline, Evaluation, NothingDeleted, RunObserver, RunPart, RunRequest, RunStep};
-use s3t::engine::{Observer, System};
+use s3t::engine::{Observer, OverSeeds, Spread, System};
 use s3t::eval::Metric;
 use s3t::executor::StageProgress;
 
@@ -14,7 +14,7 @@ use crate::commands::eval::show_evaluation;
 use crate::commands::train::{show_restart, show_training};
 use crate::commands::verify::show_verification;
 use crate::exit::{Outcome, code_of};
-use crate::output::{Output, table};
+use crate::output::{Output, say, table};
 use crate::planning::show_figures;
 use crate::progress::Bars;
 
@@ -24,7 +24,14 @@ pub(crate) fn run(pipeline: PathBuf, fresh: FreshArgs, output: &mut Output) -> O
         shows_progress,
         training: OnceLock::new(),
         verification: OnceLock::new(),
-        state: Mutex::new(State { output, baseline: None, before: None, asked: Vec::new(), subjects: Vec::new() }),
+        state: Mutex::new(State {
+            output,
+            baseline: None,
+            before: None,
+            asked: Vec::new(),
+            subjects: Vec::new(),
+            over_seeds: None,
+        }),
     };
     let answer = s3t::api::run(&RunRequest { pipeline, start: fresh.into() }, &printer)?;
     Ok(code_of(&answer))
@@ -46,6 +53,8 @@ struct State<'a> {
     asked: Vec<Asked>,
     /// The subjects that the pipeline names.
     subjects: Vec<String>,
+    /// The scores over several seeds that the pipeline tells.
+    over_seeds: Option<OverSeeds>,
 }
 
 impl Printer<'_> {
@@ -76,6 +85,7 @@ impl RunObserver for Printer<'_> {
         };
         self.with(|state| {
             state.subjects.clone_from(&system.pipeline().run.delete_subjects);
+            state.over_seeds = system.pipeline().run.over_seeds;
             state.output.heading(heading);
         });
     }
@@ -87,7 +97,7 @@ impl RunObserver for Printer<'_> {
             _ => {}
         }
         self.with(|state| {
-            let State { output, baseline, before, asked, subjects } = state;
+            let State { output, baseline, before, asked, subjects, over_seeds } = state;
             output.answer(part, || match part {
                 RunPart::RestartedAfter(deletions) => show_restart(Some(*deletions)),
                 RunPart::Plan(figures) => show_figures(figures),
@@ -96,14 +106,20 @@ impl RunObserver for Printer<'_> {
                 RunPart::Baseline(_) => {}
                 RunPart::Before(evaluation) => {
                     if let Some(baseline) = baseline {
-                        show_comparison(baseline, evaluation);
+                        show_comparison(baseline, evaluation, *over_seeds);
                     }
                     show_evaluation(evaluation, None);
                 }
                 RunPart::AskedBefore(answers) => show_asked(answers, &[]),
                 RunPart::AskedAfter(answers) => show_asked(answers, asked),
                 RunPart::Deletion(deletion) => show_deletion(deletion, subjects),
-                RunPart::After(evaluation) => show_evaluation(evaluation, before.as_ref()),
+                RunPart::After(evaluation) => {
+                    show_evaluation(evaluation, before.as_ref());
+                    if let Some(over_seeds) = over_seeds {
+                        let [was, is] = [over_seeds.before, over_seeds.after].map(|of| spread(evaluation, of));
+                        say!("over {} seeds: {was} before one deletion, {is} after it", over_seeds.seeds);
+                    }
+                }
                 RunPart::Verification(verification) => show_verification(verification),
             });
             match part {
@@ -143,7 +159,15 @@ fn show_asked(answers: &[Asked], before: &[Asked]) {
     table(header, rows, header.len());
 }
 
-fn show_comparison(baseline: &Baseline, evaluation: &Evaluation) {
+/// A mean with its standard deviation, in the measure of an evaluation.
+fn spread(evaluation: &Evaluation, of: Spread) -> String {
+    match Metric::from(evaluation.metric) {
+        Metric::Correlation => format!("{:.3} ± {:.3}", of.mean, of.deviation),
+        _ => format!("{:.1} ± {:.1} %", 100.0 * of.mean, 100.0 * of.deviation),
+    }
+}
+
+fn show_comparison(baseline: &Baseline, evaluation: &Evaluation, over_seeds: Option<OverSeeds>) {
     let metric = Metric::from(evaluation.metric);
     let name = format!("ordinary fine-tuning, all blocks on all data, {} epochs", baseline.epochs);
     let by = evaluation.score - baseline.score;
@@ -151,13 +175,20 @@ fn show_comparison(baseline: &Baseline, evaluation: &Evaluation) {
         Metric::Correlation => format!("{by:+.3}"),
         _ => format!("{:+.1} points", 100.0 * by),
     };
-    table(
-        &["", metric.name()],
-        vec![
-            vec![name, metric.show(baseline.score)],
-            vec!["this ensemble".into(), metric.show(evaluation.score)],
-            vec!["difference".into(), difference],
-        ],
-        1,
-    );
+    let mut header = vec!["".to_owned(), metric.name().to_owned()];
+    let mut rows = vec![
+        vec![name, metric.show(baseline.score)],
+        vec!["this ensemble".into(), metric.show(evaluation.score)],
+        vec!["difference".into(), difference],
+    ];
+    if let Some(over_seeds) = over_seeds {
+        header.push(format!("over {} seeds", over_seeds.seeds));
+        rows[0].push(spread(evaluation, over_seeds.baseline));
+        rows[1].push(spread(evaluation, over_seeds.before));
+        rows[2].push(match metric {
+            Metric::Correlation => format!("{:+.3}", over_seeds.before.mean - over_seeds.baseline.mean),
+            _ => format!("{:+.1} points", 100.0 * (over_seeds.before.mean - over_seeds.baseline.mean)),
+        });
+    }
+    table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows, 1);
 }

@@ -5,14 +5,14 @@ use s3t::core::wording::with_commas;
 
 use crate::output::{say, table};
 
-/// Prints each shard with the sequence and depth that it serves with.
+/// Prints each shard with the sequences and depths that it serves with.
 pub(crate) fn show(shards: &[ShardStatus]) {
     let row = |shard: &ShardStatus| {
         let depths: Vec<String> = shard.depths.iter().map(ToString::to_string).collect();
         vec![
             format!("shard {}", shard.shard),
             with_commas(shard.records as u64),
-            serving(shard.serving),
+            all_serving(&shard.members),
             depths.join(" "),
             shard.adversarial_budget.to_string(),
         ]
@@ -25,7 +25,13 @@ pub(crate) fn show(shards: &[ShardStatus]) {
     }
 }
 
-/// The sequence and depth of a shard.
+/// The sequences and depths of a shard's members, one a line.
+pub(crate) fn all_serving(members: &[Serving]) -> String {
+    let lines: Vec<String> = members.iter().map(|member| serving(Some(*member))).collect();
+    if lines.is_empty() { serving(None) } else { lines.join("\n") }
+}
+
+/// The sequence and depth of a member.
 pub(crate) fn serving(serving: Option<Serving>) -> String {
     match serving {
         Some(Serving { sequence, depth }) => format!("sequence {sequence} depth {depth}"),

@@ -46,7 +46,7 @@ pub struct Finished {
     pub began: Epoch,
     /// The number of deletions that its last token knows of.
     pub epoch: Epoch,
-    /// Each shard that its last token came from, with the last of its stages.
+    /// Each member that its last token came from: its shard, with the last of its stages.
     pub stages: Arc<[ShardServes]>,
     /// The tokens of the prompt.
     pub prompt_tokens: usize,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use s3t_baseline_sequences::Random;
 use s3t_core::digest::DigestBuilder;
+use s3t_core::members::{AllLive, Covering, Deepest};
 use s3t_core::partition::{Contiguous, KeyedHash};
 use s3t_core::sequence::{Cyclic, Single};
 use s3t_core::tensors::StageTensors;
@@ -198,6 +199,11 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
     pipeline.seed = case.seed;
     pipeline.resources.jobs = case.jobs;
     pipeline.encrypt = case.encrypt;
+    pipeline.serving.members = match case.seed % 3 {
+        0 => Box::new(Deepest {}),
+        1 => Box::new(AllLive::default()),
+        _ => Box::new(Covering {}),
+    };
     pipeline.strategy = match case.order {
         Order::Single => Box::new(Single {}),
         Order::Cyclic => Box::new(Cyclic {}),

@@ -31,9 +31,11 @@ fn of_shard(shard: &ShardView) -> Markup {
         table.shard {
             caption {
                 strong { "Shard " (shard.shard) } " "
-                @match shard.serving {
-                    Some((sequence, depth)) => {
-                        "answers with sequence " (sequence) " at depth " (depth) " of " (shard.planned_depth)
+                @match shard.serving.split_first() {
+                    Some((first, others)) => {
+                        "answers with sequence " (first.sequence) " at depth " (first.depth)
+                        @for member in others { ", " (member.sequence) " at " (member.depth) }
+                        " of " (shard.planned_depth)
                         span.note { (plural(shard.records, "record")) " \u{b7} " (plural(shard.worst as u64, "request")) " left at worst" }
                     }
                     None => { span.bad { "cannot answer" } }

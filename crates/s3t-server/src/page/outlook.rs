@@ -23,7 +23,8 @@ const HEIGHT: f64 = 36.0;
 
 pub(super) fn markup(view: &View, operates: bool) -> Markup {
     let worst = view.shards.iter().min_by_key(|shard| shard.worst);
-    let served: usize = view.shards.iter().filter_map(|shard| shard.serving).map(|(_, depth)| depth).sum();
+    let served: usize =
+        view.shards.iter().filter_map(|shard| shard.serving.iter().map(|member| member.depth).max()).sum();
     let planned: usize = view.shards.iter().map(|shard| shard.planned_depth).sum();
     let share = 100 * served / planned.max(1);
     html! {

@@ -4,7 +4,8 @@ use s3t_core::wording::with_commas;
 use std::sync::Arc;
 
 use s3t_core::budget::lifetime::Lifetime;
-use s3t_core::{ShardId, StageKey};
+use s3t_core::members::members_of_shard;
+use s3t_core::{Members, Serving, ShardId, StageKey};
 use s3t_ledger::Epoch;
 use s3t_store::Snapshot;
 
@@ -59,8 +60,8 @@ pub(super) struct View {
 pub(super) struct ShardView {
     pub(super) shard: ShardId,
     pub(super) records: u64,
-    /// The sequence that answers, and its depth.
-    pub(super) serving: Option<(usize, usize)>,
+    /// The sequences that answer, each with its depth.
+    pub(super) serving: Vec<Serving>,
     /// The stages of its longest sequence.
     pub(super) planned_depth: usize,
     /// The requests that it survives at worst.
@@ -130,7 +131,7 @@ impl View {
             epoch: snapshot.epoch(),
             records: snapshot.records(),
             subjects: app.service.status()?.subjects,
-            shards: shards(&snapshot),
+            shards: shards(&snapshot, &*app.service.system().pipeline().serving.members),
             live_stages: snapshot.stages().len(),
             planned_stages: snapshot.plan().stages().len(),
             unerased: snapshot.unerased().len(),
@@ -151,20 +152,20 @@ impl View {
 
     /// The shards that cannot answer.
     pub(super) fn dead(&self) -> usize {
-        self.shards.iter().filter(|shard| shard.serving.is_none()).count()
+        self.shards.iter().filter(|shard| shard.serving.is_empty()).count()
     }
 }
 
-fn shards(snapshot: &Snapshot) -> Vec<ShardView> {
+fn shards(snapshot: &Snapshot, members: &dyn Members) -> Vec<ShardView> {
     let availability = snapshot.availability();
     let of_shard = |plan: &s3t_core::ShardPlan| {
         let sizes = &snapshot.sizes()[plan.shard.index()];
-        let serving = availability.serving(plan.shard);
+        let serving = members_of_shard(members, plan, &availability);
         let sequence = |(index, keys): (usize, &[StageKey])| {
             let depth = keys.iter().take_while(|key| snapshot.has_stage(key)).count();
             let cell = |(position, key): (usize, &StageKey)| {
                 let slices = snapshot.plan().stage(key).map(|stage| stage.slices.clone()).unwrap_or_default();
-                let answers = serving.is_some_and(|serving| serving.sequence == index && position < serving.depth);
+                let answers = serving.iter().any(|member| member.sequence == index && position < member.depth);
                 let state = match (answers, position < depth, snapshot.has_stage(key)) {
                     (true, ..) => CellState::Serving,
                     (_, true, _) => CellState::Reserve,
@@ -179,7 +180,7 @@ fn shards(snapshot: &Snapshot) -> Vec<ShardView> {
         ShardView {
             shard: plan.shard,
             records: sizes.iter().sum(),
-            serving: serving.map(|serving| (serving.sequence, serving.depth)),
+            serving: serving.clone(),
             planned_depth: plan.sequences.iter().map(|sequence| sequence.keys.len()).max().unwrap_or(0),
             worst: availability.adversarial_budget(plan.shard),
             sequences: plan.sequences.iter().map(|sequence| &sequence.keys[..]).enumerate().map(sequence).collect(),

@@ -20,7 +20,7 @@ pub(crate) const EPOCH: HeaderName = HeaderName::from_static("x-s3t-epoch");
 pub(crate) const STAGES: HeaderName = HeaderName::from_static("x-s3t-stages");
 pub(crate) const MIN_EPOCH: HeaderName = HeaderName::from_static("x-s3t-min-epoch");
 
-/// The most shards that are named in the header `x-s3t-stages`; V2 answers name all.
+/// The most members that are named in the header `x-s3t-stages`; V2 answers name all.
 pub(crate) const MAX_NAMED_SHARDS: usize = 64;
 
 /// A question.
@@ -74,7 +74,7 @@ pub(crate) enum PredictResponse {
     responses(
         (status = 200, description = "The answer, the most likely class first.", body = PredictResponse, headers(
             ("x-s3t-epoch" = u64, description = "The deletions that the answer knows of."),
-            ("x-s3t-stages" = String, description = "`SHARD=KEY` of the last stage of each shard that answered."),
+            ("x-s3t-stages" = String, description = "`SHARD=KEY` of the last stage of each member that answered."),
         )),
         (status = 400, description = "The body cannot be read.", body = ErrorBody),
         (status = 401, description = "No token, or an unknown one.", body = ErrorBody),

@@ -26,7 +26,7 @@ use crate::written::Writing;
     responses(
         (status = 200, description = "The texts.", content((Completion = "application/json"), (String = "text/event-stream")), headers(
             ("x-s3t-epoch" = u64, description = "The deletions that every token knows of, at least."),
-            ("x-s3t-stages" = String, description = "`SHARD=KEY` of the last stage of each shard; not for streams."),
+            ("x-s3t-stages" = String, description = "`SHARD=KEY` of the last stage of each member; not for streams."),
         )),
         (status = 400, description = "The body cannot be read, or asks for what cannot be done.", body = OpenAiError),
         (status = 401, description = "No token, or an unknown one.", body = OpenAiError),
@@ -59,7 +59,7 @@ pub(crate) async fn completions(
     responses(
         (status = 200, description = "The message.", content((ChatAnswer = "application/json"), (String = "text/event-stream")), headers(
             ("x-s3t-epoch" = u64, description = "The deletions that every token knows of, at least."),
-            ("x-s3t-stages" = String, description = "`SHARD=KEY` of the last stage of each shard; not for streams."),
+            ("x-s3t-stages" = String, description = "`SHARD=KEY` of the last stage of each member; not for streams."),
         )),
         (status = 400, description = "The body cannot be read, or asks for what cannot be done.", body = OpenAiError),
         (status = 401, description = "No token, or an unknown one.", body = OpenAiError),

@@ -1,0 +1,264 @@
+//! Makes docs/reproduction/accuracy.md: the accuracy of ensembles by who answers and how the answers are combined, before and after
+//! deletions, beside ordinary fine-tuning.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use s3t::core::aggregate::argmax;
+use s3t::core::members::members_of_prefixes;
+use s3t::core::registry::plugin_from_json;
+use s3t::core::{Aggregator, Availability, MemberInfo, Members, PluginKind, Serving, SliceAddress, SliceId};
+use s3t::prelude::*;
+use serde_json::{Value, json};
+use xtask_figures::{Outcome, section, table};
+
+use crate::answers::Answers;
+use crate::training::spread;
+
+/// Makes docs/reproduction/accuracy.md.
+#[derive(Args)]
+pub struct ReproduceAccuracy {
+    /// The folder that the page is written to.
+    #[arg(long, default_value = "docs/reproduction")]
+    out: PathBuf,
+    /// Runs of each example, with other partitions and other random numbers.
+    #[arg(long, default_value_t = 5)]
+    seeds: u64,
+    /// Systems trained side by side.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// The folder in which the answers of trained systems are kept; a run whose answers are there is not trained again.
+    #[arg(long, default_value = "target/accuracy")]
+    answers: PathBuf,
+    /// The examples: `quickstart`, `sentiment-minilm` (after `cargo xtask fetch minilm` and `fetch sentiment`), `instructions-llama`.
+    #[arg(long, value_delimiter = ',', default_value = "quickstart,sentiment-minilm,instructions-llama")]
+    examples: Vec<String>,
+    /// Training settings in place of those of the examples, as JSON: `{"batch_size": 16}`.
+    #[arg(long)]
+    training: Option<Value>,
+}
+
+/// Numbers of deletions after which the accuracy is measured.
+const DELETIONS: [usize; 3] = [0, 1, 5];
+
+/// Random streams of deletions of each run.
+const STREAMS: u64 = 200;
+
+/// Who answers and how: columns of a table.
+struct Choice {
+    names: [String; 2],
+    members: Box<dyn Members>,
+    aggregator: Box<dyn Aggregator>,
+}
+
+/// The mean accuracy and number of members after each number of deletions.
+type Measured = Vec<(f64, f64)>;
+
+impl ReproduceAccuracy {
+    pub fn run(&self) -> Outcome {
+        fs::create_dir_all(&self.answers)?;
+        let mut page = String::from(INTRODUCTION);
+        for example in &self.examples {
+            page.push_str(&self.example(example)?);
+        }
+        fs::write(self.out.join("accuracy.md"), page)?;
+        println!("written: {}", self.out.join("accuracy.md").display());
+        Ok(())
+    }
+
+    fn example(&self, name: &str) -> Outcome<String> {
+        let seeds: Vec<u64> = (0..self.seeds).collect();
+        let runs = s3t::engine::parallel(self.jobs, &seeds, |seed| {
+            // An error of a run is a mistake here or in the data: it is told with the run's name.
+            let answers = self.answers(name, *seed).unwrap_or_else(|error| panic!("{name} {seed}: {error}"));
+            println!("{name}, seed {seed}: ordinary {:.3}", answers.ordinary);
+            Ok(answers)
+        })?;
+        let mut rows = vec![];
+        for choice in choices()? {
+            let measured = runs.iter().map(|answers| measure(answers, &choice)).collect::<Outcome<Vec<Measured>>>()?;
+            let mut row = choice.names.to_vec();
+            for at in 0..DELETIONS.len() {
+                row.push(spread(measured.iter().map(|run| run[at].0)));
+            }
+            for at in 0..DELETIONS.len() {
+                row.push(format!("{:.1}", measured.iter().map(|run| run[at].1).sum::<f64>() / runs.len() as f64));
+            }
+            rows.push(row);
+        }
+        let ordinary = spread(runs.iter().map(|run| run.ordinary));
+        let text =
+            format!("Ordinary fine-tuning: {ordinary} %. Mean and standard deviation over {} seeds.", self.seeds);
+        let header = ["members", "aggregator", "0 deletions", "1", "5", "members at 0", "at 1", "at 5"];
+        let body = format!("{}\n{}", table(&header, &rows), self.costs(name)?);
+        Ok(section(name, &text, &body))
+    }
+
+    fn answers(&self, name: &str, seed: u64) -> Outcome<Answers> {
+        let folder = tempfile::tempdir()?;
+        let mut pipeline = self.pipeline(name, folder.path())?;
+        (pipeline.seed, pipeline.training.seed) = (seed, seed);
+        pipeline.resources.jobs = 1;
+        let changed = self.training.as_ref().map_or_else(String::new, |training| {
+            let text = training.to_string();
+            format!("-{}", text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.', ""))
+        });
+        Answers::of(pipeline, &self.answers.join(format!("{name}{changed}-{seed}.json")))
+    }
+
+    /// The pipeline of an example, with its store in a folder.
+    fn pipeline(&self, name: &str, folder: &Path) -> Outcome<Pipeline> {
+        let mut pipeline = Pipeline::read(Path::new(&format!("examples/{name}.toml")))?.into_unchecked();
+        pipeline.store = folder.join("store");
+        if let Some(Value::Object(changes)) = &self.training {
+            let mut training = serde_json::to_value(&pipeline.training)?;
+            changes.iter().for_each(|(field, value)| training[field] = value.clone());
+            pipeline.training = serde_json::from_value(training)?;
+        }
+        Ok(pipeline)
+    }
+
+    /// The time of an answer by who answers, of systems that are trained for nothing but their number of members.
+    fn costs(&self, name: &str) -> Outcome<String> {
+        let folder = tempfile::tempdir()?;
+        let mut pipeline = self.pipeline(name, folder.path())?;
+        pipeline.training.epochs = 1;
+        let pipeline = pipeline.check()?;
+        let records: Vec<Record> = pipeline.read_train_data()?.into_iter().take(200).collect();
+        let questions: Vec<Record> = pipeline.read_test_data()?.into_iter().take(QUESTIONS).collect();
+        let secret = pipeline.secret.secret(pipeline.seed);
+        System::create(pipeline, &records, secret)?.train(&Quiet)?;
+        let mut rows = Vec::new();
+        for table in member_tables() {
+            let mut pipeline = self.pipeline(name, folder.path())?;
+            pipeline.training.epochs = 1;
+            pipeline.serving.members = plugin_from_json(PluginKind::Members, &table)?;
+            let system = System::open(pipeline)?;
+            let members = system.members()?.len();
+            let ms = |count: usize| -> Outcome<String> {
+                let mut least = f64::INFINITY;
+                for _ in 0..REPEATS {
+                    let start = Instant::now();
+                    if system.pipeline().task == Task::CausalLm {
+                        system.responses(&questions[..count])?;
+                    } else {
+                        system.predict(&questions[..count])?;
+                    }
+                    least = least.min(1e3 * start.elapsed().as_secs_f64());
+                }
+                Ok(format!("{least:.1}"))
+            };
+            rows.push(vec![plugin_name(&table), members.to_string(), ms(1)?, ms(QUESTIONS)?]);
+        }
+        Ok(table(&["members", "number", "1 record, ms", &format!("{QUESTIONS} records, ms")], &rows))
+    }
+}
+
+/// Records that are answered together where time is measured.
+const QUESTIONS: usize = 64;
+
+/// Measurements of a time, of which the least counts.
+const REPEATS: usize = 15;
+
+fn member_tables() -> [Value; 5] {
+    [
+        json!({"type": "deepest"}),
+        json!({"type": "covering"}),
+        json!({"type": "all-live", "slack": 0}),
+        json!({"type": "all-live", "slack": 1}),
+        json!({"type": "all-live"}),
+    ]
+}
+
+/// The name of a plugin with its fields.
+fn plugin_name(table: &Value) -> String {
+    let fields = table.as_object().into_iter().flatten().filter(|(key, _)| *key != "type");
+    let fields: Vec<String> = fields.map(|(key, value)| format!(", {key} {value}")).collect();
+    format!("{}{}", table["type"].as_str().unwrap_or_default(), fields.concat().replace('"', ""))
+}
+
+/// Every choice of members with every aggregator.
+fn choices() -> Outcome<Vec<Choice>> {
+    let aggregators = [
+        json!({"type": "mean-logits"}),
+        json!({"type": "mean-probabilities"}),
+        json!({"type": "depth-weighted"}),
+        json!({"type": "depth-weighted", "of": "probabilities"}),
+        json!({"type": "trimmed-mean"}),
+        json!({"type": "majority-vote"}),
+    ];
+    let mut choices = Vec::new();
+    for members in &member_tables() {
+        for aggregator in &aggregators {
+            choices.push(Choice {
+                names: [plugin_name(members), plugin_name(aggregator)],
+                members: plugin_from_json(PluginKind::Members, members)?,
+                aggregator: plugin_from_json(PluginKind::Aggregator, aggregator)?,
+            });
+        }
+    }
+    Ok(choices)
+}
+
+/// The accuracy and number of members after each number of deletions, the mean over streams of requests that hit slices uniformly.
+fn measure(answers: &Answers, choice: &Choice) -> Outcome<Measured> {
+    let (shards, slices) = (answers.orders.len() as u32, answers.orders[0][0].len() as u32);
+    let mut sums = vec![(0.0, 0.0); DELETIONS.len()];
+    let mut remembered: BTreeMap<Vec<(usize, usize, usize)>, f64> = BTreeMap::new();
+    for stream in 0..STREAMS {
+        let mut rng = ChaCha8Rng::seed_from_u64(stream);
+        let mut state = answers.whole()?;
+        let mut requests = 0;
+        for (sum, deletions) in sums.iter_mut().zip(DELETIONS) {
+            while requests < deletions {
+                state.hit(SliceAddress::new(rng.random_range(0..shards), rng.random_range(0..slices)));
+                requests += 1;
+            }
+            let members = members(answers, &state, &*choice.members);
+            let key = members.iter().map(|(shard, of)| (*shard, of.sequence, of.depth)).collect();
+            let found = remembered.entry(key).or_insert_with(|| accuracy(answers, &members, &*choice.aggregator));
+            *sum = (sum.0 + *found / STREAMS as f64, sum.1 + members.len() as f64 / STREAMS as f64);
+        }
+    }
+    Ok(sums)
+}
+
+/// The members of all shards.
+fn members(answers: &Answers, state: &Availability, members: &dyn Members) -> Vec<(usize, Serving)> {
+    let of_shard = |(shard, orders): (usize, &Vec<Vec<u32>>)| {
+        let depths = state.depths(ShardId(shard as u32));
+        let live: Vec<Vec<SliceId>> = orders
+            .iter()
+            .zip(depths)
+            .map(|(order, depth)| order[..*depth].iter().copied().map(SliceId).collect())
+            .collect();
+        let chosen = members_of_prefixes(members, live.iter().map(Vec::as_slice));
+        chosen.into_iter().map(|serving| (shard, serving)).collect::<Vec<_>>()
+    };
+    answers.orders.iter().enumerate().flat_map(of_shard).collect()
+}
+
+/// The accuracy of these members; chance, by the number of outputs, if there are none.
+fn accuracy(answers: &Answers, members: &[(usize, Serving)], aggregator: &dyn Aggregator) -> f64 {
+    if members.is_empty() {
+        return 1.0 / answers.outputs[0][0][0][0].len() as f64;
+    }
+    let of = |(shard, serving): &(usize, Serving)| &answers.outputs[*shard][serving.sequence][serving.depth - 1];
+    let outputs: Vec<&Vec<Vec<f32>>> = members.iter().map(of).collect();
+    let place =
+        |(shard, serving): &(usize, Serving)| MemberInfo { shard: ShardId(*shard as u32), depth: serving.depth };
+    let places: Vec<MemberInfo> = members.iter().map(place).collect();
+    let right = answers.right.iter().enumerate().filter(|(row, right)| {
+        let rows: Vec<&[f32]> = outputs.iter().map(|rows| rows[*row].as_slice()).collect();
+        argmax(&aggregator.combine_placed(&rows, &places)) == **right
+    });
+    right.count() as f64 / answers.right.len() as f64
+}
+
+const INTRODUCTION: &str = "# Accuracy: who answers, and how answers are combined
+";
