@@ -80,8 +80,8 @@ decay = "linear"               # constant, linear, cosine
 weight_decay = 0.01
 
 [serving]
-members = { type = "deepest" } # which live sequences of a shard answer: deepest, all-live, covering
-aggregator = { type = "mean-logits" }   # or trimmed-mean, depth-weighted; for classes mean-probabilities, majority-vote
+members = { type = "all-live", slack = 0 }   # which live sequences of a shard answer: all-live, covering, or deepest for the lowest cost
+aggregator = { type = "depth-weighted" }     # or mean-logits, trimmed-mean; for classes mean-probabilities, majority-vote
 dead_shard = "leave-out"       # what a shard without a live sequence does: leave-out, base
 
 [executor]                     # where stages are trained; changes no bit

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use s3t::core::aggregate::argmax;
 use s3t::core::tensors::StageTensors;
 use s3t::core::{Availability, Sequence, SliceId, StageKey, Target};
 use s3t::engine::in_batches;
@@ -60,6 +61,15 @@ impl Answers {
         fs::write(&partial, serde_json::to_vec(&answers)?)?;
         fs::rename(partial, kept)?;
         Ok(answers)
+    }
+
+    /// The mean accuracy of single prefixes of a depth, counted from 0.
+    pub fn of_depth(&self, depth: usize) -> f64 {
+        let prefixes: Vec<&Vec<Vec<f32>>> = self.outputs.iter().flatten().map(|sequence| &sequence[depth]).collect();
+        let is_right = |(row, right): &(&Vec<f32>, &usize)| argmax(row) == **right;
+        let right = |rows: &&Vec<Vec<f32>>| rows.iter().zip(&self.right).filter(is_right).count();
+        let all: usize = prefixes.iter().map(right).sum();
+        all as f64 / (prefixes.len() * self.right.len()) as f64
     }
 
     /// The state without any deletion.
