@@ -82,7 +82,8 @@ fn check_answers(members: &dyn Fn() -> Box<dyn Members>, context: &str) {
     let subject = SubjectId::new("subject-1").expect("a well-formed id");
     let gone = |record: &Record| record.subject.as_ref() == Some(&subject);
     let trained = |name: &str, records: &[Record]| trained(&model, &folder.path().join(name), members(), records);
-    let delete = |system: &System| drop(system.delete(&[], &[subject.clone()]).expect("the deletion is done"));
+    let delete =
+        |system: &System| drop(system.delete(&[], std::slice::from_ref(&subject)).expect("the deletion is done"));
     let answer = |system: &System| system.answer(&toy_records(6, 0, 9)).expect("the system answers");
 
     let with = trained("with", &records);
