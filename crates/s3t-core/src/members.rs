@@ -264,6 +264,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_registered_choice_deserialises_from_its_name() {
+        let all = crate::registry::plugins_of::<dyn Members>(crate::PluginKind::Members).unwrap();
+        let names: Vec<&str> = all.iter().map(|members| members.typetag_name()).collect();
+        assert_eq!(names, ["all-live", "covering", "deepest"]);
+    }
+
     /// A plugin that breaks its contract.
     #[derive(Debug, Serialize, Deserialize)]
     struct Broken(Vec<usize>);

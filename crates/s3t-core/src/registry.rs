@@ -334,7 +334,8 @@ mod tests {
                 PluginKind::SequenceStrategy => {
                     drop(plugin_from_json::<dyn SequenceStrategy>(plugin.kind, &table).unwrap());
                 }
-                PluginKind::Members => drop(plugin_from_json::<dyn crate::Members>(plugin.kind, &table).unwrap()),
+                // In `members`, which is made of what names this file.
+                PluginKind::Members => {}
                 PluginKind::Aggregator => drop(plugin_from_json::<dyn Aggregator>(plugin.kind, &table).unwrap()),
                 PluginKind::PeftMethod | PluginKind::ModelFamily | PluginKind::Executor => {
                     unreachable!("no such plugin is linked here")

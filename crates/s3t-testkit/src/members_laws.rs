@@ -32,17 +32,24 @@ pub fn check_members(table: &serde_json::Value) {
         plugin_from_json(PluginKind::Members, table).unwrap_or_else(|error| panic!("{table}: {error}"))
     };
     let members = made();
-    for orders in SHARDS {
-        let slices = orders[0].len() as u32;
-        // Every set of slices that were hit.
-        for hit in 0u32..1 << slices {
-            let orders: Vec<Vec<SliceId>> = orders
-                .iter()
-                .map(|order| order.iter().take_while(|slice| hit >> **slice & 1 == 0).map(|slice| SliceId(*slice)))
-                .map(Iterator::collect)
-                .collect();
-            check_choice(&*members, &live(&orders), &format!("{table}, slices hit {hit:b} of {slices}"));
-        }
+    // Shallow states first: a choice that remembers a deeper one later gives itself away the second time.
+    let mut states = states();
+    states.sort_by_key(|orders| orders.iter().map(Vec::len).max());
+    let choose = |orders: &Vec<Vec<SliceId>>| {
+        let context = format!("{table}, live {orders:?}");
+        (members.choose(&live(orders)), context)
+    };
+    let first: Vec<Vec<usize>> = states
+        .iter()
+        .map(|orders| {
+            let (chosen, context) = choose(orders);
+            check_choice(&chosen, live(orders).len(), &context);
+            chosen
+        })
+        .collect();
+    for (orders, first) in states.iter().zip(first) {
+        let (again, context) = choose(orders);
+        assert_eq!(first, again, "the same live prefixes give another choice: {context}");
     }
     check_answers(&made, &table.to_string());
 }
@@ -57,20 +64,24 @@ fn live(orders: &[Vec<SliceId>]) -> Vec<LivePrefix<'_>> {
         .collect()
 }
 
-fn check_choice(members: &dyn Members, live: &[LivePrefix<'_>], context: &str) {
-    if live.is_empty() {
-        return;
-    }
-    let chosen = members.choose(live);
-    assert!(!chosen.is_empty(), "no member is chosen of {} live prefixes: {context}", live.len());
-    assert!(chosen.iter().all(|index| *index < live.len()), "{chosen:?} are not all live prefixes: {context}");
+/// The live part of each sequence, for every set of slices of each shard that was hit, unless no sequence is left.
+fn states() -> Vec<Vec<Vec<SliceId>>> {
+    let of_shard = |orders: &&[&[u32]]| {
+        let orders: Vec<Vec<u32>> = orders.iter().map(|order| order.to_vec()).collect();
+        let slices = orders[0].len();
+        (0u32..1 << slices).map(move |hit| {
+            let is_live = |slice: &&u32| hit >> **slice & 1 == 0;
+            let live = |order: &Vec<u32>| order.iter().take_while(is_live).copied().map(SliceId).collect();
+            orders.iter().map(live).collect::<Vec<Vec<SliceId>>>()
+        })
+    };
+    SHARDS.iter().flat_map(of_shard).filter(|orders| orders.iter().any(|order| !order.is_empty())).collect()
+}
+
+fn check_choice(chosen: &[usize], live: usize, context: &str) {
+    assert!(!chosen.is_empty(), "no member is chosen of {live} live prefixes: {context}");
+    assert!(chosen.iter().all(|index| *index < live), "{chosen:?} are not all live prefixes: {context}");
     assert!(chosen.is_sorted_by(|one, other| one < other), "{chosen:?} are not in order, each once: {context}");
-    // Choices in between, of shards with less and with more alive, must leave no trace.
-    let slices: Vec<SliceId> = (0..8).map(SliceId).collect();
-    let deep = |sequence: usize| LivePrefix { serving: Serving { sequence, depth: 8 }, slices: &slices };
-    members.choose(&live[..1]);
-    members.choose(&[deep(0)]);
-    assert_eq!(chosen, members.choose(live), "the same live prefixes give another choice: {context}");
 }
 
 /// One subject's records are deleted from systems that differ in what the choice must not see.

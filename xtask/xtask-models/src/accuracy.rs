@@ -49,7 +49,7 @@ const DELETIONS: [usize; 3] = [0, 1, 5];
 /// Random streams of deletions of each run.
 const STREAMS: u64 = 200;
 
-/// Who answers and how: columns of a table.
+/// The members and the aggregator of a row of a table.
 struct Choice {
     names: [String; 2],
     members: Box<dyn Members>,

@@ -175,7 +175,7 @@ fn show_comparison(baseline: &Baseline, evaluation: &Evaluation, over_seeds: Opt
         Metric::Correlation => format!("{by:+.3}"),
         _ => format!("{:+.1} points", 100.0 * by),
     };
-    let mut header = vec!["".to_owned(), metric.name().to_owned()];
+    let mut header = vec![String::new(), metric.name().to_owned()];
     let mut rows = vec![
         vec![name, metric.show(baseline.score)],
         vec!["this ensemble".into(), metric.show(evaluation.score)],
