@@ -9,7 +9,8 @@
 
 use rayon::prelude::*;
 
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, Weights, by_blocks, layer, multiply};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
+use crate::products::{Weights, layer, multiply};
 use crate::rows::put_row;
 use crate::streamed::{Lines, dots, stream};
 use crate::tiles::CUT;

@@ -20,7 +20,8 @@ use crate::buffer::zeros;
 use crate::by_row::{Update, layer_by_row};
 use crate::halves::{HalfMatrix, rounded};
 use crate::heads::{self, Inputs};
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, Weights, layer, multiply, product};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads};
+use crate::products::{Weights, layer, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::{Activation, AttentionShape, LowRankFactors};
 

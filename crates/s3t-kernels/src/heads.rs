@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use crate::AttentionShape;
 use crate::buffer::zeros;
-use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks, multiply};
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
+use crate::products::multiply;
 use crate::rows::{softmax_rows, softmax_rows_backward};
 
 /// Pieces of work that the heads of a record are cut into.

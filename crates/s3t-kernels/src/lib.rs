@@ -31,6 +31,8 @@ mod losses;
 mod matrix;
 mod operands;
 #[cfg(feature = "flex")]
+mod products;
+#[cfg(feature = "flex")]
 mod rows;
 #[cfg(feature = "flex")]
 mod streamed;

@@ -209,7 +209,7 @@ fn with_all_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// What threads pass before they look for parts, until it is closed.
+/// A gate that threads pass before they look for parts, until it is closed.
 #[derive(Default)]
 struct Gate(AtomicUsize);
 

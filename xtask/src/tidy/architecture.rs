@@ -32,7 +32,8 @@ const TRAITS: [&str; 4] = ["s3t-core", "s3t-executor", "s3t-peft", "s3t-models"]
 const LINKS_PLUGINS: [&str; 2] = ["s3t", "s3t-testkit"];
 
 /// Crates that `s3t-core` may depend on: none brings tensors, files, clocks, threads or random numbers.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
+    "libm",
     "blake3",
     "icu_normalizer",
     "icu_properties",

@@ -10,7 +10,8 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 
 use super::{contiguous, dims, matrix, record, tensor};
-use crate::matrix::{Matrix, product};
+use crate::matrix::Matrix;
+use crate::products::product;
 
 pub(crate) fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::full_product(a.into_dispatch(), b.into_dispatch()))

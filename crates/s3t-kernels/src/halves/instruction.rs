@@ -1,0 +1,190 @@
+//! The processor's own instruction for products of bfloat16.
+#![allow(clippy::needless_range_loop, reason = "loops over several arrays at a time, of a length that is known")]
+
+use std::arch::x86_64::{
+    __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+};
+use std::mem::transmute;
+
+use super::{CUT, HalfMatrix, LANES, PAIR, Part};
+use crate::Instructions;
+use crate::matrix::{MatrixMut, Onto};
+
+/// Rows and vectors of columns whose sums stay in registers.
+const ROWS: usize = 6;
+const VECTORS: usize = 4;
+
+pub(super) fn is_used() -> bool {
+    Instructions::chosen() == Instructions::Native
+        && std::arch::is_x86_feature_detected!("avx512bf16")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+}
+
+/// Outputs that few rows are multiplied with at a time.
+const OUTPUTS: usize = 12;
+
+/// `out = x w`, or added to `out`, where the inputs of an output follow each other: these are read where they lie, and the rows of
+/// `x` are the lanes of a vector.
+pub(super) fn few_rows(out: &mut MatrixMut<'_>, onto: Onto, x: &[[u32; LANES]], w: HalfMatrix<'_>) {
+    let ([inputs, outputs], [rows, columns]) = (w.dims(), out.dims());
+    assert!(is_used() && w.strides[0] == 1 && inputs == x.len() * PAIR && rows <= LANES && outputs == columns);
+    for first in (0..outputs).step_by(OUTPUTS) {
+        let count = OUTPUTS.min(outputs - first);
+        // Behind the last output the last is computed again, and not written.
+        let lines: [&[u16]; OUTPUTS] = std::array::from_fn(|at| {
+            let output = first + at.min(count - 1);
+            &w.values[output * w.strides[1]..][..inputs]
+        });
+        for (cut, x) in x.chunks(CUT / PAIR).enumerate() {
+            let start = cut * CUT;
+            // SAFETY: the processor has the instructions.
+            #[allow(unsafe_code, reason = "see above")]
+            let sums = unsafe { tile_of_outputs(x, &lines, start) };
+            let is_added = cut > 0 || onto == Onto::Add;
+            for row in 0..rows {
+                let out = out.row_pointer(row).wrapping_add(first);
+                for (at, sums) in sums[..count].iter().enumerate() {
+                    // SAFETY: row and output are inside `out`, which is borrowed for writing alone. It is read only if it is added
+                    // to: then its owner, or the cut before, has written to it.
+                    #[allow(unsafe_code, reason = "see above")]
+                    unsafe {
+                        let out = out.add(at);
+                        out.write(if is_added { sums[row] + out.read() } else { sums[row] });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn tile_of_outputs(x: &[[u32; LANES]], lines: &[&[u16]; OUTPUTS], start: usize) -> [[f32; LANES]; OUTPUTS] {
+    for line in lines {
+        assert!(start + x.len() * PAIR <= line.len(), "an output has every input");
+    }
+    let mut sums = [_mm512_setzero_ps(); OUTPUTS];
+    for (pair, x) in x.iter().enumerate() {
+        // SAFETY: every line has this pair of values, by the assertion above, and it is read unaligned; `x` is a whole vector. The types
+        // of the transmutes are of one size, and every bit pattern is a value of them.
+        #[allow(unsafe_code, reason = "bounds are checked once for the tile")]
+        unsafe {
+            let rows = _mm512_loadu_si512(x.as_ptr().cast());
+            for at in 0..OUTPUTS {
+                let weights = lines[at].as_ptr().add(start + pair * PAIR).cast::<i32>().read_unaligned();
+                sums[at] = _mm512_dpbf16_ps(
+                    sums[at],
+                    transmute::<__m512i, __m512bh>(_mm512_set1_epi32(weights)),
+                    transmute::<__m512i, __m512bh>(rows),
+                );
+            }
+        }
+    }
+    let mut found = [[0.0; LANES]; OUTPUTS];
+    for at in 0..OUTPUTS {
+        // SAFETY: a row of `found` is as long as a vector.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            _mm512_storeu_ps(found[at].as_mut_ptr(), sums[at]);
+        }
+    }
+    found
+}
+
+pub(super) fn run(part: &Part<'_>, out: &mut MatrixMut<'_>) {
+    let [rows, columns] = out.dims();
+    let vectors = columns.div_ceil(LANES);
+    assert!(is_used() && vectors <= VECTORS, "a panel is as wide as the tiles");
+    for row in (0..rows).step_by(ROWS) {
+        let height = ROWS.min(rows - row);
+        // SAFETY: the processor has the instructions.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            match vectors {
+                1 => rows_of::<1>(part, out, row, height),
+                2 => rows_of::<2>(part, out, row, height),
+                3 => rows_of::<3>(part, out, row, height),
+                _ => rows_of::<4>(part, out, row, height),
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn rows_of<const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize, height: usize) {
+    match height {
+        1 => tile::<1, VECTORS>(part, out, row),
+        2 => tile::<2, VECTORS>(part, out, row),
+        3 => tile::<3, VECTORS>(part, out, row),
+        4 => tile::<4, VECTORS>(part, out, row),
+        5 => tile::<5, VECTORS>(part, out, row),
+        _ => tile::<ROWS, VECTORS>(part, out, row),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn tile<const ROWS: usize, const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize) {
+    let x: [&[u32]; ROWS] = std::array::from_fn(|at| part.row(row + at));
+    let w: [&[[u32; LANES]]; VECTORS] = std::array::from_fn(|at| part.vector(at));
+    let pairs = part.pairs;
+    assert!(x.iter().all(|x| x.len() == pairs) && w.iter().all(|w| w.len() == pairs));
+    let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
+    for pair in 0..pairs {
+        // SAFETY: every row and every vector has so many pairs, by the assertion above; a vector of a pair is [`LANES`] values
+        // of 4 bytes, read unaligned. The types of the transmutes are of one size, and every bit pattern is a value of them.
+        #[allow(unsafe_code, reason = "bounds are checked once for the tile")]
+        unsafe {
+            // A loop: a closure would not be inlined with these instructions.
+            let mut columns = [_mm512_setzero_si512(); VECTORS];
+            for vector in 0..VECTORS {
+                columns[vector] = _mm512_loadu_si512(w[vector].as_ptr().add(pair).cast());
+            }
+            for at in 0..ROWS {
+                let value = _mm512_set1_epi32(x[at].get_unchecked(pair).cast_signed());
+                for vector in 0..VECTORS {
+                    sums[at][vector] = _mm512_dpbf16_ps(
+                        sums[at][vector],
+                        transmute::<__m512i, __m512bh>(value),
+                        transmute::<__m512i, __m512bh>(columns[vector]),
+                    );
+                }
+            }
+        }
+    }
+    let width = out.dims()[1];
+    if width == VECTORS * LANES {
+        for at in 0..ROWS {
+            let out = out.row_pointer(row + at);
+            for vector in 0..VECTORS {
+                // SAFETY: a row of `out` has so many vectors, and `out` is borrowed for writing alone. It is read only if it is
+                // added to: then its owner has written to it.
+                #[allow(unsafe_code, reason = "see above")]
+                unsafe {
+                    let out = out.add(vector * LANES);
+                    let sum = match part.onto {
+                        Onto::Add => _mm512_add_ps(sums[at][vector], _mm512_loadu_ps(out)),
+                        Onto::Replace => sums[at][vector],
+                    };
+                    _mm512_storeu_ps(out, sum);
+                }
+            }
+        }
+        return;
+    }
+    // In two steps: sums that are reached by an index that is not known would not stay in registers.
+    let mut buffers = [[[0.0; LANES]; VECTORS]; ROWS];
+    for at in 0..ROWS {
+        for vector in 0..VECTORS {
+            // SAFETY: a buffer is as long as a vector.
+            #[allow(unsafe_code, reason = "see above")]
+            unsafe {
+                _mm512_storeu_ps(buffers[at][vector].as_mut_ptr(), sums[at][vector]);
+            }
+        }
+    }
+    for (at, buffers) in buffers.iter().enumerate() {
+        for (vector, buffer) in buffers.iter().enumerate() {
+            part.put(out, row + at, vector, buffer);
+        }
+    }
+}
