@@ -248,12 +248,54 @@ def memorisation():
     return {"ranked": ranked, "fitted": fitted}
 
 
+def logits():
+    """Scores from the logits of a model and of reference models: from the definitions, one record after the other."""
+    own = np.random.default_rng(20261126)
+    draw = lambda *shape: np.round(own.normal(0, 3, shape), 5)
+    examples, population, models, classes = 24, 12, 6, 5
+    labels = own.integers(classes, size=examples + population)
+    target, references = draw(len(labels), classes), draw(models, len(labels), classes)
+    inside = own.random((models, len(labels))) < 0.5
+    inside[:, examples:] = False
+    inside[0, :examples], inside[1, :examples] = True, False
+    inside[2, :examples], inside[3, :examples] = True, False
+
+    def share(row, label):
+        return np.exp(row[label]) / np.exp(row).sum()
+
+    def scaled(row, label):
+        p = share(row, label)
+        return np.log(p / (1 - p))
+
+    def of(models_of, value, at):
+        return np.array([value(references[m][at], labels[at]) for m in range(models) if inside[m][at] == models_of])
+
+    def deviation(models_of):
+        lists = [of(models_of, scaled, at) for at in range(examples)]
+        return np.sqrt(sum(((row - row.mean()) ** 2).sum() for row in lists) / sum(len(row) - 1 for row in lists))
+
+    phi = [scaled(target[at], labels[at]) for at in range(examples)]
+    s_in, s_out = deviation(True), deviation(False)
+    offline = [stats.norm.cdf(phi[at], of(False, scaled, at).mean(), s_out) for at in range(examples)]
+    online = [stats.norm.logpdf(phi[at], of(True, scaled, at).mean(), s_in)
+              - stats.norm.logpdf(phi[at], of(False, scaled, at).mean(), s_out) for at in range(examples)]
+
+    def ratio(at, a):
+        mean = of(False, share, at).mean()
+        return share(target[at], labels[at]) / (((1 + a) * mean + (1 - a)) / 2)
+
+    a, gamma = 0.4, 1.0
+    dominated = [np.mean([ratio(at, a) / ratio(z, a) > gamma for z in range(examples, len(labels))]) for at in range(examples)]
+    return {"examples": examples, "labels": labels, "target": target, "references": references, "inside": inside,
+            "lira_offline": offline, "lira_online": online, "a": a, "gamma": gamma, "rmia": dominated}
+
+
 def main():
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     made = {"signal": signal(), "lira": lira(), "rmia": rmia(), "language": language(), "roc": roc(),
             "clopper_pearson": clopper_pearson(), "kolmogorov_smirnov": kolmogorov_smirnov(), "epsilon": epsilon(), "blind": blind(),
-            "memorisation": memorisation()}
+            "memorisation": memorisation(), "logits": logits()}
     for name, value in made.items():
         (folder / f"{name}.json").write_text(json.dumps(listed(value)) + "\n")
 

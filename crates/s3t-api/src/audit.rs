@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use s3t_core::{RecordId, SubjectId};
-use s3t_engine::{Observer, VerifyScope};
+use s3t_engine::VerifyScope;
+use s3t_eval::attack::{AttackObserver, AttackSettings, MembershipAudit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attack::attack_in;
 use crate::open::to_read;
 use crate::parts::{VerifiedStage, all};
 use crate::receipt::{read_checkpoint, read_key, read_receipt};
@@ -36,10 +38,13 @@ pub struct AuditRequest {
     /// The stages that are trained again.
     #[serde(default)]
     pub scope: VerifyScope,
+    /// `true` attacks a copy of the store too, by the pipeline's section `[attack]`, if nothing else is wrong.
+    #[serde(default)]
+    pub attack: bool,
 }
 
 /// The answer to `audit`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditAnswer {
     /// The audit.
     pub audit: Audit,
@@ -52,12 +57,15 @@ impl Reply for AuditAnswer {
 }
 
 /// An audit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Audit {
     /// `true` if nothing that was checked is wrong.
     pub passed: bool,
     /// The report.
     pub report: AuditReport,
+    /// The audit by attack, if it was asked for and nothing else was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<MembershipAudit>,
 }
 
 /// The report of an audit.
@@ -136,8 +144,16 @@ impl AuditRequest {
 ///
 /// [`ErrorKind::Refused`] for evidence that cannot be read; [`ErrorKind::Store`] if there is no store, or stages are to be trained on
 /// another arithmetic than the store's. Findings are not errors: see [`Reply::failure`].
-pub fn audit(request: &AuditRequest, observer: &dyn Observer) -> Result<AuditAnswer, ApiError> {
+pub fn audit(request: &AuditRequest, observer: &dyn AttackObserver) -> Result<AuditAnswer, ApiError> {
     let evidence = request.read()?;
-    let report = to_read(&request.pipeline)?.audit(&evidence, observer)?;
-    Ok(AuditAnswer { audit: Audit { passed: report.passed(), report: report.into() } })
+    let system = to_read(&request.pipeline)?;
+    if request.attack {
+        // Settings that cannot be used are refused before any work.
+        AttackSettings::of(system.pipeline())?;
+    }
+    let report = system.audit(&evidence, observer)?;
+    let attacks = request.attack && report.passed();
+    let attack = attacks.then(|| attack_in(&request.pipeline, &system, observer)).transpose()?;
+    let passed = report.passed() && attack.as_ref().is_none_or(MembershipAudit::passed);
+    Ok(AuditAnswer { audit: Audit { passed, report: report.into(), attack } })
 }

@@ -182,6 +182,9 @@ fn of_engine(error: &EngineError) -> ErrorKind {
 fn of_eval(error: &EvalError) -> ErrorKind {
     match error {
         EvalError::Engine(error) => of_engine(error),
+        EvalError::Stopped => ErrorKind::Interrupted,
+        EvalError::Write { .. } => ErrorKind::Failed,
+        EvalError::OtherPlan { .. } => ErrorKind::Store,
         _ => ErrorKind::Refused,
     }
 }

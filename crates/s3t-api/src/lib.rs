@@ -6,9 +6,12 @@
 //! system that is open already, as a server has it.
 
 mod asked;
+mod attack;
+mod attack_charts;
 mod audit;
 mod bare_model;
 mod chat;
+mod compare_methods;
 mod deletion;
 mod error;
 mod evaluation;
@@ -31,9 +34,12 @@ mod training;
 mod verification;
 
 pub use asked::Asked;
+pub use attack::{AttackAnswer, AttackRequest, attack};
+pub use attack_charts::{AttackPicture, attack_pictures};
 pub use audit::{Audit, AuditAnswer, AuditCheck, AuditReport, AuditRequest, audit};
 pub use bare_model::{Logits, ModelAnswer, ModelRequest, predict_with_model};
 pub use chat::{Chat, ChatAnswer, ChatRequest, ChatTurn};
+pub use compare_methods::{CompareMethodsAnswer, CompareMethodsRequest, compare_methods};
 pub use deletion::{Cut, DeleteAnswer, DeleteRequest, Deletion, PendingErasure, SpellingsLeft, delete, delete_in};
 pub use error::{ApiError, ErrorKind};
 pub use evaluation::{EvalAnswer, EvalRequest, Evaluation, MemberScore, Metric, evaluate, evaluate_in};

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AdviseAnswer, AuditAnswer, ChatAnswer, CompareAnswer, DeleteAnswer, ErrorKind, EvalAnswer, ExportAnswer,
-    ForgetExportAnswer, MemorisationAnswer, ModelAnswer, PlanAnswer, PluginsAnswer, PredictAnswer, ReceiptAnswer,
-    RepairAnswer, RunAnswer, SimulateAnswer, StatusAnswer, StoreCheckAnswer, TaskAnswer, TrainAnswer,
-    VerifiedReceiptAnswer, VerifyAnswer,
+    AdviseAnswer, AttackAnswer, AuditAnswer, ChatAnswer, CompareAnswer, CompareMethodsAnswer, DeleteAnswer, ErrorKind,
+    EvalAnswer, ExportAnswer, ForgetExportAnswer, MemorisationAnswer, ModelAnswer, PlanAnswer, PluginsAnswer,
+    PredictAnswer, ReceiptAnswer, RepairAnswer, RunAnswer, SimulateAnswer, StatusAnswer, StoreCheckAnswer, TaskAnswer,
+    TrainAnswer, VerifiedReceiptAnswer, VerifyAnswer,
 };
 
 /// The object that a failed command prints, beside the fields of the answer that were there until then.
@@ -48,12 +48,14 @@ pub fn schema() -> Value {
         ("store forget-export", generator.subschema_for::<ForgetExportAnswer>()),
         ("repair", generator.subschema_for::<RepairAnswer>()),
         ("audit", generator.subschema_for::<AuditAnswer>()),
+        ("attack", generator.subschema_for::<AttackAnswer>()),
         ("verify", generator.subschema_for::<VerifyAnswer>()),
         ("status", generator.subschema_for::<StatusAnswer>()),
         ("plan", generator.subschema_for::<PlanAnswer>()),
         ("advise", generator.subschema_for::<AdviseAnswer>()),
         ("simulate", generator.subschema_for::<SimulateAnswer>()),
         ("compare-sequences", generator.subschema_for::<CompareAnswer>()),
+        ("compare-methods", generator.subschema_for::<CompareMethodsAnswer>()),
         ("plugins", generator.subschema_for::<PluginsAnswer>()),
         ("failed", generator.subschema_for::<FailedAnswer>()),
     ];

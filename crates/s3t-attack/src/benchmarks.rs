@@ -1,5 +1,6 @@
 //! Figures that unlearning benchmarks report.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AttackError;
@@ -31,7 +32,7 @@ pub fn priv_leak(auc_unlearned: f64, auc_retrained: f64) -> Result<f64, AttackEr
 }
 
 /// A two-sample test of Kolmogorov and Smirnov.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KolmogorovSmirnov {
     /// The largest difference of the empirical distribution functions.
     pub statistic: f64,

@@ -3,6 +3,7 @@
 //! Each of m records is included by a coin of its own. An auditor who sees the trained model guesses for r of them whether they were
 //! included, and v guesses are right. Under differential privacy v cannot be large.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Binomial, Discrete, DiscreteCDF};
 
@@ -13,7 +14,7 @@ use crate::inputs::{open_unit, within};
 const MAX_EPSILON: f64 = 40.0;
 
 /// The outcome of an audit in one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Guesses {
     /// Records that were included by a coin (m).
     pub records: u64,
@@ -24,7 +25,7 @@ pub struct Guesses {
 }
 
 /// A lower bound on epsilon.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EpsilonBound {
     /// The outcome that it follows from.
     pub guesses: Guesses,

@@ -1,5 +1,6 @@
 //! Attacks on language models: scores of a text from the log-probabilities of its tokens, in nats. The frozen base model is the reference.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AttackError;
@@ -98,7 +99,7 @@ pub fn min_k_plus_plus(target: &[f64], means: &[f64], deviations: &[f64], share:
 }
 
 /// The unit of the shifts that the error zone compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shift {
     /// Differences of probabilities.
@@ -108,7 +109,7 @@ pub enum Shift {
 }
 
 /// A token of a text, for [`error_zone`].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ZoneToken {
     /// The token's log-probability by the target.
     pub target: f64,

@@ -3,6 +3,7 @@
 //! Shadow models of the same recipe are trained with an example (*inside*) and without it (*outside*). The scaled logits that they give the example
 //! ([`scaled_logit`](crate::signal::scaled_logit)) are taken to be normal.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -10,7 +11,7 @@ use crate::AttackError;
 use crate::inputs::{finite, mean, same_length, within};
 
 /// The deviation of an example's shadow values. All deviations divide by the degrees of freedom, not by the number of values.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Deviation {
     /// One for each example; needs two shadow values of each, and many for a good estimate.
@@ -36,7 +37,7 @@ pub struct Shadows {
 }
 
 /// The offline score of an example.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OfflineScore {
     /// Deviations of the target's value above the mean of the outside models. Ranks as `probability` does, and does not saturate.
     pub deviations: f64,

@@ -1,15 +1,18 @@
 //! The power of an attack: an attack that finds nothing shows something only if it finds members where there are some (SMI, arXiv 2602.01150).
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AttackError;
 use crate::area::auc;
-use crate::inputs::open_unit;
+use crate::inputs::{finite, open_unit, within};
 use crate::interval::Estimate;
 use crate::roc::{Roc, Scores, TprAtFpr};
 
 /// The success of an attack on a model that has seen the members.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Power {
     /// The area under the ROC.
     pub auc: Estimate,
@@ -57,5 +60,33 @@ impl Power {
         }
         let found = auc.interval.low > 0.5 || tpr.iter().any(|tpr| tpr.interval.low > tpr.fpr_interval.high);
         Ok(Self { auc, tpr, confidence, found })
+    }
+
+    /// The share of resamples, members and non-members drawn anew with replacement, in which the evidence is found: an estimate of the
+    /// probability that the attack finds it in other records of the same kind. The same seed gives the same share.
+    ///
+    /// # Errors
+    ///
+    /// As [`measure`](Self::measure), and for 0 resamples.
+    pub fn detection(
+        scores: &Scores,
+        rates: &[f64],
+        confidence: f64,
+        resamples: u32,
+        seed: u64,
+    ) -> Result<f64, AttackError> {
+        within("resamples", f64::from(resamples), "at least 1", resamples > 0)?;
+        finite("members", &scores.members)?;
+        finite("non_members", &scores.non_members)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut drawn = |scores: &[f64]| -> Vec<f64> {
+            (0..scores.len()).map(|_| scores[rng.random_range(0..scores.len())]).collect()
+        };
+        let mut found = 0_u32;
+        for _ in 0..resamples {
+            let resample = Scores { members: drawn(&scores.members), non_members: drawn(&scores.non_members) };
+            found += u32::from(Self::measure(&resample, rates, confidence)?.found);
+        }
+        Ok(f64::from(found) / f64::from(resamples))
     }
 }

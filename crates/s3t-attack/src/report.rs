@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AttackError;
@@ -20,7 +21,7 @@ use crate::subjects::SubjectScore;
 pub const RATES: [f64; 2] = [0.01, 0.001];
 
 /// An attack with its parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Attack {
     /// [`lira::online`](crate::lira::online).
@@ -54,8 +55,28 @@ pub enum Attack {
     },
 }
 
+impl Attack {
+    /// The name as people read it, with the parameters that matter.
+    pub fn title(self) -> String {
+        let of = |deviation: Deviation| match deviation {
+            Deviation::PerExample => "a deviation for each record",
+            Deviation::Pooled => "one deviation",
+            Deviation::Shrunk { .. } => "deviations with a prior",
+        };
+        match self {
+            Self::LiraOnline { deviation } => format!("LiRA online, {}", of(deviation)),
+            Self::LiraOffline { deviation } => format!("LiRA offline, {}", of(deviation)),
+            Self::Rmia { marginal: Marginal::Online, .. } => "RMIA online".to_owned(),
+            Self::Rmia { marginal: Marginal::Offline { a }, .. } => format!("RMIA offline, a = {a:.1}"),
+            Self::LossRatio => "loss ratio".to_owned(),
+            Self::MinK { share } => format!("Min-K %, K = {:.0}", 100.0 * share),
+            Self::ErrorZone { .. } => "error zone (EZ-MIA)".to_owned(),
+        }
+    }
+}
+
 /// The origin of reference models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReferenceKind {
     /// Members of other shards.
@@ -69,7 +90,7 @@ pub enum ReferenceKind {
 }
 
 /// Reference models of one origin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct References {
     /// The origin.
     pub kind: ReferenceKind,
@@ -78,7 +99,7 @@ pub struct References {
 }
 
 /// The true positive rate at a false positive rate, or the number of non-members that it would need.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum LowFpr {
     /// The rate.
@@ -95,7 +116,7 @@ pub enum LowFpr {
 }
 
 /// The success of an attack on one model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Performance {
     /// The number of members.
     pub members: u64,
@@ -110,7 +131,7 @@ pub struct Performance {
 }
 
 /// A point of a curve, as rates.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CurvePoint {
     /// The false positive rate.
     pub fpr: f64,
@@ -145,7 +166,7 @@ impl Performance {
 }
 
 /// The success of an attack on a leak that was planted to be found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlantedLeak {
     /// The leak.
     pub name: String,
@@ -153,10 +174,14 @@ pub struct PlantedLeak {
     pub performance: Performance,
     /// The success as evidence.
     pub power: Power,
+    /// The share of resamples of the records in which the leak is found ([`Power::detection`]).
+    pub detection: f64,
+    /// `true` if answers with the leak equal the oracle's, bit for bit: then it is no leak for these records.
+    pub equals_oracle: bool,
 }
 
 /// The comparison of the unlearned system with one that never saw the records.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OracleComparison {
     /// `true` if every score is equal, bit for bit.
     pub equal: bool,
@@ -178,7 +203,7 @@ pub struct Audited {
 }
 
 /// The report of an attack.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttackReport {
     /// The version of this form.
     pub version: u32,

@@ -3,6 +3,7 @@
 //! An example is compared with a population of records that are no members: its score is the share of them that it dominates. One
 //! reference model is enough.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AttackError;
@@ -19,7 +20,7 @@ pub struct Confidences {
 }
 
 /// The estimate of a record's marginal probability from reference models.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Marginal {
     /// The mean over reference models, of which half were trained with the record.

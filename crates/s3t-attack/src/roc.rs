@@ -1,5 +1,6 @@
 //! The receiver operating characteristic of scores, exactly: no binning and no interpolation.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AttackError;
@@ -16,7 +17,7 @@ pub struct Scores {
 }
 
 /// A point of the characteristic: records with a score of at least the threshold are called members.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RocPoint {
     /// The threshold.
     pub threshold: f64,
@@ -27,7 +28,7 @@ pub struct RocPoint {
 }
 
 /// The true positive rate at a false positive rate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TprAtFpr {
     /// The largest false positive rate that was allowed.
     pub fpr: f64,

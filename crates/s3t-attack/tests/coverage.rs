@@ -99,3 +99,19 @@ fn an_attack_without_power_is_seldom_called_powerful_and_a_strong_one_always() {
     });
     assert!(found > 0.95, "{found}");
 }
+
+#[test]
+fn the_power_by_resampling_is_near_the_share_of_samples_that_are_found() {
+    let sample = |rng: &mut ChaCha8Rng, shift: f64| Scores {
+        members: normals(rng, 150, shift),
+        non_members: normals(rng, 150, 0.0),
+    };
+    for (seed, shift) in [(11, 0.3), (12, 0.45), (13, 1.0)] {
+        let found = share(seed, 400, |rng| Power::measure(&sample(rng, shift), &[0.01], NOMINAL).unwrap().found);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed + 100);
+        let estimates = (0..40).map(|of| Power::detection(&sample(&mut rng, shift), &[0.01], NOMINAL, 50, of).unwrap());
+        let mean = estimates.sum::<f64>() / 40.0;
+        // A resample varies about a sample that varies about the truth, so middling powers are drawn to the middle.
+        assert!((found - mean).abs() < 0.15, "{shift}: {found} by samples, {mean} by resamples");
+    }
+}

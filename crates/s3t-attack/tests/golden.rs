@@ -109,6 +109,46 @@ fn robust_attack() -> Result<(), AttackError> {
     Ok(())
 }
 
+/// A signal of a model about a record, from its logits and its label.
+type Signal = fn(&[f64], usize) -> Result<f64, AttackError>;
+
+/// From the logits of models to scores, as an audit takes them.
+#[test]
+fn scores_from_logits() -> Result<(), AttackError> {
+    let case = golden("logits");
+    let examples = case["examples"].as_u64().unwrap() as usize;
+    let labels: Vec<usize> = numbers(&case["labels"]).into_iter().map(|label| label as usize).collect();
+    let target = rows(&case["target"]);
+    let references: Vec<Vec<Vec<f64>>> = case["references"].as_array().unwrap().iter().map(rows).collect();
+    let inside: Vec<Vec<bool>> = case["inside"].as_array().unwrap().iter().map(flags).collect();
+    let of_models = |signal: Signal, is_inside: bool, at: usize| -> Result<Vec<f64>, AttackError> {
+        let models = references.iter().zip(&inside).filter(|(_, inside)| inside[at] == is_inside);
+        models.map(|(logits, _)| signal(&logits[at], labels[at])).collect()
+    };
+    let of_target = |signal: Signal, records: std::ops::Range<usize>| -> Result<Vec<f64>, AttackError> {
+        records.map(|at| signal(&target[at], labels[at])).collect()
+    };
+    let lists = |signal: Signal, is_inside: bool, records: std::ops::Range<usize>| {
+        records.map(|at| of_models(signal, is_inside, at)).collect::<Result<Vec<_>, _>>()
+    };
+    let phi = of_target(scaled_logit, 0..examples)?;
+    let shadows =
+        Shadows { inside: lists(scaled_logit, true, 0..examples)?, outside: lists(scaled_logit, false, 0..examples)? };
+    all_close(&online(&phi, &shadows, Deviation::Pooled)?, &case["lira_online"]);
+    let offline = offline(&phi, &shadows.outside, Deviation::Pooled)?;
+    all_close(&offline.iter().map(|score| score.probability).collect::<Vec<_>>(), &case["lira_offline"]);
+    let of = |records: std::ops::Range<usize>| -> Result<Confidences, AttackError> {
+        Ok(Confidences {
+            target: of_target(confidence, records.clone())?,
+            references: lists(confidence, false, records)?,
+        })
+    };
+    let marginal = Marginal::Offline { a: number(&case["a"]) };
+    let scores = scores(&of(0..examples)?, &of(examples..labels.len())?, marginal, number(&case["gamma"]))?;
+    all_close(&scores, &case["rmia"]);
+    Ok(())
+}
+
 #[test]
 fn texts() -> Result<(), AttackError> {
     for case in cases("language") {

@@ -13,7 +13,8 @@ use crate::planning::{AdviseArgs, CompareArgs, PlanArgs, SimulateArgs};
 use crate::serving::{ServeArgs, TokenCommand};
 
 pub(crate) use commands::{
-    AuditArgs, ChatArgs, DeleteArgs, EvalArgs, PredictArgs, ReceiptCommand, RepairArgs, StoreCommand,
+    AttackArgs, AuditArgs, ChatArgs, CompareMethodsArgs, DeleteArgs, EvalArgs, PredictArgs, ReceiptCommand, RepairArgs,
+    StoreCommand,
 };
 pub(crate) use shared::{FreshArgs, PipelineArg, Scope};
 
@@ -131,6 +132,21 @@ Examples:
   s3t compare-sequences --shards 5 --slices 4 --budget 2 --prior 0.4,0.3,0.2,0.1
   s3t compare-sequences pipeline.toml --strategies cyclic,bms,greedy --plot strategies.svg")]
     CompareSequences(Box<CompareArgs>),
+    /// Put methods of unlearning side by side: time to forget, accuracy, the success of an attack, and what is guaranteed.
+    #[command(after_help = "\
+Examples:
+  s3t compare-methods pipeline.toml --plot methods.svg
+  s3t compare-methods pipeline.toml --method sisa --method s3t --method scrub --seeds 5 --json
+
+Every method trains on the pipeline's data and forgets the same records. The attack is LiRA, with the models that full retraining gives
+with the other seeds as references. The section `[compare]` has fields of methods:
+
+  [compare]
+  forget = 100
+  methods = [{ type = \"s3t\" }, { type = \"neg-grad-plus\", beta = 0.9 }]
+
+`s3t plugins` lists methods and their fields.")]
+    CompareMethods(CompareMethodsArgs),
     /// Make the store if it is not there, and train every missing stage. Goes on where it was stopped.
     #[command(
         after_help = "Examples:\n  s3t train pipeline.toml          Ctrl-C keeps what is finished; the same command goes on\n  s3t train pipeline.toml --fresh"
@@ -212,10 +228,23 @@ What lets a shard serve deeper is built first, and of that the cheapest. Each fi
 Examples:
   s3t audit pipeline.toml --key key.pub --checkpoint seen-in-march.txt --receipt ticket-812.json --html audit.html
   s3t audit pipeline.toml --absent-subject user-17 --scope all --json > audit.json
+  s3t audit pipeline.toml --attack --html audit.html
 
 The auditor brings what was kept elsewhere: the public key, checkpoints seen before (`ledger/checkpoint` in the store), receipts.
 Changes nothing. Exit code 5 if anything does not hold.")]
     Audit(AuditArgs),
+    /// Attack a copy of the store: whether membership inference finds deleted records, beside a system that never saw them.
+    #[command(after_help = "\
+Examples:
+  s3t attack pipeline.toml --html attack.html
+  s3t attack pipeline.toml --subject user-17 --subject user-18
+  s3t attack pipeline.toml --members 300 --references 4 --repair --json
+
+The records are deleted from a copy beside the store, which is removed at the end. Attacks try to tell them from the pipeline's test
+data before the deletion, after it, and on an oracle that was trained without them. References are stages that never saw them, and systems
+that are trained on random halves. A report whose attack finds nothing before the deletion says so in its first line. Exit code 5 if
+the system after the deletion differs from the oracle in any bit.")]
+    Attack(AttackArgs),
     /// Check files and lineages, and train stages again to compare bits.
     #[command(
         after_help = "Examples:\n  s3t verify pipeline.toml                     train the stages that answer again\n  s3t verify pipeline.toml --scope all\n  s3t verify pipeline.toml --scope lineages    no training: files and lineages only"

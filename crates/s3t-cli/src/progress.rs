@@ -10,6 +10,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use s3t::api::ErrorKind;
 use s3t::core::StageKey;
 use s3t::engine::{Observer, StageLabel};
+use s3t::eval::attack::{AttackObserver, Phase};
+use s3t::eval::compare::CompareObserver;
 use s3t::executor::{StageProgress, Step};
 
 use crate::exit::exit_code;
@@ -63,6 +65,11 @@ impl Bars {
             started: Instant::now(),
             records: Mutex::new(0),
         }
+    }
+
+    /// A bar over units of work.
+    pub(crate) fn units(&self) -> Units<'_> {
+        Units(&self.total)
     }
 
     /// `true` if the program was asked to stop.
@@ -129,6 +136,35 @@ impl Observer for Bars {
 
     fn worker_said(&self, worker: &str, line: &str) {
         self.multi.suspend(|| eprintln!("{worker}: {line}"));
+    }
+}
+
+impl CompareObserver for Units<'_> {
+    fn begins(&self, method: &str, seed: u64, at: usize, of: usize) {
+        self.0.set_length(of as u64);
+        self.0.set_position(at as u64);
+        self.0.set_message(format!("{method}, seed {seed}"));
+        self.0.tick();
+    }
+}
+
+/// A bar over units of work, of which the bar says how long the others will take. Training within a unit is not shown.
+pub(crate) struct Units<'a>(&'a ProgressBar);
+
+impl Observer for Units<'_> {
+    fn step(&self, _stage: &StageLabel, _step: Step) -> ControlFlow<()> {
+        flow()
+    }
+
+    fn is_stopped(&self) -> bool {
+        Bars::interrupted()
+    }
+}
+
+impl AttackObserver for Bars {
+    fn phase(&self, phase: Phase) {
+        self.total.set_message(phase.to_string());
+        self.total.tick();
     }
 }
 

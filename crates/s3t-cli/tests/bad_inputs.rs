@@ -2,6 +2,8 @@
 //!
 //! The table in docs/bad-inputs.md is made from these cases: `UPDATE_DOCS=1 cargo test -p s3t-cli --test bad_inputs`.
 
+#[path = "bad_inputs/attacks.rs"]
+mod attacks;
 #[path = "bad_inputs/chats.rs"]
 mod chats;
 #[path = "bad_inputs/executors.rs"]
@@ -101,7 +103,7 @@ const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 fn all_cases() -> impl Iterator<Item = Case> {
     let cases = cases().into_iter().chain(executors::cases()).chain(ids::cases()).chain(pictures::cases());
     let cases = cases.chain(models::cases()).chain(chats::cases());
-    cases.chain(server::cases()).chain(tasks::cases())
+    cases.chain(server::cases()).chain(tasks::cases()).chain(attacks::cases())
 }
 
 #[rustfmt::skip]
@@ -112,7 +114,7 @@ fn cases() -> Vec<Case> {
             message: "cannot read the pipeline file `nothing.toml`: No such file or directory (os error 2); `s3t init` writes one to start from" },
         planned("Pipeline file", "not TOML", |w| w.edit("pipeline.toml", "[model]", "[model"), "pipeline.toml line 4: not valid TOML: "),
         planned("Pipeline file", "unknown section", |w| w.edit("pipeline.toml", "[training]", "[trainning]"),
-            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, executor, resources, limits, run, server; did you mean `training`?"),
+            "pipeline.toml line 36: unknown key `trainning`; known: seed, device, model, store, data, partition, sequences, peft, training, serving, executor, resources, limits, run, server, attack, compare; did you mean `training`?"),
         planned("Pipeline file", "unknown key", |w| w.edit("pipeline.toml", "epochs = 2", "epoch = 2"),
             "pipeline.toml line 37: `training.epoch`: unknown field `epoch`, expected one of `epochs`, `batch_size`, "),
         planned("Pipeline file", "wrong type", |w| w.edit("pipeline.toml", "epochs = 2", "epochs = \"many\""),

@@ -29,11 +29,13 @@ pub enum PluginKind {
     ModelFamily,
     /// An executor (trait in `s3t-executor`).
     Executor,
+    /// A method of unlearning to compare with (trait in `s3t-eval`).
+    UnlearningMethod,
 }
 
 impl PluginKind {
     /// All kinds, in the order of a pipeline file.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ModelFamily,
         Self::Partitioner,
         Self::SequenceStrategy,
@@ -41,6 +43,7 @@ impl PluginKind {
         Self::Members,
         Self::Aggregator,
         Self::Executor,
+        Self::UnlearningMethod,
     ];
 }
 
@@ -54,6 +57,7 @@ impl fmt::Display for PluginKind {
             Self::Aggregator => "aggregator",
             Self::ModelFamily => "model family",
             Self::Executor => "executor",
+            Self::UnlearningMethod => "unlearning method",
         })
     }
 }
@@ -337,7 +341,10 @@ mod tests {
                 // In `members`, which is made of what names this file.
                 PluginKind::Members => {}
                 PluginKind::Aggregator => drop(plugin_from_json::<dyn Aggregator>(plugin.kind, &table).unwrap()),
-                PluginKind::PeftMethod | PluginKind::ModelFamily | PluginKind::Executor => {
+                PluginKind::PeftMethod
+                | PluginKind::ModelFamily
+                | PluginKind::Executor
+                | PluginKind::UnlearningMethod => {
                     unreachable!("no such plugin is linked here")
                 }
             }

@@ -104,6 +104,8 @@ pub struct Pipeline {
     pub run: RunSettings,
     /// The section `[server]`, which the server checks: [`server_settings`](Self::server_settings).
     pub(crate) server: Table,
+    /// The sections of [`OTHER_SECTIONS`](crate::pipeline_file::OTHER_SECTIONS), by name.
+    pub(crate) others: Table,
     pub(crate) lines: Lines,
 }
 
@@ -152,6 +154,7 @@ impl Pipeline {
             limits: Limits::default(),
             run: RunSettings::default(),
             server: Table::new(),
+            others: Table::new(),
             lines: Lines::default(),
         }
     }
@@ -209,6 +212,21 @@ impl Pipeline {
     /// The error for a key of the section `[server]` whose value cannot be used.
     pub fn refuse_server(&self, key: &str, problem: &str) -> EngineError {
         self.lines.refuse(&format!("server.{key}"), format!("`server.{key}` {problem}"))
+    }
+
+    /// A section that whoever reads it checks, `attack` or `compare`; defaults if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Pipeline`] for the first key in it that cannot be used.
+    pub fn settings_of<T: DeserializeOwned>(&self, section: &str) -> Result<T, EngineError> {
+        let table = self.others.get(section).cloned().unwrap_or_else(|| Value::Table(Table::new()));
+        self.lines.read_value(section, table)
+    }
+
+    /// The error for a key of such a section whose value cannot be used; `problem` goes on after its name.
+    pub fn refuse_setting(&self, section: &str, key: &str, problem: &str) -> EngineError {
+        self.lines.refuse(&format!("{section}.{key}"), format!("`{section}.{key}` {problem}"))
     }
 
     /// The options with which the base model is loaded.

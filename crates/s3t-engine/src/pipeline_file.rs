@@ -132,6 +132,12 @@ impl Pipeline {
         let resources = file.whole_section("resources")?;
         let run = file.whole_section("run")?;
         let server = if file.has("server") { file.section("server")? } else { Table::new() };
+        let mut others = Table::new();
+        for name in OTHER_SECTIONS {
+            if file.has(name) {
+                others.insert(name.to_owned(), Value::Table(file.section(name)?));
+            }
+        }
         file.no_unknown_sections()?;
         let pipeline = Self {
             seed,
@@ -166,6 +172,7 @@ impl Pipeline {
             limits,
             run,
             server,
+            others,
             lines: file.lines,
         };
         pipeline.check()
@@ -178,7 +185,10 @@ struct PipelineText {
     root: Table,
 }
 
-const SECTIONS: [&str; 15] = [
+/// Sections that are read by whoever uses them.
+pub(crate) const OTHER_SECTIONS: [&str; 2] = ["attack", "compare"];
+
+const SECTIONS: [&str; 17] = [
     "seed",
     "device",
     "model",
@@ -194,6 +204,8 @@ const SECTIONS: [&str; 15] = [
     "limits",
     "run",
     "server",
+    "attack",
+    "compare",
 ];
 
 impl PipelineText {

@@ -83,8 +83,25 @@ impl System {
         }
     }
 
+    /// Builds these stages of the plan, each after its parent, and no others; returns the number that was missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`train`](Self::train).
+    pub fn train_only(&self, wanted: &BTreeSet<StageKey>, observer: &dyn Observer) -> Result<usize, EngineError> {
+        let _lock = self.store.lock_building()?;
+        let session = self.checked_session()?;
+        let snapshot = self.store.snapshot()?;
+        let missing: BTreeSet<StageKey> = snapshot.missing().intersection(wanted).copied().collect();
+        observer.started(missing.len(), self.steps(&snapshot, &missing));
+        let means = Means { session: &*session, threads: self.pipeline.resources.job_count() };
+        jobs::build(&self.store, &snapshot, &means, &InStore(&self.store), &missing, observer)?;
+        self.store.publish_unless_held()?;
+        Ok(missing.len())
+    }
+
     /// The optimiser steps that building these stages takes.
-    pub(crate) fn steps(&self, snapshot: &Snapshot, stages: &BTreeSet<StageKey>) -> usize {
+    pub fn steps(&self, snapshot: &Snapshot, stages: &BTreeSet<StageKey>) -> usize {
         let sizes = snapshot.sizes();
         let records = |stage: &PlannedStage| -> u64 {
             stage.slices.iter().map(|slice| sizes[stage.shard.index()][slice.index()]).sum()

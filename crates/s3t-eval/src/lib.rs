@@ -1,8 +1,11 @@
-//! Evaluation: accuracy of an ensemble, tasks of language models, memorisation, and ordinary fine-tuning to compare with.
+//! Evaluation: accuracy of an ensemble, tasks of language models, memorisation, audits by attack, and ordinary fine-tuning to compare with.
 
+pub mod attack;
 mod baseline;
+pub mod compare;
 mod error;
 pub mod memorisation;
+pub mod methods;
 mod metric;
 pub mod task;
 pub mod text;
@@ -12,6 +15,13 @@ use std::sync::Arc;
 
 use s3t_core::{Record, Serving, ShardId, Task};
 use s3t_engine::{EngineError, Response, System};
+
+/// Reports of attacks, and the figures in them.
+pub mod report {
+    pub use s3t_attack::interval::{Estimate, Interval};
+    pub use s3t_attack::report::*;
+    pub use s3t_attack::roc::TprAtFpr;
+}
 
 pub use baseline::{Baseline, BaselineModel};
 pub use error::EvalError;

@@ -216,7 +216,67 @@ pub(crate) struct AuditArgs {
     /// Stages that are trained again.
     #[arg(long, value_enum, default_value_t = Scope::Serving)]
     pub(crate) scope: Scope,
+    /// Attack a copy of the store too: whether membership inference finds records that are deleted from it.
+    #[arg(long)]
+    pub(crate) attack: bool,
     /// The file of the report, as a page to read.
     #[arg(long)]
     pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct AttackArgs {
+    /// The pipeline file. Without a store a copy is made from its data and trained.
+    pub(crate) pipeline: PathBuf,
+    /// A record that is deleted from the copy and attacked; may be given several times. Without names records are drawn.
+    #[arg(long)]
+    pub(crate) record: Vec<String>,
+    /// A subject that is deleted from the copy and attacked; may be given several times.
+    #[arg(long)]
+    pub(crate) subject: Vec<String>,
+    /// The most records that are drawn.
+    #[arg(long)]
+    pub(crate) members: Option<usize>,
+    /// The most held-out records that they are told from.
+    #[arg(long)]
+    pub(crate) non_members: Option<usize>,
+    /// The most further held-out records, the population of RMIA.
+    #[arg(long)]
+    pub(crate) population: Option<usize>,
+    /// Reference systems to train on random halves of the data; an even number.
+    #[arg(long)]
+    pub(crate) references: Option<usize>,
+    /// Repair the copy after the deletion.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// The confidence of intervals, between 0 and 1.
+    #[arg(long)]
+    pub(crate) confidence: Option<f64>,
+    /// Changes which records are drawn.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// The file of the report, as a page to read.
+    #[arg(long)]
+    pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct CompareMethodsArgs {
+    /// The pipeline file. Its store has no part in the comparison.
+    pub(crate) pipeline: PathBuf,
+    /// A method by name, with its defaults; may be given several times. Otherwise those of `[compare]`, or all.
+    #[arg(long)]
+    pub(crate) method: Vec<String>,
+    /// Seeds of training, at least 3.
+    #[arg(long)]
+    pub(crate) seeds: Option<u64>,
+    /// Records to forget.
+    #[arg(long)]
+    pub(crate) forget: Option<usize>,
+    /// The most records to train on.
+    #[arg(long)]
+    pub(crate) records: Option<usize>,
+    /// The file of a picture (.svg or .png): the success of the attack against the time to forget.
+    #[arg(long)]
+    pub(crate) plot: Option<PathBuf>,
 }

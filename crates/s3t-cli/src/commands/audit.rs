@@ -3,17 +3,16 @@
 use s3t::api::{Audit, AuditRequest};
 
 use crate::arguments::AuditArgs;
+use crate::commands::attack::show as show_attack;
 use crate::commands::audit_page::{conclusion, page, word};
-use crate::exit::{self, Failure, Outcome, code_of};
+use crate::commands::html;
+use crate::exit::{Outcome, code_of};
 use crate::output::{Output, say};
 use crate::progress::Bars;
 
 pub(crate) fn audit(args: AuditArgs, output: &mut Output) -> Outcome {
-    let AuditArgs { pipeline, key, checkpoint, receipt, absent_record, absent_subject, scope, html } = args;
-    if let Some(file) = html.as_ref().filter(|file| file.exists()) {
-        let message = format!("`{}` exists already; a report is a new file", file.display());
-        return Err(Failure::new(exit::REFUSED, message));
-    }
+    let AuditArgs { pipeline, key, checkpoint, receipt, absent_record, absent_subject, scope, attack, html } = args;
+    html::refuse_existing(html.as_deref())?;
     let request = AuditRequest {
         pipeline,
         key,
@@ -22,14 +21,14 @@ pub(crate) fn audit(args: AuditArgs, output: &mut Output) -> Outcome {
         absent_records: absent_record,
         absent_subjects: absent_subject,
         scope: scope.into(),
+        attack,
     };
     let bars = Bars::new(output.shows_progress());
     let answer = s3t::api::audit(&request, &bars);
     drop(bars);
     let answer = answer?;
     if let Some(file) = &html {
-        std::fs::write(file, page(answer.audit.passed, &answer.audit.report))
-            .map_err(|error| Failure::new(exit::FAILED, format!("cannot write `{}`: {error}", file.display())))?;
+        html::write(file, &page(&answer.audit)?)?;
     }
     output.answer(&answer, || {
         show(&answer.audit);
@@ -45,5 +44,6 @@ fn show(audit: &Audit) {
         say!("{:12} {}: {}", word(check.passed), check.what, check.detail);
         check.problems.iter().for_each(|problem| say!("             {problem}"));
     }
+    audit.attack.iter().for_each(show_attack);
     say!("\n{}", conclusion(audit.passed, &audit.report));
 }

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use s3t::api::AuditReport;
+use s3t::api::{Audit, AuditReport};
 
+use crate::commands::attack_page::section;
+use crate::commands::html::{document, escape, list};
+use crate::exit::Failure;
 use crate::output::{short, time};
 
 /// The verdict of a check, in words.
@@ -30,7 +33,8 @@ pub(crate) fn conclusion(passed: bool, report: &AuditReport) -> String {
 }
 
 /// The page.
-pub(crate) fn page(passed: bool, report: &AuditReport) -> String {
+pub(crate) fn page(audit: &Audit) -> Result<String, Failure> {
+    let report = &audit.report;
     let mut rows = String::new();
     for check in &report.checks {
         let class = match check.passed {
@@ -67,28 +71,20 @@ pub(crate) fn page(passed: bool, report: &AuditReport) -> String {
             "<h2>Stages trained again</h2>\n<table><tr><th>stage</th><th>from</th><th>result</th></tr>\n{stages}</table>\n"
         )
     };
-    let limits = report.limits.iter().map(|limit| format!("<li>{}</li>\n", escape(limit))).collect::<String>();
+    let attack = audit.attack.as_ref().map(section).transpose()?.unwrap_or_default();
+    let limits = list(&report.limits);
     let newest = report.newest_entry.map_or_else(|| "none".to_owned(), time);
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Audit of store {short}</title>\n<style>\n\
-         body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }}\n\
-         table {{ border-collapse: collapse; width: 100% }} td, th {{ border: 1px solid #bbb; padding: .4em .6em; text-align: left; \
-         vertical-align: top; overflow-wrap: anywhere }}\n\
-         .holds td:first-child {{ background: #dff0d8 }} .fails td:first-child {{ background: #f2c4c4 }} \
-         .unchecked td:first-child {{ background: #eee }}\n</style></head><body>\n\
-         <h1>Audit of store {short}</h1>\n<p>{conclusion}</p>\n\
+    let title = format!("Audit of store {}", short(&report.store));
+    let body = format!(
+        "<h1>{title}</h1>\n<p>{conclusion}</p>\n\
          <table>\n<tr><th>store</th><td><code>{store}</code></td></tr>\n<tr><th>public key</th><td><code>{key}</code></td></tr>\n\
          <tr><th>deletions</th><td>{epoch}</td></tr>\n<tr><th>newest entry</th><td>{newest}</td></tr>\n</table>\n\
-         <h2>Checks</h2>\n<table><tr><th></th><th>what</th><th>looked at</th></tr>\n{rows}</table>\n{stages}\
-         <h2>What this does not say</h2>\n<ul>\n{limits}</ul>\n</body></html>\n",
-        short = short(&report.store),
+         <h2>Checks</h2>\n<table><tr><th></th><th>what</th><th>looked at</th></tr>\n{rows}</table>\n{stages}{attack}\
+         <h2>What this does not say</h2>\n{limits}",
         store = report.store,
         key = escape(&report.key),
         epoch = report.epoch,
-        conclusion = escape(&conclusion(passed, report)),
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+        conclusion = escape(&conclusion(audit.passed, report)),
+    );
+    Ok(document(&title, &body))
 }

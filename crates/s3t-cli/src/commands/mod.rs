@@ -1,13 +1,18 @@
 //! The commands: each turns its arguments into a request, and prints the answer.
 
+mod attack;
+mod attack_page;
+mod attack_words;
 mod audit;
 mod audit_page;
 mod chat;
+mod compare_methods;
 mod delete;
 mod eval;
 mod eval_memorisation;
 mod eval_tasks;
 mod export;
+mod html;
 mod manual;
 mod plugins;
 mod predict;
@@ -34,6 +39,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Advise(args) => planning::advise(&args, output),
         Command::Simulate(args) => planning::simulate(&args, output),
         Command::CompareSequences(args) => planning::compare(&args, output),
+        Command::CompareMethods(args) => compare_methods::compare_methods(args, output),
         Command::Train { pipeline, fresh } => train::train(pipeline.pipeline, fresh, output),
         Command::Eval(args) => eval::eval(args, output),
         Command::Predict(args) => predict::predict(args, output),
@@ -44,6 +50,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Store { command } => store::store(command, output),
         Command::Repair(args) => repair::repair(args, output),
         Command::Audit(args) => audit::audit(args, output),
+        Command::Attack(args) => attack::attack(args, output),
         Command::Verify { pipeline, scope } => verify::verify(pipeline.pipeline, scope, output),
         Command::Serve(args) => serving::serve(*args, output),
         Command::Token { command } => serving::token(command, output),

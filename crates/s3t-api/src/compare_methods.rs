@@ -1,0 +1,107 @@
+//! `compare-methods`: methods of unlearning side by side.
+
+use std::path::PathBuf;
+
+use s3t_engine::Pipeline;
+use s3t_eval::compare::{CompareObserver, CompareSettings, Comparison, MethodFigures};
+use s3t_plot::{Axis, Chart, Format, Series};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::reply::plain_answers;
+use crate::{ApiError, ErrorKind};
+
+/// The request to compare methods. What is not given is as the pipeline's section `[compare]` says.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CompareMethodsRequest {
+    /// The pipeline file. Its store has no part in the comparison.
+    pub pipeline: PathBuf,
+    /// Names of methods, with their defaults, in place of `compare.methods`; none takes what the pipeline says.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// In place of `compare.seeds`.
+    #[serde(default)]
+    pub seeds: Option<u64>,
+    /// In place of `compare.forget`.
+    #[serde(default)]
+    pub forget: Option<usize>,
+    /// In place of `compare.records`.
+    #[serde(default)]
+    pub records: Option<usize>,
+    /// The file of a picture, SVG or PNG: the success of the attack against the time to forget.
+    #[serde(default)]
+    pub plot: Option<PathBuf>,
+}
+
+/// The answer to `compare-methods`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CompareMethodsAnswer {
+    /// The comparison.
+    pub comparison: Comparison,
+    /// The file of the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plot: Option<String>,
+}
+
+plain_answers!(CompareMethodsAnswer);
+
+impl CompareMethodsRequest {
+    fn settings(&self, pipeline: &Pipeline) -> Result<CompareSettings, ApiError> {
+        let given = CompareSettings::of(pipeline)?;
+        let named: Vec<_> = self.methods.iter().map(|name| json!({ "type": name })).collect();
+        let settings = CompareSettings {
+            seeds: self.seeds.unwrap_or(given.seeds),
+            forget: self.forget.unwrap_or(given.forget),
+            records: self.records.or(given.records),
+            held_out: given.held_out,
+            methods: if named.is_empty() { given.methods } else { named },
+        };
+        match settings.problem() {
+            Some((field, problem)) => Err(ApiError::field(field, problem)),
+            None => Ok(settings),
+        }
+    }
+}
+
+/// Compares methods of unlearning on a pipeline's data.
+///
+/// # Errors
+///
+/// [`ErrorKind::Refused`] for a pipeline or a request that cannot be used; [`ErrorKind::Interrupted`] if the observer stops it.
+pub fn compare_methods(
+    request: &CompareMethodsRequest,
+    observer: &dyn CompareObserver,
+) -> Result<CompareMethodsAnswer, ApiError> {
+    let format = request.plot.as_deref().map(Format::of).transpose()?;
+    let settings = request.settings(&*Pipeline::read(&request.pipeline)?)?;
+    let comparison = s3t_eval::compare::compare(&|| Pipeline::read(&request.pipeline), &settings, observer)?;
+    let plot = request.plot.as_ref().zip(format).map(|(path, format)| {
+        let name = path.display().to_string();
+        std::fs::write(path, chart(&comparison).draw(format)?)
+            .map_err(|error| ApiError::new(ErrorKind::Failed, format!("cannot write `{name}`: {error}")))?;
+        Ok::<_, ApiError>(name)
+    });
+    Ok(CompareMethodsAnswer { plot: plot.transpose()?, comparison })
+}
+
+/// The success of the attack against the time to forget, a mark for each seed's mean.
+fn chart(comparison: &Comparison) -> Chart {
+    let mark = |of: &MethodFigures| Series {
+        band: Vec::new(),
+        ..Series::marks(of.method.clone(), vec![(of.forget_seconds.mean.max(1e-3), of.auc.mean)])
+    };
+    let times = comparison.methods.iter().map(|of| of.forget_seconds.mean.max(1e-3));
+    let (first, last) = times.fold((f64::INFINITY, 0.0_f64), |(low, high), time| (low.min(time), high.max(time)));
+    let oracle = comparison.methods.iter().find(|of| of.method == "full-retraining");
+    let line = oracle.map(|of| Series::line("never seen", vec![(first, of.auc.mean), (last, of.auc.mean)]));
+    Chart {
+        title: format!(
+            "{} of {} records forgotten, {} seeds",
+            comparison.forgotten, comparison.records, comparison.seeds
+        ),
+        x: Axis::log("seconds to forget"),
+        y: Axis::linear("area under the ROC of the attack after"),
+        series: line.into_iter().chain(comparison.methods.iter().map(mark)).collect(),
+    }
+}
