@@ -246,6 +246,10 @@ fn every_command_prints_what_the_schema_describes_and_the_api_answers() {
     let ask = json!({ "model": model, "input": questions.input });
     let answered = api::predict_with_model(&serde_json::from_value(ask).unwrap()).unwrap();
     assert_eq!(bare, serde_json::to_value(&answered).unwrap());
+    let fresh = Workspace::new();
+    described.check("attack", &fresh.json(&["attack", "pipeline.toml", "--members", "10"]));
+    let compared = fresh.json(&["compare-methods", "pipeline.toml", "--method", "sisa", "--forget", "5"]);
+    described.check("compare-methods", &compared);
     check_language(&mut described);
     check_all_described(&described);
 }

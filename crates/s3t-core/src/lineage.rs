@@ -89,7 +89,7 @@ impl NumericEnvironment {
 impl std::fmt::Display for NumericEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { backend, library, architecture, instructions, precision, probe } = self;
-        if architecture == Self::ANY {
+        if architecture == Self::ANY && instructions.is_empty() {
             write!(f, "{library}, {precision}")?;
             return if probe.is_empty() { Ok(()) } else { write!(f, " (self-test failed: {probe})") };
         }

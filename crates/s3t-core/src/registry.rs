@@ -22,6 +22,7 @@ pub enum PluginKind {
     /// A PEFT method (trait in `s3t-peft`).
     PeftMethod,
     /// A choice of the live prefixes that answer ([`Members`](crate::members::Members)).
+    #[serde(rename = "choice-of-members")]
     Members,
     /// A [`crate::Aggregator`].
     Aggregator,

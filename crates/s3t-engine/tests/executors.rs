@@ -117,7 +117,7 @@ fn tensors_of_another_slice_under_the_right_key_are_found_by_verification() {
 }
 
 fn elsewhere(environment: NumericEnvironment) -> NumericEnvironment {
-    NumericEnvironment { instructions: vec!["neon".into()], ..environment }
+    NumericEnvironment { architecture: "aarch64".into(), instructions: vec!["neon".into()], ..environment }
 }
 
 #[test]
