@@ -32,7 +32,7 @@ static AWAKE: AtomicUsize = AtomicUsize::new(0);
 const LOOKS: u32 = 256;
 
 /// The longest that work waits for its threads to wake. Where they take longer, the machine is busy with something else.
-const WAKING: Duration = Duration::from_micros(200);
+const WAKING: Duration = Duration::from_millis(1);
 
 /// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
 /// a test compares them.
