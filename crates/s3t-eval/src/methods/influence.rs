@@ -112,7 +112,7 @@ fn dot(one: &[f64], other: &[f64]) -> f64 {
 ///
 /// # Errors
 ///
-/// Those of `product`.
+/// The errors of `product`.
 ///
 /// ```
 /// use s3t_eval::methods::solve;
