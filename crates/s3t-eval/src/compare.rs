@@ -177,7 +177,7 @@ struct Data<'a> {
     left: &'a [Record],
 }
 
-/// One method with one seed.
+/// The figures of a method with a seed.
 struct Run {
     train_seconds: f64,
     forget_seconds: f64,

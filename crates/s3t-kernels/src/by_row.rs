@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
-use crate::products::{Weights, layer, multiply};
+use crate::products::{LowRank, Weights, layer, multiply};
 use crate::rows::put_row;
 use crate::streamed::{Lines, dots, stream};
 use crate::tiles::CUT;
@@ -91,19 +91,12 @@ fn put(out: &mut MatrixMut<'_>, sums: &[f32], onto: Onto, scale: f32) {
     }
 }
 
-/// A low-rank update of a part of the rows.
-pub(crate) struct Update<'a> {
-    pub(crate) down: Matrix<'a>,
-    pub(crate) up: Matrix<'a>,
-    pub(crate) scale: f32,
-}
-
 /// `x w + b`, with the update of each of equal parts of the rows added.
 pub(crate) fn layer_by_row(
     x: Matrix<'_>,
     w: Weights<'_>,
     bias: Option<&[f32]>,
-    parts: &[Option<Update<'_>>],
+    parts: &[Option<LowRank<'_>>],
 ) -> Vec<f32> {
     let ([all, _], [_, outputs]) = (x.dims(), w.dims());
     let mut out = match w {
@@ -120,7 +113,7 @@ pub(crate) fn layer_by_row(
         return out;
     }
     out.par_chunks_exact_mut(rows * outputs).zip(parts).enumerate().for_each(|(index, (out, part))| {
-        let Some(Update { down, up, scale }) = part else { return };
+        let Some(LowRank { down, up, scale }) = part else { return };
         let x = x.rows(index * rows..(index + 1) * rows);
         let rank = down.dims()[1];
         let mut inner = vec![0.0; rows * rank];
@@ -194,7 +187,7 @@ mod tests {
         let w = values(inputs * outputs, 1);
         let factors: Vec<_> =
             (0..3).map(|seed| (values(inputs * rank, seed), values(rank * outputs, seed + 9))).collect();
-        let part = |(down, up): &'static (Vec<f32>, Vec<f32>)| Update {
+        let part = |(down, up): &'static (Vec<f32>, Vec<f32>)| LowRank {
             down: Matrix::new(down, inputs, rank),
             up: Matrix::new(up, rank, outputs),
             scale: 0.7,

@@ -17,11 +17,11 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::buffer::zeros;
-use crate::by_row::{Update, layer_by_row};
+use crate::by_row::layer_by_row;
 use crate::halves::{HalfMatrix, rounded};
 use crate::heads::{self, Inputs};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads};
-use crate::products::{Weights, layer, multiply, product};
+use crate::products::{LowRank, Weights, layer, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::{Activation, AttentionShape, LowRankFactors};
 
@@ -52,22 +52,31 @@ pub(crate) fn linear_low_rank(
     Tensor::from_dispatch(Dispatch::low_rank_linear(x, down, up, Frozen::new(weight, bias), scale as f32))
 }
 
+/// The factors of each part of the rows that has an update, and their scale.
+type Factors = Option<(FlexTensor, FlexTensor, f32)>;
+
+fn factors(parts: &[Option<LowRankFactors>]) -> Vec<Factors> {
+    let of = |factors: &LowRankFactors| (primitive(&factors.down), primitive(&factors.up), factors.scale as f32);
+    parts.iter().map(|factors| factors.as_ref().map(of)).collect()
+}
+
+fn updates(factors: &[Factors]) -> Vec<Option<LowRank<'_>>> {
+    factors.iter().map(|part| part.as_ref().map(|(down, up, scale)| update(down, up, *scale))).collect()
+}
+
+fn update<'a>(down: &'a FlexTensor, up: &'a FlexTensor, scale: f32) -> LowRank<'a> {
+    LowRank { down: matrix(down), up: matrix(up), scale }
+}
+
 pub(crate) fn linear_low_rank_parts(
     x: &Tensor<2>,
     weight: &Tensor<2>,
     bias: Option<&Tensor<1>>,
     parts: &[Option<LowRankFactors>],
 ) -> Tensor<2> {
-    let shape = [x.dims()[0], weight.dims()[1]];
-    let owned = |factors: &LowRankFactors| (primitive(&factors.down), primitive(&factors.up), factors.scale as f32);
-    let owned: Vec<_> = parts.iter().map(|factors| factors.as_ref().map(owned)).collect();
-    let parts: Vec<_> = owned.iter().map(|part| part.as_ref().map(LowRank::of)).collect();
-    let (y, _) = layer_with_parts(matrix(&primitive(x)), &Frozen::new(weight, bias), &parts);
+    let (shape, factors) = ([x.dims()[0], weight.dims()[1]], factors(parts));
+    let (y, _) = layer_with_parts(matrix(&primitive(x)), &Frozen::new(weight, bias), &updates(&factors));
     Tensor::from_primitive::<Flex>(tensor(y, shape))
-}
-
-fn update((down, up, scale): &(FlexTensor, FlexTensor, f32)) -> Update<'_> {
-    Update { down: matrix(down), up: matrix(up), scale: *scale }
 }
 
 pub(crate) fn linear_by_row(
@@ -76,13 +85,9 @@ pub(crate) fn linear_by_row(
     bias: Option<&Tensor<1>>,
     parts: &[Option<LowRankFactors>],
 ) -> Tensor<2> {
-    let shape = [x.dims()[0], weight.dims()[1]];
-    let owned = |factors: &LowRankFactors| (primitive(&factors.down), primitive(&factors.up), factors.scale as f32);
-    let owned: Vec<_> = parts.iter().map(|factors| factors.as_ref().map(owned)).collect();
-    let parts: Vec<_> = owned.iter().map(|part| part.as_ref().map(update)).collect();
-    let frozen = Frozen::new(weight, bias);
+    let (shape, factors, frozen) = ([x.dims()[0], weight.dims()[1]], factors(parts), Frozen::new(weight, bias));
     let bias = frozen.bias.as_ref().map(contiguous);
-    let y = layer_by_row(matrix(&primitive(x)), weights(&frozen.weight), bias.as_deref(), &parts);
+    let y = layer_by_row(matrix(&primitive(x)), weights(&frozen.weight), bias.as_deref(), &updates(&factors));
     Tensor::from_primitive::<Flex>(tensor(y, shape))
 }
 
@@ -401,23 +406,10 @@ fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
 
 /// The result, and `x A`.
 fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen, scale: f32) -> (FlexTensor, Vec<f32>) {
-    let part = LowRank { down: matrix(down), up: matrix(up), scale };
+    let part = update(down, up, scale);
     let (y, mut inner) = layer_with_parts(matrix(x), frozen, &[Some(part)]);
     let inner = inner.pop().flatten().expect("the one part has an update");
     (tensor(y, [dims(x)[0], dims(up)[1]]), inner)
-}
-
-/// A low-rank update.
-struct LowRank<'a> {
-    down: Matrix<'a>,
-    up: Matrix<'a>,
-    scale: f32,
-}
-
-impl<'a> LowRank<'a> {
-    fn of((down, up, scale): &'a (FlexTensor, FlexTensor, f32)) -> Self {
-        Self { down: matrix(down), up: matrix(up), scale: *scale }
-    }
 }
 
 /// `x W + b`, with `scale (x A) B` added to each of equal parts of the rows that has an update; and `x A` of each.

@@ -15,7 +15,6 @@
 mod instruction;
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -31,53 +30,8 @@ const PAIR: usize = 2;
 /// Columns that are put side by side and meet all rows before the next.
 const COLUMNS: usize = 64;
 
-/// Values of bfloat16 as they lie in memory: element (i, j) is `values[i * strides[0] + j * strides[1]]`.
-#[derive(Clone, Copy)]
-pub(crate) struct HalfMatrix<'a> {
-    values: &'a [u16],
-    dims: [usize; 2],
-    strides: [usize; 2],
-}
-
-impl<'a> HalfMatrix<'a> {
-    /// # Panics
-    ///
-    /// If an element is outside the memory.
-    pub(crate) fn strided(values: &'a [u16], dims: [usize; 2], strides: [usize; 2]) -> Self {
-        let last = |axis: usize| dims[axis].checked_sub(1).and_then(|last| last.checked_mul(strides[axis]));
-        let fits = match (last(0), last(1)) {
-            (Some(row), Some(column)) => row.checked_add(column).is_some_and(|last| last < values.len()),
-            _ => dims.contains(&0),
-        };
-        assert!(fits, "a matrix of {} by {} does not fit into {} values", dims[0], dims[1], values.len());
-        Self { values, dims, strides }
-    }
-
-    pub(crate) fn dims(self) -> [usize; 2] {
-        self.dims
-    }
-
-    /// Some of the columns.
-    ///
-    /// # Panics
-    ///
-    /// If there are not so many.
-    pub(crate) fn columns(self, columns: Range<usize>) -> Self {
-        let [rows, all] = self.dims;
-        assert!(columns.start <= columns.end && columns.end <= all, "columns {columns:?} of {all}");
-        let values = &self.values[(columns.start * self.strides[1]).min(self.values.len())..];
-        Self::strided(values, [rows, columns.len()], self.strides)
-    }
-
-    pub(crate) fn transposed(self) -> Self {
-        let Self { values, dims, strides } = self;
-        Self { values, dims: [dims[1], dims[0]], strides: [strides[1], strides[0]] }
-    }
-
-    fn at(self, row: usize, column: usize) -> u16 {
-        self.values[row * self.strides[0] + column * self.strides[1]]
-    }
-}
+/// The bits of values of bfloat16.
+pub(crate) type HalfMatrix<'a> = Matrix<'a, u16>;
 
 /// Rows of the first operand: for each, pairs of inputs, the first of a pair in the lower half; zeros behind an odd number.
 pub(crate) struct HalfRows {
@@ -166,7 +120,7 @@ fn widened(half: u32) -> f32 {
 /// If the sizes do not go together.
 pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: HalfMatrix<'_>, threads: Threads) {
     let [rows, columns] = out.dims();
-    assert!(x.inputs == w.dims[0] && rows == x.rows && columns == w.dims[1], "the sizes of a product go together");
+    assert!(rows == x.rows && w.dims() == [x.inputs, columns], "the sizes of a product go together");
     if x.inputs == 0 {
         if onto == Onto::Replace {
             out.fill(0.0);
@@ -174,7 +128,7 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if rows <= LANES && w.strides[0] == 1 && x.inputs.is_multiple_of(PAIR) && instruction::is_used() {
+    if rows <= LANES && w.transposed().lines().is_some() && x.inputs.is_multiple_of(PAIR) && instruction::is_used() {
         let lanes = x.lanes();
         return by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
             let first = panel * COLUMNS;
@@ -197,9 +151,9 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
 
 /// `x w` in new memory.
 pub(crate) fn product(x: Matrix<'_>, w: HalfMatrix<'_>) -> Vec<f32> {
-    let x = HalfRows::of(x);
-    let mut out = Unwritten::new(x.rows.checked_mul(w.dims[1]).expect("no memory is that large"));
-    let mut view = MatrixMut::unwritten(out.memory(), x.rows, w.dims[1]);
+    let (x, [_, columns]) = (HalfRows::of(x), w.dims());
+    let mut out = Unwritten::new(x.rows.checked_mul(columns).expect("no memory is that large"));
+    let mut view = MatrixMut::unwritten(out.memory(), x.rows, columns);
     multiply(&mut view, Onto::Replace, &x, w, Threads::Pool);
     // SAFETY: with `Onto::Replace` every element of the result is written, zeros where nothing is to be added up.
     #[allow(unsafe_code, reason = "see above")]
@@ -218,6 +172,7 @@ const LANES: usize = 16;
 
 /// Puts a part of `w` side by side: vectors of [`LANES`] columns, in each pair by pair of inputs, with zeros where there are none.
 fn pack(w: HalfMatrix<'_>, [input, column]: [usize; 2], [depth, columns]: [usize; 2], panel: &mut Vec<u32>) {
+    let (values, [of_inputs, of_columns]) = w.memory();
     let pairs = depth.div_ceil(PAIR);
     let vectors = columns.div_ceil(LANES);
     if panel.len() < COLUMNS * CUT / PAIR {
@@ -227,11 +182,11 @@ fn pack(w: HalfMatrix<'_>, [input, column]: [usize; 2], [depth, columns]: [usize
         let first = column + vector * LANES;
         let width = LANES.min(columns - vector * LANES);
         let lines = panel.as_chunks_mut::<LANES>().0;
-        let place = |input: usize, column: usize| input * w.strides[0] + column * w.strides[1];
-        if width == LANES && depth.is_multiple_of(PAIR) && w.strides[1] == 1 {
-            interleave(&w.values[place(input, first)..], w.strides[0], lines);
-        } else if width == LANES && depth.is_multiple_of(PAIR) && w.strides[0] == 1 {
-            turn(&w.values[place(input, first)..], w.strides[1], lines);
+        let start = input * of_inputs + first * of_columns;
+        if width == LANES && depth.is_multiple_of(PAIR) && of_columns == 1 {
+            interleave(&values[start..], of_inputs, lines);
+        } else if width == LANES && depth.is_multiple_of(PAIR) && of_inputs == 1 {
+            turn(&values[start..], of_columns, lines);
         } else {
             for (pair, line) in lines.iter_mut().enumerate() {
                 line.fill(0);

@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use crate::Targets;
-use crate::rows::{exp, fold, sigmoid, vectorised};
+use crate::rows::{exp, fold, largest, sigmoid, sum, vectorised};
 
 /// The mean loss of rows of so many outputs.
 ///
@@ -84,7 +84,7 @@ fn check(x: &[f32], width: usize, targets: &Targets) {
 vectorised! {
     /// The largest value, and the sum of the exponentials of the differences from it.
     fn log_normaliser(row: &'a [f32], out: &'a mut [f32; 2]) {
-        let top = fold(row, f32::NEG_INFINITY, f32::max, f32::max);
+        let top = largest(row);
         *out = [top, fold(row, 0.0, |sum, value| sum + exp(value - top), |a, b| a + b)];
     }
 }
@@ -92,11 +92,11 @@ vectorised! {
 vectorised! {
     /// The softmax of a row times `scale`, in place.
     fn shares(row: &'a mut [f32], scale: f32) {
-        let top = fold(row, f32::NEG_INFINITY, f32::max, f32::max);
+        let top = largest(row);
         for value in row.iter_mut() {
             *value = exp(*value - top);
         }
-        let share = scale / fold(row, 0.0, |sum, value| sum + value, |a, b| a + b);
+        let share = scale / sum(row);
         for value in row.iter_mut() {
             *value *= share;
         }

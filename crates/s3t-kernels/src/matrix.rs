@@ -10,27 +10,27 @@ use crate::buffer::GRAIN;
 
 /// A matrix in borrowed memory.
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    values: &'a [f32],
+pub(crate) struct Matrix<'a, T = f32> {
+    values: &'a [T],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Copy> Matrix<'a, T> {
     /// A matrix whose element (i, j) is `values[i * strides[0] + j * strides[1]]`.
     ///
     /// # Panics
     ///
     /// If an element is outside the memory.
-    pub(crate) fn strided(values: &'a [f32], [rows, columns]: [usize; 2], strides: [usize; 2]) -> Self {
+    pub(crate) fn strided(values: &'a [T], [rows, columns]: [usize; 2], strides: [usize; 2]) -> Self {
         check(values.len(), [rows, columns], strides);
         Self { values, rows, columns, row_stride: strides[0], column_stride: strides[1] }
     }
 
     /// A matrix whose rows follow each other.
-    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         Self::strided(values, [rows, columns], [columns, 1])
     }
 
@@ -60,18 +60,18 @@ impl<'a> Matrix<'a> {
     }
 
     /// The memory from the first row on and the distance of rows, if the values of a row follow each other.
-    pub(crate) fn lines(self) -> Option<(&'a [f32], usize)> {
+    pub(crate) fn lines(self) -> Option<(&'a [T], usize)> {
         (self.column_stride == 1).then_some((self.values, self.row_stride))
     }
 
     /// The memory, and the distances of rows and of columns in it: element (i, j) is `values[i * strides[0] + j * strides[1]]`, and
     /// every element is inside.
-    pub(crate) fn memory(self) -> (&'a [f32], [usize; 2]) {
+    pub(crate) fn memory(self) -> (&'a [T], [usize; 2]) {
         (self.values, [self.row_stride, self.column_stride])
     }
 
     /// An element.
-    pub(crate) fn at(self, row: usize, column: usize) -> f32 {
+    pub(crate) fn at(self, row: usize, column: usize) -> T {
         self.values[row * self.row_stride + column * self.column_stride]
     }
 

@@ -84,6 +84,15 @@ const FEW_ROWS: usize = 512;
 /// Columns of a panel.
 const PANEL: usize = 192;
 
+/// A low-rank update, `scale (x A) B`.
+pub(crate) struct LowRank<'a> {
+    /// `A`, `[inputs, rank]`.
+    pub(crate) down: Matrix<'a>,
+    /// `B`, `[rank, outputs]`.
+    pub(crate) up: Matrix<'a>,
+    pub(crate) scale: f32,
+}
+
 /// The weights of a layer, `[inputs, outputs]`.
 #[derive(Clone, Copy)]
 pub(crate) enum Weights<'a> {
@@ -111,6 +120,9 @@ impl Weights<'_> {
     }
 }
 
+/// Some columns of a layer's product.
+type Product<'a> = dyn Fn(&mut MatrixMut<'_>, Onto, Range<usize>, Threads) + Sync + 'a;
+
 /// A layer's results `bias + x w`, in new memory. `then` may change them: it is given some of the columns, their numbers,
 /// and the threads that it may run on. With few rows that is each panel of columns in turn, so that threads meet once a layer and each
 /// packs its own part of `w`.
@@ -128,23 +140,22 @@ pub(crate) fn layer(
     assert!(bias.is_none_or(|bias| bias.len() == columns), "a bias has a value for each of {columns} outputs");
     let mut out = Unwritten::new(rows.checked_mul(columns).expect("no memory is that large"));
     let mut view = MatrixMut::unwritten(out.memory(), rows, columns);
-    let halves = match w {
-        Weights::Single(_) => None,
-        Weights::Half(_) => Some(HalfRows::of(x)),
+    let product: Box<Product<'_>> = match w {
+        Weights::Single(w) => {
+            Box::new(move |out, onto, columns, threads| multiply(out, onto, 1.0, x, w.columns(columns), threads))
+        }
+        Weights::Half(w) => {
+            let x = HalfRows::of(x);
+            Box::new(move |out, onto, columns, threads| halves::multiply(out, onto, &x, w.columns(columns), threads))
+        }
     };
     let panel = |out: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {
         if let Some(bias) = bias {
             out.fill_rows(&bias[columns.clone()], threads);
         }
-        let onto = if bias.is_some() { Onto::Add } else { Onto::Replace };
-        match (w, &halves) {
-            (Weights::Half(w), Some(x)) => halves::multiply(out, onto, x, w.columns(columns.clone()), threads),
-            (Weights::Single(w), _) => multiply(out, onto, 1.0, x, w.columns(columns.clone()), threads),
-            (Weights::Half(_), None) => unreachable!("rows were rounded for weights in bfloat16"),
-        }
+        product(out, if bias.is_some() { Onto::Add } else { Onto::Replace }, columns.clone(), threads);
         then(out, columns, threads);
     };
-    // Cut by the sizes alone, so that no bit depends on the number of threads.
     if rows <= FEW_ROWS && columns > PANEL {
         by_blocks(&mut view, [rows, PANEL], Threads::Pool, |_, index, out| {
             let columns = index * PANEL..index * PANEL + out.dims()[1];

@@ -305,7 +305,7 @@ pub(crate) fn fold(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, j
 }
 
 #[inline(always)]
-fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum(values: &[f32]) -> f32 {
     fold(values, 0.0, |a, b| a + b, |a, b| a + b)
 }
 
@@ -315,7 +315,7 @@ fn sum_of_squares(values: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn largest(values: &[f32]) -> f32 {
+pub(crate) fn largest(values: &[f32]) -> f32 {
     fold(values, f32::NEG_INFINITY, f32::max, f32::max)
 }
 

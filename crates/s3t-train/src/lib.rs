@@ -27,5 +27,5 @@ pub use model::{StageModel, check_isolation, learnt_tokens, rows};
 pub use s3t_models::Precision;
 pub use stacked::stacked_outputs;
 pub use threads::{on_each_shared_thread, on_threads, start_shared_threads};
-pub use trainer::StageTrainer;
+pub use trainer::{StageTrainer, initial_values};
 pub use worker::work;

@@ -72,13 +72,13 @@ impl StageTrainer {
             for spec in &specs {
                 let values = match spec.init {
                     Init::WeightNorm(site) => self.weight_norms(block, site),
-                    init => draw(init, spec.len(), rng),
+                    init => initial_values(init, spec.len(), rng),
                 };
                 tensors.insert(block, &spec.name, HostTensor { shape: spec.shape.clone(), values });
             }
         }
         for spec in head {
-            let values = draw(spec.init, spec.len(), rng);
+            let values = initial_values(spec.init, spec.len(), rng);
             tensors.insert_head(spec.name, HostTensor { shape: spec.shape, values });
         }
         tensors
@@ -290,8 +290,8 @@ fn read_config(lineage: &Lineage) -> Result<TrainingConfig, TrainError> {
     Ok(config)
 }
 
-/// Values that start as `init` says. Values that start from the base model's weights are set elsewhere, and are zero here.
-fn draw(init: Init, length: usize, rng: &mut impl Rng) -> Vec<f32> {
+/// The values that a parameter of so many starts with. Those that start from the base model's weights are set elsewhere, and are zero here.
+pub fn initial_values(init: Init, length: usize, rng: &mut impl Rng) -> Vec<f32> {
     let mut draw = || match init {
         Init::Zeros | Init::WeightNorm(_) => 0.0,
         Init::Ones => 1.0,

@@ -24,7 +24,7 @@ use crate::EvalError;
 /// The delta of the bound on epsilon.
 const DELTA: f64 = 1e-5;
 
-/// One guess of every so many records on either side goes into the bound on epsilon: those about which the attack is surest.
+/// The records on either side for each guess of the bound on epsilon. Guesses are about the records of which the attack is surest.
 const GUESSED: usize = 10;
 
 /// The resamples by which the power against planted leaks is estimated.

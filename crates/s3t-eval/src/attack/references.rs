@@ -33,7 +33,7 @@ pub(crate) struct Reference {
     /// Its shard, if it is a prefix of the system's own.
     pub shard: Option<ShardId>,
     pub signals: Signals,
-    /// One for each record.
+    /// The role in the attack on each record.
     pub roles: Vec<Role>,
 }
 

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
-use rand::{Rng, RngExt, SeedableRng};
+use burn::tensor::{Tensor, TensorData, activation};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::StandardNormal;
 use s3t_core::tensors::{HostTensor, StageTensors};
 use s3t_core::{Record, Target};
 use s3t_engine::{EngineError, in_batches};
+use s3t_kernels::Targets;
 use s3t_models::{Backbone, Device, Input};
 use s3t_peft::tensors::{stage_on_device, to_host};
 use s3t_peft::{Init, PeftMethod};
-use s3t_train::{StageModel, on_threads};
+use s3t_train::{StageModel, initial_values, on_threads};
 
 use crate::EvalError;
 
@@ -59,7 +59,8 @@ pub struct Tuner {
     blocks: BTreeSet<usize>,
     outputs: usize,
     places: StageTensors<Place>,
-    starts: Vec<Init>,
+    /// The start of each parameter, and the number of its values.
+    starts: Vec<(Init, usize)>,
     threads: usize,
 }
 
@@ -99,7 +100,7 @@ impl Tuner {
                 ));
             }
             let place = place(&shape);
-            starts.extend(std::iter::repeat_n(init, place.range.len()));
+            starts.push((init, place.range.len()));
             match block {
                 Some(block) => drop(places.insert(block, name, place)),
                 None => drop(places.insert_head(name, place)),
@@ -116,13 +117,13 @@ impl Tuner {
     /// The numbers of an adapter that has not learnt anything.
     pub fn initial(&self, seed: u64) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        self.starts.iter().map(|init| draw(*init, &mut rng)).collect()
+        self.starts.iter().flat_map(|(init, count)| initial_values(*init, *count, &mut rng)).collect()
     }
 
     /// The positions of the head's numbers.
     pub fn head(&self) -> Range<usize> {
         let places = self.places.head.iter().flat_map(|head| head.values());
-        let start = places.clone().map(|place| place.range.start).min().unwrap_or(self.starts.len());
+        let start = places.clone().map(|place| place.range.start).min().unwrap_or_default();
         start..places.map(|place| place.range.end).max().unwrap_or(start)
     }
 
@@ -198,12 +199,7 @@ impl Goal {
 
     fn loss(&self, logits: Tensor<2>, device: &Device) -> Tensor<1> {
         match self {
-            Self::Classes(classes) => {
-                let rows = classes.len();
-                let classes: Vec<i64> = classes.iter().map(|class| i64::from(*class)).collect();
-                let classes = Tensor::<2, Int>::from_data(TensorData::new(classes, [rows, 1]), device);
-                activation::log_softmax(logits, 1).gather(1, classes).mean().neg()
-            }
+            Self::Classes(classes) => s3t_kernels::loss(logits, &Arc::new(Targets::Classes(classes.clone()))),
             Self::Teacher { logits: teacher, temperature } => {
                 let (rows, width) = (teacher.len(), teacher.first().map_or(0, Vec::len));
                 let teacher = Tensor::<2>::from_data(TensorData::new(teacher.concat(), [rows, width]), device);
@@ -220,13 +216,4 @@ impl Goal {
 /// The class of a target, 0 for other targets, which are refused before.
 pub(crate) fn class_of(target: &Target) -> u32 {
     target.class().unwrap_or(0)
-}
-
-fn draw(init: Init, rng: &mut impl Rng) -> f32 {
-    match init {
-        Init::Zeros | Init::WeightNorm(_) => 0.0,
-        Init::Ones => 1.0,
-        Init::Uniform { bound } => (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32,
-        Init::Normal { std } => (std * rng.sample::<f64, _>(StandardNormal)) as f32,
-    }
 }

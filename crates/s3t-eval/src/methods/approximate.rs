@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adapter::class_of;
 use super::steps::{Cycle, Passes, classes, descend, learn};
-use super::{Adapter, Bench, Goal, Guarantee, Learnt, Term, UnlearningMethod};
+use super::{Adapter, Bench, Goal, Learnt, Term, UnlearningMethod};
 use crate::EvalError;
 
 /// Fine-tuning on what is left, and hoping that the rest is forgotten (the baseline of Golatkar et al. 2020, arXiv 1911.04933).
@@ -30,10 +30,6 @@ impl Default for FineTuning {
 
 #[typetag::serde(name = "fine-tuning")]
 impl UnlearningMethod for FineTuning {
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Nothing
-    }
-
     fn train<'a>(
         &'a self,
         bench: &'a Bench<'a>,
@@ -77,10 +73,6 @@ impl NegGradPlus {
 
 #[typetag::serde(name = "neg-grad-plus")]
 impl UnlearningMethod for NegGradPlus {
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Nothing
-    }
-
     fn train<'a>(
         &'a self,
         bench: &'a Bench<'a>,
@@ -129,10 +121,6 @@ impl RandomLabels {
 
 #[typetag::serde(name = "random-labels")]
 impl UnlearningMethod for RandomLabels {
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Nothing
-    }
-
     fn train<'a>(
         &'a self,
         bench: &'a Bench<'a>,
@@ -185,10 +173,6 @@ impl TaskVector {
 
 #[typetag::serde(name = "task-vector")]
 impl UnlearningMethod for TaskVector {
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Nothing
-    }
-
     fn train<'a>(
         &'a self,
         bench: &'a Bench<'a>,

@@ -151,7 +151,7 @@ pub fn with_bench<T>(
     Ok(work(&Bench::new(&copies, records, observer)?))
 }
 
-/// One adapter over all blocks, trained on all records at once: where the approximate methods start.
+/// An adapter over all blocks, trained on all records at once: where the approximate methods start.
 pub struct Adapter<'a> {
     bench: &'a Bench<'a>,
     /// The numbers of the adapter and its head.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::steps::{batches, classes};
-use super::{Adapter, Bench, Guarantee, Learnt, UnlearningMethod};
+use super::{Adapter, Bench, Learnt, UnlearningMethod};
 use crate::EvalError;
 
 /// Influence functions on the adapter (Koh and Liang 2017, arXiv 1703.04730; `LLMEraser`, arXiv 2412.00383): with g the sum of the forgotten
@@ -33,10 +33,6 @@ impl Default for Influence {
 
 #[typetag::serde(name = "influence")]
 impl UnlearningMethod for Influence {
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Nothing
-    }
-
     fn train<'a>(
         &'a self,
         bench: &'a Bench<'a>,

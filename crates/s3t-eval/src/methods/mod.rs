@@ -35,7 +35,7 @@ use crate::EvalError;
 pub enum Guarantee {
     /// The model is, bit for bit, the one that training without the records gives.
     EqualBits,
-    /// None for a single record.
+    /// A model that is meant to be near that one, with no bound for a single record.
     Nothing,
 }
 
@@ -57,8 +57,10 @@ impl Guarantee {
 /// gives the same bits.
 #[typetag::serde(tag = "type")]
 pub trait UnlearningMethod: Debug + Send + Sync {
-    /// The guarantee about a model that has forgotten.
-    fn guarantee(&self) -> Guarantee;
+    /// The guarantee about a model that has forgotten: nothing, unless the method proves more.
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Nothing
+    }
 
     /// Trains a model on records.
     ///

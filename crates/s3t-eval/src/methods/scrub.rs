@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::steps::{Passes, classes, descend};
-use super::{Adapter, Bench, Goal, Guarantee, Learnt, Term, UnlearningMethod};
+use super::{Adapter, Bench, Goal, Learnt, Term, UnlearningMethod};
 use crate::EvalError;
 
 /// SCRUB (Kurmanji et al. 2023, arXiv 2302.09880): in turns a pass away from the old model on what is forgotten, and a pass near it, by
@@ -53,10 +53,6 @@ impl Scrub {
 
 #[typetag::serde(name = "scrub")]
 impl UnlearningMethod for Scrub {
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Nothing
-    }
-
     fn train<'a>(
         &'a self,
         bench: &'a Bench<'a>,
@@ -71,15 +67,13 @@ impl UnlearningMethod for Scrub {
             for epoch in 0..self.epochs.max(self.max_epochs) {
                 let passes = Passes { epochs: 1, rate: self.rate, seed: seed.wrapping_add(epoch as u64) };
                 if epoch < self.max_epochs {
-                    let old = |batch: &[&Input<'_>]| rows(batch, &gone, &of_gone);
                     descend(bench.means(), &mut adapter.values, &gone, passes, |batch| {
-                        let old = old(&batch);
+                        let old = rows(&batch, &gone, &of_gone);
                         self.away(batch, old)
                     })?;
                 }
-                let old = |batch: &[&Input<'_>]| rows(batch, &left, &of_left);
                 descend(bench.means(), &mut adapter.values, &left, passes, |batch| {
-                    let old = old(&batch);
+                    let old = rows(&batch, &left, &of_left);
                     self.near(batch, old)
                 })?;
             }

@@ -28,13 +28,14 @@ const OUTPUTS: usize = 12;
 /// `x` are the lanes of a vector.
 pub(super) fn few_rows(out: &mut MatrixMut<'_>, onto: Onto, x: &[[u32; LANES]], w: HalfMatrix<'_>) {
     let ([inputs, outputs], [rows, columns]) = (w.dims(), out.dims());
-    assert!(is_used() && w.strides[0] == 1 && inputs == x.len() * PAIR && rows <= LANES && outputs == columns);
+    let Some((values, stride)) = w.transposed().lines() else { panic!("the inputs of an output follow each other") };
+    assert!(is_used() && inputs == x.len() * PAIR && rows <= LANES && outputs == columns);
     for first in (0..outputs).step_by(OUTPUTS) {
         let count = OUTPUTS.min(outputs - first);
         // Behind the last output the last is computed again, and not written.
         let lines: [&[u16]; OUTPUTS] = std::array::from_fn(|at| {
             let output = first + at.min(count - 1);
-            &w.values[output * w.strides[1]..][..inputs]
+            &values[output * stride..][..inputs]
         });
         for (cut, x) in x.chunks(CUT / PAIR).enumerate() {
             let start = cut * CUT;
