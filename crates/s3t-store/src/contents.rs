@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{ShortId, record_id, slice_address, subject_id};
 use crate::clock::now;
-use crate::disk::{Disk, write_atomically, write_new_name};
+use crate::disk::{Disk, remove, sync_folder, write_atomically, write_new_name};
 use crate::folder::Folder;
 use crate::names::{Generation, stage_name};
 use crate::seal::Seal;
@@ -175,18 +175,29 @@ impl Store {
         let Some(slices) = snapshot.generations_of(&key).filter(|_| snapshot.is_live(&key)) else { return Ok(false) };
         let bytes = stage_file::to_bytes(lineage, tensors).map_err(|problem| StoreError::damaged(&path, problem))?;
         let sealed = self.stage_seal(&slices)?.close(&key.to_string(), &bytes)?;
-        // The file is written while the catalogue is held: whoever erases holds it too, so that a stage that is not in the
-        // catalogue is one that nobody will add.
-        self.change(|change, snapshot| {
-            if !snapshot.is_live(&key) || snapshot.generations_of(&key).as_ref() != Some(&slices) {
+        let is_wanted =
+            |snapshot: &Snapshot| snapshot.is_live(&key) && snapshot.generations_of(&key).as_ref() == Some(&slices);
+        // Until the stage is in the catalogue or its file is gone; see the proof note of the lock.
+        let _adding = self.lock_adding()?;
+        if !is_wanted(&*self.snapshot()?) {
+            return Ok(false);
+        }
+        write_atomically(&*self.disk, &self.stages, &stage_name(&key), &sealed)?;
+        let is_added = self.change(|change, snapshot| {
+            if !is_wanted(snapshot) {
                 return Ok(false);
             }
-            write_atomically(&*self.disk, &self.stages, &stage_name(&key), &sealed)?;
             if change.add_stage(&key)? {
                 change.append(now(), Event::Built { stage: key })?;
             }
             Ok(true)
-        })
+        })?;
+        if !is_added {
+            // A deletion hit it while it was written.
+            remove(&*self.disk, &self.stages, stage_name(&key))?;
+            sync_folder(&*self.disk, &self.stages)?;
+        }
+        Ok(is_added)
     }
 
     pub(crate) fn read_slice(&self, generation: Generation) -> Result<Vec<SliceEntry>, StoreError> {

@@ -46,10 +46,10 @@ impl Store {
         self.remove_unnamed(lock, erasure)?;
         if self.snapshot()?.unerased.is_empty() {
             // A crash may have left the log of an erasure that was finished; nothing that is promised is in it.
-            self.inner().catalogue.try_to_truncate_log()?;
+            self.own_connection()?.try_to_truncate_log()?;
         } else {
             // Before anything is called erased: the log has pages as they were before.
-            self.inner().catalogue.truncate_log()?;
+            self.own_connection()?.truncate_log()?;
             self.finish_erasure()?;
         }
         // What could be erased is erased.

@@ -62,6 +62,14 @@ pub enum StoreError {
         /// The process.
         holder: Holder,
     },
+    /// A store in which another process is adding a stage.
+    #[error("a stage is being added to the store `{store}` by {holder}; try again when it is done")]
+    Adding {
+        /// The store.
+        store: PathBuf,
+        /// The process.
+        holder: Holder,
+    },
     /// A catalogue that another process keeps locked.
     #[error("the catalogue `{path}` is locked by {holder}; nothing was done, try again")]
     Busy {

@@ -11,6 +11,7 @@ pub(crate) const LEDGER: &str = "ledger";
 pub(crate) const TILES: &str = "tile";
 pub(crate) const BUILDING: &str = "building.lock";
 pub(crate) const ERASING: &str = "erasing.lock";
+pub(crate) const ADDING: &str = "stages.lock";
 pub(crate) const PUBLIC_KEY: &str = "key.pub";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// The lock of an export that is being written.
@@ -97,7 +98,7 @@ pub(crate) fn finished(name: &str) -> &str {
 /// `true` if a file of this name may be in the store's folder itself.
 pub(crate) fn is_top(name: &str) -> bool {
     let database = name.strip_prefix(CATALOGUE).is_some_and(|end| ["", "-wal", "-shm", "-journal"].contains(&end));
-    database || [BUILDING, ERASING, MANIFEST].contains(&name)
+    database || [ADDING, BUILDING, ERASING, MANIFEST].contains(&name)
 }
 
 /// `true` if a folder or file of the ledger's tiles may have this name.

@@ -101,10 +101,9 @@ impl Store {
     }
 
     /// The newest checkpoint, and the files of its tiles that have changed since the one that was published; `None` if nothing has.
-    /// All of it is read in one go, so that no deletion waits while the files are written.
+    /// All of it is read over a connection of its own, so that no deletion waits.
     fn unpublished(&self, published: Option<&str>) -> Result<Option<(String, Vec<TileFile>)>, StoreError> {
-        let inner = self.inner();
-        let catalogue = &inner.catalogue;
+        let catalogue = &self.own_connection()?;
         let Some(checkpoint) = catalogue.get("checkpoint")?.and_then(|text| String::from_utf8(text).ok()) else {
             return Ok(None);
         };

@@ -32,7 +32,7 @@ impl Store {
         }
         self.change(|change, _| change.forget_opening(row.effect.epoch))?;
         // Zeros are written over it where it was; the log is cut when nobody reads it.
-        self.inner().catalogue.try_to_truncate_log()
+        self.own_connection()?.try_to_truncate_log()
     }
 
     /// The deletions that were accepted and are not erased yet, with the moment they were accepted.

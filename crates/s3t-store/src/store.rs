@@ -14,7 +14,7 @@ use crate::disk::{Disk, enter};
 use crate::folder::Folder;
 use crate::keys::Keys;
 use crate::lock::{self, Lock};
-use crate::names::{BUILDING, CATALOGUE, ERASING, LEDGER, MANIFEST, RECORDS, STAGES};
+use crate::names::{ADDING, BUILDING, CATALOGUE, ERASING, LEDGER, MANIFEST, RECORDS, STAGES};
 use crate::{Place, Snapshot, StoreError, StoreSettings};
 
 /// An open store. Any number of processes may have it open, and any number of threads may use it: changes follow each other, and
@@ -60,6 +60,20 @@ pub struct BuildLock {
 /// catalogue does not name takes it as an argument: what is unnamed while somebody else holds it may be about to be named.
 #[derive(Debug)]
 pub(crate) struct ErasingLock {
+    _lock: Lock,
+}
+
+/// The right to write and to remove the files of stages, held for a moment at a time.
+///
+/// # Proof note
+///
+/// *Before*: a process adds a stage while another accepts a deletion that hits it and erases. *After*: when the ledger says "erased",
+/// no file of the stage is there. *Why*: whoever adds a stage looks at what is live after it has taken this lock, and keeps the lock
+/// until the stage is in the catalogue or its file is removed. The eraser takes it after the deletion is in effect: whoever had it
+/// before has finished, and whoever takes it later sees that the stage is dead and writes nothing. So nobody syncs a file while
+/// the catalogue is held, and a deletion does not wait for it.
+#[derive(Debug)]
+pub(crate) struct AddingLock {
     _lock: Lock,
 }
 
@@ -181,22 +195,27 @@ impl Store {
         take_erasing(&self.folder, patience)
     }
 
+    /// The right to write and to remove the files of stages; waits for another thread or process that has it, as long as the store's
+    /// patience lasts.
+    pub(crate) fn lock_adding(&self) -> Result<AddingLock, StoreError> {
+        let lock = lock::take(&self.folder, ADDING, self.place.patience)?;
+        let lock = lock.map_err(|holder| StoreError::Adding { store: self.path.clone(), holder })?;
+        Ok(AddingLock { _lock: lock })
+    }
+
     /// The time to wait for another process that has the store in hand.
     pub(crate) fn patience(&self) -> std::time::Duration {
         self.place.patience
     }
 
-    /// Looks at the store while nobody else can change its catalogue. Where it cannot be written, nobody can.
-    pub(crate) fn while_nobody_writes<T>(
-        &self,
-        look: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let file = self.place.resolve()?.store.file(CATALOGUE);
-        let catalogue = match Catalogue::open(&file, Arc::clone(&self.disk), false, self.place.patience) {
-            Err(StoreError::Io { .. }) => return look(&*self.snapshot()?),
-            opened => opened?,
-        };
-        catalogue.hold(|state| look(&self.snapshot_of(state, None)?))
+    /// The content of the store now, for a store that stays [at one moment](Self::at_one_moment).
+    pub(crate) fn present(&self) -> Result<Arc<Snapshot>, StoreError> {
+        Self::open_as(&self.place, true)?.snapshot()
+    }
+
+    /// A second connection to the catalogue, for what takes time: nobody who changes or reads the catalogue waits for it.
+    pub(crate) fn own_connection(&self) -> Result<Catalogue, StoreError> {
+        self.inner().catalogue.another()
     }
 
     /// The process that has the store's files in hand; `None` if there is no such process.
@@ -284,8 +303,8 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Change<'_>, &Snapshot) -> Result<(T, Option<Snapshot>), StoreError>,
     ) -> Result<T, StoreError> {
-        let mut inner = self.inner();
-        let inner = &mut *inner;
+        let mut guard = self.inner();
+        let inner = &mut *guard;
         let (seen, was_changed) = (inner.seen.clone(), inner.changed);
         inner.changed = true;
         let (result, after, version) = inner.catalogue.change(&self.secret, &self.signing, |open| {
@@ -303,6 +322,13 @@ impl Store {
         if let Some(after) = after {
             inner.seen = Some((version, Arc::new(after)));
             inner.changed = false;
+        }
+        let is_stale = inner.changed;
+        drop(guard);
+        if is_stale {
+            // Whoever changed the store reads it again, not the next who asks: that may be a thread that stands behind others and would keep
+            // a deletion waiting. What fails here fails there.
+            drop(self.snapshot());
         }
         Ok(result)
     }

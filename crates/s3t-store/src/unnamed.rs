@@ -13,14 +13,13 @@ impl Store {
     /// Removes every file and key that the catalogue does not name, and the files of exports of stages that are gone.
     pub(crate) fn remove_unnamed(&self, held: &ErasingLock, erasure: &mut Erasure) -> Result<(), StoreError> {
         let snapshot = self.snapshot()?;
-        if !self.unnamed(&snapshot)?.is_empty() {
-            // While the catalogue is held nobody adds a stage. Slices and keys are written by erasures only, one at a time, so a
-            // deletion need not wait for these.
-            let Unnamed { stages, slices, keys, .. } = self.change(|_, snapshot| {
-                let unnamed = self.unnamed(snapshot)?;
-                unnamed.stages.iter().try_for_each(|name| remove(&*self.disk, &self.stages, name))?;
-                Ok(unnamed)
-            })?;
+        // A stage that a deletion has hit may be about to be written.
+        if !snapshot.unerased.is_empty() || !self.unnamed(&snapshot)?.is_empty() {
+            // Slices and keys are written by erasures only, one at a time.
+            let adding = self.lock_adding()?;
+            let Unnamed { stages, slices, keys, .. } = self.unnamed(&*self.snapshot()?)?;
+            stages.iter().try_for_each(|name| remove(&*self.disk, &self.stages, name))?;
+            drop(adding);
             erasure.stages.extend(stages.iter().filter_map(|name| parse_stage_name(name)));
             slices.iter().try_for_each(|name| remove(&*self.disk, &self.records, name))?;
             for (folder, names) in [(&self.stages, stages), (&self.records, slices)] {

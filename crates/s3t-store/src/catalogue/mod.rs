@@ -36,6 +36,9 @@ use sums::{FIRST_WITH_CATALOGUE, Sums};
 /// The format of the catalogue that this program reads and writes; its migrations bring older ones here.
 pub(crate) const FORMAT: u32 = 4;
 
+/// The sleep between two tries to begin a transaction.
+const PAUSE: Duration = Duration::from_micros(500);
+
 const FORMAT_3: &str = include_str!("format-3.sql");
 const FORMAT_4: &str = include_str!("format-4.sql");
 
@@ -121,6 +124,12 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Another connection to the same catalogue.
+    pub(crate) fn another(&self) -> Result<Self, StoreError> {
+        let file = CatalogueFile { path: self.file.clone(), shown: self.path.clone() };
+        Self::open(&file, Arc::clone(&self.disk), false, self.patience)
+    }
+
     fn connect(
         file: &CatalogueFile,
         disk: Arc<dyn Disk>,
@@ -200,7 +209,7 @@ impl Catalogue {
     ) -> Result<T, StoreError> {
         let (path, file, disk) = (self.path.clone(), self.file.clone(), Arc::clone(&self.disk));
         let failed = |error| StoreError::database(&path, &file, error);
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let transaction = self.begin().map_err(failed)?;
         let sums = Sums::read(&transaction).map_err(failed)?;
         let entries = Queries(&transaction).count_entries().map_err(failed)?;
         let mut open = Change { transaction, path: &path, file: &file, secret, sums, entries, old_entries: entries };
@@ -218,12 +227,19 @@ impl Catalogue {
         Ok(result)
     }
 
-    /// Runs `work` on the state while nobody else can change the catalogue, and changes nothing itself.
-    pub(crate) fn hold<T>(&self, work: impl FnOnce(State) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.write(|connection| connection.execute_batch("BEGIN IMMEDIATE"))?;
-        let result = self.read(|queries| queries.state()).and_then(work);
-        self.write(|connection| connection.execute_batch("ROLLBACK"))?;
-        result
+    /// Begins a transaction that writes, waiting for another as long as the patience lasts. SQLite's own wait sleeps for up to 100 ms at
+    /// a time, which a deletion would feel.
+    fn begin(&self) -> rusqlite::Result<Transaction<'_>> {
+        let until = Instant::now() + self.patience;
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let begun = loop {
+            match Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate) {
+                Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(PAUSE),
+                begun => break begun,
+            }
+        };
+        self.connection.busy_timeout(self.patience)?;
+        begun
     }
 
     /// Writes the log back into the database and truncates it, so that nothing of the past stays in it.
@@ -233,6 +249,8 @@ impl Catalogue {
     /// [`StoreError::Reading`] while another process reads a state from before.
     pub(crate) fn truncate_log(&self) -> Result<(), StoreError> {
         let until = Instant::now() + self.patience;
+        // What takes long is done first, while others write.
+        self.checkpoint()?;
         // SQLite would keep others from writing while it waits for a reader; so it does not wait, and is asked again.
         let wait = |patience| self.connection.busy_timeout(patience).map_err(|error| self.failed(error));
         wait(Duration::ZERO)?;
@@ -259,6 +277,7 @@ impl Catalogue {
 
     /// Truncates the log unless somebody reads it.
     pub(crate) fn try_to_truncate_log(&self) -> Result<(), StoreError> {
+        self.checkpoint()?;
         let wait = |patience| self.connection.busy_timeout(patience).map_err(|error| self.failed(error));
         wait(Duration::ZERO)?;
         let truncated = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

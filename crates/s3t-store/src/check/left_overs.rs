@@ -88,26 +88,26 @@ impl Store {
     /// Looks at unnamed stages again while nobody can add one: those that are still there were left by a crash. A live stage of the
     /// plan was being built: nothing deleted is in its file, which goes when the stage is built or its slices are hit.
     fn check_unnamed_stages(&self, unnamed: &HashSet<String>, check: &mut StoreCheck) -> Result<(), StoreError> {
-        let look = |snapshot: &Snapshot| {
-            // Stages that a deletion has cut off are waiting to be erased.
-            if !snapshot.unerased().is_empty() {
-                return Ok(Vec::new());
-            }
-            let unnamed = self.unnamed_stages(|key| snapshot.has_stage(key))?.into_iter();
-            let is_live = |name: &str| parse_stage_name(finished(name)).is_some_and(|key| snapshot.is_live(&key));
-            Ok(unnamed.map(|name| (is_live(&name), name)).collect())
-        };
-        let now = match self.while_nobody_writes(look) {
-            Err(StoreError::Busy { holder, .. }) => {
+        let _adding = match self.lock_adding() {
+            Err(StoreError::Adding { holder, .. }) => {
                 check.notes.push(format!("{holder} is adding a stage, so left-overs among them were not looked for"));
                 return Ok(());
             }
-            now => now?,
+            // Where it cannot be written, nobody can.
+            Err(StoreError::Io { .. }) => None,
+            lock => Some(lock?),
         };
-        let mut left: Vec<(bool, String)> = now.into_iter().filter(|(_, name)| unnamed.contains(name)).collect();
+        let snapshot = self.present()?;
+        // Stages that a deletion has cut off are waiting to be erased.
+        if !snapshot.unerased().is_empty() {
+            return Ok(());
+        }
+        let is_live = |name: &str| parse_stage_name(finished(name)).is_some_and(|key| snapshot.is_live(&key));
+        let now = self.unnamed_stages(|key| snapshot.has_stage(key))?;
+        let mut left: Vec<(bool, &String)> = now.intersection(unnamed).map(|name| (is_live(name), name)).collect();
         left.sort();
         for (is_live, name) in left {
-            let path = self.stages.path_of(&name);
+            let path = self.stages.path_of(name);
             if is_live {
                 check.waiting.push(format!(
                     "`{}` was left by a build that was killed; the next command that changes the store removes it",

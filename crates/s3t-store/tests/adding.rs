@@ -1,0 +1,94 @@
+//! A stage that a deletion hits while its file is written.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use s3t_core::SliceAddress;
+use s3t_store::{DeletionRequest, Disk, Folder, Place, Store, SystemDisk};
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// A disk that does something else before it writes the file of a stage.
+#[derive(Default)]
+struct SlowDisk(Mutex<Option<Hook>>);
+
+impl std::fmt::Debug for SlowDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SlowDisk")
+    }
+}
+
+impl Disk for SlowDisk {
+    fn write_new(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        if folder.path().ends_with("stages") {
+            let hook = self.0.lock().unwrap().take();
+            hook.into_iter().for_each(|hook| hook());
+        }
+        SystemDisk.write_new(folder, name, bytes)
+    }
+
+    fn rename(&self, from: &Folder, name: &OsStr, to: &Folder, new: &OsStr) -> io::Result<()> {
+        SystemDisk.rename(from, name, to, new)
+    }
+
+    fn overwrite(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        SystemDisk.overwrite(folder, name, bytes)
+    }
+
+    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
+        SystemDisk.remove(folder, name)
+    }
+
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        SystemDisk.sync_folder(folder)
+    }
+}
+
+#[test]
+fn a_deletion_does_not_wait_for_a_file_and_erased_is_said_when_the_file_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path().join("store"));
+    let store = common::create(&place).unwrap();
+    let disk = Arc::new(SlowDisk::default());
+    let slow = Store::open(&Place { disk: Arc::clone(&disk) as _, ..place.clone() }).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let key = *snapshot.missing().first().unwrap();
+    let lineage = snapshot.plan().lineage(&key).unwrap();
+    let stage = snapshot.plan().stage(&key).unwrap();
+    let address = SliceAddress { shard: stage.shard, slice: stage.slices[0] };
+    let record = store.records(address).unwrap()[0].1.id.clone();
+
+    let (erased, is_erased) = mpsc::channel();
+    let waiting = Arc::new(Mutex::new(None));
+    let erasing = Arc::clone(&waiting);
+    let at = place.clone();
+    *disk.0.lock().unwrap() = Some(Box::new(move || {
+        // The deletion is in effect while the file is being written.
+        let other = Store::open_to_accept(&at).unwrap();
+        let accepted = other.accept(&DeletionRequest { records: vec![record], ..DeletionRequest::default() }).unwrap();
+        assert_eq!(accepted.effect.records, 1);
+        let erases = std::thread::spawn(move || {
+            other.erase().unwrap();
+            // Nobody listens any more if all is well.
+            let _ = erased.send(());
+        });
+        // Nothing is called erased while the file may still come.
+        assert_eq!(is_erased.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
+        assert!(!Store::open_read_only(&at).unwrap().pending().unwrap().is_empty());
+        *erasing.lock().unwrap() = Some(erases);
+    }));
+    assert!(!slow.add_stage(&lineage, &common::tensors(&key)).unwrap(), "nobody wants the stage any more");
+    let erases = waiting.lock().unwrap().take().expect("a file was written");
+    erases.join().unwrap();
+    assert!(store.pending().unwrap().is_empty() && !store.snapshot().unwrap().has_stage(&key));
+    let left: Vec<_> =
+        std::fs::read_dir(place.path.join("stages")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    store.publish().unwrap();
+    assert!(store.check().unwrap().passed());
+}
