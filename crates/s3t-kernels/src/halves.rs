@@ -129,6 +129,12 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
     }
     #[cfg(target_arch = "x86_64")]
     if rows <= LANES && w.transposed().lines().is_some() && x.inputs.is_multiple_of(PAIR) && instruction::is_used() {
+        if rows <= instruction::FEW {
+            return by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
+                let first = panel * COLUMNS;
+                instruction::very_few_rows(out, onto, x, w.columns(first..first + out.dims()[1]));
+            });
+        }
         let lanes = x.lanes();
         return by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
             let first = panel * COLUMNS;
@@ -186,6 +192,11 @@ fn pack(w: HalfMatrix<'_>, [input, column]: [usize; 2], [depth, columns]: [usize
         if width == LANES && depth.is_multiple_of(PAIR) && of_columns == 1 {
             interleave(&values[start..], of_inputs, lines);
         } else if width == LANES && depth.is_multiple_of(PAIR) && of_inputs == 1 {
+            #[cfg(target_arch = "x86_64")]
+            if instruction::is_used() {
+                instruction::turn(&values[start..], of_columns, lines);
+                continue;
+            }
             turn(&values[start..], of_columns, lines);
         } else {
             for (pair, line) in lines.iter_mut().enumerate() {
