@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
+use rayon::{Scope, ThreadPool, ThreadPoolBuilder, Yield};
 
 use crate::TrainError;
 
@@ -31,8 +31,8 @@ static AWAKE: AtomicUsize = AtomicUsize::new(0);
 /// The number of times that a thread looks for a part to do before it lets other threads of the machine run.
 const LOOKS: u32 = 256;
 
-/// The longest that work waits for its threads to wake. Where they take longer, the machine is busy with something else.
-const WAKING: Duration = Duration::from_millis(1);
+/// The longest that a thread looks for parts in one go.
+const LOOK: Duration = Duration::from_micros(50);
 
 /// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
 /// a test compares them.
@@ -167,9 +167,11 @@ impl Drop for Awake {
 
 /// Runs `work` while the other threads of the current pool look for its parts without sleeping.
 ///
-/// A thread that looks does nothing else until `work` has ended. So it must not begin to look on top of a part of `work` that it
-/// has taken up: the part would wait for the end of the looking, `work` for the part, and the looking for the end of `work`.
-/// Therefore `work` begins when all threads look; those that are not there in time take up parts as they come, and may sleep.
+/// # Proof note
+///
+/// *Before*: a thread may come to look on top of a part of `work` that it has taken up and that waits for a part of its own. *After*: the
+/// part goes on, and `work` ends. *Why*: a look is short, whatever it finds, and the next is a task of its own: between two looks the
+/// part sees whether it can go on. (A look that lasted until the end of `work` would wait for the part that it lies on.)
 fn with_all_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     /// Ends the looking, also if `work` panics.
     struct Done<'a>(&'a AtomicBool);
@@ -182,18 +184,37 @@ fn with_all_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
     let is_done = AtomicBool::new(false);
     let own = rayon::current_thread_index();
-    let others = rayon::current_num_threads().saturating_sub(1);
-    let gate = Gate::default();
     rayon::in_place_scope(|scope| {
         let done = Done(&is_done);
-        let (is_done, gate) = (&is_done, &gate);
-        scope.spawn_broadcast(move |_, context| {
-            // The thread that works may come by here while it waits for a part: it must not wait for itself.
-            if Some(context.index()) == own || !gate.enter() {
-                return;
+        let looking = Looking { is_done: &is_done, own };
+        scope.spawn_broadcast(move |scope, context| {
+            if Some(context.index()) != own {
+                looking.look(scope, 0);
             }
-            let mut looks = 0;
-            while !is_done.load(Ordering::Acquire) {
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// Looking for parts of some work until it has ended: a task that makes itself anew, one for each thread but that of the work.
+#[derive(Clone, Copy)]
+struct Looking<'a> {
+    is_done: &'a AtomicBool,
+    /// The thread of the work.
+    own: Option<usize>,
+}
+
+impl<'a> Looking<'a> {
+    /// Looks for a moment. `looks` in a row have found nothing so far.
+    fn look(self, scope: &Scope<'a>, mut looks: u32) {
+        if rayon::current_thread_index() == self.own {
+            // The thread of the work has taken the task up while it waits for a part: it does another, and leaves the task to the others.
+            rayon::yield_now();
+        } else {
+            let begun = Instant::now();
+            while !self.is_done.load(Ordering::Acquire) && begun.elapsed() < LOOK {
                 looks = if rayon::yield_now() == Some(Yield::Executed) { 0 } else { looks + 1 };
                 if looks < LOOKS {
                     std::hint::spin_loop();
@@ -201,35 +222,10 @@ fn with_all_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
                     std::thread::yield_now();
                 }
             }
-        });
-        gate.close(others);
-        let result = work();
-        drop(done);
-        result
-    })
-}
-
-/// A gate that threads pass before they look for parts, until it is closed.
-#[derive(Default)]
-struct Gate(AtomicUsize);
-
-impl Gate {
-    /// The bit of a closed gate; those below count the threads that have passed.
-    const CLOSED: usize = 1 << (usize::BITS - 1);
-
-    /// Passes, unless it is closed.
-    fn enter(&self) -> bool {
-        let pass = |state| (state & Self::CLOSED == 0).then_some(state + 1);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, pass).is_ok()
-    }
-
-    /// Closes when so many threads have passed, or a moment later.
-    fn close(&self, expected: usize) {
-        let begun = Instant::now();
-        while self.0.load(Ordering::Acquire) < expected && begun.elapsed() < WAKING {
-            std::hint::spin_loop();
         }
-        self.0.fetch_or(Self::CLOSED, Ordering::AcqRel);
+        if !self.is_done.load(Ordering::Acquire) {
+            scope.spawn(move |scope| self.look(scope, looks));
+        }
     }
 }
 
@@ -278,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_does_not_begin_to_look_on_top_of_a_part_that_work_waits_for() {
+    fn a_part_goes_on_whose_thread_has_begun_to_look_on_top_of_it() {
         let (taken, begun, ended) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
         let wait_for = |flag: &AtomicBool| {
             let until = Instant::now() + Duration::from_secs(10);
