@@ -86,6 +86,16 @@ struct World {
     seen: Seen,
 }
 
+impl Drop for World {
+    /// Nobody is left stopped behind a law that was broken.
+    fn drop(&mut self) {
+        for process in &mut self.running {
+            drop(process.child.kill());
+            drop(process.child.wait());
+        }
+    }
+}
+
 impl World {
     fn new(seed: u64, plant: Option<Plant>) -> Self {
         let workspace = Workspace::new();
@@ -339,7 +349,7 @@ impl World {
             return Err(format!("the audit in the end: {}", audit.stdout));
         }
         self.seen.deletions = deleted.len() as u64;
-        Ok(self.seen)
+        Ok(std::mem::take(&mut self.seen))
     }
 }
 

@@ -9,7 +9,7 @@ use s3t::engine::{GenerationSettings, OnDeletion};
 use s3t::generate::{Prompt, Sampling};
 use s3t_server::Role;
 use serde_json::{Value, json};
-use texts_world::Texts;
+use texts_world::{Texts, ask_at, stream_at};
 
 fn question() -> Value {
     json!([{ "role": "user", "content": "With which letter does the word one begin?" }])
@@ -286,6 +286,41 @@ fn a_deletion_ends_a_text_or_lets_it_go_on_and_is_never_silent() {
         let after = texts.ask("POST", "/v1/completions", &headers, &body).expect(200);
         assert_eq!((&after["s3t"]["began"], &after["s3t"]["epoch"]), (&json!(epoch), &json!(epoch)));
     }
+}
+
+#[test]
+fn a_follower_continues_texts_as_its_leader_does_and_none_with_a_dead_stage() {
+    let texts = Texts::with(GenerationSettings::default(), &[], |settings| settings.lease_seconds = 5.0).0;
+    let follower = texts.follower();
+    let body = json!({ "prompt": "one", "max_tokens": 12, "temperature": 0, "logprobs": 2 });
+    let of_both = || {
+        let theirs = texts.post("/v1/completions", &body).expect(200);
+        let own = ask_at(follower.address(), "POST", "/v1/completions", "", &body).expect(200);
+        assert_eq!((&own["choices"], &own["s3t"]), (&theirs["choices"], &theirs["s3t"]));
+        own
+    };
+    of_both();
+    let mut stream = stream_at(follower.address(), "/v1/completions", &many(24));
+    let first: Value = serde_json::from_str(&stream.next().unwrap()).unwrap();
+    // Acknowledged when the follower has confirmed it.
+    let epoch = texts.delete(0);
+    let headers = format!("x-s3t-min-epoch: {epoch}\r\n");
+    let after = ask_at(follower.address(), "POST", "/v1/completions", &headers, &body).expect(200);
+    assert_eq!((&after["s3t"]["began"], &after["s3t"]["epoch"]), (&json!(epoch), &json!(epoch)));
+    let receipts = texts.system().store().receipts().unwrap();
+    let stages = after["s3t"]["stages"].to_string();
+    assert!(!receipts[0].effect.cut.is_empty());
+    assert!(receipts[0].effect.cut.iter().all(|key| !stages.contains(&key.to_string())), "{stages}");
+    // Texts that were under way have ended before it, or say that it ended them: none goes on with other stages.
+    let mut chunks = vec![first];
+    chunks.extend(stream.chunks());
+    for index in 0..24 {
+        let end = end_of(&chunks, index);
+        let (reason, origin) = (end["choices"][0]["finish_reason"].as_str().unwrap(), &end["s3t"]);
+        assert_eq!(origin["began"], origin["epoch"], "{end}");
+        assert!(reason == "length" || (reason == "deletion" && origin["epoch"].as_u64().unwrap() < epoch), "{end}");
+    }
+    of_both();
 }
 
 #[test]

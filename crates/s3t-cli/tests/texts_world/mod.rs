@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use s3t::core::StoreSecret;
-use s3t::engine::GenerationSettings;
+use s3t::engine::{GenerationSettings, Replica};
 use s3t::prelude::*;
-use s3t_server::{NewToken, Role, Server, ServerSettings, TokenFile};
+use s3t_server::{FollowSettings, NewToken, Role, Server, ServerSettings, TokenFile};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -116,13 +116,26 @@ impl Texts {
     }
 
     pub fn ask(&self, method: &str, path: &str, headers: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = send(self.address(), method, path, &format!("connection: close\r\n{headers}"), &body);
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+        ask_at(self.address(), method, path, headers, body)
+    }
+
+    /// A server that answers with this one's stages, once it has all of them.
+    pub fn follower(&self) -> Follower {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = ServerSettings {
+            address: "127.0.0.1:0".into(),
+            stop_delay_seconds: 0.0,
+            follow: Some(FollowSettings::of(format!("http://{}", self.address()))),
+            ..ServerSettings::default()
+        };
+        let replica = Replica::open(pipeline(folder.path(), GenerationSettings::default())).unwrap();
+        let follower = Follower { server: Some(Server::follow(replica, settings).unwrap()), _folder: folder };
+        let start = std::time::Instant::now();
+        while ask_at(follower.address(), "GET", "/readyz", "", &Value::Null).status != 200 {
+            assert!(start.elapsed() < Duration::from_secs(60), "the follower does not become ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        follower
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Answer {
@@ -180,6 +193,26 @@ impl Texts {
     }
 }
 
+/// A server that follows another.
+pub struct Follower {
+    server: Option<Server>,
+    _folder: TempDir,
+}
+
+impl Follower {
+    pub fn address(&self) -> SocketAddr {
+        self.server.as_ref().unwrap().address()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+    }
+}
+
 impl Drop for Texts {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
@@ -197,6 +230,17 @@ fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str
     );
     stream.write_all((head + body).as_bytes()).unwrap();
     stream
+}
+
+/// Asks at an address.
+pub fn ask_at(address: SocketAddr, method: &str, path: &str, headers: &str, body: &Value) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let mut stream = send(address, method, path, &format!("connection: close\r\n{headers}"), &body);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
 }
 
 /// Asks for a stream at an address.
