@@ -1,9 +1,9 @@
 """Texts continued by two members, beside PyTorch, transformers and PEFT with their cache.
 
-    python generate.py PEER_GENERATE [--rounds N] [--threads N] [--json]
+    python generate.py PEER_GENERATE [--model llama-77m|qwen-0.5b] [--rounds N] [--threads N] [--json]
 
-PEER_GENERATE is our side's program (`target/release/peer-generate`). Both sides have one Llama of 77 million random parameters, two LoRA
-adapters (r 16 on query and value), prompts of 128 random tokens, and 64 new tokens taken greedily from the mean of both members' logits,
+PEER_GENERATE is our side's program (`target/release/peer-generate`). Both sides have one model of random parameters, a Llama of 77 million or
+one with the sizes of Qwen2.5-0.5B, two LoRA adapters (r 16 on query and value), prompts of 128 random tokens, and 64 new tokens taken greedily from the mean of both members' logits,
 with keys and values remembered. PyTorch does it in two ways, each in single precision and in bfloat16: the adapters are switched and
 each has its own cache (`switched`), or both go through the model in one batch with `adapter_names` (`mixed`). Ours runs in single
 precision and with products of frozen weights in bfloat16; a ratio is that of PyTorch's faster way in the same precision.
@@ -19,22 +19,30 @@ import sys
 import tempfile
 import time
 
-CONFIG = dict(vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=13, num_attention_heads=8,
-              num_key_value_heads=8, max_position_embeddings=1024, rms_norm_eps=1e-6, tie_word_embeddings=False,
-              bos_token_id=1, eos_token_id=2)
+MODELS = {
+    "llama-77m": ("Llama", dict(
+        vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=13, num_attention_heads=8, num_key_value_heads=8,
+        max_position_embeddings=1024, rms_norm_eps=1e-6, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)),
+    # https://huggingface.co/Qwen/Qwen2.5-0.5B/blob/main/config.json
+    "qwen-0.5b": ("Qwen2", dict(
+        vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
+        max_position_embeddings=32768, rms_norm_eps=1e-6, rope_theta=1e6, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)),
+}
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../data/llama-tiny")
 MEMBERS = 2
 FORMS = ("switched f32", "mixed f32", "switched bf16", "mixed bf16")
 
 
-def make_model(folder):
+def make_model(name, folder):
     import shutil
 
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**CONFIG)).save_pretrained(folder)
+    family, config = MODELS[name]
+    config = getattr(transformers, f"{family}Config")(**config)
+    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(folder)
     os.remove(os.path.join(folder, "generation_config.json"))
     shutil.copy(os.path.join(DATA, "tokenizer.json"), folder)
 
@@ -61,7 +69,7 @@ def worker(folder, form, threads):
             continue
         prompts, tokens, new, seed = map(int, line.split())
         torch.manual_seed(seed)
-        ids = torch.randint(3, CONFIG["vocab_size"], (prompts, tokens))
+        ids = torch.randint(3, model.config.vocab_size, (prompts, tokens))
         started, first = time.perf_counter(), None
         with torch.inference_mode():
             caches = [None] * MEMBERS
@@ -94,6 +102,7 @@ def ask(process, line):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer_generate")
+    parser.add_argument("--model", choices=MODELS, default="llama-77m")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
@@ -102,7 +111,7 @@ def main():
     if args.worker:
         return worker(*args.worker, args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        make_model(folder)
+        make_model(args.model, folder)
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         processes = {f"s3t {precision}": subprocess.Popen(
             [args.peer_generate, folder, str(args.threads), str(MEMBERS), precision], **pipes) for precision in ("f32", "bf16")}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use s3t_engine::Pipeline;
 use s3t_eval::compare::{CompareObserver, CompareSettings, Comparison, MethodFigures};
+use s3t_eval::methods::Guarantee;
 use s3t_plot::{Axis, Chart, Format, Series};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,16 +86,18 @@ pub fn compare_methods(
     Ok(CompareMethodsAnswer { plot: plot.transpose()?, comparison })
 }
 
-/// The success of the attack against the time to forget, a mark for each seed's mean.
+/// The success of the attack against the time to forget, a mark for each method's mean over seeds.
 fn chart(comparison: &Comparison) -> Chart {
-    let mark = |of: &MethodFigures| Series {
-        band: Vec::new(),
-        ..Series::marks(of.method.clone(), vec![(of.forget_seconds.mean.max(1e-3), of.auc.mean)])
+    let place = |of: &MethodFigures| (of.method.clone(), (of.forget_seconds.mean.max(1e-3), of.auc.mean));
+    let of_kind = |name: &str, is_exact: bool| {
+        let methods = comparison.methods.iter().filter(|of| (of.guarantee == Guarantee::EqualBits) == is_exact);
+        Series::named(name, methods.map(place))
     };
     let times = comparison.methods.iter().map(|of| of.forget_seconds.mean.max(1e-3));
     let (first, last) = times.fold((f64::INFINITY, 0.0_f64), |(low, high), time| (low.min(time), high.max(time)));
     let oracle = comparison.methods.iter().find(|of| of.method == "full-retraining");
     let line = oracle.map(|of| Series::line("never seen", vec![(first, of.auc.mean), (last, of.auc.mean)]));
+    let kinds = [of_kind("equal bits", true), of_kind("no guarantee", false)];
     Chart {
         title: format!(
             "{} of {} records forgotten, {} seeds",
@@ -102,6 +105,6 @@ fn chart(comparison: &Comparison) -> Chart {
         ),
         x: Axis::log("seconds to forget"),
         y: Axis::linear("area under the ROC of the attack after"),
-        series: line.into_iter().chain(comparison.methods.iter().map(mark)).collect(),
+        series: kinds.into_iter().filter(|kind| !kind.points.is_empty()).chain(line).collect(),
     }
 }

@@ -32,17 +32,25 @@ pub struct Series {
     pub band: Vec<(f64, f64, f64)>,
     /// `true` if points are marked and not joined by a line.
     pub marks: bool,
+    /// Names of the points, which stand beside them. May be empty.
+    pub names: Vec<String>,
 }
 
 impl Series {
     /// A line.
     pub fn line(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.into(), points, band: Vec::new(), marks: false }
+        Self { name: name.into(), points, band: Vec::new(), marks: false, names: Vec::new() }
     }
 
     /// Marked points.
     pub fn marks(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
         Self { marks: true, ..Self::line(name, points) }
+    }
+
+    /// Marked points with names of their own beside them.
+    pub fn named(name: impl Into<String>, points: impl IntoIterator<Item = (String, (f64, f64))>) -> Self {
+        let (names, points) = points.into_iter().unzip();
+        Self { names, ..Self::marks(name, points) }
     }
 
     /// With a band around it.

@@ -20,6 +20,13 @@ const PLOT: (f64, f64) = (758.0, 440.0);
 /// The size of tick labels.
 const LABEL: i32 = 14;
 
+/// The size of names of points.
+const NAME: i32 = 13;
+
+/// The radius of a mark, and the distance of its name, in pixels.
+const DOT: i32 = 4;
+const GAP: i32 = 8;
+
 /// Colours that stay apart for people who see colours differently (Okabe and Ito 2008).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
@@ -162,7 +169,7 @@ impl Chart {
             }
             let points = series.points.iter().copied().filter(|(x, y)| self.shows(*x, *y));
             let drawn = if series.marks {
-                chart.draw_series(points.map(|point| Circle::new(point, 4, colour.filled()))).map_err(failed)?
+                chart.draw_series(points.map(|point| Circle::new(point, DOT, colour.filled()))).map_err(failed)?
             } else {
                 chart.draw_series(LineSeries::new(points, colour.stroke_width(2))).map_err(failed)?
             };
@@ -170,7 +177,7 @@ impl Chart {
             drawn.label(&series.name).legend(move |(x, y)| {
                 let style = if marks { colour.filled() } else { colour.stroke_width(2) };
                 if marks {
-                    EmptyElement::at((x + 9, y)) + Circle::new((0, 0), 4, style) + PathElement::new(vec![], style)
+                    EmptyElement::at((x + 9, y)) + Circle::new((0, 0), DOT, style) + PathElement::new(vec![], style)
                 } else {
                     EmptyElement::at((x, y))
                         + Circle::new((9, 0), 0, style)
@@ -178,6 +185,8 @@ impl Chart {
                 }
             });
         }
+        let place = |point: &(f64, f64)| chart.backend_coord(point);
+        let mut names = self.names(&place);
         if self.series.len() > 1 {
             chart
                 .configure_series_labels()
@@ -188,7 +197,44 @@ impl Chart {
                 .draw()
                 .map_err(failed)?;
         }
-        Ok(())
+        names.try_for_each(|(name, at)| area.draw(&Text::new(name, at, ("sans-serif", NAME)))).map_err(failed)
+    }
+
+    /// The names of points, and the pixel of their upper left corner: beside the point where they lie over no other point or name, if
+    /// there is such a place.
+    fn names<'a>(
+        &'a self,
+        place: &dyn Fn(&(f64, f64)) -> (i32, i32),
+    ) -> impl Iterator<Item = (&'a str, (i32, i32))> + use<'a> {
+        let shown = |series: &'a Series| {
+            let names = series.names.iter().map(String::as_str).map(Some).chain(std::iter::repeat(None));
+            series.points.iter().zip(names).filter(|((x, y), _)| self.shows(*x, *y))
+        };
+        let marked = self.series.iter().filter(|series| series.marks);
+        let points: Vec<_> = marked.flat_map(shown).map(|(point, name)| (place(point), name)).collect();
+        let dot = |(x, y): (i32, i32)| [x - DOT, x + DOT, y - DOT, y + DOT];
+        let mut taken: Vec<[i32; 4]> = points.iter().map(|(at, _)| dot(*at)).collect();
+        let mut names = Vec::new();
+        for ((x, y), name) in points.into_iter().filter_map(|(at, name)| Some((at, name?))) {
+            let (width, height) = measured(name, f64::from(NAME));
+            let (width, height) = (width.ceil() as i32, height.ceil() as i32);
+            let corners = [
+                (x + GAP, y - height / 2),
+                (x - GAP - width, y - height / 2),
+                (x - width / 2, y - GAP - height),
+                (x - width / 2, y + GAP),
+            ];
+            let box_at = |(left, top): (i32, i32)| [left, left + width, top, top + height];
+            let is_free = |corner: &&(i32, i32)| {
+                let [left, right, top, bottom] = box_at(**corner);
+                let inside = left >= 0 && right < SIZE.0 as i32 && top >= 0 && bottom < SIZE.1 as i32;
+                inside && taken.iter().all(|of| right <= of[0] || of[1] <= left || bottom <= of[2] || of[3] <= top)
+            };
+            let corner = *corners.iter().find(is_free).unwrap_or(&corners[0]);
+            taken.push(box_at(corner));
+            names.push((name, corner));
+        }
+        names.into_iter()
     }
 }
 
@@ -360,6 +406,20 @@ mod tests {
                     });
                 }
             }
+        }
+    }
+
+    #[test]
+    fn names_of_points_lie_beside_them_and_over_no_other() {
+        let names = ["full-retraining", "sisa", "s3t", "scrub", "influence", "task-vector"];
+        for spread in [0.01, 0.3, 1.0] {
+            let point = |index: usize| (1.0 + spread * index as f64, 0.5 + spread * (index % 3) as f64);
+            let named = names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), point(index)));
+            let mut chart = chart();
+            chart.series = vec![Series::named("methods", named)];
+            check_labels(&chart);
+            let svg = String::from_utf8(chart.draw(Format::Svg).unwrap()).unwrap();
+            assert!(names.iter().all(|name| svg.contains(name)));
         }
     }
 
