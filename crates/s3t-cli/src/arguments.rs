@@ -286,9 +286,9 @@ Without tokens it listens on this machine only. docs/guide/serving.md has the ro
         #[arg(long, default_value = "manual")]
         to: PathBuf,
     },
-    /// Train stages for another process: jobs come in on standard input, tensors go out on standard output.
+    /// Train stages for another process: the one at the other end of standard input and output, or the one at `--connect`.
     #[command(after_help = "\
-The executor `processes` starts workers by itself:
+The executor `processes` starts workers by itself, and so does `slurm` on the machines of a cluster:
 
   [executor]
   type = \"processes\"
@@ -296,10 +296,29 @@ The executor `processes` starts workers by itself:
 
 Examples:
   ssh node7 s3t worker        as the command of an executor that reaches other machines, see docs/guide/writing-an-executor.md
+  s3t worker --connect login1:7343 --invitation s3t.invitation
+                              joins `s3t train` with the executor `network` on the machine login1
 
-A worker loads the base model that it is told, trains one stage after the other, and ends when its standard input is closed. It
-writes nothing to a disk.")]
-    Worker,
+A worker loads the base model that it is told, trains one stage after the other, and ends when its standard input or its connection
+is closed. It writes nothing to a disk. A worker that joined over the network ends too when it has not heard from the owner of the
+store for the time of its lease. The invitation is the file that the executor wrote, or the variable S3T_INVITATION.")]
+    Worker {
+        /// The host and port of the owner of the store, which is reached over TLS.
+        #[arg(long, value_name = "HOST:PORT")]
+        connect: Option<String>,
+        /// The file with the invitation; the variable `S3T_INVITATION` if it is left out.
+        #[arg(long, value_name = "FILE", requires = "connect")]
+        invitation: Option<PathBuf>,
+        /// The name of this worker at the engine that starts it, such as `1234_5` of Slurm.
+        #[arg(long, default_value = "", requires = "connect")]
+        task: String,
+        /// The cores to compute on; all that this process may use if it is left out.
+        #[arg(long, requires = "connect", value_parser = clap::value_parser!(u16).range(1..))]
+        cores: Option<u16>,
+        /// The seconds for which an owner that cannot be reached is tried again.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "connect")]
+        patience: u64,
+    },
     /// Write a commented pipeline file.
     #[command(
         after_help = "Examples:\n  s3t init                        writes pipeline.toml\n  s3t init experiments/one.toml"

@@ -1,8 +1,10 @@
 //! The executor of a system, which is started when the first stage is to be trained.
 
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, NumericEnvironment};
 use s3t_executor::{BaseModel, Executor, ExecutorError, Session, Site, WorkerSettings};
 use s3t_models::Backbone;
@@ -32,6 +34,7 @@ impl Executing {
         let folder = std::path::absolute(&pipeline.model).unwrap_or_else(|_| pipeline.model.clone());
         let base = BaseModel { folder, digest: backbone.digest(), options };
         let site = Site {
+            store: name_of(&pipeline.store),
             worker: WorkerSettings { base, device: pipeline.device.to_string(), memory },
             threads: NonZero::new(pipeline.resources.job_count()).unwrap_or(NonZero::<usize>::MIN),
             trainer: Arc::new(trainer.with_spill(&pipeline.store, disk)),
@@ -69,4 +72,14 @@ impl Executing {
             session.forget_all();
         }
     }
+}
+
+/// The last part of a store's path, and a digest of the whole.
+fn name_of(store: &Path) -> String {
+    let whole = std::path::absolute(store).unwrap_or_else(|_| store.to_owned());
+    let digest = DigestBuilder::new("store name").bytes(whole.as_os_str().as_encoded_bytes()).finish().to_string();
+    let name = whole.file_name().unwrap_or_default().to_string_lossy();
+    let letters: String =
+        name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    format!("{}-{}", letters.get(..24).unwrap_or(&letters), &digest[..8])
 }

@@ -67,6 +67,12 @@ impl System {
                     }
                     continue;
                 }
+                if !snapshot.unerased().is_empty() {
+                    // Another process could not finish its erasure while records of it were in workers elsewhere.
+                    if let (_, Some(error)) = self.store.erase_pending() {
+                        tracing::info!(%error, "the erasure is finished later");
+                    }
+                }
                 let planned = snapshot.plan().stages().len();
                 if trained > 0 && snapshot.epoch().0 > 0 {
                     self.store.note(Event::Repaired { epoch: snapshot.epoch(), stages: trained as u64 })?;

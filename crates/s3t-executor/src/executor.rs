@@ -38,6 +38,8 @@ pub struct WorkerSettings {
 /// The place and the means that an executor is started with.
 #[derive(Clone)]
 pub struct Site {
+    /// A name of the store for people and for engines: letters, digits and `-`. Two stores may have the same.
+    pub store: String,
     /// The settings for workers in other processes.
     pub worker: WorkerSettings,
     /// The threads of this machine that training may use; `resources.jobs` of a pipeline.
@@ -96,6 +98,12 @@ pub trait Trainer: Send + Sync {
 pub trait Session: Trainer {
     /// The number of stages that are trained side by side.
     fn capacity(&self) -> NonZero<usize>;
+
+    /// Returns `true` if records of jobs may be in the memory of other machines. Until these have forgotten a deleted record, no process
+    /// calls its deletion erased.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
 }
 
 /// A way to train stages somewhere: the section `[executor]` of a pipeline.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use s3t_core::{Digest, NumericEnvironment};
@@ -34,6 +34,7 @@ pub struct Link {
     name: String,
     environment: NumericEnvironment,
     handle: LinkHandle,
+    /// Answers, without signs of life.
     incoming: Receiver<Incoming>,
     number: u64,
     silence: Duration,
@@ -58,24 +59,26 @@ impl Link {
         silence: Duration,
     ) -> Result<Self, ExecutorError> {
         let name = name.into();
-        let forgotten = Arc::new(Forgotten::default());
+        let heard = Arc::new(Heard::default());
         let (frames, outgoing) = mpsc::channel();
+        let frames = Arc::new(frames);
         let (answers, incoming) = mpsc::channel();
         let failed = |error: std::io::Error| ExecutorError::StartFailed {
             place: name.clone(),
             problem: format!("no thread can be started for it ({error}); raise the limit of processes (`ulimit -u`)"),
         };
         std::thread::Builder::new().spawn(move || write_all(writer, &outgoing)).map_err(failed)?;
-        let noted = Arc::clone(&forgotten);
-        std::thread::Builder::new().spawn(move || read_all(reader, &answers, &noted)).map_err(failed)?;
-        let handle = LinkHandle { frames, forgotten };
+        let (noted, replies) = (Arc::clone(&heard), Arc::downgrade(&frames));
+        std::thread::Builder::new().spawn(move || read_all(reader, &answers, &noted, &replies)).map_err(failed)?;
+        let handle = LinkHandle { frames, heard };
         handle.send(&Request::Hello(settings.clone()))?;
         let environment = loop {
-            match incoming.recv_timeout(silence) {
+            match incoming.recv_timeout(silence.saturating_sub(handle.silent_for())) {
                 Ok(Ok(Answer::Ready(environment))) => break environment,
                 Ok(Ok(Answer::Unfit(problem))) => return Err(ExecutorError::StartFailed { place: name, problem }),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(error),
+                Err(RecvTimeoutError::Timeout) if handle.silent_for() < silence => {}
                 Err(RecvTimeoutError::Timeout) => return Err(timed_out(&name, silence)),
                 Err(RecvTimeoutError::Disconnected) => return Err(died(&name)),
             }
@@ -91,6 +94,11 @@ impl Link {
     /// Returns `true` while the worker can be given the next job. A link that is not fit is to be dropped, and its worker ended.
     pub fn is_fit(&self) -> bool {
         self.is_fit
+    }
+
+    /// Tells the worker why it is not taken, and drops the link to it.
+    pub fn dismiss(self, reason: String) {
+        let _ = self.handle.send(&Request::Dismiss(reason));
     }
 
     /// A handle that tells the worker what to forget, whatever it trains meanwhile.
@@ -124,7 +132,7 @@ impl Link {
         let number = self.number;
         let mut threads = progress.threads();
         self.handle.send(&Request::Job { number, key, threads, job: Cow::Borrowed(job) })?;
-        let (mut heard, mut looked) = (Instant::now(), Instant::now());
+        let mut looked = Instant::now();
         loop {
             let received = self.incoming.recv_timeout(POLL);
             if looked.elapsed() >= POLL {
@@ -141,12 +149,11 @@ impl Link {
             let answer = match received {
                 Ok(answer) => answer?,
                 Err(RecvTimeoutError::Disconnected) => return Err(died(&self.name)),
-                Err(RecvTimeoutError::Timeout) if heard.elapsed() > self.silence => {
+                Err(RecvTimeoutError::Timeout) if self.handle.silent_for() > self.silence => {
                     return Err(timed_out(&self.name, self.silence));
                 }
                 Err(RecvTimeoutError::Timeout) => continue,
             };
-            heard = Instant::now();
             match answer {
                 Answer::Step(of, step) if of == number => {
                     if let ControlFlow::Break(()) = progress.step(step) {
@@ -201,7 +208,7 @@ impl Link {
                 return Err(ExecutorError::Damaged(format!("sent to {}: {problem}", self.name)));
             }
             Answer::Step(of, _) | Answer::Trained(of, _) | Answer::Failed(of, _) => *of,
-            Answer::Alive | Answer::Ready(_) | Answer::Forgot(_) => return Ok(()),
+            Answer::Alive | Answer::Ready(_) | Answer::Forgot(_) | Answer::Renew(_) => return Ok(()),
         };
         if of > self.number {
             return Err(ExecutorError::Damaged(format!(
@@ -222,42 +229,62 @@ fn timed_out(name: &str, silence: Duration) -> ExecutorError {
     ExecutorError::TimedOut { worker: name.into(), seconds: silence.as_secs_f64() }
 }
 
-/// Tells a worker what to forget.
+/// Tells a worker what to forget. Once the link and all handles are dropped, no lease of the worker is renewed any more.
 #[derive(Clone)]
 pub struct LinkHandle {
-    frames: Sender<Frame>,
-    forgotten: Arc<Forgotten>,
+    frames: Arc<Sender<Frame>>,
+    heard: Arc<Heard>,
 }
 
+/// Everything that was heard of a worker besides its answers for jobs.
 #[derive(Default)]
-struct Forgotten {
-    state: Mutex<ForgottenState>,
+struct Heard {
+    state: Mutex<HeardState>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct ForgottenState {
+struct HeardState {
+    /// The moment of the last bytes.
+    last: Instant,
+    /// The last request to forget.
     asked: u64,
+    /// The last request to forget that was done.
     done: u64,
-    /// The worker is gone, and remembers nothing.
+    /// The stream of the worker has ended.
     is_over: bool,
 }
 
+impl Default for HeardState {
+    fn default() -> Self {
+        Self { last: Instant::now(), asked: 0, done: 0, is_over: false }
+    }
+}
+
 impl LinkHandle {
+    /// The time since the last bytes of the worker.
+    pub fn silent_for(&self) -> Duration {
+        self.heard.lock().last.elapsed()
+    }
+
+    /// Returns `true` once the stream of the worker has ended. The program of a worker in a child process has ended then; one on another
+    /// machine may have lost its connection only.
+    pub fn is_over(&self) -> bool {
+        self.heard.lock().is_over
+    }
+
     /// Has the worker drop what it remembers of these records, or of all with `None`, and waits for it: `false` if it does not say that
     /// it did within `patience`. End the worker then.
     pub fn forget(&self, records: Option<&[Digest]>, patience: Duration) -> bool {
-        let lock = || self.forgotten.state.lock().unwrap_or_else(PoisonError::into_inner);
         let number = {
-            let mut state = lock();
+            let mut state = self.heard.lock();
             state.asked += 1;
             state.asked
         };
         if self.send(&Request::Forget { number, records: records.map(<[Digest]>::to_vec) }).is_err() {
-            return lock().is_over;
+            return self.is_over();
         }
-        let is_waiting = |state: &mut ForgottenState| state.done < number && !state.is_over;
-        let waited = self.forgotten.changed.wait_timeout_while(lock(), patience, is_waiting);
+        let is_waiting = |state: &mut HeardState| state.done < number && !state.is_over;
+        let waited = self.heard.changed.wait_timeout_while(self.heard.lock(), patience, is_waiting);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !is_waiting(&mut state)
     }
@@ -269,10 +296,28 @@ impl LinkHandle {
     }
 }
 
-impl Forgotten {
-    fn note(&self, change: impl FnOnce(&mut ForgottenState)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+impl Heard {
+    fn lock(&self) -> MutexGuard<'_, HeardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut HeardState)) {
+        change(&mut self.lock());
         self.changed.notify_all();
+    }
+}
+
+/// A reader that notes when bytes come.
+struct Noting<'a, R> {
+    reader: R,
+    heard: &'a Heard,
+}
+
+impl<R: Read> Read for Noting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.heard.lock().last = Instant::now();
+        Ok(read)
     }
 }
 
@@ -286,12 +331,21 @@ fn write_all(mut writer: impl Write, frames: &Receiver<Frame>) {
     }
 }
 
-fn read_all(mut reader: impl Read, answers: &Sender<Incoming>, forgotten: &Forgotten) {
+fn read_all(reader: impl Read, answers: &Sender<Incoming>, heard: &Heard, replies: &Weak<Sender<Frame>>) {
+    let mut reader = Noting { reader, heard };
     loop {
         let answer = match read_frame(&mut reader) {
             Ok(None) => break,
             Ok(Some(Answer::Forgot(number))) => {
-                forgotten.note(|state| state.done = state.done.max(number));
+                heard.note(|state| state.done = state.done.max(number));
+                continue;
+            }
+            Ok(Some(Answer::Alive)) => continue,
+            Ok(Some(Answer::Renew(number))) => {
+                // Nobody renews the lease of a worker that nobody holds.
+                if let (Some(replies), Ok(reply)) = (replies.upgrade(), write_frame(&Request::Renewed(number))) {
+                    let _ = replies.send(reply);
+                }
                 continue;
             }
             Ok(Some(answer)) => Ok(answer),
@@ -302,5 +356,5 @@ fn read_all(mut reader: impl Read, answers: &Sender<Incoming>, forgotten: &Forgo
             break;
         }
     }
-    forgotten.note(|state| state.is_over = true);
+    heard.note(|state| state.is_over = true);
 }

@@ -36,6 +36,10 @@ pub enum Request<'a> {
         /// The records; `None` for all.
         records: Option<Vec<Digest>>,
     },
+    /// The lease of the worker counts from the moment when it sent the [`Answer::Renew`] of this number.
+    Renewed(u64),
+    /// The owner does not take this worker, for this reason; the worker ends.
+    Dismiss(String),
 }
 
 /// A message of a worker to the owner.
@@ -58,6 +62,8 @@ pub enum Answer {
     Failed(u64, Failure),
     /// The records of a [`Request::Forget`] are forgotten.
     Forgot(u64),
+    /// A sign of life that asks for the lease to be renewed, every second, of a worker that has a lease.
+    Renew(u64),
 }
 
 /// The reason why a worker did not train a stage.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use s3t_core::StageKey;
 
+use crate::lease::{Lease, LeaseClock};
 use crate::message::Failure;
 use crate::{
     Answer, ExecutorError, Request, StageJob, StageProgress, Step, Trainer, WorkerSettings, read_frame, write_frame,
@@ -19,7 +20,8 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// Works for the owner at the other end of `input` and `output` until it closes `input`: loads the base model as the first frame
 /// says, then trains one job after the other. `closed` is called, on another thread, as soon as the owner is gone: a program may end
-/// there, in the middle of a step.
+/// there, in the middle of a step. With a lease it is called too when the lease ends, and has to end the program: what the worker
+/// remembers goes with it.
 ///
 /// # Errors
 ///
@@ -28,6 +30,7 @@ const BEAT: Duration = Duration::from_secs(1);
 pub fn work<L>(
     mut input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
+    lease: Option<Lease>,
     load: L,
     closed: impl FnOnce() + Send + 'static,
 ) -> Result<(), ExecutorError>
@@ -35,6 +38,7 @@ where
     L: FnOnce(&WorkerSettings) -> Result<Arc<dyn Trainer>, ExecutorError>,
 {
     let shared = Arc::new(Shared {
+        lease: lease.map(LeaseClock::new),
         output: Mutex::new(Box::new(output)),
         threads: AtomicUsize::new(1),
         cancelled: AtomicU64::new(0),
@@ -42,7 +46,16 @@ where
         trainer: OnceLock::new(),
         failure: OnceLock::new(),
     });
-    let _end = EndBeat(&shared);
+    let _end = End(&shared);
+    let closed = Arc::new(Closed(Mutex::new(Some(Box::new(closed)))));
+    if shared.lease.is_some() {
+        let (leased, closed) = (Arc::clone(&shared), Arc::clone(&closed));
+        start(move || {
+            if leased.lease.as_ref().is_some_and(LeaseClock::wait_for_end) {
+                closed.call();
+            }
+        })?;
+    }
     let told = |error: ExecutorError| {
         shared.send(&Answer::Unfit(error.to_string()));
         error
@@ -58,7 +71,7 @@ where
     let listening = Arc::clone(&shared);
     start(move || {
         match listening.listen(input, &give) {
-            Ok(()) => closed(),
+            Ok(()) => closed.call(),
             Err(error) => {
                 listening.send(&Answer::Damaged(error.to_string()));
                 let _ = listening.failure.set(error);
@@ -120,7 +133,20 @@ impl Drop for Wiped {
     }
 }
 
+/// The call that says that the owner is gone. It is made once.
+struct Closed(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Closed {
+    fn call(&self) {
+        let call = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(call) = call {
+            call();
+        }
+    }
+}
+
 struct Shared {
+    lease: Option<LeaseClock>,
     output: Mutex<Box<dyn Write + Send>>,
     threads: AtomicUsize,
     /// The highest number of a job that was cancelled.
@@ -144,7 +170,7 @@ impl Shared {
 
     fn beat(&self) {
         while !self.is_over.load(Ordering::Acquire) {
-            self.send(&Answer::Alive);
+            self.send(&self.lease.as_ref().map_or(Answer::Alive, |lease| Answer::Renew(lease.ask())));
             std::thread::sleep(BEAT);
         }
     }
@@ -171,6 +197,15 @@ impl Shared {
                     }
                     self.send(&Answer::Forgot(number));
                 }
+                Request::Renewed(number) => {
+                    if let Some(lease) = &self.lease {
+                        lease.renewed(number);
+                    }
+                }
+                Request::Dismiss(reason) => {
+                    let problem = format!("the owner of the store does not take it: {reason}");
+                    return Err(ExecutorError::StartFailed { place: "this worker".into(), problem });
+                }
                 Request::Hello(_) => {
                     return Err(ExecutorError::Damaged("the settings of the worker came twice".into()));
                 }
@@ -179,12 +214,15 @@ impl Shared {
     }
 }
 
-/// Ends the signs of life when the worker ends.
-struct EndBeat<'a>(&'a Shared);
+/// Ends the signs of life, and the watch over the lease, when the worker ends.
+struct End<'a>(&'a Shared);
 
-impl Drop for EndBeat<'_> {
+impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.is_over.store(true, Ordering::Release);
+        if let Some(lease) = &self.0.lease {
+            lease.end();
+        }
     }
 }
 

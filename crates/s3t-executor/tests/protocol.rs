@@ -149,7 +149,7 @@ fn a_damaged_job_is_told_by_the_worker_that_got_it() {
     let (worker_in, mut owner_out) = std::io::pipe().unwrap();
     let (mut owner_in, worker_out) = std::io::pipe().unwrap();
     let load = |_: &_| Ok(Arc::new(Counting::default()) as _);
-    let worker = std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, load, || {}));
+    let worker = std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, load, || {}));
     owner_out.write_all(&write_frame(&Request::Hello(settings())).unwrap()).unwrap();
     let mut frame = write_frame(&Request::Threads(2)).unwrap();
     let end = frame.len() - 1;
@@ -172,7 +172,7 @@ fn a_worker_that_cannot_start_says_why() {
     let (worker_in, owner_out) = std::io::pipe().unwrap();
     let (owner_in, worker_out) = std::io::pipe().unwrap();
     let other = ExecutorError::OtherModel { expected: digest("base"), found: digest("another") };
-    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, |_| Err(other), || {}));
+    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Err(other), || {}));
     let opened = Link::open("worker 1", owner_in, owner_out, &settings(), Duration::from_secs(60));
     let message = opened.err().unwrap().to_string();
     assert!(message.starts_with("worker 1 cannot be started: the base model is "), "{message}");

@@ -28,4 +28,4 @@ pub use s3t_models::Precision;
 pub use stacked::stacked_outputs;
 pub use threads::{on_each_shared_thread, on_threads, start_shared_threads};
 pub use trainer::{StageTrainer, initial_values};
-pub use worker::work;
+pub use worker::{work, work_under_lease};

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use s3t_backends::{BackendError, DeviceSpec};
-use s3t_executor::{ExecutorError, Trainer, WorkerSettings};
+use s3t_executor::{ExecutorError, Lease, Trainer, WorkerSettings};
 use s3t_models::LoadOptions;
 
 use crate::StageTrainer;
@@ -20,7 +20,21 @@ pub fn work(
     output: impl Write + Send + 'static,
     closed: impl FnOnce() + Send + 'static,
 ) -> Result<(), ExecutorError> {
-    s3t_executor::work(input, output, load, closed)
+    s3t_executor::work(input, output, None, load, closed)
+}
+
+/// Works as [`work`] does, under a lease: `closed` is called too when the lease ends, and has to end the program.
+///
+/// # Errors
+///
+/// As [`work`].
+pub fn work_under_lease(
+    input: impl Read + Send + 'static,
+    output: impl Write + Send + 'static,
+    lease: Lease,
+    closed: impl FnOnce() + Send + 'static,
+) -> Result<(), ExecutorError> {
+    s3t_executor::work(input, output, Some(lease), load, closed)
 }
 
 /// Loads the base model of a worker's settings and makes a trainer that writes nothing to a disk.

@@ -31,6 +31,7 @@
 
 pub use s3t_api as api;
 pub use s3t_backends as backends;
+pub use s3t_cluster as cluster;
 pub use s3t_core as core;
 pub use s3t_data as data;
 pub use s3t_engine as engine;
@@ -56,10 +57,12 @@ pub mod plugins {
     pub use s3t_llama as llama;
     pub use s3t_lora as lora;
     pub use s3t_mistral as mistral;
+    pub use s3t_network as network;
     pub use s3t_prefix as prefix;
     pub use s3t_prior_sequences as prior_sequences;
     pub use s3t_processes as processes;
     pub use s3t_qwen2 as qwen2;
+    pub use s3t_slurm as slurm;
     pub use s3t_vit as vit;
 }
 

@@ -22,11 +22,16 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// Crates of ours that a crate may depend on, for those that may depend on few.
-const ONLY: &[(&str, &[&str])] =
-    &[("s3t-core", &[]), ("s3t-kernels", &[]), ("s3t-executor", &["s3t-core"]), ("s3t-cli", &["s3t", "s3t-server"])];
+const ONLY: &[(&str, &[&str])] = &[
+    ("s3t-core", &[]),
+    ("s3t-kernels", &[]),
+    ("s3t-executor", &["s3t-core"]),
+    ("s3t-cluster", &["s3t-executor"]),
+    ("s3t-cli", &["s3t", "s3t-server"]),
+];
 
 /// A plugin depends on one of these, and on no other crate of ours.
-const TRAITS: [&str; 4] = ["s3t-core", "s3t-executor", "s3t-peft", "s3t-models"];
+const TRAITS: [&str; 5] = ["s3t-cluster", "s3t-core", "s3t-executor", "s3t-peft", "s3t-models"];
 
 /// Crates that may link plugins.
 const LINKS_PLUGINS: [&str; 2] = ["s3t", "s3t-testkit"];

@@ -26,6 +26,10 @@ mod train;
 mod verify;
 mod worker;
 
+use std::time::Duration;
+
+use s3t::cluster::Registration;
+
 use crate::arguments::Command;
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -57,7 +61,11 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Status(pipeline) => status::status(pipeline.pipeline, output),
         Command::Plugins => plugins::list(output),
         Command::Manual { to } => manual::manual(&to, output),
-        Command::Worker => worker::work(),
+        Command::Worker { connect: None, .. } => worker::work(),
+        Command::Worker { connect: Some(address), invitation, task, cores, patience } => {
+            let registration = Registration::of_this_process(task, cores.map(usize::from));
+            worker::join(&address, invitation.as_deref(), &registration, Duration::from_secs(patience))
+        }
         Command::Init { file } => init::init(&file, output),
     }
 }

@@ -3,6 +3,7 @@
 //! A stage has the same bits wherever and whenever it is trained, so the order in which stages are trained, and how many at once,
 //! changes no bit of any of them.
 
+mod hold;
 mod making;
 mod queue;
 mod watch;
@@ -17,6 +18,7 @@ use s3t_store::{Snapshot, Store};
 use s3t_train::check_isolation;
 
 use crate::EngineError;
+use crate::jobs::hold::Hold;
 use crate::jobs::making::make_job;
 use crate::jobs::queue::Queue;
 use crate::jobs::watch::Watch;
@@ -69,6 +71,8 @@ pub(crate) fn build(
     let span = tracing::Span::current();
     let capacity = means.session.capacity().get();
     let queue = Queue::new(snapshot, wanted, capacity, means.threads);
+    let hold = Hold::new(store, means.session, stages);
+    let held = hold.begin(snapshot)?;
     let (to_keep, trained) = mpsc::channel::<Trained>();
     let keep = |job: StageJob, tensors: StageTensors, to_keep: Option<&mpsc::Sender<Trained>>| {
         let Some(to_keep) = to_keep else { return stages.built(&job, &tensors).map(|kept| kept.then_some(tensors)) };
@@ -82,6 +86,7 @@ pub(crate) fn build(
             if !stages.is_wanted(key) {
                 return Ok(None);
             }
+            let _running = hold.enter(*key);
             let (job, label) = make_job(store, snapshot, &queue, stages, key)?;
             let _job =
                 tracing::info_span!("job", stage = %key, shard = label.shard.0, records = job.records.len()).entered();
@@ -112,6 +117,13 @@ pub(crate) fn build(
         }
     };
     std::thread::scope(|scope| {
+        let _end = hold.end_later();
+        if let Some(held) = held {
+            let hold = &hold;
+            let keeper = std::thread::Builder::new().name("s3t-hold".to_owned());
+            let started = keeper.spawn_scoped(scope, move || hold.keep(held));
+            started.map_err(|_| EngineError::from(s3t_train::TrainError::NoThread))?;
+        }
         let mut started = 0;
         for _ in 0..capacity.clamp(1, wanted.len()) {
             let to_keep = to_keep.clone();
@@ -128,7 +140,8 @@ pub(crate) fn build(
         drop(to_keep);
         if started == 0 {
             // Where no threads can be started, the caller does everything.
-            return work(None);
+            work(None);
+            return Ok(());
         }
         let _guard = queue.stop_on_panic();
         for Trained { job, tensors, kept } in trained {
@@ -136,7 +149,8 @@ pub(crate) fn build(
             // A thread that is gone has unwound, and has stopped the build.
             let _ = kept.send((tensors, result));
         }
-    });
+        Ok::<(), EngineError>(())
+    })?;
     queue.finish()
 }
 

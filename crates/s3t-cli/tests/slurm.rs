@@ -1,0 +1,343 @@
+//! The executor `slurm` on a real Slurm, which the tests start on this machine: what fails in a cluster, each failure for real. Where
+//! Slurm is not installed, each test says `SKIPPED, not passed`; with `S3T_NEEDS_SLURM` it fails.
+#![cfg(target_os = "linux")]
+
+#[path = "slurm/engine.rs"]
+mod engine;
+mod workspace;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
+
+use engine::{Slurm, contains, send, wait_until};
+use rustix::process::Signal;
+use s3t::core::digest::DigestBuilder;
+use s3t::prelude::*;
+use s3t::store::{DeletionRequest, Place, Store, StoreError};
+use workspace::Workspace;
+
+fn workspace(slurm: Option<(&Slurm, usize, &str)>) -> Workspace {
+    let workspace = Workspace::new();
+    workspace.edit("pipeline.toml", "epochs = 2", "epochs = 100");
+    workspace.edit("pipeline.toml", "[store]\n", "[store]\nsecret = \"from-seed\"\n");
+    if let Some((slurm, workers, more)) = slurm {
+        workspace.edit("pipeline.toml", "[run]", &format!("{}[run]", slurm.executor(workers, more)));
+    }
+    workspace
+}
+
+fn store(workspace: &Workspace) -> Result<Store, StoreError> {
+    Store::open_read_only(&Place::new(workspace.path("store")))
+}
+
+fn stages(workspace: &Workspace) -> usize {
+    store(workspace).map_or(0, |store| store.snapshot().unwrap().stages().len())
+}
+
+/// A digest over the keys and the bits of all stages.
+fn digest(workspace: &Workspace) -> String {
+    let store = store(workspace).unwrap();
+    let mut digest = DigestBuilder::new("stages");
+    for key in store.snapshot().unwrap().stages() {
+        digest.bytes(key.to_string().as_bytes());
+        for (name, tensor) in store.stage(key).unwrap().1.named() {
+            let bits: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
+            digest.bytes(name.as_bytes()).bytes(&bits);
+        }
+    }
+    digest.finish().to_string()
+}
+
+/// The digest of the same store, trained in one process.
+fn in_process() -> &'static str {
+    static DIGEST: OnceLock<String> = OnceLock::new();
+    DIGEST.get_or_init(|| {
+        let workspace = workspace(None);
+        workspace.json(&["train", "pipeline.toml"]);
+        digest(&workspace)
+    })
+}
+
+/// `s3t train`, with what it says in a file.
+struct Training<'a> {
+    workspace: &'a Workspace,
+    child: Child,
+}
+
+impl<'a> Training<'a> {
+    fn start(slurm: &Slurm, workspace: &'a Workspace) -> Self {
+        let said = fs::File::create(workspace.path("said")).unwrap();
+        let mut command = workspace.command();
+        command.args(["train", "pipeline.toml"]).env("SLURM_CONF", slurm.conf());
+        Self { workspace, child: command.stdout(Stdio::null()).stderr(said).spawn().unwrap() }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.workspace.path("said")).unwrap()
+    }
+
+    fn wait_for(&self, words: &str) {
+        wait_until(&format!("nobody said {words:?}: {}", self.said()), || self.said().contains(words));
+    }
+
+    fn wait_for_stages(&self, count: usize) {
+        wait_until("nothing is trained", || stages(self.workspace) >= count);
+    }
+
+    /// Waits for the end, and gives what was said.
+    fn end(mut self, code: i32) -> String {
+        let status = self.child.wait().unwrap();
+        let said = self.said();
+        assert_eq!(status.code(), Some(code), "{said}");
+        said
+    }
+}
+
+impl Drop for Training<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_store_has_the_digest_of_one_process_with_1_2_and_4_workers() {
+    for (nodes, workers) in [(2, 1), (2, 2), (4, 4)] {
+        let Some(slurm) = Slurm::start(nodes) else { return };
+        let workspace =
+            workspace(Some((&slurm, workers, "mem = \"100M\"\ntime = \"00:10:00\"\nsetup = [\"umask 077\"]")));
+        let said = Training::start(&slurm, &workspace).end(0);
+        assert!(said.contains(&format!("slurm: {workers} of {workers} workers are asked for")), "{said}");
+        assert_eq!(digest(&workspace), in_process(), "{workers} workers");
+        // The workers end with their owner, and their logs are where submitit's users look.
+        wait_until("a worker is left", || slurm.workers().is_empty() && slurm.count("RUNNING") == 0);
+        assert!(slurm.logs().join("1_0_0_log.out").exists() && slurm.logs().join("1_0_0_log.err").exists());
+    }
+}
+
+/// The variable with the table of the executor that this program is to hold to the laws.
+const TABLE: &str = "S3T_TEST_EXECUTOR";
+
+#[test]
+fn slurm_obeys_the_laws_of_every_executor() {
+    if let Ok(table) = std::env::var(TABLE) {
+        return s3t_testkit::check_executor(&serde_json::from_str(&table).unwrap());
+    }
+    let Some(slurm) = Slurm::start(2) else { return };
+    let table = serde_json::json!({
+        "type": "slurm", "workers": 2, "program": env!("CARGO_BIN_EXE_s3t"), "logs": slurm.logs(), "listen": "127.0.0.1:0",
+    });
+    // Slurm's commands take the cluster from the environment, which a program sets before it starts.
+    let laws = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "slurm_obeys_the_laws_of_every_executor"])
+        .env(TABLE, table.to_string())
+        .env("SLURM_CONF", slurm.conf())
+        .output()
+        .unwrap();
+    assert!(
+        laws.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&laws.stdout),
+        String::from_utf8_lossy(&laws.stderr)
+    );
+}
+
+#[test]
+fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let workspace = workspace(Some((&slurm, 2, "")));
+    let training = Training::start(&slurm, &workspace);
+    training.wait_for_stages(1);
+    send(slurm.workers()[0], Signal::KILL);
+    training.wait_for("more workers are asked for");
+    let said = training.end(0);
+    assert!(said.contains("has ended: FAILED") && said.contains("is cut off"), "{said}");
+    assert_eq!(digest(&workspace), in_process());
+}
+
+#[test]
+fn failure_2_slurmd_is_killed_and_a_second_attempt_takes_the_stage_of_the_first_which_comes_too_late() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let workspace = workspace(Some((&slurm, 1, "")));
+    let training = Training::start(&slurm, &workspace);
+    training.wait_for_stages(1);
+    let first = slurm.workers()[0];
+    // The first attempt hangs in a stage, and the daemon of its node is gone.
+    send(first, Signal::STOP);
+    slurm.signal("node1", Signal::KILL);
+    // The controller finds the node down and queues the task again; it may start at once on the other node.
+    wait_until("there is no second attempt", || {
+        slurm.ask("scontrol", &["update", "jobid=1_0", "starttime=now"]);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        slurm.workers().len() == 2
+    });
+    wait_until("the second attempt does not join", || training.said().matches("has joined").count() == 2);
+    let count = stages(&workspace);
+    training.wait_for_stages(count + 1);
+    send(first, Signal::CONT);
+    wait_until("the first attempt goes on after its lease", || !slurm.workers().contains(&first));
+    training.end(0);
+    assert_eq!(digest(&workspace), in_process());
+}
+
+#[test]
+fn failure_3_a_task_that_is_queued_again_gives_its_stage_to_another() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let workspace = workspace(Some((&slurm, 2, "")));
+    let training = Training::start(&slurm, &workspace);
+    training.wait_for_stages(1);
+    slurm.ask("scontrol", &["requeue", "1_0"]);
+    training.wait_for("is cut off");
+    training.end(0);
+    assert_eq!(digest(&workspace), in_process());
+}
+
+#[test]
+fn failure_4_a_controller_that_does_not_answer_gets_no_second_submission() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let workspace = workspace(Some((&slurm, 2, "")));
+    slurm.signal("slurmctld", Signal::STOP);
+    let training = Training::start(&slurm, &workspace);
+    // `sbatch` is given up; the controller has its request all the same.
+    training.wait_for("with no answer yet");
+    slurm.signal("slurmctld", Signal::CONT);
+    training.wait_for_stages(1);
+    assert_eq!(slurm.tasks().len(), 2, "{:?}", slurm.tasks());
+    // It is down while stages are trained, and nobody minds.
+    slurm.signal("slurmctld", Signal::KILL);
+    let count = stages(&workspace);
+    training.wait_for_stages(count + 1);
+    slurm.script("controller", &[]);
+    training.end(0);
+    assert_eq!(digest(&workspace), in_process());
+    wait_until("a task is left", || slurm.count("RUNNING") + slurm.count("PENDING") == 0);
+    assert!(slurm.tasks().len() <= 2, "{:?}", slurm.tasks());
+}
+
+#[test]
+fn failure_5_workers_end_with_an_owner_that_is_killed_and_the_same_command_goes_on() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let workspace = workspace(Some((&slurm, 2, "")));
+    let training = Training::start(&slurm, &workspace);
+    training.wait_for_stages(1);
+    // The second may wait in the queue still.
+    training.wait_for("has joined");
+    drop(training);
+    wait_until("a worker outlives its owner", || slurm.workers().is_empty());
+    let before = stages(&workspace);
+    Training::start(&slurm, &workspace).end(0);
+    assert!(before > 0 && before < stages(&workspace), "{before}");
+    assert_eq!(digest(&workspace), in_process());
+}
+
+/// Every file below a folder that has these bytes.
+fn files_with(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files_with(&path, bytes, found);
+        } else if fs::read(&path).is_ok_and(|content| contains(&content, bytes)) {
+            found.push(path.display().to_string());
+        }
+    }
+}
+
+#[test]
+fn failure_6_a_deletion_in_the_middle_is_erased_after_the_workers_word_and_leaves_nothing_in_spool_logs_and_scratch() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let scratch = slurm.folder().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let setup = format!("setup = [\"cd {0}\", \"export TMPDIR={0}\"]", scratch.display());
+    let workspace = workspace(Some((&slurm, 2, &setup)));
+    workspace.edit("pipeline.toml", "epochs = 100", "epochs = 400");
+    let text = fs::read_to_string(workspace.path("train.jsonl")).unwrap();
+    let mut lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let line = lines.find(|line| line["subject"].is_string()).unwrap();
+    let (id, subject) = (line["id"].as_str().unwrap().to_owned(), line["subject"].as_str().unwrap().to_owned());
+    let training = Training::start(&slurm, &workspace);
+    training.wait_for_stages(1);
+    // A worker that hangs says nothing, and keeps what it has in memory.
+    let hanging = slurm.workers()[0];
+    send(hanging, Signal::STOP);
+    let open = Store::open(&Place::new(workspace.path("store"))).unwrap();
+    let subjects = vec![SubjectId::new(&subject).unwrap()];
+    let request = DeletionRequest { subjects, ..DeletionRequest::default() };
+    open.accept(&request).unwrap();
+    let kept: Vec<_> = open.snapshot().unwrap().stages().iter().copied().collect();
+    let error = open.erase().unwrap_err();
+    assert!(matches!(error, StoreError::Reading { .. }), "{error}");
+    assert!(!open.snapshot().unwrap().unerased().is_empty(), "called erased while a worker may remember the record");
+    wait_until("the erasure is never finished", || open.erase().is_ok());
+    // Its lease has ended: awake again, it ends, and its late result is read by nobody.
+    send(hanging, Signal::CONT);
+    wait_until("the worker goes on after its lease", || !slurm.workers().contains(&hanging));
+    training.end(0);
+    assert!(kept.iter().all(|key| open.snapshot().unwrap().has_stage(key)));
+    workspace.edit("pipeline.toml", &slurm.executor(2, &setup), "");
+    workspace.json(&["verify", "pipeline.toml", "--scope", "all"]);
+
+    // The record's id, and its numbers as they travel.
+    let numbers = line["x"].as_array().unwrap().iter().flat_map(|x| (x.as_f64().unwrap() as f32).to_le_bytes());
+    let numbers: Vec<u8> = numbers.collect();
+    let mut found = Vec::new();
+    for bytes in [id.as_bytes(), subject.as_bytes(), &numbers[..16]] {
+        files_with(slurm.folder(), bytes, &mut found);
+    }
+    assert!(found.is_empty(), "{found:?}");
+    assert!(fs::read_dir(&scratch).unwrap().next().is_none(), "a worker has written a file");
+    // The search finds what is there.
+    fs::write(scratch.join("planted"), [b"xx", id.as_bytes(), b"yy"].concat()).unwrap();
+    files_with(slurm.folder(), id.as_bytes(), &mut found);
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn failure_7_limits_of_arrays_give_fewer_workers() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    // MaxArraySize is 8.
+    let workspace = workspace(Some((&slurm, 12, "max_running = 4")));
+    let said = Training::start(&slurm, &workspace).end(0);
+    assert!(said.contains("slurm: 6 of 12 workers are asked for"), "{said}");
+    assert_eq!(digest(&workspace), in_process());
+}
+
+#[test]
+fn failure_8_a_worker_that_always_fails_is_named_with_the_end_of_its_log() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let workspace = workspace(Some((&slurm, 1, "restarts = 1\nsetup = [\"echo the card is hot >&2\", \"exit 3\"]")));
+    let said = Training::start(&slurm, &workspace).end(1);
+    assert!(said.contains("2 workers ended before they joined"), "{said}");
+    assert!(said.contains("FAILED (NonZeroExitCode); the end of its log: the card is hot"), "{said}");
+}
+
+#[test]
+fn failure_9_a_task_that_somebody_cancels_is_not_replaced() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    let workspace = workspace(Some((&slurm, 1, "")));
+    workspace.edit("pipeline.toml", "epochs = 100", "epochs = 3000");
+    let training = Training::start(&slurm, &workspace);
+    training.wait_for("has joined");
+    slurm.ask("scancel", &["1"]);
+    let said = training.end(1);
+    assert!(said.contains("no worker is left") && said.contains("CANCELLED"), "{said}");
+    assert_eq!(slurm.tasks().len(), 1, "{:?}", slurm.tasks());
+}
+
+#[test]
+fn what_slurm_refuses_is_told_in_its_own_words() {
+    let Some(slurm) = Slurm::start(2) else { return };
+    for (more, words) in [
+        ("partition = \"nowhere\"", "invalid partition specified: nowhere"),
+        ("mem = \"500G\"", "Memory specification can not be satisfied"),
+        ("arguments = [\"--no-such-option\"]", "unrecognized option '--no-such-option'"),
+    ] {
+        let workspace = workspace(Some((&slurm, 1, more)));
+        let said = Training::start(&slurm, &workspace).end(1);
+        assert!(
+            said.contains("executor `slurm` cannot be started: Slurm refused `sbatch`") && said.contains(words),
+            "{said}"
+        );
+    }
+}

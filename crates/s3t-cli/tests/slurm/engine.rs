@@ -1,0 +1,150 @@
+//! A Slurm of its own for a test: `xtask/slurm.sh`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::workspace::repository;
+
+/// One Slurm at a time: the machine of a test has few cores.
+static ONE: Mutex<()> = Mutex::new(());
+
+pub struct Slurm {
+    folder: TempDir,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Slurm {
+    /// Starts a controller and some nodes of two cores each. `None`, said loudly, where Slurm is not installed.
+    pub fn start(nodes: usize) -> Option<Self> {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        // The controller and each node listen on a port.
+        let port = 20_000 + std::process::id() % 400 * 20;
+        let started = script(&["start", &folder.path().display().to_string(), &nodes.to_string(), &port.to_string()]);
+        if started.0 == Some(3) && std::env::var_os("S3T_NEEDS_SLURM").is_none() {
+            // Past the capture of the test harness.
+            let _ = writeln!(std::io::stderr(), "SKIPPED, not passed: {}", started.1.trim());
+            return None;
+        }
+        assert_eq!(started.0, Some(0), "{}", started.1);
+        Some(Self { folder, _one: one })
+    }
+
+    pub fn conf(&self) -> PathBuf {
+        self.folder.path().join("slurm.conf")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.folder.path().join("logs")
+    }
+
+    /// The output of a command of Slurm.
+    pub fn ask(&self, program: &str, args: &[&str]) -> String {
+        let output = Command::new(program).args(args).env("SLURM_CONF", self.conf()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// `state task` of each task of this test, those too that have ended.
+    pub fn tasks(&self) -> Vec<String> {
+        let text = self.ask("squeue", &["--noheader", "--array", "--states=all", "--format=%T %i"]);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    pub fn count(&self, state: &str) -> usize {
+        self.tasks().iter().filter(|task| task.starts_with(state)).count()
+    }
+
+    pub fn script(&self, command: &str, name: &[&str]) {
+        let folder = self.folder.path().display().to_string();
+        let (code, words) = script(&[&[command, folder.as_str()], name].concat());
+        assert_eq!(code, Some(0), "{words}");
+    }
+
+    /// The process of a daemon: `slurmctld`, `node1`.
+    pub fn pid(&self, daemon: &str) -> i32 {
+        let file = self.folder.path().join(format!("{daemon}.pid"));
+        wait_until("a daemon has no pid", || std::fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n')));
+        std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+    }
+
+    pub fn signal(&self, daemon: &str, signal: Signal) {
+        send(self.pid(daemon), signal);
+    }
+
+    /// The lines of a pipeline file for workers here.
+    pub fn executor(&self, workers: usize, more: &str) -> String {
+        format!(
+            "[executor]\ntype = \"slurm\"\nworkers = {workers}\nprogram = \"{}\"\nlogs = \"{}\"\nlisten = \"127.0.0.1:0\"\nlease_seconds = 5\n\
+             look_seconds = 0.5\ncall_seconds = 5\n{more}\n",
+            env!("CARGO_BIN_EXE_s3t"),
+            self.logs().display(),
+        )
+    }
+
+    /// The processes of the workers that run.
+    pub fn workers(&self) -> Vec<i32> {
+        let logs = self.conf();
+        let is_ours = |pid: &i32| {
+            let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let (line, environment) = (read("cmdline"), read("environ"));
+            let ours = format!("SLURM_CONF={}\0", logs.display());
+            line.split(|byte| *byte == 0).nth(1) == Some(b"worker") && contains(&environment, ours.as_bytes())
+        };
+        let names =
+            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        names.filter(is_ours).collect()
+    }
+}
+
+impl Drop for Slurm {
+    fn drop(&mut self) {
+        for daemon in ["slurmctld", "node1", "node2", "node3", "node4"] {
+            // A daemon that is stopped does not hear that it is to end.
+            if let Ok(pid) = std::fs::read_to_string(self.folder.path().join(format!("{daemon}.pid"))) {
+                send(pid.trim().parse().unwrap(), Signal::CONT);
+            }
+        }
+        script(&["stop", &self.folder.path().display().to_string()]);
+        self.workers().into_iter().for_each(|pid| send(pid, Signal::KILL));
+    }
+}
+
+pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+pub fn send(pid: i32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+fn script(args: &[&str]) -> (Option<i32>, String) {
+    let script = repository().join("xtask/slurm.sh");
+    // The daemons keep what they inherit open.
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let status = Command::new(script)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors.reopen().unwrap())
+        .status()
+        .unwrap();
+    (status.code(), std::fs::read_to_string(errors.path()).unwrap())
+}
+
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(240);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
