@@ -200,8 +200,8 @@ impl Chart {
         names.try_for_each(|(name, at)| area.draw(&Text::new(name, at, ("sans-serif", NAME)))).map_err(failed)
     }
 
-    /// The names of points, and the pixel of their upper left corner: beside the point where they lie over no other point or name, if
-    /// there is such a place.
+    /// The names of points, and the pixel of their upper left corner: beside the point where they lie over no other point, name or line,
+    /// if there is such a place.
     fn names<'a>(
         &'a self,
         place: &dyn Fn(&(f64, f64)) -> (i32, i32),
@@ -214,6 +214,11 @@ impl Chart {
         let points: Vec<_> = marked.flat_map(shown).map(|(point, name)| (place(point), name)).collect();
         let dot = |(x, y): (i32, i32)| [x - DOT, x + DOT, y - DOT, y + DOT];
         let mut taken: Vec<[i32; 4]> = points.iter().map(|(at, _)| dot(*at)).collect();
+        for line in self.series.iter().filter(|series| !series.marks) {
+            let corners: Vec<_> =
+                line.points.iter().filter(|(x, y)| self.shows(*x, *y)).map(|point| place(point)).collect();
+            taken.extend(corners.windows(2).flat_map(|ends| along(ends[0], ends[1])));
+        }
         let mut names = Vec::new();
         for ((x, y), name) in points.into_iter().filter_map(|(at, name)| Some((at, name?))) {
             let (width, height) = measured(name, f64::from(NAME));
@@ -236,6 +241,16 @@ impl Chart {
         }
         names.into_iter()
     }
+}
+
+/// Small boxes that cover the line between two pixels.
+fn along((x, y): (i32, i32), (to_x, to_y): (i32, i32)) -> impl Iterator<Item = [i32; 4]> {
+    let (across, up) = (to_x - x, to_y - y);
+    let steps = (across.abs().max(up.abs()) / DOT).max(1);
+    (0..=steps).map(move |step| {
+        let (x, y) = (x + across * step / steps, y + up * step / steps);
+        [x - DOT / 2, x + DOT / 2, y - DOT / 2, y + DOT / 2]
+    })
 }
 
 /// An axis with ticks of its own.
