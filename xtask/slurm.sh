@@ -35,11 +35,11 @@ node() { slurmd -N "$1" -f "$SLURM_CONF" > "$folder/$1.out" 2>&1; }
 
 wait_for_idle() {
     local wanted=$1
-    for _ in $(seq 120); do
+    for _ in $(seq 480); do
         [ "$(timeout 5 sinfo --noheader --Node --format '%t' 2> /dev/null | grep -cx idle)" = "$wanted" ] && return
         sleep 0.25
     done
-    echo "slurm.sh: $wanted nodes are not idle after 30 seconds:" >&2
+    echo "slurm.sh: $wanted nodes are not idle after two minutes:" >&2
     timeout 5 sinfo --Node --long >&2 || true
     tail -n 20 "$folder"/*.log >&2
     return 1

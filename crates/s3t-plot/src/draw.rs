@@ -426,12 +426,12 @@ mod tests {
 
     #[test]
     fn names_of_points_lie_beside_them_and_over_no_other() {
-        let names = ["full-retraining", "sisa", "s3t", "scrub", "influence", "task-vector"];
+        let names = ["a longer name", "b", "of three words", "d", "e", "f"];
         for spread in [0.01, 0.3, 1.0] {
             let point = |index: usize| (1.0 + spread * index as f64, 0.5 + spread * (index % 3) as f64);
             let named = names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), point(index)));
             let mut chart = chart();
-            chart.series = vec![Series::named("methods", named)];
+            chart.series = vec![Series::named("points", named)];
             check_labels(&chart);
             let svg = String::from_utf8(chart.draw(Format::Svg).unwrap()).unwrap();
             assert!(names.iter().all(|name| svg.contains(name)));
