@@ -106,7 +106,8 @@ Examples:
   s3t plan --shards 5 --slices 6 --budget 6 --records 50000
   s3t plan --shards 5 --slices 6 --budget 3 --plot depth.svg
   s3t plan --shards 5 --slices 6 --budget 6 --against upkeep --plot upkeep.png
-  s3t plan pipeline.toml --utility 0.10,0.72,0.77,0.80")]
+  s3t plan pipeline.toml --utility 0.10,0.72,0.77,0.80
+  s3t plan pipeline.toml --cluster workers=64,tflops=100,per-hour=2")]
     Plan(Box<PlanArgs>),
     /// Search shards, slices, budget, strategy and blocks per slice, and recommend a system.
     #[command(after_help = "\

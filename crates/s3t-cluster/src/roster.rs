@@ -86,6 +86,11 @@ impl Roster {
         self.leases.iter().max().copied()
     }
 
+    /// The number of workers that have nothing to do.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// The number of workers that are there.
     pub fn len(&self) -> usize {
         self.slices.len()
@@ -94,11 +99,6 @@ impl Roster {
     /// Returns `true` if no worker is there.
     pub fn is_empty(&self) -> bool {
         self.slices.is_empty()
-    }
-
-    /// Returns `true` if a worker has nothing to do.
-    pub fn is_idle(&self, worker: WorkerId) -> bool {
-        self.idle.contains(&worker)
     }
 }
 

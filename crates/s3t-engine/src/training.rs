@@ -129,6 +129,10 @@ impl Stages for InStore<'_> {
         Ok(self.0.add_stage(&job.lineage, tensors)?)
     }
 
+    fn keeps(&self) -> bool {
+        true
+    }
+
     fn is_wanted(&self, key: &StageKey) -> bool {
         // A catalogue that cannot be read now is told of when the stage is added.
         self.0.snapshot().map_or(true, |snapshot| snapshot.is_live(key))

@@ -174,6 +174,10 @@ impl Stages for Replay<'_> {
         Ok(true)
     }
 
+    fn keeps(&self) -> bool {
+        false
+    }
+
     fn is_wanted(&self, key: &StageKey) -> bool {
         self.store.snapshot().map_or(true, |snapshot| snapshot.is_live(key))
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use s3t_core::budget::cost::PlanCost;
 use s3t_core::{LayerGroups, PartitionShape, PerShard, Sequence};
 use s3t_engine::System;
-use s3t_simulation::{DepthFigures, LifetimeFigures, Upkeep};
+use s3t_simulation::{ClusterFigures, DepthFigures, LifetimeFigures, PlannedSystem, Upkeep, Workers};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,8 @@ pub struct PlanRequest {
     pub requests: u64,
     /// Requests after which a repair follows; 0 for one repair for each shard.
     pub repair_every: u64,
+    /// A cluster: adds the time and the price of training there.
+    pub cluster: Option<Workers>,
     /// The file of a picture (.svg or .png).
     pub plot: Option<PathBuf>,
     /// The picture's horizontal axis.
@@ -38,7 +40,15 @@ pub struct PlanRequest {
 impl Default for PlanRequest {
     fn default() -> Self {
         let system = SystemRequest::default();
-        Self { system, utility: None, requests: 1000, repair_every: 0, plot: None, against: Against::default() }
+        Self {
+            system,
+            utility: None,
+            requests: 1000,
+            repair_every: 0,
+            cluster: None,
+            plot: None,
+            against: Against::default(),
+        }
     }
 }
 
@@ -54,6 +64,9 @@ pub struct PlanAnswer {
     pub upkeep_requests: u64,
     /// The training that the requests cost, for each way to live with them.
     pub upkeep: Vec<UpkeepRow>,
+    /// The time and the price of training on a cluster, if they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterFigures>,
     /// The file of the picture, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plot: Option<String>,
@@ -179,6 +192,7 @@ pub fn plan(request: &PlanRequest) -> Result<PlanAnswer, ApiError> {
     let work = system.steps(points, request.requests);
     request.system.check_work(work, "`shards`, `slices`, `budget` or `requests`")?;
     let figures = PlanFigures::new(&described);
+    let cluster = request.cluster.map(|workers| on(system, workers, figures.cost.shared.stages)).transpose()?;
     let depth = system.depths(&milestones(figures.mean_deletions), request.utility.as_deref())?;
     let every = if request.repair_every == 0 { u64::from(system.shape.shards) } else { request.repair_every };
     let upkeep = system.upkeep(request.requests, every)?;
@@ -196,8 +210,30 @@ pub fn plan(request: &PlanRequest) -> Result<PlanAnswer, ApiError> {
         depth,
         upkeep_requests: request.requests,
         upkeep: upkeep.iter().map(|upkeep| UpkeepRow::new(upkeep, unit)).collect(),
+        cluster,
         plot: plot.transpose()?,
     })
+}
+
+/// Stages whose training is simulated, at most.
+const MAX_STAGES: u64 = 10_000_000;
+
+fn on(system: &PlannedSystem, workers: Workers, stages: u64) -> Result<ClusterFigures, ApiError> {
+    let refuse = |problem: String| Err(ApiError::field("cluster", problem));
+    let is_sound = |number: f64| number.is_finite() && number >= 0.0;
+    if !(1..=1_000_000).contains(&workers.workers) {
+        return refuse(format!("has {} workers; it takes 1 to 1000000", workers.workers));
+    }
+    if !(is_sound(workers.tflops) && workers.tflops > 0.0) {
+        return refuse(format!("has {} tflops; give those that training reaches on one worker", workers.tflops));
+    }
+    if !is_sound(workers.per_hour) || !is_sound(workers.gap) {
+        return refuse("has a price or a gap that is no number of at least 0".into());
+    }
+    if stages > MAX_STAGES {
+        return refuse(format!("has {stages} stages to simulate, and at most {MAX_STAGES} are"));
+    }
+    Ok(system.on(workers))
 }
 
 /// The figures of an open system.

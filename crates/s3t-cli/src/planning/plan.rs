@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use s3t::api::{PlanAnswer, PlanFigures, PlanRequest, UpkeepRow};
 use s3t::core::PartitionShape;
 use s3t::core::budget::cost::Cost;
-use s3t::simulation::DepthFigures;
+use s3t::simulation::{ClusterFigures, DepthFigures, Workers};
 
 use super::system::{SystemArgs, numbers};
 use super::{by_flags, show_plot};
@@ -27,6 +27,10 @@ pub(crate) struct PlanArgs {
     /// Repair after so many requests; 0 for one for each shard.
     #[arg(long, default_value_t = 0)]
     repair_every: u64,
+    /// Tell the time and the price of training on a cluster, as in workers=64,tflops=100,per-hour=2,gap=1: workers, 10^12 operations of
+    /// one in a second as training reaches them, its price, seconds between two stages.
+    #[arg(long, value_parser = workers)]
+    cluster: Option<Workers>,
     /// Draw a picture (.svg or .png).
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -68,18 +72,64 @@ pub(crate) fn plan(args: &PlanArgs, output: &mut Output) -> Outcome {
         utility: args.utility.as_deref().map(|text| numbers(text, "utility")).transpose()?,
         requests: args.requests,
         repair_every: args.repair_every,
+        cluster: args.cluster,
         plot: args.plot.clone(),
         against: args.against.into(),
     })
     .map_err(|failure| by_flags::<PlanArgs>(args.system.pipeline(), failure))?;
     output.answer(&answer, || {
-        let PlanAnswer { figures, depth, upkeep_requests, upkeep, plot } = &answer;
+        let PlanAnswer { figures, depth, upkeep_requests, upkeep, cluster, plot } = &answer;
         show_figures(figures);
         show_depths(depth, figures.shape);
         show_upkeep(upkeep, *upkeep_requests);
+        cluster.iter().for_each(show_cluster);
         show_plot(plot.as_deref());
     });
     Ok(code_of(&answer))
+}
+
+/// Reads the workers of a cluster.
+fn workers(text: &str) -> Result<Workers, String> {
+    let mut workers = Workers { workers: 0, tflops: 0.0, per_hour: 0.0, gap: 0.0 };
+    for part in text.split(',') {
+        let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` has no value; write `workers=64`"))?;
+        let number = || value.parse().map_err(|_| format!("`{value}` is no number of {name}"));
+        match name {
+            "workers" => workers.workers = value.parse().map_err(|_| format!("`{value}` is no number of workers"))?,
+            "tflops" => workers.tflops = number()?,
+            "per-hour" => workers.per_hour = number()?,
+            "gap" => workers.gap = number()?,
+            _ => return Err(format!("unknown `{name}`; known: workers, tflops, per-hour, gap")),
+        }
+    }
+    Ok(workers)
+}
+
+fn show_cluster(figures: &ClusterFigures) {
+    let Workers { workers, tflops, per_hour, .. } = figures.workers;
+    let mut rows = vec![
+        ("stages".to_owned(), with_commas(figures.stages)),
+        ("trained after".to_owned(), time(figures.seconds)),
+        ("longest sequence".to_owned(), format!("{}; no number of workers is faster", time(figures.critical_path))),
+        ("one worker".to_owned(), time(figures.work)),
+        ("efficiency".to_owned(), percent(figures.efficiency)),
+    ];
+    if per_hour > 0.0 {
+        rows.push(("price".to_owned(), format!("{:.2}", figures.price)));
+    }
+    say!();
+    let header = format!("{} workers of {tflops} TFLOPS", with_commas(u64::from(workers)));
+    table(&["", &header], rows.into_iter().map(|(name, value)| vec![name, value]).collect(), 2);
+}
+
+/// Seconds as people say them.
+fn time(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 120.0 => format!("{seconds:.1} s"),
+        seconds if seconds < 7200.0 => format!("{:.1} min", seconds / 60.0),
+        seconds if seconds < 172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        seconds => format!("{:.1} days", seconds / 86_400.0),
+    }
 }
 
 /// The table of a plan.

@@ -30,7 +30,7 @@ pub(super) fn make_job(
     }
     let chain = plan.chain(key);
     let tensors_of = |ancestor: &&PlannedStage| -> Result<StageTensors, EngineError> {
-        match queue.built(&ancestor.key) {
+        match queue.held(&ancestor.key) {
             Some(tensors) => Ok((*tensors).clone()),
             None => stages.existing(&ancestor.key),
         }

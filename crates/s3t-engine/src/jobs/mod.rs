@@ -5,6 +5,7 @@
 
 mod hold;
 mod making;
+mod order;
 mod queue;
 mod watch;
 
@@ -32,6 +33,9 @@ pub(crate) trait Stages: Sync {
 
     /// Keeps a stage that was built; `false` if nobody wants it any more.
     fn built(&self, job: &StageJob, tensors: &StageTensors) -> Result<bool, EngineError>;
+
+    /// Returns `true` if [`existing`](Self::existing) gives the stages that were built too: then the build holds no tensors.
+    fn keeps(&self) -> bool;
 
     /// Returns `true` while a stage is wanted: no deletion has hit it.
     fn is_wanted(&self, _key: &StageKey) -> bool {
@@ -70,7 +74,7 @@ pub(crate) fn build(
     }
     let span = tracing::Span::current();
     let capacity = means.session.capacity().get();
-    let queue = Queue::new(snapshot, wanted, capacity, means.threads);
+    let queue = Queue::new(snapshot, wanted, capacity, means.threads, !stages.keeps());
     let hold = Hold::new(store, means.session, stages);
     let held = hold.begin(snapshot)?;
     let (to_keep, trained) = mpsc::channel::<Trained>();

@@ -11,6 +11,7 @@ use s3t_executor::ExecutorError;
 use s3t_store::Snapshot;
 
 use crate::EngineError;
+use crate::jobs::order::Order;
 
 pub(super) struct Queue {
     state: Mutex<QueueState>,
@@ -22,9 +23,12 @@ pub(super) struct Queue {
 }
 
 struct QueueState {
-    /// Stages not yet started, with the parent they wait for; in the order in which they should start.
-    waiting: Vec<(StageKey, Option<StageKey>)>,
-    built: BTreeMap<StageKey, Arc<StageTensors>>,
+    order: Order,
+    /// The tensors of stages that others build on; none where these can be read again.
+    held: BTreeMap<StageKey, Arc<StageTensors>>,
+    holds: bool,
+    /// The number of stages that were built.
+    built: usize,
     /// Stages that are being built.
     running: usize,
     failure: Option<EngineError>,
@@ -32,8 +36,18 @@ struct QueueState {
 }
 
 impl Queue {
-    pub(super) fn new(snapshot: &Snapshot, wanted: &BTreeSet<StageKey>, capacity: usize, threads: usize) -> Self {
-        let state = Mutex::new(QueueState::new(snapshot, wanted));
+    /// The queue of a build, which holds the tensors of what it built if `holds` says so.
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        wanted: &BTreeSet<StageKey>,
+        capacity: usize,
+        threads: usize,
+        holds: bool,
+    ) -> Self {
+        let order = Order::new(in_order(snapshot, wanted));
+        let state =
+            QueueState { order, held: BTreeMap::new(), holds, built: 0, running: 0, failure: None, is_stopped: false };
+        let state = Mutex::new(state);
         Self { state, changed: Condvar::new(), capacity, threads }
     }
 
@@ -46,16 +60,14 @@ impl Queue {
     pub(super) fn next(&self) -> Option<StageKey> {
         let mut state = self.lock();
         loop {
-            if state.is_stopped || state.waiting.is_empty() {
+            if state.is_stopped || state.order.has_started_all() {
                 return None;
             }
-            match state.waiting.iter().position(|stage| state.is_ready(stage)) {
-                Some(index) => {
-                    state.running += 1;
-                    return Some(state.waiting.remove(index).0);
-                }
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            if let Some(key) = state.order.start() {
+                state.running += 1;
+                return Some(key);
             }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -64,8 +76,18 @@ impl Queue {
         let mut state = self.lock();
         state.running -= 1;
         match result {
-            Ok(Some(tensors)) => drop(state.built.insert(key, Arc::new(tensors))),
-            Ok(None) => state.leave_out(key),
+            Ok(Some(tensors)) => {
+                state.built += 1;
+                if state.holds && state.order.is_needed(&key) {
+                    state.held.insert(key, Arc::new(tensors));
+                }
+                let unneeded = state.order.built(&key);
+                unneeded.iter().for_each(|key| drop(state.held.remove(key)));
+            }
+            Ok(None) => {
+                let unneeded = state.order.left_out(&key);
+                unneeded.iter().for_each(|key| drop(state.held.remove(key)));
+            }
             Err(error) => {
                 state.is_stopped = true;
                 // Jobs that were stopped because of a failure report that they were cancelled; the cause is what counts.
@@ -77,9 +99,9 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The tensors of a stage that this build has built.
-    pub(super) fn built(&self, key: &StageKey) -> Option<Arc<StageTensors>> {
-        self.lock().built.get(key).cloned()
+    /// The tensors of a stage that this build has built, and holds.
+    pub(super) fn held(&self, key: &StageKey) -> Option<Arc<StageTensors>> {
+        self.lock().held.get(key).cloned()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -89,8 +111,7 @@ impl Queue {
     /// The threads of a job that runs now, if all jobs that could run share them.
     pub(super) fn threads_of_a_job(&self) -> usize {
         let state = self.lock();
-        let ready = state.waiting.iter().filter(|stage| state.is_ready(stage)).count();
-        self.threads / (state.running + ready).clamp(1, self.capacity.clamp(1, self.threads.max(1)))
+        self.threads / (state.running + state.order.ready()).clamp(1, self.capacity.clamp(1, self.threads.max(1)))
     }
 
     /// A guard that stops all jobs if the thread that holds it unwinds.
@@ -101,57 +122,26 @@ impl Queue {
     /// The number of stages that were built, or the failure that stopped the build.
     pub(super) fn finish(self) -> Result<usize, EngineError> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        state.failure.map_or(Ok(state.built.len()), Err)
+        state.failure.map_or(Ok(state.built), Err)
     }
 }
 
-impl QueueState {
-    fn new(snapshot: &Snapshot, wanted: &BTreeSet<StageKey>) -> Self {
-        let plan = snapshot.plan();
-        let mut stages: Vec<_> = wanted.iter().filter_map(|key| plan.stage(key)).collect();
-        let availability = snapshot.availability();
-        let order = |stage: &PlannedStage| {
-            // Cheapest gain first: a stage that lets its shard serve deeper than it does, and among these the one with the
-            // fewest records.
-            let depth = availability.serving(stage.shard).map_or(0, |serving| serving.depth);
-            let sizes = &snapshot.sizes()[stage.shard.index()];
-            let records: u64 = stage.slices.iter().map(|slice| sizes[slice.index()]).sum();
-            (stage.slices.len() <= depth, records)
-        };
-        stages.sort_by_key(|stage| (order(stage), stage.slices.len(), stage.shard, stage.slices.clone()));
-        let wait = |stage: &&PlannedStage| (stage.key, stage.parent.filter(|parent| wanted.contains(parent)));
-        Self {
-            waiting: stages.iter().map(wait).collect(),
-            built: BTreeMap::new(),
-            running: 0,
-            failure: None,
-            is_stopped: false,
-        }
-    }
-
-    /// Returns `true` if the parent that a stage waits for is there.
-    fn is_ready(&self, (_, parent): &(StageKey, Option<StageKey>)) -> bool {
-        parent.is_none_or(|key| self.built.contains_key(&key))
-    }
-
-    /// Takes out the stages that build on one that is left out.
-    fn leave_out(&mut self, key: StageKey) {
-        let mut left_out = BTreeSet::from([key]);
-        loop {
-            let before = self.waiting.len();
-            self.waiting.retain(|(key, parent)| {
-                let keep = parent.is_none_or(|parent| !left_out.contains(&parent));
-                if !keep {
-                    left_out.insert(*key);
-                }
-                keep
-            });
-            // Children may stand before their parents.
-            if self.waiting.len() == before {
-                return;
-            }
-        }
-    }
+/// The stages in the order in which they should start, each with the parent that this build builds.
+fn in_order(snapshot: &Snapshot, wanted: &BTreeSet<StageKey>) -> Vec<(StageKey, Option<StageKey>)> {
+    let plan = snapshot.plan();
+    let mut stages: Vec<_> = wanted.iter().filter_map(|key| plan.stage(key)).collect();
+    let availability = snapshot.availability();
+    let order = |stage: &PlannedStage| {
+        // Cheapest gain first: a stage that lets its shard serve deeper than it does, and among these the one with the
+        // fewest records.
+        let depth = availability.serving(stage.shard).map_or(0, |serving| serving.depth);
+        let sizes = &snapshot.sizes()[stage.shard.index()];
+        let records: u64 = stage.slices.iter().map(|slice| sizes[slice.index()]).sum();
+        (stage.slices.len() <= depth, records)
+    };
+    stages.sort_by_cached_key(|stage| (order(stage), stage.slices.len(), stage.shard, stage.slices.clone()));
+    let wait = |stage: &&PlannedStage| (stage.key, stage.parent.filter(|parent| wanted.contains(parent)));
+    stages.iter().map(wait).collect()
 }
 
 fn is_cancellation(error: &EngineError) -> bool {
