@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from datetime import datetime, timedelta, timezone
 
-from world import Server, features
+from world import ROLES, Server, features
 
 READ_SECONDS = 2.0
 MEMORY_KB = 400_000
@@ -215,17 +215,17 @@ def broken(server):
 def nosy(server):
     """Wrong roles, guessed tokens, other people's requests, pages from elsewhere."""
     routes = [
-        ("POST", "/predict", {"ask", "all"}), ("POST", "/v2/models/vit-mnist/infer", {"ask", "all"}), ("POST", "/deletions", {"delete", "all"}),
-        ("GET", "/deletions", {"delete", "audit", "operate", "all"}), ("GET", "/deletions/x/receipt", {"audit", "operate", "all"}),
-        ("DELETE", "/deletions/x", {"delete", "all"}), ("POST", "/deletions/x/release", {"operate", "all"}), ("POST", "/audits", {"audit", "operate", "all"}),
-        ("GET", "/audits/x", {"audit", "operate", "all"}), ("GET", "/repair", {"audit", "operate", "all"}), ("POST", "/repair/pause", {"operate", "all"}),
-        ("POST", "/repair/run", {"operate", "all"}), ("POST", "/v2/requests", {"delete", "all"}), ("GET", "/v2/requests/x", {"delete", "all"}),
+        ("POST", "/predict", {"ask"}), ("POST", "/v2/models/vit-mnist/infer", {"ask"}), ("POST", "/deletions", {"delete"}),
+        ("GET", "/deletions", {"delete", "audit", "operate"}), ("GET", "/deletions/x/receipt", {"audit", "operate"}),
+        ("DELETE", "/deletions/x", {"delete"}), ("POST", "/deletions/x/release", {"operate"}), ("POST", "/audits", {"audit", "operate"}),
+        ("GET", "/audits/x", {"audit", "operate"}), ("GET", "/repair", {"audit", "operate"}), ("POST", "/repair/pause", {"operate"}),
+        ("POST", "/repair/run", {"operate"}), ("POST", "/v2/requests", {"delete"}), ("GET", "/v2/requests/x", {"delete"}),
     ]
     wrong = []
     for method, path, may in routes:
         for role in server.tokens:
             code = requests.request(method, server.url + path, headers=server.headers(role, **{"content-type": "application/json"}), data=b"{").status_code
-            if (code == 403) == (role in may):
+            if (code == 403) == bool(may & set(ROLES[role])):
                 wrong.append((method, path, role, code))
         code = requests.request(method, server.url + path).status_code
         if code != 401:

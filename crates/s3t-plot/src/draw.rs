@@ -186,7 +186,7 @@ impl Chart {
             });
         }
         let place = |point: &(f64, f64)| chart.backend_coord(point);
-        let mut names = self.names(&place);
+        let names = self.names(place);
         if self.series.len() > 1 {
             chart
                 .configure_series_labels()
@@ -197,15 +197,15 @@ impl Chart {
                 .draw()
                 .map_err(failed)?;
         }
-        names.try_for_each(|(name, at)| area.draw(&Text::new(name, at, ("sans-serif", NAME)))).map_err(failed)
+        names
+            .into_iter()
+            .try_for_each(|(name, at)| area.draw(&Text::new(name, at, ("sans-serif", NAME))))
+            .map_err(failed)
     }
 
     /// The names of points, and the pixel of their upper left corner: beside the point where they lie over no other point, name or line,
     /// if there is such a place.
-    fn names<'a>(
-        &'a self,
-        place: &dyn Fn(&(f64, f64)) -> (i32, i32),
-    ) -> impl Iterator<Item = (&'a str, (i32, i32))> + use<'a> {
+    fn names<'a>(&'a self, place: impl Fn(&(f64, f64)) -> (i32, i32)) -> Vec<(&'a str, (i32, i32))> {
         let shown = |series: &'a Series| {
             let names = series.names.iter().map(String::as_str).map(Some).chain(std::iter::repeat(None));
             series.points.iter().zip(names).filter(|((x, y), _)| self.shows(*x, *y))
@@ -215,8 +215,7 @@ impl Chart {
         let dot = |(x, y): (i32, i32)| [x - DOT, x + DOT, y - DOT, y + DOT];
         let mut taken: Vec<[i32; 4]> = points.iter().map(|(at, _)| dot(*at)).collect();
         for line in self.series.iter().filter(|series| !series.marks) {
-            let corners: Vec<_> =
-                line.points.iter().filter(|(x, y)| self.shows(*x, *y)).map(|point| place(point)).collect();
+            let corners: Vec<_> = line.points.iter().filter(|(x, y)| self.shows(*x, *y)).map(&place).collect();
             taken.extend(corners.windows(2).flat_map(|ends| along(ends[0], ends[1])));
         }
         let mut names = Vec::new();
@@ -239,7 +238,7 @@ impl Chart {
             taken.push(box_at(corner));
             names.push((name, corner));
         }
-        names.into_iter()
+        names
     }
 }
 
