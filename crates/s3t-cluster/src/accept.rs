@@ -26,6 +26,15 @@ struct Greeting {
     is_over: Arc<AtomicBool>,
 }
 
+/// Ends a greeting when it is dropped.
+struct Ends(Arc<AtomicBool>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Lets workers in until the pool is over.
 pub(crate) fn accept(pool: &Arc<Pool>, listener: &TcpListener) {
     let mut greetings: Vec<Greeting> = Vec::new();
@@ -46,12 +55,13 @@ pub(crate) fn accept(pool: &Arc<Pool>, listener: &TcpListener) {
         let Ok(second) = socket.try_clone() else { continue };
         greetings.push(Greeting { socket: second, since: Instant::now(), is_over: Arc::clone(&is_over) });
         let pool = Arc::clone(pool);
+        // Also where no thread can be started, or the greeting unwinds.
+        let ends = Ends(is_over);
         let greet = move || {
-            if let Err(problem) = greet(&pool, socket, &is_over) {
+            if let Err(problem) = greet(&pool, socket, &ends.0) {
                 tracing::warn!(%peer, %problem, "a worker is not taken");
                 pool.refused(&problem);
             }
-            is_over.store(true, Ordering::Release);
         };
         let _ = std::thread::Builder::new().name("s3t-greeting".to_owned()).spawn(greet);
     }
@@ -70,8 +80,11 @@ fn greet(pool: &Arc<Pool>, socket: TcpStream, is_greeted: &AtomicBool) -> Result
     let refused = |problem: String| Box::new(Refusal { worker: Some(registration.clone()), problem });
     let cut = reader.cut().map_err(|error| refused(error.to_string()))?;
     reader.set_patience(None).map_err(|error| refused(error.to_string()))?;
-    let link = Link::open(registration.name(), reader, writer, &pool.worker, lease)
-        .map_err(|error| refused(error.to_string()))?;
+    let link = Link::open(registration.name(), reader, writer, &pool.worker, lease).map_err(|error| {
+        // Nobody reads what may still come.
+        cut.cut();
+        refused(error.to_string())
+    })?;
     if *link.environment() != pool.environment {
         let problem = differences(&pool.environment, link.environment());
         link.dismiss(problem.clone());

@@ -61,10 +61,16 @@ pub fn join(
 fn connect(address: &str, patience: Duration) -> Result<TcpStream, ClusterError> {
     let start = Instant::now();
     loop {
-        let attempt = address.to_socket_addrs().and_then(|mut addresses| {
-            let none = || std::io::Error::other("the name has no address");
-            let address = addresses.next().ok_or_else(none)?;
-            TcpStream::connect_timeout(&address, PATIENCE)
+        let attempt = address.to_socket_addrs().and_then(|addresses| {
+            // A name may have addresses at which nobody listens, of IPv6 for example.
+            let mut last = std::io::Error::other("the name has no address");
+            for address in addresses {
+                match TcpStream::connect_timeout(&address, PATIENCE) {
+                    Ok(socket) => return Ok(socket),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
         });
         match attempt {
             Ok(socket) => return Ok(socket),

@@ -205,16 +205,15 @@ impl Pool {
 
     /// Cuts a worker off: nobody renews its lease any more, and nothing of it is read.
     fn cut_off(&self, worker: WorkerId, reason: &str) {
-        let (member, link) = {
-            let mut state = self.lock();
-            (state.members.remove(&worker), state.links.remove(&worker))
-        };
-        let Some(Member { registration, handle, cut }) = member else { return };
+        let mut state = self.lock();
+        let Some(Member { registration, handle, cut }) = state.members.remove(&worker) else { return };
+        let link = state.links.remove(&worker);
         cut.cut();
-        drop((link, handle));
-        // Clocks do not run at quite the same rate.
+        // Clocks do not run at quite the same rate. Whoever asks who may remember a record sees the worker or its lease, never neither.
         let until = self.now() + self.settings.lease().mul_f64(1.01);
-        self.lock().roster.leave(worker, until);
+        state.roster.leave(worker, until);
+        drop(state);
+        drop((link, handle));
         self.tell(format!("{} is cut off: {reason}", registration.name()));
     }
 

@@ -52,8 +52,8 @@ impl Settings {
         if !(min..=max).contains(&self.lease_seconds) {
             return refuse("lease_seconds", format!("is {}; it takes {min} to {max}", self.lease_seconds));
         }
-        if !(0.1..=3600.0).contains(&self.look_seconds) {
-            return refuse("look_seconds", format!("is {}; it takes 0.1 to 3600", self.look_seconds));
+        if !(0.1..=60.0).contains(&self.look_seconds) {
+            return refuse("look_seconds", format!("is {}; it takes 0.1 to 60", self.look_seconds));
         }
         Ok(())
     }
@@ -111,6 +111,7 @@ mod tests {
             (Settings { lease_seconds: 1.0, ..settings() }, "lease_seconds"),
             (Settings { lease_seconds: f64::NAN, ..settings() }, "lease_seconds"),
             (Settings { look_seconds: 0.0, ..settings() }, "look_seconds"),
+            (Settings { look_seconds: 61.0, ..settings() }, "look_seconds"),
         ] {
             let message = spoilt.check().unwrap_err().to_string();
             assert!(message.starts_with(&format!("`{field}` is ")), "{message}");

@@ -22,7 +22,12 @@ struct Seen {
     refused: usize,
     /// The number of the next submission.
     number: u64,
+    /// Looks to let go by before the engine is asked for more than it gave, and the last such number.
+    pause: (u32, u32),
 }
+
+/// The most looks between two requests for workers that the engine's limits have refused.
+const MAX_PAUSE: u32 = 30;
 
 /// Keeps the wanted number of workers there until the pool is over. `number` is that of the next submission.
 pub(crate) fn supervise(pool: &Pool, call: &Call, number: u64) {
@@ -102,10 +107,22 @@ impl Seen {
             return Ok(());
         }
         let missing = pool.settings.workers.saturating_sub(living.max(there));
-        if missing > 0 {
-            let taken = launcher.submit(self.number, missing, call)?;
-            self.number += 1;
-            pool.tell(format!("{taken} more workers are asked for"));
+        self.pause.0 = self.pause.0.saturating_sub(1);
+        if missing > 0 && self.pause.0 == 0 {
+            match launcher.submit(self.number, missing, call) {
+                Ok(taken) => {
+                    self.number += 1;
+                    self.pause = (0, 0);
+                    pool.tell(format!("{taken} more workers are asked for"));
+                }
+                // The workers that there are, or that wait in the queue, are those that the site gives now.
+                Err(crate::ClusterError::Engine { problem, .. }) if living + there > 0 => {
+                    let looks = (2 * self.pause.1).clamp(1, MAX_PAUSE);
+                    self.pause = (looks, looks);
+                    tracing::info!(problem, looks, "no more workers for now");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

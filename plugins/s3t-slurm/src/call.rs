@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use s3t_cluster::ClusterError;
 
 /// The time between two looks at whether a command has ended.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The least time for what a command that has ended has written.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Bytes that are read of a command, at most.
 const MAX_BYTES: u64 = 64 << 20;
@@ -43,8 +47,11 @@ pub(crate) fn call(
     let output = child.stdout.take().map(read);
     let errors = child.stderr.take().map(read);
     if let Some(mut stdin) = child.stdin.take() {
-        // A command that reads nothing says why.
-        let _ = stdin.write_all(input.as_bytes());
+        let input = input.to_owned();
+        // A command that reads nothing says why, and keeps nobody waiting.
+        std::thread::spawn(move || {
+            let _ = stdin.write_all(input.as_bytes());
+        });
     }
     let status = loop {
         match child.try_wait() {
@@ -58,8 +65,10 @@ pub(crate) fn call(
             Err(error) => return Err(refused(error.to_string())),
         }
     };
-    let text = |thread: Option<std::thread::JoinHandle<String>>| {
-        thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
+    // A child of the command may keep its output open when it has ended.
+    let text = |read: Option<Receiver<String>>| {
+        read.and_then(|read| read.recv_timeout(limit.saturating_sub(start.elapsed()).max(GRACE)).ok())
+            .unwrap_or_default()
     };
     let (output, errors) = (text(output), text(errors));
     if status.success() {
@@ -76,12 +85,14 @@ pub(crate) fn call(
     Err(refused(errors.join("; ")))
 }
 
-fn read(stream: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+fn read(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (text, read) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = stream.take(MAX_BYTES).read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+        let _ = text.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    read
 }
 
 #[cfg(all(test, unix))]
@@ -102,6 +113,12 @@ mod tests {
         assert!(matches!(down, Err(ClusterError::NoAnswer { .. })));
         let hangs = call("sleep", &["600".into()], None, "", Duration::from_millis(50));
         assert_eq!(hangs.unwrap_err().to_string(), "Slurm did not answer `sleep` within 0.05 seconds");
+        // Much input for a command that reads nothing, and a child that keeps the output open.
+        let start = Instant::now();
+        let unread = call("sleep", &["600".into()], None, &"x".repeat(1 << 20), Duration::from_millis(50));
+        assert!(matches!(unread, Err(ClusterError::NoAnswer { .. })));
+        assert_eq!(sh("sleep 60 & echo told", Duration::from_millis(200)).unwrap(), "");
+        assert!(start.elapsed() < Duration::from_secs(50), "nobody waits for the child");
         let missing = call("s3t-no-such-command", &[], None, "", hour).unwrap_err().to_string();
         assert!(missing.contains("run this on a machine that has Slurm's commands"), "{missing}");
     }

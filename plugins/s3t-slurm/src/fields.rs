@@ -4,12 +4,24 @@ use s3t_cluster::s3t_executor::ExecutorError;
 
 use crate::options::Slurm;
 
-/// Arguments of `sbatch` that this executor gives itself.
-const OWN: [&str; 8] =
-    ["--array", "--job-name", "--output", "--error", "--open-mode", "--parsable", "--wrap", "--wait"];
+/// Arguments of `sbatch` that this executor gives itself, or that would hide the workers or the invitation from it.
+const OWN: [&str; 12] = [
+    "--array",
+    "--job-name",
+    "--output",
+    "--error",
+    "--open-mode",
+    "--parsable",
+    "--wrap",
+    "--wait",
+    "--clusters",
+    "--test-only",
+    "--export",
+    "--export-file",
+];
 
 /// The same as letters.
-const OWN_LETTERS: [&str; 5] = ["-a", "-J", "-o", "-e", "-W"];
+const OWN_LETTERS: [&str; 6] = ["-a", "-J", "-o", "-e", "-W", "-M"];
 
 pub(crate) fn check(slurm: &Slurm) -> Result<(), ExecutorError> {
     let refuse = |field, problem: String| Err(ExecutorError::InvalidField { field, problem });
@@ -51,7 +63,10 @@ pub(crate) fn check(slurm: &Slurm) -> Result<(), ExecutorError> {
     for argument in &slurm.arguments {
         let name = argument.split('=').next().unwrap_or_default();
         if OWN.contains(&name) || OWN_LETTERS.iter().any(|letter| name.starts_with(letter)) && !name.starts_with("--") {
-            return refuse("arguments", format!("has `{argument}`, which this executor gives itself; leave it out"));
+            let problem = format!(
+                "has `{argument}`, which this executor gives itself, or which would hide its workers from it; leave it out"
+            );
+            return refuse("arguments", problem);
         }
         if !argument.starts_with('-') {
             let problem = format!("has `{argument}`; write options with their values, as `--reservation=maintenance`");
@@ -133,6 +148,10 @@ mod tests {
             (Slurm { setup: vec!["one\ntwo".into()], ..default() }, "setup"),
             (Slurm { arguments: vec!["--array=0-9".into()], ..default() }, "arguments"),
             (Slurm { arguments: vec!["-J".into()], ..default() }, "arguments"),
+            (Slurm { arguments: vec!["--clusters=b".into()], ..default() }, "arguments"),
+            (Slurm { arguments: vec!["-Mb".into()], ..default() }, "arguments"),
+            (Slurm { arguments: vec!["--test-only".into()], ..default() }, "arguments"),
+            (Slurm { arguments: vec!["--export=NONE".into()], ..default() }, "arguments"),
             (Slurm { arguments: vec!["rm".into()], ..default() }, "arguments"),
             (Slurm { logs: "a%b".into(), ..default() }, "logs"),
             (Slurm { logs: "".into(), ..default() }, "logs"),

@@ -186,10 +186,10 @@ impl Launcher for Array {
 
     fn cancel(&self) -> Result<(), ClusterError> {
         let names: Vec<u64> = self.lock().submitted.clone();
-        for number in names {
-            call("scancel", &[format!("--name={}", self.job(number))], None, "", self.limit())?;
-        }
-        Ok(())
+        let cancel = |number| call("scancel", &[format!("--name={}", self.job(number))], None, "", self.limit());
+        // All of them, whatever fails of the first.
+        let cancelled: Vec<Result<String, ClusterError>> = names.into_iter().map(cancel).collect();
+        cancelled.into_iter().try_for_each(|cancelled| cancelled.map(drop))
     }
 
     fn log(&self, task: &str) -> Option<String> {

@@ -16,8 +16,6 @@ use s3t_executor::Session;
 use s3t_ledger::Epoch;
 use s3t_store::{Snapshot, Store, StoreError};
 
-use crate::jobs::Stages;
-
 /// The time between two looks at the catalogue.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -28,7 +26,6 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 pub(super) struct Hold<'a> {
     store: &'a Store,
     session: &'a dyn Session,
-    stages: &'a dyn Stages,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,9 +44,9 @@ pub(super) struct Held {
 }
 
 impl<'a> Hold<'a> {
-    pub(super) fn new(store: &'a Store, session: &'a dyn Session, stages: &'a dyn Stages) -> Self {
+    pub(super) fn new(store: &'a Store, session: &'a dyn Session) -> Self {
         let state = Mutex::new(State { running: BTreeSet::new(), is_over: false });
-        Self { store, session, stages, state, changed: Condvar::new() }
+        Self { store, session, state, changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -75,27 +72,25 @@ impl<'a> Hold<'a> {
                 let waited = self.changed.wait_timeout_while(self.lock(), LOOK, |state| !state.is_over);
                 waited.unwrap_or_else(PoisonError::into_inner).0.is_over
             };
+            if is_over {
+                // Nothing is remembered elsewhere when nobody holds erasures up any more: a deletion between two builds finds nothing.
+                self.session.forget_all();
+                return;
+            }
             // A catalogue that cannot be read now is read later; the reader stays.
-            let Ok(now) = self.store.snapshot() else {
-                if is_over {
-                    return;
-                }
-                continue;
-            };
+            let Ok(now) = self.store.snapshot() else { continue };
             if now.epoch() != held.epoch || !now.unerased().is_empty() || held.since.elapsed() > MAX_AGE {
                 self.renew(&mut held);
-            }
-            if is_over {
-                return;
             }
         }
     }
 
     fn renew(&self, held: &mut Held) {
-        let renewed = self.store.at_one_moment().and_then(|moment| Ok((moment.snapshot()?.epoch(), moment)));
-        let Ok((epoch, moment)) = renewed else { return };
+        let renewed = self.store.at_one_moment().and_then(|moment| Ok((moment.snapshot()?, moment)));
+        let Ok((snapshot, moment)) = renewed else { return };
+        let epoch = snapshot.epoch();
         if epoch != held.epoch {
-            while self.lock().running.iter().any(|key| !self.stages.is_wanted(key)) {
+            while self.lock().running.iter().any(|key| !snapshot.is_live(key)) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             self.session.forget_all();

@@ -75,7 +75,7 @@ pub(crate) fn build(
     let span = tracing::Span::current();
     let capacity = means.session.capacity().get();
     let queue = Queue::new(snapshot, wanted, capacity, means.threads, !stages.keeps());
-    let hold = Hold::new(store, means.session, stages);
+    let hold = Hold::new(store, means.session);
     let held = hold.begin(snapshot)?;
     let (to_keep, trained) = mpsc::channel::<Trained>();
     let keep = |job: StageJob, tensors: StageTensors, to_keep: Option<&mpsc::Sender<Trained>>| {
