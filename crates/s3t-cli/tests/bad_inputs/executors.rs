@@ -44,7 +44,7 @@ pub fn cases() -> Vec<Case> {
         planned("Executors and log", "time of Slurm that is no time", |w| executor(w, "type = \"slurm\"\ntime = \"an hour\""),
             "pipeline.toml line 46: `executor.time` is `an hour`; give minutes, or `hours:minutes:seconds`, or `days-hours`, such as `04:00:00`"),
         planned("Executors and log", "argument that the executor gives itself", |w| executor(w, "type = \"slurm\"\narguments = [\"--array=0-9\"]"),
-            "pipeline.toml line 46: `executor.arguments` has `--array=0-9`, which this executor gives itself; leave it out"),
+            "pipeline.toml line 46: `executor.arguments` has `--array=0-9`, which this executor gives itself, or which would hide its workers from it; leave it out"),
         planned("Executors and log", "directive in the setup", |w| executor(w, "type = \"slurm\"\nsetup = [\"#SBATCH --mem=1\"]"),
             "pipeline.toml line 46: `executor.setup` has the line \"#SBATCH --mem=1\"; give one command a line, and options of sbatch as `arguments`"),
         planned("Executors and log", "more running than workers", |w| executor(w, "type = \"slurm\"\nworkers = 2\nmax_running = 3"),
