@@ -85,7 +85,9 @@ impl System {
     /// # let (model, store) = (folder.path().join("model"), folder.path().join("store"));
     /// # s3t_testkit::write_tiny_model(&model, 4)?;
     /// # let (pipeline, records) = (s3t_testkit::tiny_pipeline(&model, &store), s3t_testkit::toy_records(24, 6, 1));
-    /// # let system = s3t_engine::System::create(pipeline, &records, None)?;
+    /// # // A partition of its own choosing might leave the record alone in its slice, and nothing to build.
+    /// # let secret = Some(s3t_core::StoreSecret::from_bytes([4; 32]));
+    /// # let system = s3t_engine::System::create(pipeline, &records, secret)?;
     /// # system.train(&s3t_engine::Quiet)?;
     /// use s3t_core::RecordId;
     /// use s3t_engine::{Quiet, RepairPolicy};
