@@ -88,12 +88,13 @@ pub fn compare_methods(
 
 /// The success of the attack against the time to forget, a mark for each method's mean over seeds.
 fn chart(comparison: &Comparison) -> Chart {
-    let place = |of: &MethodFigures| (of.method.clone(), (of.forget_seconds.mean.max(1e-3), of.auc.mean));
+    let seconds = |of: &MethodFigures| of.forget_seconds.mean.max(1e-3);
+    let place = |of: &MethodFigures| (of.method.clone(), (seconds(of), of.auc.mean));
     let of_kind = |name: &str, is_exact: bool| {
         let methods = comparison.methods.iter().filter(|of| (of.guarantee == Guarantee::EqualBits) == is_exact);
         Series::named(name, methods.map(place))
     };
-    let times = comparison.methods.iter().map(|of| of.forget_seconds.mean.max(1e-3));
+    let times = comparison.methods.iter().map(seconds);
     let (first, last) = times.fold((f64::INFINITY, 0.0_f64), |(low, high), time| (low.min(time), high.max(time)));
     let oracle = comparison.methods.iter().find(|of| of.method == "full-retraining");
     let line = oracle.map(|of| Series::line("never seen", vec![(first, of.auc.mean), (last, of.auc.mean)]));

@@ -5,15 +5,13 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::ClusterError;
+use crate::random::fill_randomly;
 
 /// The environment variable in which a worker finds its invitation.
 pub const INVITATION: &str = "S3T_INVITATION";
-
-const FORM: &str = "s3t-invitation-1";
 
 /// The length of a token, and of a fingerprint.
 pub(crate) const LENGTH: usize = 32;
@@ -37,18 +35,20 @@ pub struct Invitation {
 }
 
 impl Invitation {
+    /// The beginning of every invitation's text.
+    pub const FORM: &str = "s3t-invitation-1";
+
     /// A new token beside the fingerprint of a certificate.
     pub(crate) fn new(certificate: &[u8]) -> Result<Self, ClusterError> {
         let mut token = Zeroizing::new([0; LENGTH]);
-        let failed = |_| ClusterError::Machine("this machine gives no random numbers for a token".into());
-        SystemRandom::new().fill(&mut *token).map_err(failed)?;
+        fill_randomly(&mut *token, "a token")?;
         Ok(Self { fingerprint: fingerprint(certificate), token })
     }
 
     /// The text of the invitation. Whoever has it can join.
     pub fn text(&self) -> Zeroizing<String> {
         let (fingerprint, token) = (URL_SAFE_NO_PAD.encode(self.fingerprint), URL_SAFE_NO_PAD.encode(*self.token));
-        Zeroizing::new(format!("{FORM}.{fingerprint}.{token}"))
+        Zeroizing::new(format!("{}.{fingerprint}.{token}", Self::FORM))
     }
 
     /// Compares a token in a time that does not depend on its bytes.
@@ -72,7 +72,7 @@ impl FromStr for Invitation {
 
     fn from_str(text: &str) -> Result<Self, ClusterError> {
         let mut parts = text.trim().split('.');
-        let (Some(FORM), Some(fingerprint), Some(token), None) =
+        let (Some(Self::FORM), Some(fingerprint), Some(token), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(ClusterError::Invitation("has not three parts with points between them"));

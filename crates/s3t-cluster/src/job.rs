@@ -26,7 +26,7 @@ impl Job {
         records.iter().any(|record| self.records.binary_search(record).is_ok())
     }
 
-    /// One of its records is deleted: nobody wants it any more.
+    /// Notes that a record of it is deleted, so that nobody wants it any more.
     pub(crate) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::Release);
     }

@@ -246,7 +246,7 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    /// Waits until something has changed, or for this time.
+    /// Waits for this time, or until the pool is over.
     pub(crate) fn wait(&self, time: Duration) {
         let until = Instant::now() + time;
         while !self.is_over() {

@@ -189,14 +189,12 @@ impl Trainer for Foreign {
     fn forget_all(&self) {}
 }
 
-/// Cuts the connections of a proxy in the first step.
-struct CutAtFirst<'a>(&'a Proxy, AtomicUsize);
+/// Does something in every step, to the connections of a worker for example.
+struct AtEachStep<F>(F);
 
-impl StageProgress for CutAtFirst<'_> {
+impl<F: Fn() + Send + Sync> StageProgress for AtEachStep<F> {
     fn step(&self, _step: Step) -> std::ops::ControlFlow<()> {
-        if self.1.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.0.cut();
-        }
+        (self.0)();
         std::ops::ControlFlow::Continue(())
     }
 }
@@ -208,7 +206,12 @@ fn a_stage_of_a_worker_that_is_lost_is_given_to_another() {
     let through = Call { address: proxy.address(), ..owner.call.clone() };
     let lost = worker(&through, 0, Arc::new(Counting::default()));
     let stage = job(&["endless"]);
-    let progress = CutAtFirst(&proxy, AtomicUsize::new(0));
+    let steps = AtomicUsize::new(0);
+    let progress = AtEachStep(|| {
+        if steps.fetch_add(1, Ordering::SeqCst) == 0 {
+            proxy.cut();
+        }
+    });
     let result = std::thread::scope(|scope| {
         let training = scope.spawn(|| owner.session.train(&stage, &progress));
         while !lost.load(Ordering::SeqCst) {
@@ -245,7 +248,7 @@ fn a_stage_that_loses_every_worker_is_given_up_with_the_end_of_the_log() {
         let proxy = Proxy::to(&owner.call.address);
         let (session, address) = (&owner.session, proxy.address());
         let stage = &stage;
-        let training = scope.spawn(move || session.train(stage, &CutAlways(&proxy)));
+        let training = scope.spawn(move || session.train(stage, &AtEachStep(|| proxy.cut())));
         for _ in 0..2 {
             let through = Call { address: address.clone(), ..owner.call.clone() };
             let lost = honest(&through, 0);
@@ -259,26 +262,6 @@ fn a_stage_that_loses_every_worker_is_given_up_with_the_end_of_the_log() {
     assert!(error.to_string().contains("the end of its log: last words of 1_0"), "{error}");
 }
 
-/// Cuts all connections in every step.
-struct CutAlways<'a>(&'a Proxy);
-
-impl StageProgress for CutAlways<'_> {
-    fn step(&self, _step: Step) -> std::ops::ControlFlow<()> {
-        self.0.cut();
-        std::ops::ControlFlow::Continue(())
-    }
-}
-
-/// Freezes a proxy in the first step.
-struct Freeze<'a>(&'a Proxy);
-
-impl StageProgress for Freeze<'_> {
-    fn step(&self, _step: Step) -> std::ops::ControlFlow<()> {
-        self.0.freeze();
-        std::ops::ControlFlow::Continue(())
-    }
-}
-
 #[test]
 fn a_silent_worker_loses_its_stage_after_the_lease_and_ends_by_itself_and_comes_too_late() {
     let owner = owner(2, 1, 3.0);
@@ -287,7 +270,7 @@ fn a_silent_worker_loses_its_stage_after_the_lease_and_ends_by_itself_and_comes_
     let silent = worker(&through, 0, Arc::new(Counting::default()));
     let stage = job(&["endless"]);
     std::thread::scope(|scope| {
-        let training = scope.spawn(|| owner.session.train(&stage, &Freeze(&proxy)));
+        let training = scope.spawn(|| owner.session.train(&stage, &AtEachStep(|| proxy.freeze())));
         // Not before the first has the stage.
         while !proxy.is_frozen() {
             std::thread::sleep(Duration::from_millis(5));

@@ -297,19 +297,25 @@ impl Part<'_> {
     /// Writes the sums of a row and a vector of columns.
     #[inline(always)]
     fn put(&self, out: &mut MatrixMut<'_>, row: usize, vector: usize, sums: &[f32; LANES]) {
-        let width = LANES.min(out.dims()[1] - vector * LANES);
-        let first = out.row_pointer(row).wrapping_add(vector * LANES);
-        for (at, sum) in sums[..width].iter().enumerate() {
-            // SAFETY: row and columns are inside `out`, which is borrowed for writing alone. It is read only if it is added to: then its
-            // owner has written to it.
-            #[allow(unsafe_code, reason = "see above")]
-            unsafe {
-                let out = first.add(at);
-                out.write(match self.onto {
-                    Onto::Add => *sum + out.read(),
-                    Onto::Replace => *sum,
-                });
-            }
+        put(out, self.onto, [row, vector * LANES], sums);
+    }
+}
+
+/// Writes sums into a row from a column on, or adds them: as many as there are columns.
+#[inline(always)]
+fn put(out: &mut MatrixMut<'_>, onto: Onto, [row, column]: [usize; 2], sums: &[f32; LANES]) {
+    let width = LANES.min(out.dims()[1] - column);
+    let first = out.row_pointer(row).wrapping_add(column);
+    for (at, sum) in sums[..width].iter().enumerate() {
+        // SAFETY: row and columns are inside `out`, which is borrowed for writing alone. It is read only if it is added to: then its
+        // owner, or the cut before, has written to it.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            let out = first.add(at);
+            out.write(match onto {
+                Onto::Add => *sum + out.read(),
+                Onto::Replace => *sum,
+            });
         }
     }
 }

@@ -2,60 +2,29 @@
 
 mod common;
 
-use std::ffi::OsStr;
-use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::WatchedDisk;
 use s3t_core::SliceAddress;
-use s3t_store::{DeletionRequest, Disk, Folder, Place, Store, SystemDisk};
-
-type Hook = Box<dyn FnOnce() + Send>;
-
-/// A disk that does something else before it writes the file of a stage.
-#[derive(Default)]
-struct SlowDisk(Mutex<Option<Hook>>);
-
-impl std::fmt::Debug for SlowDisk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SlowDisk")
-    }
-}
-
-impl Disk for SlowDisk {
-    fn write_new(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
-        if folder.path().ends_with("stages") {
-            let hook = self.0.lock().unwrap().take();
-            hook.into_iter().for_each(|hook| hook());
-        }
-        SystemDisk.write_new(folder, name, bytes)
-    }
-
-    fn rename(&self, from: &Folder, name: &OsStr, to: &Folder, new: &OsStr) -> io::Result<()> {
-        SystemDisk.rename(from, name, to, new)
-    }
-
-    fn overwrite(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
-        SystemDisk.overwrite(folder, name, bytes)
-    }
-
-    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
-        SystemDisk.remove(folder, name)
-    }
-
-    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
-        SystemDisk.sync_folder(folder)
-    }
-}
+use s3t_store::{DeletionRequest, Folder, Place, Store};
 
 #[test]
 fn a_deletion_does_not_wait_for_a_file_and_erased_is_said_when_the_file_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::new(folder.path().join("store"));
     let store = common::create(&place).unwrap();
-    let disk = Arc::new(SlowDisk::default());
-    let slow = Store::open(&Place { disk: Arc::clone(&disk) as _, ..place.clone() }).unwrap();
+    // Does something else before it writes the file of a stage.
+    let hook = Arc::new(Mutex::new(None::<Box<dyn FnOnce() + Send>>));
+    let before_stages = Arc::clone(&hook);
+    let disk = WatchedDisk(move |folder: &Folder| {
+        let is_of_stages = folder.path().ends_with("stages");
+        let hook = is_of_stages.then(|| before_stages.lock().unwrap().take()).flatten();
+        hook.into_iter().for_each(|hook| hook());
+        Ok(())
+    });
+    let slow = Store::open(&Place { disk: Arc::new(disk), ..place.clone() }).unwrap();
     let snapshot = store.snapshot().unwrap();
     let key = *snapshot.missing().first().unwrap();
     let lineage = snapshot.plan().lineage(&key).unwrap();
@@ -67,7 +36,7 @@ fn a_deletion_does_not_wait_for_a_file_and_erased_is_said_when_the_file_is_gone(
     let waiting = Arc::new(Mutex::new(None));
     let erasing = Arc::clone(&waiting);
     let at = place.clone();
-    *disk.0.lock().unwrap() = Some(Box::new(move || {
+    *hook.lock().unwrap() = Some(Box::new(move || {
         // The deletion is in effect while the file is being written.
         let other = Store::open_to_accept(&at).unwrap();
         let accepted = other.accept(&DeletionRequest { records: vec![record], ..DeletionRequest::default() }).unwrap();

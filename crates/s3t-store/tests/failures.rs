@@ -2,16 +2,15 @@
 
 mod common;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{contents, create, record, train};
+use common::{WatchedDisk, contents, create, record, train};
 use s3t_core::RecordId;
-use s3t_store::{DeletionRequest, Disk, Folder, Place, Store, StoreError, SystemDisk};
+use s3t_store::{DeletionRequest, Folder, Place, Store, StoreError};
 
 fn request(number: u64) -> DeletionRequest {
     DeletionRequest { id: Some(format!("request {number}")), records: vec![record(number).id], subjects: vec![] }
@@ -38,60 +37,22 @@ fn complaints(place: &Place) -> Vec<String> {
     }
 }
 
-/// A disk that fails in one way when it is told to.
-#[derive(Debug)]
-struct FailingDisk {
-    fails: AtomicBool,
-    how: io::ErrorKind,
-}
-
-impl FailingDisk {
-    fn check(&self) -> io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) { Err(self.how.into()) } else { Ok(()) }
-    }
-}
-
-impl Disk for FailingDisk {
-    fn write_new(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
-        self.check()?;
-        SystemDisk.write_new(folder, name, bytes)
-    }
-
-    fn rename(&self, from: &Folder, name: &OsStr, to: &Folder, new: &OsStr) -> io::Result<()> {
-        self.check()?;
-        SystemDisk.rename(from, name, to, new)
-    }
-
-    fn overwrite(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
-        self.check()?;
-        SystemDisk.overwrite(folder, name, bytes)
-    }
-
-    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
-        self.check()?;
-        SystemDisk.remove(folder, name)
-    }
-
-    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
-        self.check()?;
-        SystemDisk.sync_folder(folder)
-    }
-}
-
 #[test]
 fn a_full_or_forbidden_disk_is_told_and_the_deletion_is_finished_when_there_is_room() {
     for (how, told) in
         [(io::ErrorKind::StorageFull, "no storage space"), (io::ErrorKind::PermissionDenied, "permission denied")]
     {
         let (_folder, place) = world();
-        let disk = Arc::new(FailingDisk { fails: AtomicBool::new(false), how });
-        let place = Place { disk: Arc::clone(&disk) as _, ..place };
+        let fails = Arc::new(AtomicBool::new(false));
+        let told_to = Arc::clone(&fails);
+        let disk = WatchedDisk(move |_: &Folder| if told_to.load(Ordering::SeqCst) { Err(how.into()) } else { Ok(()) });
+        let place = Place { disk: Arc::new(disk), ..place };
         let store = Store::open(&place).unwrap();
         let lineage = {
             let snapshot = store.snapshot().unwrap();
             snapshot.plan().lineage(snapshot.missing().first().unwrap()).unwrap()
         };
-        disk.fails.store(true, Ordering::SeqCst);
+        fails.store(true, Ordering::SeqCst);
         // A stage that cannot be written is not there.
         let error = store.add_stage(&lineage, &common::tensors(&lineage.key())).unwrap_err().to_string();
         assert!(error.contains("stages/") && error.contains(told), "{error}");
@@ -103,7 +64,7 @@ fn a_full_or_forbidden_disk_is_told_and_the_deletion_is_finished_when_there_is_r
         let snapshot = store.snapshot().unwrap();
         assert!(accepted.effect.cut.iter().all(|key| !snapshot.has_stage(key)));
         assert!(snapshot.is_erasing() && store.address(&record(5).id).unwrap().is_none());
-        disk.fails.store(false, Ordering::SeqCst);
+        fails.store(false, Ordering::SeqCst);
         store.erase().unwrap();
         store.publish().unwrap();
         assert!(store.check().unwrap().passed());

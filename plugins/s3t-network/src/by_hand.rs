@@ -8,10 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use s3t_cluster::{Call, ClusterError, Launcher, Task, TaskState};
-
-/// The beginning of every invitation.
-const FORM: &[u8] = b"s3t-invitation-";
+use s3t_cluster::{Call, ClusterError, Invitation, Launcher, Task, TaskState};
 
 pub(crate) struct ByHand {
     workers: usize,
@@ -40,10 +37,10 @@ impl ByHand {
     }
 }
 
-/// The first bytes of a file, as many as [`FORM`] has.
+/// The first bytes of a file, as many as [`Invitation::FORM`] has.
 fn beginning(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FORM.len() as u64).read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(Invitation::FORM.len() as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -55,7 +52,7 @@ impl Launcher for ByHand {
     fn submit(&self, _number: u64, workers: usize, call: &Call) -> Result<usize, ClusterError> {
         // A file of an earlier launch may be open to others, and a link may lead elsewhere: it is made anew. No other file is touched.
         match beginning(&self.invitation) {
-            Ok(bytes) if bytes != FORM => {
+            Ok(bytes) if bytes != Invitation::FORM.as_bytes() => {
                 let problem = "it is there and is no invitation; give another path as `invitation`";
                 return Err(self.failed("replace")(std::io::Error::other(problem)));
             }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
-use s3t_cluster::{Call, ClusterError, INVITATION, Launcher, Task};
+use s3t_cluster::{Call, ClusterError, INVITATION, Launcher, Task, fill_randomly};
 
 use crate::call::call;
 use crate::options::Slurm;
@@ -62,8 +61,7 @@ impl Array {
             None => std::env::current_exe().map_err(file("find", Path::new("the program that runs")))?,
         };
         let mut run = [0; 4];
-        let failed = |_| ClusterError::Machine("this machine gives no random numbers for the name of a run".into());
-        SystemRandom::new().fill(&mut run).map_err(failed)?;
+        fill_randomly(&mut run, "the name of a run")?;
         let run: String = run.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { slurm: slurm.clone(), program, logs, name: format!("s3t-{store}-{run}"), state: Mutex::default() })
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::workspace::repository;
 
-/// One Slurm at a time: the machine of a test has few cores.
+/// The lock of the one Slurm that runs at a time: the machine of a test has few cores.
 static ONE: Mutex<()> = Mutex::new(());
 
 pub struct Slurm {

@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::{CUT, HalfMatrix, HalfRows, LANES, PAIR, Part};
+use super::{CUT, HalfMatrix, HalfRows, LANES, PAIR, Part, put};
 use crate::Instructions;
 use crate::matrix::{MatrixMut, Onto};
 
@@ -56,8 +56,7 @@ fn turned_rows<const ROWS: usize>(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfR
     let Some((values, stride)) = w.transposed().lines() else { panic!("the inputs of an output follow each other") };
     assert!(x.rows == ROWS && inputs.is_multiple_of(PAIR));
     for first in (0..outputs).step_by(TOGETHER * LANES) {
-        let count = (outputs - first).min(TOGETHER * LANES);
-        let vectors = count.div_ceil(LANES);
+        let vectors = (outputs - first).min(TOGETHER * LANES).div_ceil(LANES);
         for start in (0..inputs).step_by(CUT) {
             let pairs = CUT.min(inputs - start) / PAIR;
             let mut sums = [[_mm512_setzero_ps(); ROWS]; TOGETHER];
@@ -100,11 +99,16 @@ fn turned_rows<const ROWS: usize>(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfR
                     }
                 }
             }
-            let is_added = start > 0 || onto == Onto::Add;
+            let onto = if start > 0 { Onto::Add } else { onto };
             for vector in 0..vectors {
                 for row in 0..ROWS {
-                    let place = vector * LANES;
-                    put(out, row, first + place, LANES.min(count - place), sums[vector][row], is_added);
+                    let mut found = [0.0; LANES];
+                    // SAFETY: `found` is as long as a vector.
+                    #[allow(unsafe_code, reason = "see above")]
+                    unsafe {
+                        _mm512_storeu_ps(found.as_mut_ptr(), sums[vector][row]);
+                    }
+                    put(out, onto, [row, first + vector * LANES], &found);
                 }
             }
         }
@@ -120,24 +124,6 @@ fn step(sums: __m512, x: u32, columns: __m512i) -> __m512 {
     unsafe {
         let x = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x.cast_signed()));
         _mm512_dpbf16_ps(sums, x, transmute::<__m512i, __m512bh>(columns))
-    }
-}
-
-/// Writes the first of a vector's sums, or adds them.
-#[target_feature(enable = "avx512f")]
-fn put(out: &mut MatrixMut<'_>, row: usize, column: usize, width: usize, sums: __m512, is_added: bool) {
-    assert!(row < out.dims()[0] && column + width <= out.dims()[1] && width <= LANES);
-    let mut found = [0.0f32; LANES];
-    let out = out.row_pointer(row).wrapping_add(column);
-    // SAFETY: `found` is as long as a vector; row and columns are inside `out`, which is borrowed for writing alone. It is read only if it
-    // is added to: then its owner, or the cut before, has written to it.
-    #[allow(unsafe_code, reason = "see above")]
-    unsafe {
-        _mm512_storeu_ps(found.as_mut_ptr(), sums);
-        for at in 0..width {
-            let out = out.add(at);
-            out.write(if is_added { found[at] + out.read() } else { found[at] });
-        }
     }
 }
 

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
 
 use s3t_core::digest::DigestBuilder;
 use s3t_core::partition::KeyedHash;
@@ -11,7 +13,7 @@ use s3t_core::{
     LayerGroups, NumericEnvironment, PartitionShape, Payload, Recipe, Record, RecordId, Sequence, SliceId, StageKey,
     StoreSecret, SubjectId, Target, Task, lineage,
 };
-use s3t_store::{NewStore, Place, Store, StoreError, StoreSettings};
+use s3t_store::{Disk, Folder, NewStore, Place, Store, StoreError, StoreSettings, SystemDisk};
 
 pub const RECORDS: u64 = 24;
 
@@ -88,4 +90,40 @@ pub fn contents(store: &Store) -> (u64, BTreeMap<StageKey, StageTensors>, Vec<Ve
     let ids = |address| store.records(address).unwrap().iter().map(|(_, record)| record.id.to_string()).collect();
     let slices = store.settings().shape.addresses().map(ids).collect();
     (snapshot.epoch().0, stages, slices, store.subjects().unwrap())
+}
+
+/// The disk of the system, with a function that is called before each step in a folder and may let the step fail.
+pub struct WatchedDisk<F>(pub F);
+
+impl<F> std::fmt::Debug for WatchedDisk<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WatchedDisk")
+    }
+}
+
+impl<F: Fn(&Folder) -> io::Result<()> + Send + Sync> Disk for WatchedDisk<F> {
+    fn write_new(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        (self.0)(folder)?;
+        SystemDisk.write_new(folder, name, bytes)
+    }
+
+    fn rename(&self, from: &Folder, name: &OsStr, to: &Folder, new: &OsStr) -> io::Result<()> {
+        (self.0)(to)?;
+        SystemDisk.rename(from, name, to, new)
+    }
+
+    fn overwrite(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        (self.0)(folder)?;
+        SystemDisk.overwrite(folder, name, bytes)
+    }
+
+    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
+        (self.0)(folder)?;
+        SystemDisk.remove(folder, name)
+    }
+
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        (self.0)(folder)?;
+        SystemDisk.sync_folder(folder)
+    }
 }
