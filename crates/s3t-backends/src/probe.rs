@@ -51,8 +51,11 @@ fn compute(device: &Device) -> String {
         take(&mut digest, s3t_kernels::matmul(tensor([length, ROWS]).transpose(), tensor([length, COLUMNS])));
         // A few rows, and weights that lie the other way round.
         let few = rows.clone().slice([0..3, 0..length]);
-        take(&mut digest, s3t_kernels::linear_by_row(&few, &columns, None, &[None]));
-        take(&mut digest, s3t_kernels::linear_by_row(&few, &tensor([COLUMNS, length]).transpose(), None, &[None]));
+        take(&mut digest, s3t_kernels::linear_by_row(&few, &columns.into(), None, &[None]));
+        take(
+            &mut digest,
+            s3t_kernels::linear_by_row(&few, &tensor([COLUMNS, length]).transpose().into(), None, &[None]),
+        );
         let classes = Arc::new(Targets::Classes((0..ROWS as u32).collect()));
         take(&mut digest, s3t_kernels::loss(product.clone(), &classes).unsqueeze());
         let labels = Arc::new(Targets::Labels(vec![1.0; ROWS * COLUMNS]));

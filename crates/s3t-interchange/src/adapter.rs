@@ -82,7 +82,7 @@ impl Adapter {
             adapters.insert(*block, Box::new(AdaptersBySite(by_site)));
         }
         let pooler = self.pooler.as_ref().map(|(weight, bias)| Linear {
-            weight: to_device(weight, device).reshape([weight.shape[0], weight.shape[1]]).transpose(),
+            weight: to_device(weight, device).reshape([weight.shape[0], weight.shape[1]]).transpose().into(),
             bias: Some(to_device(bias, device)),
         });
         let start = blocks.first().copied().unwrap_or(backbone.blocks());

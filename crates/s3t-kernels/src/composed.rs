@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation, module};
 
-use crate::{Activation, AttentionShape, LowRankFactors, Norm, Targets, Visible};
+use crate::{Activation, AttentionShape, LowRankFactors, Norm, Targets, Visible, Weight};
 
 /// The number that is added to the scores of keys that may not be seen: far enough down that their share is exactly zero.
 const HIDDEN_SCORE: f32 = -1e30;
 
 /// As [`linear`](crate::linear).
-pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
-    let y = match weight.dtype() {
-        DType::BF16 => x.cast(DType::BF16).matmul(weight.clone()).cast(DType::F32),
-        _ => x.matmul(weight.clone()),
+pub fn linear(x: Tensor<2>, weight: &Weight, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    let y = match weight.rounded() {
+        Some(weight) => x.cast(DType::BF16).matmul(weight).cast(DType::F32),
+        None => x.matmul(weight.full()),
     };
     match bias {
         Some(bias) => y + bias.clone().unsqueeze::<2>(),
@@ -24,7 +24,7 @@ pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Ten
 /// As [`linear_low_rank`](crate::linear_low_rank).
 pub fn linear_low_rank(
     x: Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     down: Tensor<2>,
     up: Tensor<2>,
@@ -36,7 +36,7 @@ pub fn linear_low_rank(
 /// As [`linear_low_rank_parts`](crate::linear_low_rank_parts).
 pub fn linear_low_rank_parts(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     parts: &[Option<LowRankFactors>],
 ) -> Tensor<2> {

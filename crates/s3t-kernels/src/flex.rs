@@ -3,7 +3,6 @@
 mod losses;
 mod matmul;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -11,45 +10,39 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, Flex, backend_extension};
-use burn::tensor::{DType, Tensor, TensorData, bf16};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::buffer::zeros;
 use crate::by_row::layer_by_row;
-use crate::halves::{HalfMatrix, rounded};
+use crate::halves::Halves;
 use crate::heads::{self, Inputs};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads};
 use crate::products::{LowRank, Weights, layer, multiply, product};
 use crate::rows::{self, NormWeights};
+use crate::tensors::{contiguous, dims, matrix, primitive, tensor};
+use crate::weight::{Form, Weight};
 use crate::{Activation, AttentionShape, LowRankFactors};
 
 pub(crate) use losses::loss;
 pub(crate) use matmul::matmul;
 
-/// True for a tensor of `flex` in single precision.
-pub(crate) fn takes(x: &Tensor<2>) -> bool {
-    let is_flex = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::Flex(_));
-    let kind = x.clone().into_dispatch().kind;
-    let of_flex = if let DispatchTensorKind::Autodiff(inner) = &kind { is_flex(inner) } else { is_flex(&kind) };
-    of_flex && x.dtype() == DType::F32
-}
-
-pub(crate) fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::frozen_linear(x.into_dispatch(), Frozen::new(weight, bias)))
+pub(crate) fn linear(x: Tensor<2>, weight: &Weight, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::frozen_linear(x.into_dispatch(), FrozenLayer::new(weight, bias)))
 }
 
 pub(crate) fn linear_low_rank(
     x: Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     down: Tensor<2>,
     up: Tensor<2>,
     scale: f64,
 ) -> Tensor<2> {
     let (x, down, up) = (x.into_dispatch(), down.into_dispatch(), up.into_dispatch());
-    Tensor::from_dispatch(Dispatch::low_rank_linear(x, down, up, Frozen::new(weight, bias), scale as f32))
+    Tensor::from_dispatch(Dispatch::low_rank_linear(x, down, up, FrozenLayer::new(weight, bias), scale as f32))
 }
 
 /// The factors of each part of the rows that has an update, and their scale.
@@ -70,24 +63,24 @@ fn update<'a>(down: &'a FlexTensor, up: &'a FlexTensor, scale: f32) -> LowRank<'
 
 pub(crate) fn linear_low_rank_parts(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     parts: &[Option<LowRankFactors>],
 ) -> Tensor<2> {
     let (shape, factors) = ([x.dims()[0], weight.dims()[1]], factors(parts));
-    let (y, _) = layer_with_parts(matrix(&primitive(x)), &Frozen::new(weight, bias), &updates(&factors));
+    let (y, _) = layer_with_parts(matrix(&primitive(x)), &FrozenLayer::new(weight, bias), &updates(&factors));
     Tensor::from_primitive::<Flex>(tensor(y, shape))
 }
 
 pub(crate) fn linear_by_row(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     parts: &[Option<LowRankFactors>],
 ) -> Tensor<2> {
-    let (shape, factors, frozen) = ([x.dims()[0], weight.dims()[1]], factors(parts), Frozen::new(weight, bias));
+    let (shape, factors, frozen) = ([x.dims()[0], weight.dims()[1]], factors(parts), FrozenLayer::new(weight, bias));
     let bias = frozen.bias.as_ref().map(contiguous);
-    let y = layer_by_row(matrix(&primitive(x)), weights(&frozen.weight), bias.as_deref(), &updates(&factors));
+    let y = layer_by_row(matrix(&primitive(x)), frozen.weight.view(), bias.as_deref(), &updates(&factors));
     Tensor::from_primitive::<Flex>(tensor(y, shape))
 }
 
@@ -98,7 +91,7 @@ pub(crate) fn norm(
     bias: Option<&Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<2> {
-    let (x, frozen, epsilon) = (x.into_dispatch(), Frozen::new(weight, bias), epsilon as f32);
+    let (x, frozen, epsilon) = (x.into_dispatch(), FrozenNorm::new(weight, bias), epsilon as f32);
     Tensor::from_dispatch(match residual {
         Some(residual) => Dispatch::residual_norm(x, residual.into_dispatch(), frozen, epsilon),
         None => Dispatch::row_norm(x, frozen, epsilon),
@@ -114,42 +107,74 @@ pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shap
     Tensor::from_dispatch(Dispatch::softmax_attention(query, key, value, Arc::clone(shape)))
 }
 
-/// The frozen operands of a layer.
+/// The frozen operands of a linear layer.
 #[derive(Debug, Clone)]
-struct Frozen {
+struct FrozenLayer {
+    weight: FrozenWeight,
+    bias: Option<FlexTensor>,
+}
+
+#[derive(Debug, Clone)]
+enum FrozenWeight {
+    Single(FlexTensor),
+    Half(Arc<Halves>),
+}
+
+impl FrozenLayer {
+    fn new(weight: &Weight, bias: Option<&Tensor<1>>) -> Self {
+        let weight = match &weight.0 {
+            Form::Tensor(weight) => FrozenWeight::Single(primitive(weight)),
+            Form::Halves(weight, _) => FrozenWeight::Half(Arc::clone(weight)),
+        };
+        Self { weight, bias: bias.map(primitive) }
+    }
+}
+
+impl FrozenWeight {
+    /// The weights as they lie in memory.
+    ///
+    /// # Panics
+    ///
+    /// As [`matrix`].
+    fn view(&self) -> Weights<'_> {
+        match self {
+            Self::Single(weight) => Weights::Single(matrix(weight)),
+            Self::Half(weight) => Weights::Half(weight.view()),
+        }
+    }
+}
+
+/// The frozen operands of a normalisation.
+#[derive(Debug, Clone)]
+struct FrozenNorm {
     weight: FlexTensor,
     bias: Option<FlexTensor>,
 }
 
-impl Frozen {
-    fn new<const D: usize>(weight: &Tensor<D>, bias: Option<&Tensor<1>>) -> Self {
+impl FrozenNorm {
+    fn new(weight: &Tensor<1>, bias: Option<&Tensor<1>>) -> Self {
         Self { weight: primitive(weight), bias: bias.map(primitive) }
     }
 }
 
-fn primitive<const D: usize>(tensor: &Tensor<D>) -> FlexTensor {
-    let primitive = tensor.clone().without_autodiff().try_into_primitive::<Flex>();
-    primitive.expect("operands of one operation are on one device")
-}
-
 #[backend_extension(Flex, Autodiff)]
 trait Kernels: Backend {
-    fn frozen_linear(x: FloatTensor<Self>, frozen: Frozen) -> FloatTensor<Self>;
+    fn frozen_linear(x: FloatTensor<Self>, frozen: FrozenLayer) -> FloatTensor<Self>;
 
     fn low_rank_linear(
         x: FloatTensor<Self>,
         down: FloatTensor<Self>,
         up: FloatTensor<Self>,
-        frozen: Frozen,
+        frozen: FrozenLayer,
         scale: f32,
     ) -> FloatTensor<Self>;
 
-    fn row_norm(x: FloatTensor<Self>, frozen: Frozen, epsilon: f32) -> FloatTensor<Self>;
+    fn row_norm(x: FloatTensor<Self>, frozen: FrozenNorm, epsilon: f32) -> FloatTensor<Self>;
 
     fn residual_norm(
         x: FloatTensor<Self>,
         residual: FloatTensor<Self>,
-        frozen: Frozen,
+        frozen: FrozenNorm,
         epsilon: f32,
     ) -> FloatTensor<Self>;
 
@@ -164,19 +189,19 @@ trait Kernels: Backend {
 }
 
 impl Kernels for Flex {
-    fn frozen_linear(x: FlexTensor, frozen: Frozen) -> FlexTensor {
+    fn frozen_linear(x: FlexTensor, frozen: FrozenLayer) -> FlexTensor {
         affine(&x, &frozen)
     }
 
-    fn low_rank_linear(x: FlexTensor, down: FlexTensor, up: FlexTensor, frozen: Frozen, scale: f32) -> FlexTensor {
+    fn low_rank_linear(x: FlexTensor, down: FlexTensor, up: FlexTensor, frozen: FrozenLayer, scale: f32) -> FlexTensor {
         low_rank(&x, &down, &up, &frozen, scale).0
     }
 
-    fn row_norm(x: FlexTensor, frozen: Frozen, epsilon: f32) -> FlexTensor {
+    fn row_norm(x: FlexTensor, frozen: FrozenNorm, epsilon: f32) -> FlexTensor {
         normalise(&x, None, &frozen, epsilon).0
     }
 
-    fn residual_norm(x: FlexTensor, residual: FlexTensor, frozen: Frozen, epsilon: f32) -> FlexTensor {
+    fn residual_norm(x: FlexTensor, residual: FlexTensor, frozen: FrozenNorm, epsilon: f32) -> FlexTensor {
         normalise(&x, Some(&residual), &frozen, epsilon).0
     }
 
@@ -195,19 +220,19 @@ impl Kernels for Flex {
 }
 
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
-    fn frozen_linear(x: FloatTensor<Self>, frozen: Frozen) -> FloatTensor<Self> {
+    fn frozen_linear(x: FloatTensor<Self>, frozen: FrozenLayer) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct LinearBackward;
 
         impl Backward<Flex, 1> for LinearBackward {
-            type State = FlexTensor;
+            type State = FrozenWeight;
 
-            fn backward(self, ops: Ops<FlexTensor, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+            fn backward(self, ops: Ops<FrozenWeight, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
                 let [x] = ops.parents;
                 let gradient = gradients.consume::<Flex>(&ops.node);
                 if let Some(x) = x {
                     let gradient = contiguous(&gradient);
-                    let weights = weights(&ops.state);
+                    let weights = ops.state.view();
                     let [inputs, outputs] = weights.dims();
                     let rows = gradient.len() / outputs;
                     let of_x = weights.gradient(Matrix::new(&gradient, rows, outputs));
@@ -225,7 +250,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         down: FloatTensor<Self>,
         up: FloatTensor<Self>,
-        frozen: Frozen,
+        frozen: FrozenLayer,
         scale: f32,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
@@ -234,7 +259,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         #[derive(Debug, Clone)]
         struct State {
             x: FlexTensor,
-            weight: FlexTensor,
+            weight: FrozenWeight,
             down: FlexTensor,
             up: FlexTensor,
             /// `x A`.
@@ -265,7 +290,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                     gradients.register::<Flex>(down.id, tensor(of_down, [inputs, rank]));
                 }
                 if let Some(x) = x {
-                    let mut of_x = weights(&weight).gradient(gradient_rows);
+                    let mut of_x = weight.view().gradient(gradient_rows);
                     let mut out = MatrixMut::new(&mut of_x, rows, inputs);
                     multiply(&mut out, Onto::Add, 1.0, of_inner, matrix(&a).transposed(), Threads::Pool);
                     gradients.register::<Flex>(x.id, tensor(of_x, [rows, inputs]));
@@ -280,7 +305,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         record::<C, _, _>(LowRankBackward, nodes, state, y)
     }
 
-    fn row_norm(x: FloatTensor<Self>, frozen: Frozen, epsilon: f32) -> FloatTensor<Self> {
+    fn row_norm(x: FloatTensor<Self>, frozen: FrozenNorm, epsilon: f32) -> FloatTensor<Self> {
         let node = x.node();
         let (y, standard) = normalise(&x.into_primitive(), None, &frozen, epsilon);
         record::<C, _, _>(NormBackward, [node], (frozen, standard), y)
@@ -289,7 +314,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn residual_norm(
         x: FloatTensor<Self>,
         residual: FloatTensor<Self>,
-        frozen: Frozen,
+        frozen: FrozenNorm,
         epsilon: f32,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), residual.node()];
@@ -380,7 +405,7 @@ struct Standard {
 struct NormBackward;
 
 impl<const N: usize> Backward<Flex, N> for NormBackward {
-    type State = (Frozen, Standard);
+    type State = (FrozenNorm, Standard);
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let mut gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
@@ -398,14 +423,20 @@ impl<const N: usize> Backward<Flex, N> for NormBackward {
     }
 }
 
-fn affine(x: &FlexTensor, frozen: &Frozen) -> FlexTensor {
-    let ([rows, _], [_, outputs]) = (dims(x), dims(&frozen.weight));
-    let bias = frozen.bias.as_ref().map(contiguous);
-    tensor(layer(matrix(x), weights(&frozen.weight), bias.as_deref(), |_, _, _| {}), [rows, outputs])
+fn affine(x: &FlexTensor, frozen: &FrozenLayer) -> FlexTensor {
+    let (weights, bias) = (frozen.weight.view(), frozen.bias.as_ref().map(contiguous));
+    let shape = [dims(x)[0], weights.dims()[1]];
+    tensor(layer(matrix(x), weights, bias.as_deref(), |_, _, _| {}), shape)
 }
 
 /// The result, and `x A`.
-fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen, scale: f32) -> (FlexTensor, Vec<f32>) {
+fn low_rank(
+    x: &FlexTensor,
+    down: &FlexTensor,
+    up: &FlexTensor,
+    frozen: &FrozenLayer,
+    scale: f32,
+) -> (FlexTensor, Vec<f32>) {
     let part = update(down, up, scale);
     let (y, mut inner) = layer_with_parts(matrix(x), frozen, &[Some(part)]);
     let inner = inner.pop().flatten().expect("the one part has an update");
@@ -415,7 +446,7 @@ fn low_rank(x: &FlexTensor, down: &FlexTensor, up: &FlexTensor, frozen: &Frozen,
 /// `x W + b`, with `scale (x A) B` added to each of equal parts of the rows that has an update; and `x A` of each.
 fn layer_with_parts(
     x: Matrix<'_>,
-    frozen: &Frozen,
+    frozen: &FrozenLayer,
     parts: &[Option<LowRank<'_>>],
 ) -> (Vec<f32>, Vec<Option<Vec<f32>>>) {
     let rows = x.dims()[0] / parts.len();
@@ -431,7 +462,7 @@ fn layer_with_parts(
         parts => parts.par_iter().enumerate().map(inner).collect(),
     };
     let bias = frozen.bias.as_ref().map(contiguous);
-    let y = layer(x, weights(&frozen.weight), bias.as_deref(), |y, columns, threads| {
+    let y = layer(x, frozen.weight.view(), bias.as_deref(), |y, columns, threads| {
         for (index, (part, inner)) in parts.iter().zip(&inner).enumerate() {
             let (Some(LowRank { up, scale, .. }), Some(inner)) = (part, inner) else { continue };
             let inner = Matrix::new(inner, rows, up.dims()[0]);
@@ -441,7 +472,12 @@ fn layer_with_parts(
     (y, inner)
 }
 
-fn normalise(x: &FlexTensor, residual: Option<&FlexTensor>, frozen: &Frozen, epsilon: f32) -> (FlexTensor, Standard) {
+fn normalise(
+    x: &FlexTensor,
+    residual: Option<&FlexTensor>,
+    frozen: &FrozenNorm,
+    epsilon: f32,
+) -> (FlexTensor, Standard) {
     let (weight, bias) = (contiguous(&frozen.weight), frozen.bias.as_ref().map(contiguous));
     let norm = NormWeights { weight: &weight, bias: bias.as_deref(), epsilon };
     let rows::Normalised { out, standard, factors } =
@@ -458,57 +494,4 @@ fn attended(query: &FlexTensor, key: &FlexTensor, value: &FlexTensor, shape: &At
     let mut out = zeros(own.len());
     heads::forward(shape, Inputs { query: &own, key: &keys, value: &values }, &mut out);
     tensor(out, dims(query))
-}
-
-fn tensor(values: Vec<f32>, shape: [usize; 2]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
-}
-
-fn dims(tensor: &FlexTensor) -> [usize; 2] {
-    let shape = tensor.layout().shape();
-    [shape[0], shape[1]]
-}
-
-/// The values of a tensor in order; copied only if they lie in another.
-fn contiguous(tensor: &FlexTensor) -> Cow<'_, [f32]> {
-    match tensor.as_slice() {
-        Some(values) => Cow::Borrowed(values),
-        None => {
-            let copy = tensor.to_contiguous();
-            Cow::Owned(copy.as_slice().unwrap_or_default().to_vec())
-        }
-    }
-}
-
-/// A matrix as it lies in memory.
-///
-/// # Panics
-///
-/// If it was flipped: its strides are below 0.
-fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
-    Matrix::strided(&tensor.storage()[tensor.layout().start_offset()..], dims(tensor), strides(tensor))
-}
-
-/// The weights of a layer as they lie in memory.
-///
-/// # Panics
-///
-/// As [`matrix`].
-fn weights(tensor: &FlexTensor) -> Weights<'_> {
-    if tensor.dtype() != DType::BF16 {
-        return Weights::Single(matrix(tensor));
-    }
-    let values: &[u16] = bytemuck::cast_slice(&tensor.storage::<bf16>()[tensor.layout().start_offset()..]);
-    Weights::Half(HalfMatrix::strided(values, dims(tensor), strides(tensor)))
-}
-
-fn strides(tensor: &FlexTensor) -> [usize; 2] {
-    let strides = tensor.layout().strides();
-    [0, 1].map(|axis| usize::try_from(strides[axis]).expect("no kernel is given flipped rows"))
-}
-
-/// A matrix rounded to bfloat16.
-pub(crate) fn halved(x: &Tensor<2>) -> Tensor<2> {
-    let values: Vec<bf16> = contiguous(&primitive(x)).iter().map(|value| bf16::from_bits(rounded(*value))).collect();
-    Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, x.dims())))
 }

@@ -13,11 +13,15 @@
 
 #[cfg(target_arch = "x86_64")]
 mod instruction;
+mod layout;
 
 use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+
+pub(crate) use layout::{HalfWeights, Halves};
+use layout::{LANES, Line};
 
 use crate::buffer::{GRAIN, Unwritten};
 use crate::instructions::dispatch;
@@ -27,11 +31,8 @@ use crate::tiles::CUT;
 /// Inputs that one step of the instruction adds.
 const PAIR: usize = 2;
 
-/// Columns that are put side by side and meet all rows before the next.
+/// Columns that meet all rows before the next.
 const COLUMNS: usize = 64;
-
-/// The bits of values of bfloat16.
-pub(crate) type HalfMatrix<'a> = Matrix<'a, u16>;
 
 /// Rows of the first operand: for each, pairs of inputs, the first of a pair in the lower half; zeros behind an odd number.
 pub(crate) struct HalfRows {
@@ -61,18 +62,6 @@ impl HalfRows {
 
     fn width(&self) -> usize {
         self.inputs.div_ceil(PAIR)
-    }
-
-    /// At most [`LANES`] rows, pair by pair of all of them, with zeros behind the last row.
-    #[cfg(target_arch = "x86_64")]
-    fn lanes(&self) -> Vec<[u32; LANES]> {
-        let mut lanes = vec![[0; LANES]; self.width()];
-        for (row, pairs) in self.pairs.chunks_exact(self.width()).enumerate() {
-            for (lanes, pair) in lanes.iter_mut().zip(pairs) {
-                lanes[row] = *pair;
-            }
-        }
-        lanes
     }
 }
 
@@ -118,7 +107,7 @@ fn widened(half: u32) -> f32 {
 /// # Panics
 ///
 /// If the sizes do not go together.
-pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: HalfMatrix<'_>, threads: Threads) {
+pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: HalfWeights<'_>, threads: Threads) {
     let [rows, columns] = out.dims();
     assert!(rows == x.rows && w.dims() == [x.inputs, columns], "the sizes of a product go together");
     if x.inputs == 0 {
@@ -127,40 +116,42 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
         }
         return;
     }
-    #[cfg(target_arch = "x86_64")]
-    if rows <= LANES && w.transposed().lines().is_some() && x.inputs.is_multiple_of(PAIR) && instruction::is_used() {
-        if rows <= instruction::FEW {
-            return by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
-                let first = panel * COLUMNS;
-                instruction::very_few_rows(out, onto, x, w.columns(first..first + out.dims()[1]));
-            });
-        }
-        let lanes = x.lanes();
-        return by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
-            let first = panel * COLUMNS;
-            instruction::few_rows(out, onto, &lanes, w.columns(first..first + out.dims()[1]));
-        });
-    }
+    let width = x.width();
     by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
-        PANEL.with_borrow_mut(|panel_memory| {
-            let first = panel * COLUMNS;
-            for (cut, start) in (0..x.inputs).step_by(CUT).enumerate() {
-                let depth = CUT.min(x.inputs - start);
-                let onto = if cut == 0 { onto } else { Onto::Add };
-                pack(w, [start, first], [depth, out.dims()[1]], panel_memory);
-                let part = Part { x, start: start / PAIR, pairs: depth.div_ceil(PAIR), panel: panel_memory, onto };
-                part.run(out);
-            }
-        });
+        let lines = &w.lines[panel * COLUMNS / LANES * width..];
+        for (cut, start) in (0..width).step_by(CUT / PAIR).enumerate() {
+            let pairs = (CUT / PAIR).min(width - start);
+            let onto = if cut == 0 { onto } else { Onto::Add };
+            Part { x, start, pairs, lines: &lines[start..], distance: width, onto }.run(out);
+        }
     });
 }
 
-/// `x w` in new memory.
-pub(crate) fn product(x: Matrix<'_>, w: HalfMatrix<'_>) -> Vec<f32> {
-    let (x, [_, columns]) = (HalfRows::of(x), w.dims());
-    let mut out = Unwritten::new(x.rows.checked_mul(columns).expect("no memory is that large"));
-    let mut view = MatrixMut::unwritten(out.memory(), x.rows, columns);
-    multiply(&mut view, Onto::Replace, &x, w, Threads::Pool);
+/// The gradient of the rows that were multiplied with `w`, from that of the results: `x w'`.
+///
+/// # Panics
+///
+/// If the sizes do not go together.
+pub(crate) fn gradient(x: Matrix<'_>, w: HalfWeights<'_>) -> Vec<f32> {
+    let (x, [inputs, outputs]) = (HalfRows::of(x), w.dims());
+    assert!(x.inputs == outputs, "the sizes of a product go together");
+    let mut out = Unwritten::new(x.rows.checked_mul(inputs).expect("no memory is that large"));
+    let mut view = MatrixMut::unwritten(out.memory(), x.rows, inputs);
+    if outputs == 0 {
+        view.fill(0.0);
+    }
+    by_blocks(&mut view, [x.rows, COLUMNS], Threads::Pool, |_, panel, out| {
+        PANEL.with_borrow_mut(|lines| {
+            lines.resize(COLUMNS / LANES * CUT / PAIR, Line::default());
+            let width = x.width();
+            for start in (0..width).step_by(CUT / PAIR) {
+                let pairs = (CUT / PAIR).min(width - start);
+                w.turn([start, panel * COLUMNS], [pairs, out.dims()[1]], lines);
+                let onto = if start == 0 { Onto::Replace } else { Onto::Add };
+                Part { x: &x, start, pairs, lines, distance: pairs, onto }.run(out);
+            }
+        });
+    });
     // SAFETY: with `Onto::Replace` every element of the result is written, zeros where nothing is to be added up.
     #[allow(unsafe_code, reason = "see above")]
     unsafe {
@@ -169,98 +160,8 @@ pub(crate) fn product(x: Matrix<'_>, w: HalfMatrix<'_>) -> Vec<f32> {
 }
 
 thread_local! {
-    /// Columns of the second operand: for each vector of columns, pair by pair.
-    static PANEL: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Columns of a vector in a panel.
-const LANES: usize = 16;
-
-/// Puts a part of `w` side by side: vectors of [`LANES`] columns, in each pair by pair of inputs, with zeros where there are none.
-fn pack(w: HalfMatrix<'_>, [input, column]: [usize; 2], [depth, columns]: [usize; 2], panel: &mut Vec<u32>) {
-    let (values, [of_inputs, of_columns]) = w.memory();
-    let pairs = depth.div_ceil(PAIR);
-    let vectors = columns.div_ceil(LANES);
-    if panel.len() < COLUMNS * CUT / PAIR {
-        panel.resize(COLUMNS * CUT / PAIR, 0);
-    }
-    for (vector, panel) in panel[..vectors * pairs * LANES].chunks_exact_mut(pairs * LANES).enumerate() {
-        let first = column + vector * LANES;
-        let width = LANES.min(columns - vector * LANES);
-        let lines = panel.as_chunks_mut::<LANES>().0;
-        let start = input * of_inputs + first * of_columns;
-        if width == LANES && depth.is_multiple_of(PAIR) && of_columns == 1 {
-            interleave(&values[start..], of_inputs, lines);
-        } else if width == LANES && depth.is_multiple_of(PAIR) && of_inputs == 1 {
-            #[cfg(target_arch = "x86_64")]
-            if instruction::is_used() {
-                instruction::turn(&values[start..], of_columns, lines);
-                continue;
-            }
-            turn(&values[start..], of_columns, lines);
-        } else {
-            for (pair, line) in lines.iter_mut().enumerate() {
-                line.fill(0);
-                for (at, value) in line.iter_mut().enumerate().take(width) {
-                    let lower = input + pair * PAIR;
-                    let half = |input: usize| u32::from(w.at(input, first + at));
-                    *value = half(lower) | if pair * PAIR + 1 < depth { half(lower + 1) << 16 } else { 0 };
-                }
-            }
-        }
-    }
-}
-
-crate::rows::vectorised! {
-    /// Pairs of rows whose columns follow each other.
-    fn interleave(values: &'a [u16], stride: usize, lines: &'a mut [[u32; LANES]]) {
-        for (pair, line) in lines.iter_mut().enumerate() {
-            let row = |row: usize| -> &[u16; LANES] { values[(pair * PAIR + row) * stride..].first_chunk().unwrap_or(&[0; LANES]) };
-            let (lower, upper) = (row(0), row(1));
-            for lane in 0..LANES {
-                line[lane] = u32::from(lower[lane]) | u32::from(upper[lane]) << 16;
-            }
-        }
-    }
-}
-
-crate::rows::vectorised! {
-    /// Columns whose inputs follow each other: pairs are together already and change places.
-    fn turn(values: &'a [u16], stride: usize, lines: &'a mut [[u32; LANES]]) {
-        const SIDE: usize = 8;
-        let whole = lines.len() / SIDE * SIDE;
-        for pair in (0..whole).step_by(SIDE) {
-            for lane in (0..LANES).step_by(SIDE) {
-                let columns: [[u32; SIDE]; SIDE] = std::array::from_fn(|column| {
-                    let halves = values[(lane + column) * stride + pair * PAIR..].first_chunk::<{ SIDE * PAIR }>();
-                    paired(halves.unwrap_or(&[0; SIDE * PAIR]))
-                });
-                for (at, line) in lines[pair..pair + SIDE].iter_mut().enumerate() {
-                    let row: [u32; SIDE] = std::array::from_fn(|column| columns[column][at]);
-                    line[lane..lane + SIDE].copy_from_slice(&row);
-                }
-            }
-        }
-        for (pair, line) in lines.iter_mut().enumerate().skip(whole) {
-            for (lane, value) in line.iter_mut().enumerate() {
-                let halves = &values[lane * stride + pair * PAIR..][..PAIR];
-                *value = u32::from(halves[0]) | u32::from(halves[1]) << 16;
-            }
-        }
-    }
-}
-
-/// Pairs of values that follow each other, the first in the lower half.
-#[inline(always)]
-fn paired(halves: &[u16; 16]) -> [u32; 8] {
-    #[cfg(target_endian = "little")]
-    {
-        bytemuck::cast(*halves)
-    }
-    #[cfg(target_endian = "big")]
-    {
-        std::array::from_fn(|at| u32::from(halves[2 * at]) | u32::from(halves[2 * at + 1]) << 16)
-    }
+    /// Rows of weights, put side by side as columns.
+    static PANEL: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Some inputs of all rows, with a panel of columns.
@@ -269,7 +170,9 @@ struct Part<'a> {
     /// The first pair, and the number of pairs.
     start: usize,
     pairs: usize,
-    panel: &'a [u32],
+    /// The lines of the panel's vectors of columns, from one to the next of which it is so far.
+    lines: &'a [Line],
+    distance: usize,
     onto: Onto,
 }
 
@@ -290,8 +193,8 @@ impl Part<'_> {
 
     /// The pairs of a vector of columns.
     #[inline(always)]
-    fn vector(&self, vector: usize) -> &[[u32; LANES]] {
-        self.panel[vector * self.pairs * LANES..][..self.pairs * LANES].as_chunks().0
+    fn vector(&self, vector: usize) -> &[Line] {
+        &self.lines[vector * self.distance..][..self.pairs]
     }
 
     /// Writes the sums of a row and a vector of columns.
@@ -340,7 +243,7 @@ impl WithSimd for Emulated<'_, '_, '_> {
                 for (x, w) in part.row(row).iter().zip(panel) {
                     let (lower, upper) = (widened(x & 0xffff), widened(x >> 16));
                     for lane in 0..LANES {
-                        let (of_lower, of_upper) = (widened(w[lane] & 0xffff), widened(w[lane] >> 16));
+                        let (of_lower, of_upper) = (widened(w.0[lane] & 0xffff), widened(w.0[lane] >> 16));
                         sums[lane] = normal(lower.mul_add(of_lower, normal(upper.mul_add(of_upper, sums[lane]))));
                     }
                 }
@@ -368,21 +271,43 @@ mod tests {
     }
 
     /// Of each set of instructions.
-    fn products(x: Matrix<'_>, w: HalfMatrix<'_>, start: Option<&[f32]>) -> [Vec<f32>; 3] {
+    fn of_each(product: impl Fn() -> Vec<f32>) -> [Vec<f32>; 3] {
         let found = Instructions::ALL.map(|set| {
             set.choose();
-            match start {
-                None => product(x, w),
-                Some(start) => {
-                    let mut out = start.to_vec();
-                    let mut view = MatrixMut::new(&mut out, x.dims()[0], w.dims()[1]);
-                    multiply(&mut view, Onto::Add, &HalfRows::of(x), w, Threads::Pool);
-                    out
-                }
-            }
+            product()
         });
         Instructions::Native.choose();
         found
+    }
+
+    fn product(x: Matrix<'_>, w: &Halves, start: Option<&[f32]>) -> Vec<f32> {
+        let (dims, onto) = ([x.dims()[0], w.view().dims()[1]], if start.is_some() { Onto::Add } else { Onto::Replace });
+        let mut out = start.map_or_else(|| vec![f32::NAN; dims[0] * dims[1]], <[f32]>::to_vec);
+        multiply(&mut MatrixMut::new(&mut out, dims[0], dims[1]), onto, &HalfRows::of(x), w.view(), Threads::Pool);
+        out
+    }
+
+    /// `x w`, or added to `start`.
+    fn definition(x: Matrix<'_>, w: Matrix<'_>, start: Option<&[f32]>) -> Vec<f32> {
+        let ([rows, inputs], [_, columns]) = (x.dims(), w.dims());
+        let mut out = start.map_or_else(|| vec![0.0; rows * columns], <[f32]>::to_vec);
+        for (place, out) in out.iter_mut().enumerate() {
+            let (row, column) = (place / columns, place % columns);
+            for first in (0..inputs).step_by(CUT) {
+                let end = inputs.min(first + CUT);
+                let mut sum = 0.0f32;
+                for pair in (first..end).step_by(2) {
+                    for input in [pair + 1, pair] {
+                        if input < end {
+                            let value = widened(rounded(x.at(row, input)).into());
+                            sum = value.mul_add(widened(rounded(w.at(input, column)).into()), sum);
+                        }
+                    }
+                }
+                *out = if start.is_some() || first > 0 { sum + *out } else { sum };
+            }
+        }
+        out
     }
 
     proptest! {
@@ -399,32 +324,22 @@ mod tests {
                 (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
             };
             let of_x: Vec<f32> = (0..rows * inputs).map(|_| next()).collect();
-            let of_w: Vec<u16> = (0..inputs * columns).map(|_| rounded(next())).collect();
+            let of_w: Vec<f32> = (0..inputs * columns).map(|_| next()).collect();
             let start: Vec<f32> = (0..rows * columns).map(|_| next()).collect();
             let x = if x_turned { Matrix::new(&of_x, inputs, rows).transposed() } else { Matrix::new(&of_x, rows, inputs) };
-            let strides = if w_turned { [1, inputs.max(1)] } else { [columns.max(1), 1] };
-            let w = HalfMatrix::strided(&of_w, [inputs, columns], strides);
-            let mut expected = if adds { start.clone() } else { vec![0.0; rows * columns] };
-            for row in 0..rows {
-                for column in 0..columns {
-                    let out = &mut expected[row * columns + column];
-                    for first in (0..inputs).step_by(CUT) {
-                        let end = inputs.min(first + CUT);
-                        let mut sum = 0.0f32;
-                        for pair in (first..end).step_by(2) {
-                            for input in [pair + 1, pair] {
-                                if input < end {
-                                    let value = widened(rounded(x.at(row, input)).into());
-                                    sum = value.mul_add(widened(w.at(input, column).into()), sum);
-                                }
-                            }
-                        }
-                        *out = if adds || first > 0 { sum + *out } else { sum };
-                    }
-                }
-            }
-            for (set, found) in Instructions::ALL.into_iter().zip(products(x, w, adds.then_some(&start))) {
+            let w = if w_turned { Matrix::new(&of_w, columns, inputs).transposed() } else { Matrix::new(&of_w, inputs, columns) };
+            let (halves, start) = (Halves::of(w), adds.then_some(&start[..]));
+            let values: Vec<f32> = (0..inputs * columns).map(|at| widened(rounded(w.at(at / columns, at % columns)).into())).collect();
+            prop_assert_eq!(halves.values(), values);
+            let expected = definition(x, w, start);
+            for (set, found) in Instructions::ALL.into_iter().zip(of_each(|| product(x, &halves, start))) {
                 prop_assert_eq!(bits(&found), bits(&expected), "{}", set);
+            }
+            // With the weights the other way round: outputs are added up.
+            let turned = Halves::of(w.transposed());
+            let expected = definition(x, w, None);
+            for (set, found) in Instructions::ALL.into_iter().zip(of_each(|| gradient(x, turned.view()))) {
+                prop_assert_eq!(bits(&found), bits(&expected), "gradient, {}", set);
             }
         }
 
@@ -435,10 +350,11 @@ mod tests {
         ) {
             let values: Vec<f32> = values.into_iter().map(f32::from_bits).collect();
             let start: Vec<f32> = start.into_iter().map(f32::from_bits).collect();
+            let weights: Vec<f32> = weights.into_iter().map(|half| f32::from_bits(u32::from(half) << 16)).collect();
             // A few inputs, so that sums do not all end as infinities.
             for inputs in [1, 2, 4, 64] {
-                let w = HalfMatrix::strided(&weights[..inputs * 16], [inputs, 16], [16, 1]);
-                let found = products(Matrix::new(&values[..inputs], 1, inputs), w, Some(&start));
+                let w = Halves::of(Matrix::new(&weights[..inputs * 16], inputs, 16));
+                let found = of_each(|| product(Matrix::new(&values[..inputs], 1, inputs), &w, Some(&start)));
                 prop_assert_eq!(bits(&found[0]), bits(&found[1]));
                 prop_assert_eq!(bits(&found[0]), bits(&found[2]));
             }

@@ -37,16 +37,20 @@ mod rows;
 #[cfg(feature = "flex")]
 mod streamed;
 #[cfg(feature = "flex")]
+mod tensors;
+#[cfg(feature = "flex")]
 mod tiles;
+mod weight;
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 pub use cached::{CachedHeads, CachedRow, cached_attention};
 pub use instructions::Instructions;
 pub use operands::{Activation, AttentionShape, CachedPage, LowRankFactors, Norm, PAGE, Targets, Visible};
+pub use weight::Weight;
 
 /// The arithmetic of the processor kernels, the same on every machine: raised with every change that changes a bit of a result.
 pub const ARITHMETIC: &str = "s3t-arithmetic 1";
@@ -59,7 +63,7 @@ pub const ARITHMETIC: &str = "s3t-arithmetic 1";
 /// - result: `[rows, columns]`
 pub fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&a) {
+    if tensors::takes(&a) {
         return flex::matmul(a, b);
     }
     a.matmul(b)
@@ -77,24 +81,10 @@ pub fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
 /// If there are not as many targets as rows or outputs, or a class is none of the outputs.
 pub fn loss(x: Tensor<2>, targets: &Arc<Targets>) -> Tensor<1> {
     #[cfg(feature = "flex")]
-    if flex::takes(&x) {
+    if tensors::takes(&x) {
         return flex::loss(x, targets);
     }
     composed::loss(x, targets)
-}
-
-/// Frozen weights rounded to bfloat16 (nearest, ties to even; 0 below the normal range), for half of the memory. A layer with such
-/// weights rounds its inputs too, and adds up in single precision.
-///
-/// # Shapes
-///
-/// - `weight` and result: `[inputs, outputs]`
-pub fn halved(weight: &Tensor<2>) -> Tensor<2> {
-    #[cfg(feature = "flex")]
-    if flex::takes(weight) {
-        return flex::halved(weight);
-    }
-    weight.clone().cast(DType::BF16)
 }
 
 /// A linear layer, `x W + b`, made for weights that are frozen.
@@ -103,11 +93,11 @@ pub fn halved(weight: &Tensor<2>) -> Tensor<2> {
 ///
 /// - `x`: `[rows, inputs]`, `weight`: `[inputs, outputs]`, `bias`: `[outputs]`
 /// - result: `[rows, outputs]`
-pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+pub fn linear(x: Tensor<2>, weight: &Weight, bias: Option<&Tensor<1>>) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&x) {
-        return if is_trained(weight, bias) {
-            let y = flex::matmul(x, weight.clone());
+    if tensors::takes(&x) {
+        return if weight.is_tracked() || is_trained(bias) {
+            let y = flex::matmul(x, weight.full());
             match bias {
                 Some(bias) => y + bias.clone().unsqueeze::<2>(),
                 None => y,
@@ -129,15 +119,15 @@ pub fn linear(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Ten
 /// - result: `[rows, outputs]`
 pub fn linear_low_rank(
     x: Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     down: Tensor<2>,
     up: Tensor<2>,
     scale: f64,
 ) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&x) {
-        return if is_trained(weight, bias) {
+    if tensors::takes(&x) {
+        return if weight.is_tracked() || is_trained(bias) {
             let update = flex::matmul(flex::matmul(x.clone(), down), up).mul_scalar(scale);
             linear(x, weight, bias) + update
         } else {
@@ -159,13 +149,13 @@ pub fn linear_low_rank(
 /// If the rows cannot be cut into as many parts.
 pub fn linear_low_rank_parts(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     parts: &[Option<LowRankFactors>],
 ) -> Tensor<2> {
     assert!(!parts.is_empty() && x.dims()[0].is_multiple_of(parts.len()), "the rows are cut into equal parts");
     #[cfg(feature = "flex")]
-    if flex::takes(x) && !x.is_autodiff() && !is_trained(weight, bias) {
+    if tensors::takes(x) && !x.is_autodiff() && !(weight.is_tracked() || is_trained(bias)) {
         return flex::linear_low_rank_parts(x, weight, bias, parts);
     }
     composed::linear_low_rank_parts(x, weight, bias, parts)
@@ -183,13 +173,13 @@ pub fn linear_low_rank_parts(
 /// If the rows cannot be cut into as many parts.
 pub fn linear_by_row(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &Weight,
     bias: Option<&Tensor<1>>,
     parts: &[Option<LowRankFactors>],
 ) -> Tensor<2> {
     assert!(!parts.is_empty() && x.dims()[0].is_multiple_of(parts.len()), "the rows are cut into equal parts");
     #[cfg(feature = "flex")]
-    if flex::takes(x) && !x.is_autodiff() && !is_trained(weight, bias) {
+    if tensors::takes(x) && !x.is_autodiff() && !(weight.is_tracked() || is_trained(bias)) {
         return flex::linear_by_row(x, weight, bias, parts);
     }
     composed::linear_low_rank_parts(x, weight, bias, parts)
@@ -215,7 +205,7 @@ pub fn normalise(x: Tensor<2>, residual: Option<Tensor<2>>, norm: Norm<'_>, epsi
     #[cfg(feature = "flex")]
     {
         let (weight, bias) = norm.weights();
-        if flex::takes(&x) && !is_trained(weight, bias) {
+        if tensors::takes(&x) && !(weight.is_tracked() || is_trained(bias)) {
             return flex::norm(x, residual, weight, bias, epsilon);
         }
     }
@@ -225,7 +215,7 @@ pub fn normalise(x: Tensor<2>, residual: Option<Tensor<2>>, norm: Norm<'_>, epsi
 /// Applies an activation.
 pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&x) {
+    if tensors::takes(&x) {
         return flex::activate(x, activation);
     }
     composed::activate(x, activation)
@@ -240,15 +230,15 @@ pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
 /// - `key`, `value`: `[batch * keys, kv_heads * head_dim]`
 pub fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shape: &Arc<AttentionShape>) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if flex::takes(&query) {
+    if tensors::takes(&query) {
         return flex::attention(query, key, value, shape);
     }
     composed::attention(query, key, value, shape)
 }
 
 #[cfg(feature = "flex")]
-fn is_trained<const D: usize>(weight: &Tensor<D>, bias: Option<&Tensor<1>>) -> bool {
-    weight.is_tracked() || bias.is_some_and(Tensor::is_tracked)
+fn is_trained(bias: Option<&Tensor<1>>) -> bool {
+    bias.is_some_and(Tensor::is_tracked)
 }
 
 /// The same operations composed of Burn's, on any device: what the kernels are compared with.

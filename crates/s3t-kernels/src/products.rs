@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::buffer::Unwritten;
-use crate::halves::{self, HalfMatrix, HalfRows};
+use crate::halves::{self, HalfRows, HalfWeights};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 use crate::tiles;
 
@@ -99,7 +99,7 @@ pub(crate) enum Weights<'a> {
     /// In single precision.
     Single(Matrix<'a>),
     /// In bfloat16: inputs are rounded to it too.
-    Half(HalfMatrix<'a>),
+    Half(HalfWeights<'a>),
 }
 
 impl Weights<'_> {
@@ -115,7 +115,7 @@ impl Weights<'_> {
     pub(crate) fn gradient(self, of_results: Matrix<'_>) -> Vec<f32> {
         match self {
             Self::Single(weights) => product(1.0, of_results, weights.transposed()),
-            Self::Half(weights) => halves::product(of_results, weights.transposed()),
+            Self::Half(weights) => halves::gradient(of_results, weights),
         }
     }
 }

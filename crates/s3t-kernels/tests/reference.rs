@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
-use s3t_kernels::{Activation, AttentionShape, Instructions, LowRankFactors, Norm, Targets, Visible, reference};
+use s3t_kernels::{
+    Activation, AttentionShape, Instructions, LowRankFactors, Norm, Targets, Visible, Weight, reference,
+};
 
 /// A repeatable source of values around 0.
 struct Source(u64);
@@ -97,7 +99,8 @@ fn linear_layers() {
     let mut source = Source(1);
     for (rows, inputs, outputs) in [(1, 5, 3), (33, 48, 17), (300, 96, 500), (700, 64, 200)] {
         // A weight as it is loaded, and one that lies transposed in memory.
-        let (plain, turned) = (source.matrix(inputs, outputs), source.matrix(outputs, inputs).transpose());
+        let plain = Weight::from(source.matrix(inputs, outputs));
+        let turned = Weight::from(source.matrix(outputs, inputs).transpose());
         let bias = source.vector(outputs);
         for (weight, bias) in [(&plain, Some(&bias)), (&turned, None)] {
             for inputs in tracked(vec![source.matrix(rows, inputs)]) {
@@ -113,15 +116,15 @@ fn a_weight_that_is_trained_gets_its_gradient() {
     let mut source = Source(2);
     let (x, bias) = (source.matrix(7, 5), source.vector(3));
     let inputs = [(x, false), (source.matrix(5, 3), true)];
-    let kernel = |x: &[Tensor<2>]| s3t_kernels::linear(x[0].clone(), &x[1], Some(&bias));
-    check(&inputs, &kernel, &|x| reference::linear(x[0].clone(), &x[1], Some(&bias)));
+    let kernel = |x: &[Tensor<2>]| s3t_kernels::linear(x[0].clone(), &x[1].clone().into(), Some(&bias));
+    check(&inputs, &kernel, &|x| reference::linear(x[0].clone(), &x[1].clone().into(), Some(&bias)));
 }
 
 #[test]
 fn linear_layers_with_a_low_rank_update() {
     let mut source = Source(3);
     for (rows, inputs, rank, outputs) in [(1, 6, 2, 3), (70, 40, 8, 24), (300, 96, 16, 400), (600, 32, 4, 200)] {
-        let (weight, bias) = (source.matrix(inputs, outputs), source.vector(outputs));
+        let (weight, bias) = (Weight::from(source.matrix(inputs, outputs)), source.vector(outputs));
         let x = vec![source.matrix(rows, inputs), source.matrix(inputs, rank), source.matrix(outputs, rank)];
         for inputs in tracked(x) {
             let kernel = |x: &[Tensor<2>]| {
@@ -145,7 +148,7 @@ fn low_rank_updates_of_several_models() {
             Some(LowRankFactors { down: source.matrix(inputs, rank), up, scale })
         };
         let parts = [factors(&mut source, 0.5), None, factors(&mut source, 2.0)];
-        let (weight, bias) = (source.matrix(inputs, outputs), source.vector(outputs));
+        let (weight, bias) = (Weight::from(source.matrix(inputs, outputs)), source.vector(outputs));
         let x = [(source.matrix(3 * rows, inputs), false)];
         for bias in [Some(&bias), None] {
             let kernel = |x: &[Tensor<2>]| s3t_kernels::linear_low_rank_parts(&x[0], &weight, bias, &parts);
@@ -192,12 +195,13 @@ fn layers_with_weights_in_bfloat16() {
     let exact = |x: Tensor<2>| x.mul_scalar(64.0).round().clamp(-255.0, 255.0).div_scalar(64.0);
     for (rows, inputs, outputs) in [(1, 3, 5), (70, 65, 33), (600, 300, 200)] {
         let weight = exact(source.matrix(inputs, outputs));
-        let (halved, bias) = (s3t_kernels::halved(&weight), source.vector(outputs));
-        assert_eq!(halved.dtype(), burn::tensor::DType::BF16);
-        assert_eq!(host(halved.clone().cast(burn::tensor::DType::F32)), host(weight.clone()));
+        let (halved, bias) = (Weight::halved(&weight), source.vector(outputs));
+        assert_eq!(host(halved.full()), host(weight.clone()));
+        assert_eq!(host(Weight::from(weight.clone().cast(burn::tensor::DType::BF16)).full()), host(weight.clone()));
+        let weight = Weight::from(weight);
         let (down, up) = (source.matrix(inputs, 4), source.matrix(4, outputs));
         for inputs in tracked(vec![exact(source.matrix(rows, inputs)), down.clone(), up.clone()]) {
-            let of = |x: &[Tensor<2>], weight: &Tensor<2>| {
+            let of = |x: &[Tensor<2>], weight: &Weight| {
                 let y =
                     s3t_kernels::linear_low_rank(x[0].clone(), weight, Some(&bias), x[1].clone(), x[2].clone(), 0.5);
                 // Gradients of bfloat16.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use s3t_core::{Digest, PictureInput, Record};
-use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors};
+use s3t_peft::{Adapters, BlockShape, Linear, LinearSite, NamedTensors, Weight};
 
 use crate::embedding::{Embedding, PatchEmbedding, TokenEmbedding};
 use crate::model_file::ModelFile;
@@ -46,7 +46,7 @@ pub struct Backbone {
     pooler: Option<Pooler>,
     obstacle: Option<&'static str>,
     /// `[hidden, vocabulary]`.
-    language: Option<Tensor<2>>,
+    language: Option<Weight>,
     head: HeadLayout,
     classifier: Option<NamedTensors>,
     own_head: OwnHead,

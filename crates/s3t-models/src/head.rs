@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use s3t_core::tensors::head_name;
 use s3t_kernels::{Activation, activate};
-use s3t_peft::{Init, Linear, NamedTensors, ParameterSpec, PeftError};
+use s3t_peft::{Init, Linear, NamedTensors, ParameterSpec, PeftError, Weight};
 
 const WEIGHT: &str = "weight";
 const BIAS: &str = "bias";
@@ -134,8 +134,8 @@ impl Head {
                 present: tensors.keys().map(|name| head_name(name)).collect(),
             }),
         };
-        let weight = |name: &str, rows: usize| -> Result<Tensor<2>, PeftError> {
-            Ok(get(name, &[rows, hidden])?.reshape([rows, hidden]).transpose())
+        let weight = |name: &str, rows: usize| -> Result<Weight, PeftError> {
+            Ok(get(name, &[rows, hidden])?.reshape([rows, hidden]).transpose().into())
         };
         let dense = match layout.dense {
             Some(DenseLayer { activation, .. }) => {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use burn::tensor::{DType, Tensor};
-use s3t_kernels::LowRankFactors;
+use burn::tensor::Tensor;
+use s3t_kernels::{LowRankFactors, Weight};
 use serde::{Deserialize, Serialize};
 
 /// The linear layers of a transformer block.
@@ -75,21 +75,13 @@ pub enum Sublayer {
 /// A frozen linear layer, `y = x W + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[inputs, outputs]`, in single precision or bfloat16: [`full_weight`](Self::full_weight) for arithmetic with it.
-    pub weight: Tensor<2>,
+    /// `[inputs, outputs]`, in single precision or bfloat16: [`Weight::full`] for arithmetic with it.
+    pub weight: Weight,
     /// `[outputs]`.
     pub bias: Option<Tensor<1>>,
 }
 
 impl Linear {
-    /// The weight in single precision, `[inputs, outputs]`, whatever it is kept in.
-    pub fn full_weight(&self) -> Tensor<2> {
-        match self.weight.dtype() {
-            DType::F32 => self.weight.clone(),
-            _ => self.weight.clone().cast(DType::F32),
-        }
-    }
-
     /// Applies the layer.
     ///
     /// # Shapes

@@ -87,7 +87,7 @@ impl StageTrainer {
     /// The length of each output's weights in a linear layer of the base model.
     fn weight_norms(&self, block: usize, site: LinearSite) -> Vec<f32> {
         let layer = self.backbone.linear(block, site);
-        layer.map(|layer| to_host(layer.full_weight().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
+        layer.map(|layer| to_host(layer.weight.full().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
     }
 
     /// The stage of a job.

@@ -142,7 +142,7 @@ impl BlockAdapter for DoraAdapter {
         let Some((_, layer)) = self.layers.iter().find(|(other, _)| *other == site) else {
             return base.forward(x);
         };
-        let factor = layer.magnitude.clone() / layer.lengths(&base.full_weight(), self.scale);
+        let factor = layer.magnitude.clone() / layer.lengths(&base.weight.full(), self.scale);
         let unbiased = Linear { weight: base.weight.clone(), bias: None };
         let y = unbiased.forward(x.clone()) + layer.update.forward(x).mul_scalar(self.scale);
         let y = y * factor;

@@ -11,7 +11,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
 
-use super::{contiguous, dims, record, tensor};
+use super::record;
+use crate::tensors::{contiguous, dims, tensor};
 use crate::{Targets, losses};
 
 pub(crate) fn loss(x: Tensor<2>, targets: &Arc<Targets>) -> Tensor<1> {

@@ -9,9 +9,10 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 
-use super::{contiguous, dims, matrix, record, tensor};
+use super::record;
 use crate::matrix::Matrix;
 use crate::products::product;
+use crate::tensors::{contiguous, dims, matrix, tensor};
 
 pub(crate) fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::full_product(a.into_dispatch(), b.into_dispatch()))

@@ -50,7 +50,7 @@ impl PatchEmbedding {
         let positions = positions.reshape([patches + 1, hidden]);
         let weight = loader.tensor(&format!("{}.weight", spec.projection), &[hidden, channels, side, side])?;
         let projection = Linear {
-            weight: transposed(weight, [hidden, spec.patch_values()]),
+            weight: transposed(weight, [hidden, spec.patch_values()]).into(),
             bias: Some(loader.tensor(&format!("{}.bias", spec.projection), &[hidden])?),
         };
         let first = positions.clone().slice([0..1, 0..hidden]);

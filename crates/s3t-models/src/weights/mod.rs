@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 use s3t_core::Digest;
 use s3t_core::digest::DigestBuilder;
 use s3t_peft::tensors::to_device;
-use s3t_peft::{HostTensor, Linear, NamedTensors};
+use s3t_peft::{HostTensor, Linear, NamedTensors, Weight};
 
 use self::safetensors::Weights;
 use crate::norm::{Norm, NormKind, NormSpec};
@@ -141,15 +141,19 @@ impl<'a> Loader<'a> {
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, ModelError> {
         let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
-        Ok(Linear { weight: self.frozen(transposed(weight, [outputs, inputs])), bias })
+        let weight = match self.precision {
+            Precision::F32 => transposed(weight, [outputs, inputs]),
+            // It is laid out anew by rounding.
+            Precision::Bf16 => weight.reshape([outputs, inputs]).transpose(),
+        };
+        Ok(Linear { weight: self.frozen(weight), bias })
     }
 
     /// Frozen weights in the precision of linear layers.
-    pub(crate) fn frozen(&self, weight: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn frozen(&self, weight: Tensor<2>) -> Weight {
         match self.precision {
-            Precision::F32 => weight,
-            // The inputs of an output follow each other, as in the file: a few rows then read the weights in their order.
-            Precision::Bf16 => s3t_kernels::halved(&weight.transpose()).transpose(),
+            Precision::F32 => weight.into(),
+            Precision::Bf16 => Weight::halved(&weight),
         }
     }
 
