@@ -81,8 +81,15 @@ pub(crate) fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
 /// Results with at most so many rows are worked on by panels of columns.
 const FEW_ROWS: usize = 512;
 
-/// Columns of a panel.
+/// The largest number of columns of a panel, and a number that fills tiles of every kind of vectors but the widest.
 const PANEL: usize = 192;
+const PANEL_STEP: usize = 64;
+
+/// Columns of a panel, so that the threads of the pool have as many panels each; no bit depends on it.
+fn panel_width(columns: usize) -> usize {
+    let panels = columns.div_ceil(PANEL).next_multiple_of(rayon::current_num_threads());
+    columns.div_ceil(panels).next_multiple_of(PANEL_STEP)
+}
 
 /// A low-rank update, `scale (x A) B`.
 pub(crate) struct LowRank<'a> {
@@ -157,8 +164,9 @@ pub(crate) fn layer(
         then(out, columns, threads);
     };
     if rows <= FEW_ROWS && columns > PANEL {
-        by_blocks(&mut view, [rows, PANEL], Threads::Pool, |_, index, out| {
-            let columns = index * PANEL..index * PANEL + out.dims()[1];
+        let width = panel_width(columns);
+        by_blocks(&mut view, [rows, width], Threads::Pool, |_, index, out| {
+            let columns = index * width..index * width + out.dims()[1];
             panel(out, columns, Threads::One);
         });
     } else {
