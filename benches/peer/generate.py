@@ -1,12 +1,13 @@
 """Texts continued by two members, beside PyTorch, transformers and PEFT with their cache.
 
-    python generate.py PEER_GENERATE [--model llama-77m|qwen-0.5b] [--rounds N] [--threads N] [--json]
+    python generate.py PEER_GENERATE [--model llama-77m|qwen-0.5b] [--rounds N] [--threads N] [--forms FORM,...] [--json]
 
 PEER_GENERATE is our side's program (`target/release/peer-generate`). Both sides have one model of random parameters, a Llama of 77 million or
 one with the sizes of Qwen2.5-0.5B, two LoRA adapters (r 16 on query and value), prompts of 128 random tokens, and 64 new tokens taken greedily from the mean of both members' logits,
 with keys and values remembered. PyTorch does it in two ways, each in single precision and in bfloat16: the adapters are switched and
-each has its own cache (`switched`), or both go through the model in one batch with `adapter_names` (`mixed`). Ours runs in single
-precision and with products of frozen weights in bfloat16; a ratio is that of PyTorch's faster way in the same precision.
+each has its own cache (`switched`), or both go through the model in one batch with `adapter_names` (`mixed`). Ours runs in each
+of FORMS: `f32`, `bf16` (products of frozen weights in bfloat16), `int8` (`model.weights`, the language head in single precision); a ratio is
+that of PyTorch's faster way in the same precision, for `int8` in any.
 The peak of memory is that of each process, after all runs.
 """
 
@@ -105,6 +106,7 @@ def main():
     parser.add_argument("--model", choices=MODELS, default="llama-77m")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--forms", default="f32,bf16")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", nargs=2, metavar=("FOLDER", "FORM"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -113,8 +115,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         make_model(args.model, folder)
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        processes = {f"s3t {precision}": subprocess.Popen(
-            [args.peer_generate, folder, str(args.threads), str(MEMBERS), precision], **pipes) for precision in ("f32", "bf16")}
+        forms = args.forms.split(",")
+        processes = {f"s3t {form}": subprocess.Popen(
+            [args.peer_generate, folder, str(args.threads), str(MEMBERS), form], **pipes) for form in forms}
         for form in FORMS:
             command = [sys.executable, __file__, args.peer_generate, "--threads", str(args.threads), "--worker", folder, form]
             processes[form] = subprocess.Popen(command, **pipes)
@@ -129,9 +132,10 @@ def main():
             for kind, what in enumerate(("first token", "64 tokens")):
                 medians = {form: statistics.median(run[kind] for run in runs) for form, runs in times.items()}
                 results.append({"prompts": prompts, "what": what, "ms": {form: round(value, 1) for form, value in medians.items()}})
-                for precision in ("f32", "bf16"):
-                    best = min(medians[form] for form in FORMS if form.endswith(precision))
-                    results[-1][f"ratio_{precision}"] = round(best / medians[f"s3t {precision}"], 2)
+                results[-1]["ratio"] = {}
+                for ours in forms:
+                    best = min(medians[form] for form in FORMS if ours == "int8" or form.endswith(ours))
+                    results[-1]["ratio"][ours] = round(best / medians[f"s3t {ours}"], 2)
         memory = {form: ask(process, "memory")[0] for form, process in processes.items()}
         for process in processes.values():
             process.stdin.close()
@@ -141,7 +145,8 @@ def main():
         return
     for result in results:
         times = "  ".join(f"{form} {value:9.1f}" for form, value in result["ms"].items())
-        print(f"{result['prompts']:2} prompts, {result['what']:11} (ms)  {times}  ratio f32 {result['ratio_f32']:.2f}, bf16 {result['ratio_bf16']:.2f}")
+        ratios = ", ".join(f"{form} {ratio:.2f}" for form, ratio in result["ratio"].items())
+        print(f"{result['prompts']:2} prompts, {result['what']:11} (ms)  {times}  ratio {ratios}")
     print("peak memory (MB)  " + "  ".join(f"{form} {value:.0f}" for form, value in memory.items()))
 
 

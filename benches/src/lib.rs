@@ -7,7 +7,7 @@ use std::time::Duration;
 use s3t::core::tensors::{HostTensor, StageTensors};
 use s3t::core::{Payload, Record, RecordId, Target};
 use s3t::engine::{EngineError, System};
-use s3t::models::{Backbone, Precision};
+use s3t::models::{Backbone, LoadOptions, Precision, WeightFormat};
 use s3t::peft::PeftMethod;
 
 /// A record with this text and the id `row-N`.
@@ -83,12 +83,17 @@ pub fn with_made_up_stages(system: System, method: &dyn PeftMethod) -> Result<Sy
     Ok(system)
 }
 
-/// A precision by its name.
+/// The options with which a model is loaded for a form of its frozen weights: `f32`, `bf16` or `int8`.
 ///
 /// # Errors
 ///
 /// Another name.
-pub fn precision_of(name: &str) -> Result<Precision, String> {
-    let found = [Precision::F32, Precision::Bf16].into_iter().find(|precision| precision.name() == name);
-    found.ok_or_else(|| format!("unknown precision `{name}`; known: f32, bf16"))
+pub fn load_options(form: &str) -> Result<LoadOptions, String> {
+    let (precision, weights) = match form {
+        "f32" => (Precision::F32, WeightFormat::Full),
+        "bf16" => (Precision::Bf16, WeightFormat::Full),
+        "int8" => (Precision::F32, WeightFormat::Int8),
+        _ => return Err(format!("unknown form of weights `{form}`; known: f32, bf16, int8")),
+    };
+    Ok(LoadOptions { precision, weights, ..LoadOptions::default() })
 }

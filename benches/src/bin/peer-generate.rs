@@ -1,6 +1,6 @@
 //! Our side of `benches/peer/generate.py`: texts continued by an ensemble, a line of standard input at a time.
 //!
-//! `peer-generate MODEL THREADS MEMBERS [PRECISION]`: a line `PROMPTS TOKENS NEW SEED` continues so many prompts of so many random tokens by so many, and
+//! `peer-generate MODEL THREADS MEMBERS [FORM]`: a line `PROMPTS TOKENS NEW SEED` continues so many prompts of so many random tokens by so many, and
 //! prints the milliseconds until the first token of all of them was there, and until the last. `memory` prints the megabytes that the
 //! process has had at most.
 
@@ -13,26 +13,25 @@ use std::time::Instant;
 use s3t::core::MemberInfo;
 use s3t::core::aggregate::MeanLogits;
 use s3t::generate::{Batch, BatchLimits, EventKind, Lanes, Prompt, Sampling};
-use s3t::models::{Device, LoadOptions};
+use s3t::models::Device;
 use s3t::peft::tensors::stage_on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, on_threads};
-use s3t_benches::{made_up_stage, precision_of};
+use s3t_benches::{made_up_stage, load_options};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let (model, threads, members, precision) = match arguments.as_slice() {
+    let (model, threads, members, form) = match arguments.as_slice() {
         [_, model, threads, members] => (model, threads, members, "f32"),
-        [_, model, threads, members, precision] => (model, threads, members, precision.as_str()),
-        _ => return Err("usage: peer-generate MODEL THREADS MEMBERS [PRECISION]".into()),
+        [_, model, threads, members, form] => (model, threads, members, form.as_str()),
+        _ => return Err("usage: peer-generate MODEL THREADS MEMBERS [FORM]".into()),
     };
-    let precision = precision_of(precision)?;
+    let options = load_options(form)?;
     let (threads, members): (usize, usize) = (threads.parse()?, members.parse()?);
     let device = Device::flex();
-    let options = LoadOptions { precision, ..LoadOptions::default() };
     let backbone = s3t::models::load(Path::new(model), options, &device)?;
     let method = Lora { rank: 16, alpha: 32.0, ..Lora::default() };
     let blocks = (0..backbone.blocks()).collect();

@@ -1,6 +1,6 @@
 //! Our side of `benches/peer/step.py`: trains and answers one batch again and again, a line of standard input at a time.
 //!
-//! `peer-step MODEL THREADS [DEVICE [PRECISION]]`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
+//! `peer-step MODEL THREADS [DEVICE [FORM]]`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
 //! `train` takes one optimiser step and a line `forward` answers the batch once; both print the milliseconds.
 
 use std::error::Error;
@@ -15,28 +15,28 @@ use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::BlockTensors;
 use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
 use s3t::executor::{Silent, StageJob, StageProgress, StageRecord, Step, Trainer};
-use s3t::models::LoadOptions;
 use s3t::prelude::*;
 use s3t::train::{StageModel, StageTrainer};
-use s3t_benches::precision_of;
+use s3t_benches::load_options;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let (model, threads, device, precision) = match arguments.as_slice() {
+    let (model, threads, device, form) = match arguments.as_slice() {
         [_, model, threads] => (model, threads, "flex", "f32"),
         [_, model, threads, device] => (model, threads, device.as_str(), "f32"),
-        [_, model, threads, device, precision] => (model, threads, device.as_str(), precision.as_str()),
-        _ => return Err("usage: peer-step MODEL THREADS [DEVICE [PRECISION]]".into()),
+        [_, model, threads, device, form] => (model, threads, device.as_str(), form.as_str()),
+        _ => return Err("usage: peer-step MODEL THREADS [DEVICE [FORM]]".into()),
     };
-    let precision = precision_of(precision)?;
+    let options = load_options(form)?;
+    let precision = options.precision;
     let (model, threads): (_, usize) = (Path::new(model), threads.parse()?);
     let records = records(model)?;
     let device: s3t::backends::DeviceSpec = device.parse()?;
     let opened = device.open()?;
-    let backbone = s3t::models::load(model, LoadOptions { precision, ..LoadOptions::default() }, &opened)?;
+    let backbone = s3t::models::load(model, options, &opened)?;
     let method: Box<dyn s3t::peft::PeftMethod> = Box::new(Lora { rank: 16, alpha: 32.0, ..Lora::default() });
     let training =
         TrainingConfig { epochs: 1_000_000, batch_size: records.len(), precision, ..TrainingConfig::default() };

@@ -129,6 +129,8 @@ fn cases() -> Vec<Case> {
             "pipeline.toml line 28: `sequences.budget` is missing"),
         planned("Pipeline file", "unknown precision", |w| w.edit("pipeline.toml", "epochs = 2", "activations = \"fp8\""),
             "pipeline.toml line 37: `training.activations`: unknown variant `fp8`, expected `f32` or `bf16`"),
+        planned("Pipeline file", "unknown form of weights", |w| w.edit("pipeline.toml", "path = \"model\"", "path = \"model\"\nweights = \"int4\""),
+            "`model.weights`: unknown variant `int4`, expected `full` or `int8`"),
         planned("Pipeline file", "unknown PEFT method", |w| w.edit("pipeline.toml", "\"lora\"", "\"lorra\""),
             "pipeline.toml line 33: unknown peft method `lorra`; known: bottleneck, dora, ia3, lora, prefix, prompt, rslora; did you mean `lora`?"),
         planned("Pipeline file", "unknown field of a plugin", |w| w.edit("pipeline.toml", "rank = 2", "rang = 2"),

@@ -8,7 +8,7 @@ use s3t_core::sequence::Cyclic;
 use s3t_core::{CoreError, Limits, PartitionShape, Partitioner, Prior, Record, SequenceStrategy, Task};
 use s3t_data::{Duplicates, Labels, Source, Targets};
 use s3t_executor::{Executor, Local};
-use s3t_models::LoadOptions;
+use s3t_models::{LoadOptions, WeightFormat};
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
 use s3t_train::TrainingConfig;
@@ -60,6 +60,8 @@ pub struct Pipeline {
     pub model_name: Option<String>,
     /// The largest number of tokens of a text: longer texts are cut. `None` takes as many as the model does, and refuses longer texts.
     pub max_tokens: Option<usize>,
+    /// The form of the weights of the frozen linear layers.
+    pub weights: WeightFormat,
     /// Fields of the model's files that are passed over although they are refused or unknown.
     pub accept_fields: Vec<String>,
     /// The task.
@@ -132,6 +134,7 @@ impl Pipeline {
             secret: SecretSource::default(),
             model_name: None,
             max_tokens: None,
+            weights: WeightFormat::Full,
             accept_fields: Vec::new(),
             task: Task::Classification { classes: labels.len() },
             labels,
@@ -237,6 +240,7 @@ impl Pipeline {
             accept_fields: self.accept_fields.clone(),
             chats: self.chats,
             precision: self.training.precision,
+            weights: self.weights,
         }
     }
 

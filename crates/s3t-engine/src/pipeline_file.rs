@@ -8,6 +8,7 @@ use s3t_core::registry::{plugin_from_json, unknown};
 use s3t_core::{Aggregator, Limits, Members, PartitionShape, Partitioner, PluginKind, Prior, SequenceStrategy, Task};
 use s3t_data::{Duplicates, Labels, Source};
 use s3t_executor::{Executor, Local};
+use s3t_models::WeightFormat;
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
 use s3t_train::TrainingConfig;
@@ -78,9 +79,10 @@ impl Pipeline {
         let mut section = file.section("model")?;
         let model: String = file.take(&mut section, "model", "path", None)?;
         let max_tokens = file.take(&mut section, "model", "max_tokens", Some(None))?;
+        let weights = file.take(&mut section, "model", "weights", Some(WeightFormat::Full))?;
         let model_name: Option<String> = file.take(&mut section, "model", "name", Some(None))?;
         let accept_fields = file.take(&mut section, "model", "accept_fields", Some(Vec::new()))?;
-        file.nothing_left(&section, "model", &["accept_fields", "max_tokens", "name", "path"])?;
+        file.nothing_left(&section, "model", &["accept_fields", "max_tokens", "name", "path", "weights"])?;
         let mut section = file.section("store")?;
         let store: String = file.take(&mut section, "store", "path", None)?;
         let secret = file.take(&mut section, "store", "secret", Some(SecretSource::default()))?;
@@ -150,6 +152,7 @@ impl Pipeline {
             secret,
             model_name,
             max_tokens,
+            weights,
             accept_fields,
             task,
             labels,

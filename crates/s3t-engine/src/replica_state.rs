@@ -40,7 +40,7 @@ pub struct ReplicaState {
 /// The settings that a leader and its followers share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaModel {
-    /// The digest of the base model: weights, configuration, tokenizer, `model.max_tokens`.
+    /// The digest of the base model: weights, configuration, tokenizer, `model.max_tokens`, `model.weights`.
     pub base: Digest,
     /// The task.
     pub task: Task,
@@ -138,7 +138,7 @@ impl ReplicaModel {
             ]
         };
         let names = [
-            "the base model (weights, tokenizer, `model.max_tokens`)",
+            "the base model (weights, tokenizer, `model.max_tokens`, `model.weights`)",
             "`data.task`",
             "`data.labels`",
             "`serving.members`",

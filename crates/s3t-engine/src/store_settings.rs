@@ -137,7 +137,7 @@ pub(crate) fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<
         Some(SettingDifference { path, own, other }) => {
             let key = match path.strip_prefix("recipe.").unwrap_or(&path) {
                 "base" => {
-                    "the base model (weights, tokenizer, `model.max_tokens`, with chats the chat template)".to_owned()
+                    "the base model (weights, tokenizer, `model.max_tokens`, `model.weights`, with chats the chat template)".to_owned()
                 }
                 other => format!("`{other}`"),
             };

@@ -11,7 +11,7 @@ use s3t_core::tensors::StageTensors;
 use s3t_core::{Record, StageKey, StoreSecret};
 use s3t_engine::{Pipeline, Quiet, System, VerifyScope};
 use s3t_executor::{Executor, Local, Site};
-use s3t_models::LoadOptions;
+use s3t_models::{LoadOptions, WeightFormat};
 use s3t_testkit::{Planted, tiny_pipeline, toy_records, write_tiny_model};
 use s3t_train::{Precision, StageTrainer};
 use world::{Case, Order, World, check_subset};
@@ -168,6 +168,24 @@ fn a_system_in_bfloat16_trains_deletes_repairs_and_verifies_and_is_no_system_in_
     let job = s3t_executor::StageJob { lineage, records: records.collect(), ancestors: BTreeMap::new() };
     let error = s3t_executor::Trainer::train(&trainer, &job, &s3t_executor::Silent).unwrap_err().to_string();
     assert!(error.contains("is trained in bf16, but the base model was loaded in f32"), "{error}");
+}
+
+#[test]
+fn a_system_with_weights_in_integers_trains_deletes_repairs_and_verifies_and_is_no_system_with_full_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny_model(&folder.path().join("model"), 7).unwrap();
+    let full = || tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
+    let mut pipeline = full();
+    pipeline.weights = WeightFormat::Int8;
+    let system = System::create(pipeline, &toy_records(40, 8, 5), None).unwrap();
+    system.train(&Quiet).unwrap();
+    let ids: Vec<_> = toy_records(40, 8, 5).into_iter().map(|record| record.id).collect();
+    system.delete(&ids[..1], &[]).unwrap();
+    system.train(&Quiet).unwrap();
+    assert!(system.verify(VerifyScope::All, &Quiet).unwrap().passed());
+    drop(system);
+    let error = System::open(full()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("`model.weights`"), "{error}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use crate::buffer::zeros;
 use crate::by_row::layer_by_row;
+use crate::bytes::Bytes;
 use crate::halves::Halves;
 use crate::heads::{self, Inputs};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads};
@@ -118,6 +119,7 @@ struct FrozenLayer {
 enum FrozenWeight {
     Single(FlexTensor),
     Half(Arc<Halves>),
+    Byte(Arc<Bytes>),
 }
 
 impl FrozenLayer {
@@ -125,6 +127,7 @@ impl FrozenLayer {
         let weight = match &weight.0 {
             Form::Tensor(weight) => FrozenWeight::Single(primitive(weight)),
             Form::Halves(weight, _) => FrozenWeight::Half(Arc::clone(weight)),
+            Form::Bytes(weight, _) => FrozenWeight::Byte(Arc::clone(weight)),
         };
         Self { weight, bias: bias.map(primitive) }
     }
@@ -140,6 +143,7 @@ impl FrozenWeight {
         match self {
             Self::Single(weight) => Weights::Single(matrix(weight)),
             Self::Half(weight) => Weights::Half(weight.view()),
+            Self::Byte(weight) => Weights::Byte(weight.view()),
         }
     }
 }

@@ -20,8 +20,7 @@ use std::cell::RefCell;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-pub(crate) use layout::{HalfWeights, Halves};
-use layout::{LANES, Line};
+pub(crate) use layout::{HalfWeights, Halves, LANES, Line};
 
 use crate::buffer::{GRAIN, Unwritten};
 use crate::instructions::dispatch;
@@ -29,7 +28,7 @@ use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 use crate::tiles::CUT;
 
 /// Inputs that one step of the instruction adds.
-const PAIR: usize = 2;
+pub(crate) const PAIR: usize = 2;
 
 /// Columns that meet all rows before the next.
 const COLUMNS: usize = 64;
@@ -133,11 +132,21 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
 ///
 /// If the sizes do not go together.
 pub(crate) fn gradient(x: Matrix<'_>, w: HalfWeights<'_>) -> Vec<f32> {
-    let (x, [inputs, outputs]) = (HalfRows::of(x), w.dims());
-    assert!(x.inputs == outputs, "the sizes of a product go together");
-    let mut out = Unwritten::new(x.rows.checked_mul(inputs).expect("no memory is that large"));
-    let mut view = MatrixMut::unwritten(out.memory(), x.rows, inputs);
-    if outputs == 0 {
+    let [inputs, outputs] = w.dims();
+    assert!(x.dims()[1] == outputs, "the sizes of a product go together");
+    product_with(&HalfRows::of(x), inputs, |start, size, lines| w.turn(start, size, lines))
+}
+
+/// The product of `x` with so many columns, which `put` puts side by side in lines: from a pair of inputs and a column on, so many pairs of
+/// inputs of so many columns.
+pub(crate) fn product_with(
+    x: &HalfRows,
+    columns: usize,
+    put: impl Fn([usize; 2], [usize; 2], &mut [Line]) + Sync,
+) -> Vec<f32> {
+    let mut out = Unwritten::new(x.rows.checked_mul(columns).expect("no memory is that large"));
+    let mut view = MatrixMut::unwritten(out.memory(), x.rows, columns);
+    if x.inputs == 0 {
         view.fill(0.0);
     }
     by_blocks(&mut view, [x.rows, COLUMNS], Threads::Pool, |_, panel, out| {
@@ -146,9 +155,9 @@ pub(crate) fn gradient(x: Matrix<'_>, w: HalfWeights<'_>) -> Vec<f32> {
             let width = x.width();
             for start in (0..width).step_by(CUT / PAIR) {
                 let pairs = (CUT / PAIR).min(width - start);
-                w.turn([start, panel * COLUMNS], [pairs, out.dims()[1]], lines);
+                put([start, panel * COLUMNS], [pairs, out.dims()[1]], lines);
                 let onto = if start == 0 { Onto::Replace } else { Onto::Add };
-                Part { x: &x, start, pairs, lines, distance: pairs, onto }.run(out);
+                Part { x, start, pairs, lines, distance: pairs, onto }.run(out);
             }
         });
     });
@@ -206,7 +215,7 @@ impl Part<'_> {
 
 /// Writes sums into a row from a column on, or adds them: as many as there are columns.
 #[inline(always)]
-fn put(out: &mut MatrixMut<'_>, onto: Onto, [row, column]: [usize; 2], sums: &[f32; LANES]) {
+pub(crate) fn put(out: &mut MatrixMut<'_>, onto: Onto, [row, column]: [usize; 2], sums: &[f32; LANES]) {
     let width = LANES.min(out.dims()[1] - column);
     let first = out.row_pointer(row).wrapping_add(column);
     for (at, sum) in sums[..width].iter().enumerate() {

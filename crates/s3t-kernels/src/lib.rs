@@ -16,6 +16,8 @@ mod buffer;
 #[cfg(feature = "flex")]
 mod by_row;
 #[cfg(feature = "flex")]
+mod bytes;
+#[cfg(feature = "flex")]
 mod cached;
 mod composed;
 #[cfg(feature = "flex")]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::buffer::Unwritten;
+use crate::bytes::{self, ByteRows, ByteWeights};
 use crate::halves::{self, HalfRows, HalfWeights};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 use crate::tiles;
@@ -107,6 +108,8 @@ pub(crate) enum Weights<'a> {
     Single(Matrix<'a>),
     /// In bfloat16: inputs are rounded to it too.
     Half(HalfWeights<'a>),
+    /// In 8-bit integers: inputs are rounded to them too.
+    Byte(ByteWeights<'a>),
 }
 
 impl Weights<'_> {
@@ -115,6 +118,7 @@ impl Weights<'_> {
         match self {
             Self::Single(weights) => weights.dims(),
             Self::Half(weights) => weights.dims(),
+            Self::Byte(weights) => weights.dims(),
         }
     }
 
@@ -123,6 +127,7 @@ impl Weights<'_> {
         match self {
             Self::Single(weights) => product(1.0, of_results, weights.transposed()),
             Self::Half(weights) => halves::gradient(of_results, weights),
+            Self::Byte(weights) => bytes::gradient(of_results, weights),
         }
     }
 }
@@ -154,6 +159,10 @@ pub(crate) fn layer(
         Weights::Half(w) => {
             let x = HalfRows::of(x);
             Box::new(move |out, onto, columns, threads| halves::multiply(out, onto, &x, w.columns(columns), threads))
+        }
+        Weights::Byte(w) => {
+            let x = ByteRows::of(x);
+            Box::new(move |out, onto, columns, threads| bytes::multiply(out, onto, &x, w.columns(columns), threads))
         }
     };
     let panel = |out: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {

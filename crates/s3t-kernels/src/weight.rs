@@ -8,6 +8,8 @@ use burn::tensor::TensorData;
 use burn::tensor::{DType, Device, Tensor};
 
 #[cfg(feature = "flex")]
+use crate::bytes::Bytes;
+#[cfg(feature = "flex")]
 use crate::halves::Halves;
 #[cfg(feature = "flex")]
 use crate::tensors;
@@ -32,6 +34,9 @@ pub(crate) enum Form {
     /// In bfloat16, in the order in which the processor's kernels read it.
     #[cfg(feature = "flex")]
     Halves(Arc<Halves>, Device),
+    /// In 8-bit integers, in that order.
+    #[cfg(feature = "flex")]
+    Bytes(Arc<Bytes>, Device),
 }
 
 impl Weight {
@@ -50,12 +55,36 @@ impl Weight {
         Self(Form::Tensor(weight.clone().cast(DType::BF16)))
     }
 
+    /// Frozen weights whose outputs are each rounded to integers from -127 to 127 times a number, for a quarter of the memory. On the
+    /// processor a layer with such weights rounds each row of its inputs likewise, and adds up integers; on other devices the inputs
+    /// stay as they are, and so does the memory. The largest error of a weight is 1/254 of the largest of its output (absolute maximum
+    /// quantisation by vectors, as in LLM.int8(): Dettmers et al. 2022, arXiv 2208.07339, section 2.1).
+    ///
+    /// # Shapes
+    ///
+    /// - `weight`: `[inputs, outputs]`
+    ///
+    /// # Panics
+    ///
+    /// On the processor, for more than 65,536 inputs, whose sums might overflow.
+    pub fn in_bytes(weight: &Tensor<2>) -> Self {
+        #[cfg(feature = "flex")]
+        if tensors::takes(weight) {
+            let bytes = Bytes::of(tensors::matrix(&tensors::primitive(weight)));
+            return Self(Form::Bytes(Arc::new(bytes), weight.device()));
+        }
+        let divisors = weight.clone().abs().max_dim(0).clamp_min(1e-30).div_scalar(127.0);
+        Self(Form::Tensor((weight.clone() / divisors.clone()).round() * divisors))
+    }
+
     /// Inputs and outputs.
     pub fn dims(&self) -> [usize; 2] {
         match &self.0 {
             Form::Tensor(weight) => weight.dims(),
             #[cfg(feature = "flex")]
             Form::Halves(weight, _) => weight.view().dims(),
+            #[cfg(feature = "flex")]
+            Form::Bytes(weight, _) => weight.view().dims(),
         }
     }
 
@@ -64,7 +93,7 @@ impl Weight {
         match &self.0 {
             Form::Tensor(weight) => weight.device(),
             #[cfg(feature = "flex")]
-            Form::Halves(_, device) => device.clone(),
+            Form::Halves(_, device) | Form::Bytes(_, device) => device.clone(),
         }
     }
 
@@ -75,6 +104,8 @@ impl Weight {
             Form::Tensor(weight) => weight.clone().cast(DType::F32),
             #[cfg(feature = "flex")]
             Form::Halves(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
+            #[cfg(feature = "flex")]
+            Form::Bytes(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
         }
     }
 
@@ -84,6 +115,8 @@ impl Weight {
             Form::Tensor(weight) => (weight.dtype() == DType::BF16).then(|| weight.clone()),
             #[cfg(feature = "flex")]
             Form::Halves(..) => Some(self.full().cast(DType::BF16)),
+            #[cfg(feature = "flex")]
+            Form::Bytes(..) => None,
         }
     }
 

@@ -58,7 +58,7 @@ pub use specification::{BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, Poo
 pub use text::{ChatTemplate, Ends, Room, TextEncoder};
 pub use weights::{Loader, read_safetensors, write_safetensors};
 
-pub use precision::Precision;
+pub use precision::{Precision, WeightFormat};
 pub use s3t_core::chat::{Message, Role};
 pub use s3t_kernels::Activation;
 pub use s3t_peft::{Device, Linear, LinearSite, Tensor};

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::json_file::read_json;
 use crate::pictures::{PictureShape, Preprocessing, read_preprocessing};
-use crate::{FieldError, ModelError, Precision};
+use crate::{FieldError, ModelError, Precision, WeightFormat};
 
 /// The options of loading a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct LoadOptions {
     /// precision.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
+    /// The form of the weights of the blocks' linear layers. One other than [`WeightFormat::Full`] is part of the model's digest, and of the
+    /// layers only the language head then has [`precision`](Self::precision).
+    #[serde(default, skip_serializing_if = "WeightFormat::is_full")]
+    pub weights: WeightFormat,
 }
 
 /// A model's folder with its `config.json`.

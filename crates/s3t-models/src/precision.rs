@@ -37,3 +37,31 @@ impl Precision {
         *self == Self::F32
     }
 }
+
+/// The form in which the weights of the blocks' linear layers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightFormat {
+    /// In the precision of training.
+    #[default]
+    Full,
+    /// Each output's rounded to integers from -127 to 127 times a number; the inputs of a product likewise, row by row, on the processor.
+    /// A quarter of the memory of single precision.
+    Int8,
+}
+
+impl WeightFormat {
+    /// The name in pipeline files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// True for full weights, which are left out of what is written down.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    pub fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+}

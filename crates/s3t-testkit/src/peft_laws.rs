@@ -7,7 +7,7 @@ use s3t_core::lineage::Lineage;
 use s3t_core::tensors::{HostTensor, StageTensors, parameter_name};
 use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
-use s3t_models::{Backbone, Device, Input, LoadOptions, Precision};
+use s3t_models::{Backbone, Device, Input, LoadOptions, Precision, WeightFormat};
 use s3t_peft::tensors::{stage_on_device, to_device, to_host};
 use s3t_peft::{Adapters, PeftMethod, Tensor, bind};
 use s3t_train::{StageModel, check_isolation, stacked_outputs};
@@ -45,9 +45,13 @@ pub fn check_peft_method(table: &serde_json::Value) {
     check_pooling(&*method, &backbone, &device, &parameters);
     check_stacking(&*method, &backbone, &device, parameters.clone());
     check_gradients(&*method, &backbone, &device, &parameters);
-    let options = LoadOptions { precision: Precision::Bf16, ..LoadOptions::default() };
-    let halved = s3t_models::load(&folder.path().join("model"), options, &device).expect("the tiny model loads");
-    check_precision(&*method, [&backbone, &halved], &device, &parameters);
+    for options in [
+        LoadOptions { precision: Precision::Bf16, ..LoadOptions::default() },
+        LoadOptions { weights: WeightFormat::Int8, ..LoadOptions::default() },
+    ] {
+        let rounded = s3t_models::load(&folder.path().join("model"), options, &device).expect("the tiny model loads");
+        check_precision(&*method, [&backbone, &rounded], &device, &parameters);
+    }
     check_unlearning(table);
 }
 
@@ -112,7 +116,7 @@ fn check_independence(method: &dyn PeftMethod, backbone: &Backbone, device: &Dev
 
 fn check_precision(
     method: &dyn PeftMethod,
-    [full, halved]: [&Backbone; 2],
+    [full, rounded]: [&Backbone; 2],
     device: &Device,
     parameters: &StageTensors,
 ) {
@@ -131,12 +135,12 @@ fn check_precision(
             of_parameters.map(|tensor| tensor.grad_remove(&mut gradients).map(to_host).unwrap_or_default());
         [found, of_parameters.flatten().collect()]
     };
-    for ((found, expected), what) in results(halved).into_iter().zip(results(full)).zip(["results", "gradients"]) {
+    for ((found, expected), what) in results(rounded).into_iter().zip(results(full)).zip(["results", "gradients"]) {
         assert_eq!(found.len(), expected.len(), "precision: some {what} are missing");
         let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let apart = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs() / largest);
         let apart = apart.fold(0.0, f32::max);
-        assert!(apart > 0.0 && apart < 0.1, "precision: {what} in bfloat16 are {apart} apart");
+        assert!(apart > 0.0 && apart < 0.1, "precision: {what} with rounded weights are {apart} apart");
     }
 }
 

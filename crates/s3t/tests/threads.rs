@@ -10,12 +10,12 @@ use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::{BlockTensors, StageTensors};
 use s3t::core::{BlockRange, Digest, Lineage, Payload, Recipe, Record, RecordId, StoreSecret, Target, Task, lineage};
 use s3t::executor::{StageJob, StageProgress, StageRecord, Step, Trainer};
-use s3t::models::{Backbone, LoadOptions, Precision};
+use s3t::models::{Backbone, LoadOptions, Precision, WeightFormat};
 use s3t::peft::PeftMethod;
 use s3t::prelude::*;
 use s3t::train::StageTrainer;
 
-/// The digests of training on every machine, by precision.
+/// The digests of training on every machine, by the form of frozen weights.
 const GOLDEN: &str = include_str!("golden/training-digest.txt");
 
 fn record(row: u32) -> StageRecord {
@@ -48,16 +48,24 @@ impl StageProgress for Threads {
     }
 }
 
-/// Trains on so many threads from a block on, in a precision.
-fn train(precision: Precision, threads: usize, start: usize) -> Digest {
-    static MODELS: [OnceLock<Arc<Backbone>>; 2] = [const { OnceLock::new() }; 2];
+/// The names of the ways to keep and multiply frozen weights.
+const FORMS: [(&str, Precision, WeightFormat); 3] = [
+    ("f32", Precision::F32, WeightFormat::Full),
+    ("bf16", Precision::Bf16, WeightFormat::Full),
+    ("int8", Precision::F32, WeightFormat::Int8),
+];
+
+/// Trains on so many threads from a block on, with the form of this number.
+fn train(form: usize, threads: usize, start: usize) -> Digest {
+    static MODELS: [OnceLock<Arc<Backbone>>; FORMS.len()] = [const { OnceLock::new() }; FORMS.len()];
+    let (_, precision, weights) = FORMS[form];
     let device: DeviceSpec = "flex".parse().unwrap();
     let load = || {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/vit-mnist");
-        let options = LoadOptions { precision, ..LoadOptions::default() };
+        let options = LoadOptions { precision, weights, ..LoadOptions::default() };
         s3t::models::load(&folder, options, &device.open().unwrap()).unwrap()
     };
-    let backbone = MODELS[usize::from(precision == Precision::Bf16)].get_or_init(load);
+    let backbone = MODELS[form].get_or_init(load);
     let method: Box<dyn PeftMethod> = Box::new(Lora::default());
     let training = TrainingConfig { epochs: 1, batch_size: 32, precision, ..TrainingConfig::default() };
     let lineage = Lineage {
@@ -80,25 +88,25 @@ fn train(precision: Precision, threads: usize, start: usize) -> Digest {
 #[test]
 fn training_has_the_same_bits_on_every_machine_with_any_threads_and_instructions() {
     let mut found = String::new();
-    for precision in [Precision::F32, Precision::Bf16] {
+    for (form, (name, ..)) in FORMS.into_iter().enumerate() {
         // All blocks, and the top two on remembered outputs of the others.
         let of_both = [0, 4].map(|start| {
-            let one = train(precision, 1, start);
+            let one = train(form, 1, start);
             for threads in [2, 4] {
-                assert_eq!(train(precision, threads, start), one, "{threads} threads, from block {start}");
+                assert_eq!(train(form, threads, start), one, "{threads} threads, from block {start}");
             }
             one
         });
         for set in [Instructions::Avx2, Instructions::Scalar] {
             set.choose();
-            assert_eq!(train(precision, 2, 4), of_both[1], "{set} instructions");
+            assert_eq!(train(form, 2, 4), of_both[1], "{set} instructions");
         }
         Instructions::Native.choose();
         let mut digest = DigestBuilder::new("both");
         for of_one in &of_both {
             digest.bytes(of_one.as_bytes());
         }
-        found.push_str(&format!("{} {}\n", precision.name(), digest.finish()));
+        found.push_str(&format!("{name} {}\n", digest.finish()));
     }
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/training-digest.txt");

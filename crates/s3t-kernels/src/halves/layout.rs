@@ -21,7 +21,7 @@ pub(crate) const LANES: usize = 16;
 /// A pair of inputs of each output of a vector, the first of a pair in the lower half.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(crate) struct Line(pub(super) [u32; LANES]);
+pub(crate) struct Line(pub(crate) [u32; LANES]);
 
 /// The weights of a layer, rounded to bfloat16.
 pub(crate) struct Halves {

@@ -16,7 +16,7 @@ use s3t_peft::{HostTensor, Linear, NamedTensors, Weight};
 
 use self::safetensors::Weights;
 use crate::norm::{Norm, NormKind, NormSpec};
-use crate::{HeadLayout, LoadOptions, ModelError, Precision};
+use crate::{HeadLayout, LoadOptions, ModelError, Precision, WeightFormat};
 
 pub use self::safetensors::{read_safetensors, write_safetensors};
 
@@ -31,6 +31,8 @@ pub struct Loader<'a> {
     device: &'a Device,
     /// The precision of linear layers.
     precision: Precision,
+    /// The form of the weights of the blocks' linear layers.
+    format: WeightFormat,
 }
 
 enum Source<'a> {
@@ -45,21 +47,26 @@ impl<'a> Loader<'a> {
         directory: &Path,
         prefix: &str,
         context: &str,
-        LoadOptions { limits, precision, .. }: &LoadOptions,
+        LoadOptions { limits, precision, weights: format, .. }: &LoadOptions,
         device: &'a Device,
     ) -> Result<Self, ModelError> {
         let weights = Weights::open(directory, limits)?;
         let prefix = if weights.has_prefix(prefix) { prefix.to_owned() } else { String::new() };
-        let digest = DigestBuilder::new(context);
-        let precision = *precision;
-        Ok(Self { source: Source::Disk(weights), prefix, stand_ins: BTreeMap::new(), digest, device, precision })
+        let mut digest = DigestBuilder::new(context);
+        let (precision, format) = (*precision, *format);
+        if !format.is_full() {
+            digest.json(&serde_json::json!({ "weights": format.name() }));
+        }
+        let source = Source::Disk(weights);
+        Ok(Self { source, prefix, stand_ins: BTreeMap::new(), digest, device, precision, format })
     }
 
     /// A loader of tensors in memory.
     pub(crate) fn in_memory(tensors: &'a BTreeMap<String, Tensor<1>>, context: &str, device: &'a Device) -> Self {
         let digest = DigestBuilder::new(context);
-        let (source, prefix, precision) = (Source::Memory(tensors), String::new(), Precision::F32);
-        Self { source, prefix, stand_ins: BTreeMap::new(), digest, device, precision }
+        let (source, prefix) = (Source::Memory(tensors), String::new());
+        let (precision, format) = (Precision::F32, WeightFormat::Full);
+        Self { source, prefix, stand_ins: BTreeMap::new(), digest, device, precision, format }
     }
 
     /// Adds a constant of the model to its digest.
@@ -141,15 +148,17 @@ impl<'a> Loader<'a> {
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, ModelError> {
         let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
-        let weight = match self.precision {
-            Precision::F32 => transposed(weight, [outputs, inputs]),
-            // It is laid out anew by rounding.
-            Precision::Bf16 => weight.reshape([outputs, inputs]).transpose(),
+        // Rounded weights are laid out anew, whatever they came in.
+        let view = |weight: Tensor<1>| weight.reshape([outputs, inputs]).transpose();
+        let weight = match (self.format, self.precision) {
+            (WeightFormat::Int8, _) => Weight::in_bytes(&view(weight)),
+            (WeightFormat::Full, Precision::F32) => transposed(weight, [outputs, inputs]).into(),
+            (WeightFormat::Full, Precision::Bf16) => Weight::halved(&view(weight)),
         };
-        Ok(Linear { weight: self.frozen(weight), bias })
+        Ok(Linear { weight, bias })
     }
 
-    /// Frozen weights in the precision of linear layers.
+    /// The frozen weights of a language head, in the precision of linear layers.
     pub(crate) fn frozen(&self, weight: Tensor<2>) -> Weight {
         match self.precision {
             Precision::F32 => weight.into(),

@@ -1,0 +1,328 @@
+//! Products of operands in 8-bit integers with integer sums.
+//!
+//! # Proof note
+//!
+//! *Before*: rows and weights. *After*: an element of their product has bits that depend on a row and a column alone. *Why*: a row is
+//! divided by 1/127 of its largest absolute value and rounded to integers from -127 to 127, and so is each column of the
+//! weights, when they are loaded; products of integers are added up in 32 bits, where no sum of at most [`MAX_INPUTS`] of them overflows,
+//! so that their order does not matter; the sum becomes a number in single precision and is multiplied by both divisors. The processor's
+//! instruction (`vpdpbusd`) takes one operand without a sign: 128 is added to the integers of a row, and 128 times the sum of a
+//! column is taken away. A test compares instruction and emulation with the definition.
+//!
+//! The gradient of the rows is that of the rounded weights (a straight-through estimator: Bengio et al. 2013, arXiv 1308.3432): integers up
+//! to 127 are numbers of bfloat16, so it is the product of the results' gradient, times the divisors and rounded, with these
+//! ([`halves`](crate::halves)).
+#![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the vector instructions")]
+
+#[cfg(target_arch = "x86_64")]
+mod instruction;
+mod layout;
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+pub(crate) use layout::{ByteWeights, Bytes};
+
+use crate::buffer::GRAIN;
+use crate::halves::{self, HalfRows, LANES, Line};
+use crate::instructions::dispatch;
+use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
+
+/// Inputs that one step of the instruction adds.
+const FOUR: usize = 4;
+
+/// Columns that meet all rows before the next.
+const COLUMNS: usize = 64;
+
+/// Inputs of a layer whose sums cannot overflow: `255 * 127 * MAX_INPUTS` is below 2^31.
+const MAX_INPUTS: usize = 1 << 16;
+
+/// The number that is added to the integers of a row.
+const OFFSET: i32 = 128;
+
+/// A number whose last digit in single precision is 1: adding it rounds a small number to an integer, ties to even, in the lowest bits.
+const ROUNDS: f32 = 12_582_912.0;
+
+/// The integer nearest to a number from -127 to 127, ties to even.
+#[inline(always)]
+fn nearest(value: f32) -> i32 {
+    (value + ROUNDS).to_bits().cast_signed().wrapping_sub(ROUNDS.to_bits().cast_signed())
+}
+
+/// The divisor of numbers whose largest absolute value has these bits, and its reciprocal. 0 for both where all numbers are so small that
+/// they count as 0; a divisor that is no number where one of them is none.
+#[inline(always)]
+fn divisor(largest: u32) -> (f32, f32) {
+    const SMALLEST: f32 = 1e-30;
+    let value = f32::from_bits(largest);
+    if !value.is_finite() {
+        (f32::NAN, 0.0)
+    } else if value < SMALLEST {
+        (0.0, 0.0)
+    } else {
+        (value / 127.0, 127.0 / value)
+    }
+}
+
+/// Rows of the first operand: for each, four inputs with [`OFFSET`] added, the first in the lowest byte, and its divisor.
+pub(crate) struct ByteRows {
+    fours: Vec<u32>,
+    divisors: Vec<f32>,
+    inputs: usize,
+}
+
+impl ByteRows {
+    /// Rounds the rows of a matrix.
+    pub(crate) fn of(x: Matrix<'_>) -> Self {
+        let [rows, inputs] = x.dims();
+        let width = inputs.div_ceil(FOUR);
+        let (mut fours, mut divisors) = (vec![0; rows * width], vec![0.0; rows]);
+        let round = |(row, (fours, divisor)): (usize, (&mut [u32], &mut f32))| match x.lines() {
+            Some((values, stride)) => round_row(&values[row * stride..][..inputs], fours, divisor),
+            None => {
+                let line: Vec<f32> = (0..inputs).map(|input| x.at(row, input)).collect();
+                round_row(&line, fours, divisor);
+            }
+        };
+        if width > 0 {
+            let rows = fours.par_chunks_exact_mut(width).zip(divisors.par_iter_mut());
+            rows.with_min_len((GRAIN / inputs).max(1)).enumerate().for_each(round);
+        }
+        Self { fours, divisors, inputs }
+    }
+}
+
+crate::rows::vectorised! {
+    /// Rounds a row to integers.
+    fn round_row(values: &'a [f32], fours: &'a mut [u32], of_row: &'a mut f32) {
+        // Absolute values are ordered as their bits are.
+        let largest = values.iter().fold(0, |largest: u32, value| largest.max(value.to_bits() & 0x7fff_ffff));
+        let (divisor, factor) = divisor(largest);
+        *of_row = divisor;
+        let byte = |value: f32| ((nearest(value * factor) + OFFSET) & 0xff).cast_unsigned();
+        let (whole, rest) = values.as_chunks::<FOUR>();
+        for (values, four) in whole.iter().zip(fours.iter_mut()) {
+            *four = byte(values[0]) | byte(values[1]) << 8 | byte(values[2]) << 16 | byte(values[3]) << 24;
+        }
+        if let ([_, ..], Some(four)) = (rest, fours.last_mut()) {
+            // The weights behind the last input are 0, so these bytes do not matter.
+            *four = rest.iter().rev().fold(0, |four, value| four << 8 | byte(*value));
+        }
+    }
+}
+
+/// `out = x w`, or added to `out`. No bit depends on the other rows and columns, the instructions or the threads.
+///
+/// # Panics
+///
+/// If the sizes do not go together.
+pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &ByteRows, w: ByteWeights<'_>, threads: Threads) {
+    let [rows, columns] = out.dims();
+    assert!(rows == x.divisors.len() && w.dims() == [x.inputs, columns], "the sizes of a product go together");
+    let width = x.inputs.div_ceil(FOUR);
+    by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
+        let first = panel * COLUMNS;
+        let columns = first..first + out.dims()[1];
+        let lines = &w.lines[first / LANES * width..];
+        Part { x, width, lines, sums: &w.sums[columns.clone()], divisors: &w.divisors[columns], onto }.run(out);
+    });
+}
+
+/// The gradient of the rows that were multiplied with `w`, from that of the results.
+///
+/// # Panics
+///
+/// If the sizes do not go together.
+pub(crate) fn gradient(of_results: Matrix<'_>, w: ByteWeights<'_>) -> Vec<f32> {
+    let [rows, outputs] = of_results.dims();
+    assert!(w.divisors.len() == outputs, "the sizes of a product go together");
+    let mut scaled = vec![0.0; rows * outputs];
+    if outputs > 0 {
+        scaled.par_chunks_exact_mut(outputs).enumerate().for_each(|(row, scaled)| {
+            for (output, (value, divisor)) in scaled.iter_mut().zip(w.divisors).enumerate() {
+                *value = of_results.at(row, output) * divisor;
+            }
+        });
+    }
+    let [inputs, _] = w.dims();
+    let turn = |start: [usize; 2], size: [usize; 2], lines: &mut [Line]| w.turn(start, size, lines);
+    halves::product_with(&HalfRows::of(Matrix::new(&scaled, rows, outputs)), inputs, turn)
+}
+
+/// All rows with a panel of columns.
+struct Part<'a> {
+    x: &'a ByteRows,
+    /// Lines of a vector of columns.
+    width: usize,
+    lines: &'a [Line],
+    /// The sum and the divisor of each column.
+    sums: &'a [i32],
+    divisors: &'a [f32],
+    onto: Onto,
+}
+
+impl Part<'_> {
+    fn run(&self, out: &mut MatrixMut<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if instruction::is_used() {
+            return instruction::run(self, out);
+        }
+        dispatch(Emulated { part: self, out });
+    }
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> &[u32] {
+        &self.x.fours[row * self.width..][..self.width]
+    }
+
+    #[inline(always)]
+    fn vector(&self, vector: usize) -> &[Line] {
+        &self.lines[vector * self.width..][..self.width]
+    }
+
+    /// Writes the sums of a row and a vector of columns.
+    #[inline(always)]
+    fn put(&self, out: &mut MatrixMut<'_>, row: usize, vector: usize, sums: &[i32; LANES]) {
+        let columns = vector * LANES..out.dims()[1].min((vector + 1) * LANES);
+        let mut values = [0.0; LANES];
+        let of_columns = self.sums[columns.clone()].iter().zip(&self.divisors[columns]);
+        for ((value, sum), (of_column, divisor)) in values.iter_mut().zip(sums).zip(of_columns) {
+            *value = (sum - OFFSET * of_column) as f32 * (self.x.divisors[row] * divisor);
+        }
+        halves::put(out, self.onto, [row, vector * LANES], &values);
+    }
+}
+
+/// The steps of the instruction one after the other.
+struct Emulated<'a, 'b, 'c> {
+    part: &'a Part<'a>,
+    out: &'b mut MatrixMut<'c>,
+}
+
+impl WithSimd for Emulated<'_, '_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { part, out } = self;
+        let [rows, columns] = out.dims();
+        for vector in 0..columns.div_ceil(LANES) {
+            let panel = part.vector(vector);
+            for row in 0..rows {
+                let mut sums = [0i32; LANES];
+                for (x, w) in part.row(row).iter().zip(panel) {
+                    for at in 0..FOUR {
+                        let x = (x >> (8 * at) & 0xff).cast_signed();
+                        for (sum, w) in sums.iter_mut().zip(&w.0) {
+                            *sum += x * i32::from((w >> (8 * at)) as u8 as i8);
+                        }
+                    }
+                }
+                part.put(out, row, vector, &sums);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Instructions;
+
+    fn of_each(product: impl Fn() -> Vec<f32>) -> [Vec<f32>; 3] {
+        let found = Instructions::ALL.map(|set| {
+            set.choose();
+            product()
+        });
+        Instructions::Native.choose();
+        found
+    }
+
+    /// The integers of some numbers, and their divisor.
+    fn integers(values: &[f32]) -> (Vec<i32>, f32) {
+        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        if largest == 0.0 {
+            return (vec![0; values.len()], 0.0);
+        }
+        let round = |value: &f32| (value * (127.0 / largest)).round_ties_even() as i32;
+        (values.iter().map(round).collect(), largest / 127.0)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_instruction_set_gives_the_bits_of_the_definition(
+            rows in 0..20usize, columns in 0..150usize, inputs in 0..70usize,
+            (x_turned, w_turned, adds) in any::<(bool, bool, bool)>(), seed in any::<u64>(),
+        ) {
+            let mut state = seed;
+            let mut next = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+            };
+            let of_x: Vec<f32> = (0..rows * inputs).map(|_| next()).collect();
+            let of_w: Vec<f32> = (0..inputs * columns).map(|_| next()).collect();
+            let start: Vec<f32> = (0..rows * columns).map(|_| next()).collect();
+            let x = if x_turned { Matrix::new(&of_x, inputs, rows).transposed() } else { Matrix::new(&of_x, rows, inputs) };
+            let w = if w_turned { Matrix::new(&of_w, columns, inputs).transposed() } else { Matrix::new(&of_w, inputs, columns) };
+            let bytes = Bytes::of(w);
+            let line = |matrix: Matrix<'_>, row: usize| -> Vec<f32> { (0..matrix.dims()[1]).map(|at| matrix.at(row, at)).collect() };
+            let of_rows: Vec<_> = (0..rows).map(|row| integers(&line(x, row))).collect();
+            let of_columns: Vec<_> = (0..columns).map(|column| integers(&line(w.transposed(), column))).collect();
+            let mut expected = Vec::new();
+            for (row, of_row) in of_rows.iter().enumerate() {
+                for (column, of_column) in of_columns.iter().enumerate() {
+                    let sum: i32 = of_row.0.iter().zip(&of_column.0).map(|(x, w)| x * w).sum();
+                    let value = sum as f32 * (of_row.1 * of_column.1);
+                    expected.push(if adds { value + start[row * columns + column] } else { value });
+                }
+            }
+            for (set, found) in Instructions::ALL.into_iter().zip(of_each(|| {
+                let mut out = start.clone();
+                let onto = if adds { Onto::Add } else { Onto::Replace };
+                multiply(&mut MatrixMut::new(&mut out, rows, columns), onto, &ByteRows::of(x), bytes.view(), Threads::Pool);
+                out
+            })) {
+                prop_assert_eq!(&found, &expected, "{}", set);
+            }
+            let values: Vec<f32> = (0..inputs * columns).map(|at| {
+                let of_column = &of_columns[at % columns];
+                of_column.0[at / columns] as f32 * of_column.1
+            }).collect();
+            prop_assert_eq!(bytes.values(), values);
+            // The gradient is the product of bfloat16 with the integers of the columns.
+            let scaled: Vec<f32> = (0..rows * columns).map(|at| start[at] * of_columns[at % columns].1).collect();
+            let of_integers: Vec<f32> = (0..inputs * columns).map(|at| of_columns[at % columns].0[at / columns] as f32).collect();
+            let halved = halves::Halves::of(Matrix::new(&of_integers, inputs, columns));
+            let expected = halves::gradient(Matrix::new(&scaled, rows, columns), halved.view());
+            for (set, found) in Instructions::ALL.into_iter().zip(of_each(|| {
+                gradient(Matrix::new(&start, rows, columns), bytes.view())
+            })) {
+                prop_assert_eq!(&found, &expected, "gradient, {}", set);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_holds_no_number_gives_none_and_one_of_small_numbers_gives_zero() {
+        let w = Bytes::of(Matrix::new(&[1.0; 6], 3, 2));
+        for (row, expected) in [
+            ([1.0, f32::INFINITY, 2.0], [f32::NAN; 2]),
+            ([f32::NAN, 0.0, 0.0], [f32::NAN; 2]),
+            ([1e-38, -1e-38, 0.0], [0.0; 2]),
+        ] {
+            for found in of_each(|| {
+                let mut out = vec![7.0; 2];
+                let x = ByteRows::of(Matrix::new(&row, 1, 3));
+                multiply(&mut MatrixMut::new(&mut out, 1, 2), Onto::Replace, &x, w.view(), Threads::One);
+                out
+            }) {
+                let same = found.iter().zip(expected).all(|(found, expected)| found.is_nan() == expected.is_nan());
+                assert!(same && (found[0].is_nan() || found == expected), "{row:?}: {found:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The processor's own instruction for products of 8-bit integers.
+#![allow(clippy::needless_range_loop, reason = "loops over several arrays at a time, of a length that is known")]
+
+use std::arch::x86_64::{
+    _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
+};
+
+use super::Part;
+use crate::Instructions;
+use crate::halves::{LANES, Line};
+use crate::matrix::MatrixMut;
+
+/// Rows and vectors of columns whose sums stay in registers.
+const ROWS: usize = 6;
+const VECTORS: usize = 4;
+
+pub(super) fn is_used() -> bool {
+    Instructions::chosen() == Instructions::Native
+        && std::arch::is_x86_feature_detected!("avx512vnni")
+        && std::arch::is_x86_feature_detected!("avx512f")
+}
+
+pub(super) fn run(part: &Part<'_>, out: &mut MatrixMut<'_>) {
+    let [rows, columns] = out.dims();
+    let vectors = columns.div_ceil(LANES);
+    assert!(is_used() && vectors <= VECTORS, "a panel is as wide as the tiles");
+    for row in (0..rows).step_by(ROWS) {
+        let height = ROWS.min(rows - row);
+        // SAFETY: the processor has the instructions.
+        #[allow(unsafe_code, reason = "see above")]
+        unsafe {
+            match vectors {
+                1 => rows_of::<1>(part, out, row, height),
+                2 => rows_of::<2>(part, out, row, height),
+                3 => rows_of::<3>(part, out, row, height),
+                _ => rows_of::<4>(part, out, row, height),
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn rows_of<const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize, height: usize) {
+    match height {
+        1 => tile::<1, VECTORS>(part, out, row),
+        2 => tile::<2, VECTORS>(part, out, row),
+        3 => tile::<3, VECTORS>(part, out, row),
+        4 => tile::<4, VECTORS>(part, out, row),
+        5 => tile::<5, VECTORS>(part, out, row),
+        _ => tile::<ROWS, VECTORS>(part, out, row),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn tile<const ROWS: usize, const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize) {
+    let x: [&[u32]; ROWS] = std::array::from_fn(|at| part.row(row + at));
+    let w: [&[Line]; VECTORS] = std::array::from_fn(|at| part.vector(at));
+    let width = part.width;
+    assert!(x.iter().all(|x| x.len() == width) && w.iter().all(|w| w.len() == width));
+    let mut sums = [[_mm512_setzero_si512(); VECTORS]; ROWS];
+    for four in 0..width {
+        // SAFETY: every row and every vector has so many fours, by the assertion above; a line is an aligned vector.
+        #[allow(unsafe_code, reason = "bounds are checked once for the tile")]
+        unsafe {
+            // A loop: a closure would not be inlined with these instructions.
+            let mut columns = [_mm512_setzero_si512(); VECTORS];
+            for vector in 0..VECTORS {
+                columns[vector] = _mm512_load_si512(w[vector].as_ptr().add(four).cast());
+            }
+            for at in 0..ROWS {
+                let value = _mm512_set1_epi32(x[at].get_unchecked(four).cast_signed());
+                for vector in 0..VECTORS {
+                    sums[at][vector] = _mm512_dpbusd_epi32(sums[at][vector], value, columns[vector]);
+                }
+            }
+        }
+    }
+    // In two steps: sums that are reached by an index that is not known would not stay in registers.
+    let mut buffers = [[[0i32; LANES]; VECTORS]; ROWS];
+    for at in 0..ROWS {
+        for vector in 0..VECTORS {
+            // SAFETY: a buffer is as long as a vector.
+            #[allow(unsafe_code, reason = "see above")]
+            unsafe {
+                _mm512_storeu_si512(buffers[at][vector].as_mut_ptr().cast(), sums[at][vector]);
+            }
+        }
+    }
+    for (at, buffers) in buffers.iter().enumerate() {
+        for (vector, buffer) in buffers.iter().enumerate() {
+            part.put(out, row + at, vector, buffer);
+        }
+    }
+}
