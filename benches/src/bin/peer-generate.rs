@@ -17,7 +17,7 @@ use s3t::models::Device;
 use s3t::peft::tensors::stage_on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, on_threads};
-use s3t_benches::{made_up_stage, load_options};
+use s3t_benches::{load_options, made_up_stage};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -13,8 +13,9 @@ use s3t::core::aggregate::argmax;
 use s3t::core::members::members_of_prefixes;
 use s3t::core::registry::plugin_from_json;
 use s3t::core::{Aggregator, Availability, MemberInfo, Members, PluginKind, Serving, SliceAddress, SliceId};
+use s3t::models::WeightFormat;
 use s3t::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use xtask_figures::{Outcome, section, table};
 
 use crate::answers::Answers;
@@ -39,8 +40,20 @@ pub struct ReproduceAccuracy {
     #[arg(long, value_delimiter = ',', default_value = "quickstart,sentiment-minilm,instructions-llama")]
     examples: Vec<String>,
     /// Training settings in place of those of the examples, as JSON: `{"batch_size": 16}`.
-    #[arg(long)]
-    training: Option<Value>,
+    // A parser by name: clap would make a value of JSON from the text as it is.
+    #[arg(long, value_parser = settings, default_value = "{}")]
+    training: Map<String, Value>,
+    /// The form of the frozen weights, `full` or `int8`.
+    #[arg(long, value_parser = weights, default_value = "full")]
+    weights: WeightFormat,
+}
+
+fn settings(text: &str) -> Result<Map<String, Value>, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+fn weights(name: &str) -> Result<WeightFormat, serde_json::Error> {
+    serde_json::from_value(name.into())
 }
 
 /// Numbers of deletions after which the accuracy is measured.
@@ -117,22 +130,21 @@ impl ReproduceAccuracy {
         let mut pipeline = self.pipeline(name, folder.path())?;
         (pipeline.seed, pipeline.training.seed) = (seed, seed);
         pipeline.resources.jobs = 1;
-        let changed = self.training.as_ref().map_or_else(String::new, |training| {
-            let text = training.to_string();
-            format!("-{}", text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.', ""))
-        });
+        let mut changed: String = self.training.iter().map(|(field, value)| format!("-{field}{value}")).collect();
+        if !self.weights.is_full() {
+            changed.push_str(&format!("-{}", self.weights.name()));
+        }
+        changed.retain(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
         Answers::of(pipeline, &self.answers.join(format!("{name}{changed}-{seed}.json")))
     }
 
     /// The pipeline of an example, with its store in a folder.
     fn pipeline(&self, name: &str, folder: &Path) -> Outcome<Pipeline> {
         let mut pipeline = Pipeline::read(Path::new(&format!("examples/{name}.toml")))?.into_unchecked();
-        pipeline.store = folder.join("store");
-        if let Some(Value::Object(changes)) = &self.training {
-            let mut training = serde_json::to_value(&pipeline.training)?;
-            changes.iter().for_each(|(field, value)| training[field] = value.clone());
-            pipeline.training = serde_json::from_value(training)?;
-        }
+        (pipeline.store, pipeline.weights) = (folder.join("store"), self.weights);
+        let mut training = serde_json::to_value(&pipeline.training)?;
+        self.training.iter().for_each(|(field, value)| training[field] = value.clone());
+        pipeline.training = serde_json::from_value(training)?;
         Ok(pipeline)
     }
 
