@@ -193,7 +193,7 @@ fn the_golden_digest_of_training_is_the_same_with_1_2_and_3_workers() {
         BaseModel { folder, digest: backbone.digest(), options: serde_json::to_value(LoadOptions::default()).unwrap() };
     let site = Site {
         store: "golden".into(),
-        worker: WorkerSettings { base, device: device.to_string(), memory: 1 << 30 },
+        worker: WorkerSettings { base, device: device.to_string(), memory: 1 << 30, gradient_checkpointing: false },
         threads: NonZero::new(4).unwrap(),
         trainer: Arc::new(StageTrainer::new(backbone, device, 1 << 30).unwrap()),
     };

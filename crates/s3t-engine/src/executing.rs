@@ -26,6 +26,7 @@ impl Executing {
         let bytes = |megabytes: usize| (megabytes as u64).saturating_mul(1 << 20);
         let memory = bytes(pipeline.resources.activation_memory_mb);
         let disk = if read_only { 0 } else { bytes(pipeline.resources.activation_disk_mb) };
+        let gradient_checkpointing = pipeline.resources.gradient_checkpointing;
         let in_process = usize::try_from(memory).unwrap_or(usize::MAX);
         let trainer = StageTrainer::new(Arc::clone(backbone), pipeline.device, in_process)?;
         let options = serde_json::to_value(pipeline.load_options())
@@ -35,9 +36,9 @@ impl Executing {
         let base = BaseModel { folder, digest: backbone.digest(), options };
         let site = Site {
             store: name_of(&pipeline.store),
-            worker: WorkerSettings { base, device: pipeline.device.to_string(), memory },
+            worker: WorkerSettings { base, device: pipeline.device.to_string(), memory, gradient_checkpointing },
             threads: NonZero::new(pipeline.resources.job_count()).unwrap_or(NonZero::<usize>::MIN),
-            trainer: Arc::new(trainer.with_spill(&pipeline.store, disk)),
+            trainer: Arc::new(trainer.with_spill(&pipeline.store, disk).with_checkpointing(gradient_checkpointing)),
         };
         Ok(Self { site, session: OnceLock::new(), starting: Mutex::new(()) })
     }

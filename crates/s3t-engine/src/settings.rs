@@ -140,11 +140,14 @@ pub struct Resources {
     /// Megabytes of disk, in the store's folder while a process runs, for what does not fit into memory; beyond it they are computed
     /// again.
     pub activation_disk_mb: usize,
+    /// True to keep the graph of one block at a time in memory while a stage is trained, and to compute each block twice: for long
+    /// texts and large models. No bit changes.
+    pub gradient_checkpointing: bool,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { jobs: 0, activation_memory_mb: 512, activation_disk_mb: 4096 }
+        Self { jobs: 0, activation_memory_mb: 512, activation_disk_mb: 4096, gradient_checkpointing: false }
     }
 }
 

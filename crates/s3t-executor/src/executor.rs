@@ -33,6 +33,9 @@ pub struct WorkerSettings {
     pub device: String,
     /// Bytes of memory for remembered outputs of frozen blocks.
     pub memory: u64,
+    /// True if the graph of one block at a time is kept in memory.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
 }
 
 /// The place and the means that an executor is started with.

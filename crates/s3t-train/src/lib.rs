@@ -8,6 +8,7 @@
 
 mod activations;
 mod batches;
+mod checkpointing;
 mod config;
 mod error;
 mod loss;

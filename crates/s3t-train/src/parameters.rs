@@ -1,7 +1,7 @@
 //! The parameters of a stage in training, and the steps that they take.
 
 use burn::optim::{AdamW, AdamWConfig, Optimizer};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use s3t_core::CoreError;
 use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
 use s3t_peft::tensors::{on_device, to_device, to_host};
@@ -52,19 +52,38 @@ impl Parameters {
         StageTensors::of_chain([frozen, own])
     }
 
+    /// The parameters, none of them tracked.
+    pub(crate) fn plain(&self) -> Result<StageTensors<Tensor<1>>, CoreError> {
+        let frozen = StageTensors { blocks: self.ancestors.clone(), head: None };
+        StageTensors::of_chain([frozen, self.trained.map(|parameter| parameter.value.clone())])
+    }
+
     /// The gradients of a loss; a parameter that the loss does not depend on has none.
     pub(crate) fn gradients(&self, loss: &Tensor<1>, tracked: &StageTensors<Tensor<1>>) -> StageTensors<Tensor<1>> {
-        let mut gradients = loss.backward();
-        let mut of_names = |parameters: &NamedTensors<Parameter>, tracked: Option<&NamedTensors<Tensor<1>>>| {
-            let gradient = |name: &String| Some((name.clone(), tracked?.get(name)?.grad_remove(&mut gradients)?));
-            parameters.keys().filter_map(gradient).collect()
+        let mut found = StageTensors::default();
+        self.take(&mut loss.backward(), tracked, &mut found);
+        found
+    }
+
+    /// Takes the gradients of the parameters out of those of a graph.
+    pub(crate) fn take(
+        &self,
+        graph: &mut Gradients,
+        tracked: &StageTensors<Tensor<1>>,
+        found: &mut StageTensors<Tensor<1>>,
+    ) {
+        let mut of_names = |tracked: &NamedTensors<Tensor<1>>, found: &mut NamedTensors<Tensor<1>>| {
+            let gradient = |(name, tensor): (&String, &Tensor<1>)| Some((name.clone(), tensor.grad_remove(graph)?));
+            found.extend(tracked.iter().filter_map(gradient));
         };
-        let of_block = |(block, parameters): (&usize, &NamedTensors<Parameter>)| {
-            (*block, of_names(parameters, tracked.blocks.get(block)))
-        };
-        let blocks = self.trained.blocks.iter().map(of_block).collect();
-        let head = self.trained.head.as_ref().map(|parameters| of_names(parameters, tracked.head.as_ref()));
-        StageTensors { blocks, head }
+        for block in self.trained.blocks.keys() {
+            if let Some(tracked) = tracked.blocks.get(block) {
+                of_names(tracked, found.blocks.entry(*block).or_default());
+            }
+        }
+        if let Some(tracked) = &tracked.head {
+            of_names(tracked, found.head.get_or_insert_default());
+        }
     }
 
     /// Takes a step with each parameter that has a gradient.

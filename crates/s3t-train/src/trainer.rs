@@ -18,6 +18,7 @@ use s3t_peft::{Init, LinearSite, PeftMethod};
 
 use crate::activations::Prepared;
 use crate::batches::batches;
+use crate::checkpointing::{self, Batch, Models};
 use crate::loss::{loss, terms};
 use crate::model::{StageModel, check_isolation, read_method};
 use crate::parameters::{Parameters, add};
@@ -39,6 +40,7 @@ pub struct StageTrainer {
     device: Device,
     environment: NumericEnvironment,
     activations: ActivationCache,
+    is_checkpointing: bool,
 }
 
 impl StageTrainer {
@@ -49,13 +51,21 @@ impl StageTrainer {
     /// [`TrainError::Backend`] if the device was not compiled in.
     pub fn new(backbone: Arc<Backbone>, device: DeviceSpec, memory_limit: usize) -> Result<Self, TrainError> {
         let activations = ActivationCache::new(memory_limit);
-        Ok(Self { backbone, device: device.open()?, environment: device.environment(), activations })
+        let (device, environment) = (device.open()?, device.environment());
+        Ok(Self { backbone, device, environment, activations, is_checkpointing: false })
     }
 
     /// The same trainer with a file of at most `limit` bytes in `folder` for activations that do not fit into memory.
     #[must_use]
     pub fn with_spill(self, folder: &Path, limit: u64) -> Self {
         Self { activations: self.activations.with_spill(folder, limit), ..self }
+    }
+
+    /// The same trainer that keeps the graph of one block at a time in memory, and computes each block's outputs twice, if this is so: less
+    /// memory for a third more time. No bit changes.
+    #[must_use]
+    pub fn with_checkpointing(self, is_checkpointing: bool) -> Self {
+        Self { is_checkpointing, ..self }
     }
 
     /// The remembered activations.
@@ -217,18 +227,31 @@ impl Stage<'_> {
         }
     }
 
-    /// The mean loss of a batch, as a function of the tracked parameters.
-    fn loss(
+    /// The mean loss of a batch times `share`, and its gradients.
+    fn gradients(
         &self,
+        parameters: &Parameters,
         batch: &[&Prepared<'_>],
-        tensors: &StageTensors<Tensor<1>>,
         seed: u64,
-    ) -> Result<Tensor<1>, TrainError> {
+        share: Option<f32>,
+    ) -> Result<(Tensor<1>, StageTensors<Tensor<1>>), TrainError> {
         let (backbone, device) = (&self.trainer.backbone, &self.trainer.device);
         let inputs: Vec<&Input<'_>> = batch.iter().map(|(_, input)| input).collect();
-        let model = StageModel::bind(backbone, self.method, self.lineage, tensors, Some(seed))?;
+        let bind = |tensors| StageModel::bind(backbone, self.method, self.lineage, tensors, Some(seed));
+        let tensors = parameters.tracked()?;
+        let tracked = bind(&tensors)?;
         let hidden = self.trainer.activations.inputs(backbone, device, batch, self.place);
-        Ok(loss(self.task(), &model, backbone, hidden, &inputs))
+        if self.trainer.is_checkpointing {
+            let models = Models { tracked, plain: bind(&parameters.plain()?)? };
+            let batch = Batch { hidden, inputs: &inputs, share };
+            return Ok(checkpointing::gradients(self.task(), models, backbone, batch, (parameters, &tensors)));
+        }
+        let mut loss = loss(self.task(), &tracked, backbone, hidden, &inputs);
+        if let Some(share) = share {
+            loss = loss.mul_scalar(share);
+        }
+        let gradients = parameters.gradients(&loss, &tensors);
+        Ok((loss, gradients))
     }
 
     fn task(&self) -> Task {
@@ -245,9 +268,8 @@ impl Stage<'_> {
         learning_rate: f64,
     ) -> Result<f32, TrainError> {
         if let [batch] = group {
-            let tensors = parameters.tracked()?;
-            let loss = self.loss(batch, &tensors, seeds[0])?;
-            parameters.update(parameters.gradients(&loss, &tensors), learning_rate);
+            let (loss, gradients) = self.gradients(parameters, batch, seeds[0], None)?;
+            parameters.update(gradients, learning_rate);
             return Ok(to_host(loss)[0]);
         }
         let counts: Vec<usize> =
@@ -255,9 +277,9 @@ impl Stage<'_> {
         let all = counts.iter().sum::<usize>() as f64;
         let (mut sum, mut total) = (StageTensors::default(), 0.0);
         for ((batch, seed), count) in group.iter().zip(seeds).zip(counts) {
-            let tensors = parameters.tracked()?;
-            let loss = self.loss(batch, &tensors, *seed)?.mul_scalar((count as f64 / all) as f32);
-            add(&mut sum, parameters.gradients(&loss, &tensors));
+            let share = (count as f64 / all) as f32;
+            let (loss, gradients) = self.gradients(parameters, batch, *seed, Some(share))?;
+            add(&mut sum, gradients);
             total += to_host(loss)[0];
         }
         parameters.update(sum, learning_rate);

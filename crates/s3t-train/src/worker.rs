@@ -53,5 +53,5 @@ fn load(settings: &WorkerSettings) -> Result<Arc<dyn Trainer>, ExecutorError> {
     }
     let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
     let trainer = StageTrainer::new(backbone, device, memory).map_err(|error| failed(error.to_string()))?;
-    Ok(Arc::new(trainer))
+    Ok(Arc::new(trainer.with_checkpointing(settings.gradient_checkpointing)))
 }

@@ -38,7 +38,7 @@ pub fn environment() -> NumericEnvironment {
 
 pub fn settings() -> WorkerSettings {
     let base = BaseModel { folder: "model".into(), digest: digest("base"), options: json!({"max_tokens": null}) };
-    WorkerSettings { base, device: "flex".into(), memory: 1 << 20 }
+    WorkerSettings { base, device: "flex".into(), memory: 1 << 20, gradient_checkpointing: false }
 }
 
 /// A job of a stage on slices of these names; every kind of content is in its records.
