@@ -92,7 +92,7 @@ type = "local"                 # local: here; processes: in child processes; net
 jobs = 0                       # stages side by side; 0: one a core
 activation_memory_mb = 512     # memory for outputs of frozen blocks
 activation_disk_mb = 4096      # disk for those that do not fit, while a process runs
-gradient_checkpointing = false # true: the graph of one block at a time in memory, for a third more time
+gradient_checkpointing = false # true: the graph of one block at a time in memory, for up to a third more time
 
 [store]                        # records, stages and the secret; keep it where only the service can read it
 path = "store"

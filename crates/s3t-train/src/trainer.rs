@@ -62,7 +62,7 @@ impl StageTrainer {
     }
 
     /// The same trainer that keeps the graph of one block at a time in memory, and computes each block's outputs twice, if this is so: less
-    /// memory for a third more time. No bit changes.
+    /// memory for up to a third more time. No bit changes.
     #[must_use]
     pub fn with_checkpointing(self, is_checkpointing: bool) -> Self {
         Self { is_checkpointing, ..self }
