@@ -289,7 +289,7 @@ Without tokens it listens on this machine only. docs/guide/serving.md has the ro
     },
     /// Train stages for another process: the one at the other end of standard input and output, or the one at `--connect`.
     #[command(after_help = "\
-The executor `processes` starts workers by itself, and so does `slurm` on the machines of a cluster:
+The executor `processes` starts workers by itself, and so do `slurm`, `ray`, `kubernetes` and `ssh` on other machines:
 
   [executor]
   type = \"processes\"

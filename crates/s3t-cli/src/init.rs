@@ -86,7 +86,7 @@ aggregator = { type = "depth-weighted" }     # or mean-logits, trimmed-mean; for
 dead_shard = "leave-out"       # what a shard without a live sequence does: leave-out, base
 
 [executor]                     # where stages are trained; changes no bit
-type = "local"                 # local: here; processes: in child processes; network, slurm: on other machines; see `s3t plugins`
+type = "local"                 # local: here; processes: in child processes; network, slurm, ray, kubernetes, ssh: on other machines; see `s3t plugins`
 
 [resources]
 jobs = 0                       # stages side by side; 0: one a core

@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "bad_inputs/chats.rs"]
 mod chats;
+#[path = "bad_inputs/engines.rs"]
+mod engines;
 #[path = "bad_inputs/executors.rs"]
 mod executors;
 #[path = "bad_inputs/ids.rs"]
@@ -101,7 +103,12 @@ fn trained(w: &Workspace) {
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn all_cases() -> impl Iterator<Item = Case> {
-    let cases = cases().into_iter().chain(executors::cases()).chain(ids::cases()).chain(pictures::cases());
+    let cases = cases()
+        .into_iter()
+        .chain(executors::cases())
+        .chain(engines::cases())
+        .chain(ids::cases())
+        .chain(pictures::cases());
     let cases = cases.chain(models::cases()).chain(chats::cases());
     cases.chain(server::cases()).chain(tasks::cases()).chain(attacks::cases())
 }

@@ -4,111 +4,33 @@
 
 #[path = "slurm/engine.rs"]
 mod engine;
+mod owner;
 mod workspace;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::OnceLock;
 
-use engine::{Slurm, contains, send, wait_until};
+use engine::Slurm;
+use owner::{
+    Subject, Training, delete_while_a_worker_hangs, digest, files_with, in_process, send, stages, verify_here,
+    wait_until,
+};
 use rustix::process::Signal;
-use s3t::core::digest::DigestBuilder;
-use s3t::prelude::*;
-use s3t::store::{DeletionRequest, Place, Store, StoreError};
 use workspace::Workspace;
 
-fn workspace(slurm: Option<(&Slurm, usize, &str)>) -> Workspace {
-    let workspace = Workspace::new();
-    workspace.edit("pipeline.toml", "epochs = 2", "epochs = 100");
-    workspace.edit("pipeline.toml", "[store]\n", "[store]\nsecret = \"from-seed\"\n");
-    if let Some((slurm, workers, more)) = slurm {
-        workspace.edit("pipeline.toml", "[run]", &format!("{}[run]", slurm.executor(workers, more)));
-    }
-    workspace
+fn workspace(slurm: &Slurm, workers: usize, more: &str) -> Workspace {
+    owner::workspace(Some(&slurm.executor(workers, more)))
 }
 
-fn store(workspace: &Workspace) -> Result<Store, StoreError> {
-    Store::open_read_only(&Place::new(workspace.path("store")))
-}
-
-fn stages(workspace: &Workspace) -> usize {
-    store(workspace).map_or(0, |store| store.snapshot().unwrap().stages().len())
-}
-
-/// A digest over the keys and the bits of all stages.
-fn digest(workspace: &Workspace) -> String {
-    let store = store(workspace).unwrap();
-    let mut digest = DigestBuilder::new("stages");
-    for key in store.snapshot().unwrap().stages() {
-        digest.bytes(key.to_string().as_bytes());
-        for (name, tensor) in store.stage(key).unwrap().1.named() {
-            let bits: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
-            digest.bytes(name.as_bytes()).bytes(&bits);
-        }
-    }
-    digest.finish().to_string()
-}
-
-/// The digest of the same store, trained in one process.
-fn in_process() -> &'static str {
-    static DIGEST: OnceLock<String> = OnceLock::new();
-    DIGEST.get_or_init(|| {
-        let workspace = workspace(None);
-        workspace.json(&["train", "pipeline.toml"]);
-        digest(&workspace)
-    })
-}
-
-/// `s3t train`, with what it says in a file.
-struct Training<'a> {
-    workspace: &'a Workspace,
-    child: Child,
-}
-
-impl<'a> Training<'a> {
-    fn start(slurm: &Slurm, workspace: &'a Workspace) -> Self {
-        let said = fs::File::create(workspace.path("said")).unwrap();
-        let mut command = workspace.command();
-        command.args(["train", "pipeline.toml"]).env("SLURM_CONF", slurm.conf());
-        Self { workspace, child: command.stdout(Stdio::null()).stderr(said).spawn().unwrap() }
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.workspace.path("said")).unwrap()
-    }
-
-    fn wait_for(&self, words: &str) {
-        wait_until(&format!("nobody said {words:?}: {}", self.said()), || self.said().contains(words));
-    }
-
-    fn wait_for_stages(&self, count: usize) {
-        wait_until("nothing is trained", || stages(self.workspace) >= count);
-    }
-
-    /// Waits for the end, and gives what was said.
-    fn end(mut self, code: i32) -> String {
-        let status = self.child.wait().unwrap();
-        let said = self.said();
-        assert_eq!(status.code(), Some(code), "{said}");
-        said
-    }
-}
-
-impl Drop for Training<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start<'a>(slurm: &Slurm, workspace: &'a Workspace) -> Training<'a> {
+    Training::start(workspace, &[("SLURM_CONF", slurm.conf().as_os_str())])
 }
 
 #[test]
 fn the_store_has_the_digest_of_one_process_with_1_2_and_4_workers() {
     for (nodes, workers) in [(2, 1), (2, 2), (4, 4)] {
         let Some(slurm) = Slurm::start(nodes) else { return };
-        let workspace =
-            workspace(Some((&slurm, workers, "mem = \"100M\"\ntime = \"00:10:00\"\nsetup = [\"umask 077\"]")));
-        let said = Training::start(&slurm, &workspace).end(0);
+        let workspace = workspace(&slurm, workers, "mem = \"100M\"\ntime = \"00:10:00\"\nsetup = [\"umask 077\"]");
+        let said = start(&slurm, &workspace).end(0);
         assert!(said.contains(&format!("slurm: {workers} of {workers} workers are asked for")), "{said}");
         assert_eq!(digest(&workspace), in_process(), "{workers} workers");
         // The workers end with their owner, and their logs are where submitit's users look.
@@ -147,8 +69,8 @@ fn slurm_obeys_the_laws_of_every_executor() {
 #[test]
 fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(Some((&slurm, 2, "")));
-    let training = Training::start(&slurm, &workspace);
+    let workspace = workspace(&slurm, 2, "");
+    let training = start(&slurm, &workspace);
     training.wait_for_stages(1);
     send(slurm.workers()[0], Signal::KILL);
     training.wait_for("more workers are asked for");
@@ -160,8 +82,8 @@ fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
 #[test]
 fn failure_2_slurmd_is_killed_and_a_second_attempt_takes_the_stage_of_the_first_which_comes_too_late() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(Some((&slurm, 1, "")));
-    let training = Training::start(&slurm, &workspace);
+    let workspace = workspace(&slurm, 1, "");
+    let training = start(&slurm, &workspace);
     training.wait_for_stages(1);
     let first = slurm.workers()[0];
     // The first attempt hangs in a stage, and the daemon of its node is gone.
@@ -185,8 +107,8 @@ fn failure_2_slurmd_is_killed_and_a_second_attempt_takes_the_stage_of_the_first_
 #[test]
 fn failure_3_a_task_that_is_queued_again_gives_its_stage_to_another() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(Some((&slurm, 2, "")));
-    let training = Training::start(&slurm, &workspace);
+    let workspace = workspace(&slurm, 2, "");
+    let training = start(&slurm, &workspace);
     training.wait_for_stages(1);
     slurm.ask("scontrol", &["requeue", "1_0"]);
     training.wait_for("is cut off");
@@ -197,9 +119,9 @@ fn failure_3_a_task_that_is_queued_again_gives_its_stage_to_another() {
 #[test]
 fn failure_4_a_controller_that_does_not_answer_gets_no_second_submission() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(Some((&slurm, 2, "")));
+    let workspace = workspace(&slurm, 2, "");
     slurm.signal("slurmctld", Signal::STOP);
-    let training = Training::start(&slurm, &workspace);
+    let training = start(&slurm, &workspace);
     // `sbatch` is given up; the controller has its request all the same.
     training.wait_for("with no answer yet");
     slurm.signal("slurmctld", Signal::CONT);
@@ -219,29 +141,17 @@ fn failure_4_a_controller_that_does_not_answer_gets_no_second_submission() {
 #[test]
 fn failure_5_workers_end_with_an_owner_that_is_killed_and_the_same_command_goes_on() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(Some((&slurm, 2, "")));
-    let training = Training::start(&slurm, &workspace);
+    let workspace = workspace(&slurm, 2, "");
+    let training = start(&slurm, &workspace);
     training.wait_for_stages(1);
     // The second may wait in the queue still.
     training.wait_for("has joined");
     drop(training);
     wait_until("a worker outlives its owner", || slurm.workers().is_empty());
     let before = stages(&workspace);
-    Training::start(&slurm, &workspace).end(0);
+    start(&slurm, &workspace).end(0);
     assert!(before > 0 && before < stages(&workspace), "{before}");
     assert_eq!(digest(&workspace), in_process());
-}
-
-/// Every file below a folder that has these bytes.
-fn files_with(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files_with(&path, bytes, found);
-        } else if fs::read(&path).is_ok_and(|content| contains(&content, bytes)) {
-            found.push(path.display().to_string());
-        }
-    }
 }
 
 #[test]
@@ -250,46 +160,17 @@ fn failure_6_a_deletion_in_the_middle_is_erased_after_the_workers_word_and_leave
     let scratch = slurm.folder().join("scratch");
     fs::create_dir(&scratch).unwrap();
     let setup = format!("setup = [\"cd {0}\", \"export TMPDIR={0}\"]", scratch.display());
-    let workspace = workspace(Some((&slurm, 2, &setup)));
+    let workspace = workspace(&slurm, 2, &setup);
     workspace.edit("pipeline.toml", "epochs = 100", "epochs = 400");
-    let text = fs::read_to_string(workspace.path("train.jsonl")).unwrap();
-    let mut lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let line = lines.find(|line| line["subject"].is_string()).unwrap();
-    let (id, subject) = (line["id"].as_str().unwrap().to_owned(), line["subject"].as_str().unwrap().to_owned());
-    let training = Training::start(&slurm, &workspace);
-    training.wait_for_stages(1);
-    // A worker that hangs says nothing, and keeps what it has in memory.
-    let hanging = slurm.workers()[0];
-    send(hanging, Signal::STOP);
-    let open = Store::open(&Place::new(workspace.path("store"))).unwrap();
-    let subjects = vec![SubjectId::new(&subject).unwrap()];
-    let request = DeletionRequest { subjects, ..DeletionRequest::default() };
-    open.accept(&request).unwrap();
-    let kept: Vec<_> = open.snapshot().unwrap().stages().iter().copied().collect();
-    let error = open.erase().unwrap_err();
-    assert!(matches!(error, StoreError::Reading { .. }), "{error}");
-    assert!(!open.snapshot().unwrap().unerased().is_empty(), "called erased while a worker may remember the record");
-    wait_until("the erasure is never finished", || open.erase().is_ok());
-    // Its lease has ended: awake again, it ends, and its late result is read by nobody.
-    send(hanging, Signal::CONT);
-    wait_until("the worker goes on after its lease", || !slurm.workers().contains(&hanging));
-    training.end(0);
-    assert!(kept.iter().all(|key| open.snapshot().unwrap().has_stage(key)));
-    workspace.edit("pipeline.toml", &slurm.executor(2, &setup), "");
-    workspace.json(&["verify", "pipeline.toml", "--scope", "all"]);
-
-    // The record's id, and its numbers as they travel.
-    let numbers = line["x"].as_array().unwrap().iter().flat_map(|x| (x.as_f64().unwrap() as f32).to_le_bytes());
-    let numbers: Vec<u8> = numbers.collect();
-    let mut found = Vec::new();
-    for bytes in [id.as_bytes(), subject.as_bytes(), &numbers[..16]] {
-        files_with(slurm.folder(), bytes, &mut found);
-    }
-    assert!(found.is_empty(), "{found:?}");
+    let subject = Subject::of(&workspace);
+    delete_while_a_worker_hangs(start(&slurm, &workspace), &workspace, &|| slurm.workers(), &subject);
+    verify_here(&workspace, &slurm.executor(2, &setup));
+    assert_eq!(subject.traces(slurm.folder()), [""; 0]);
     assert!(fs::read_dir(&scratch).unwrap().next().is_none(), "a worker has written a file");
     // The search finds what is there.
-    fs::write(scratch.join("planted"), [b"xx", id.as_bytes(), b"yy"].concat()).unwrap();
-    files_with(slurm.folder(), id.as_bytes(), &mut found);
+    fs::write(scratch.join("planted"), [b"xx", subject.id.as_bytes(), b"yy"].concat()).unwrap();
+    let mut found = Vec::new();
+    files_with(slurm.folder(), subject.id.as_bytes(), &mut found);
     assert_eq!(found.len(), 1);
 }
 
@@ -297,8 +178,8 @@ fn failure_6_a_deletion_in_the_middle_is_erased_after_the_workers_word_and_leave
 fn failure_7_limits_of_arrays_give_fewer_workers() {
     let Some(slurm) = Slurm::start(2) else { return };
     // MaxArraySize is 8.
-    let workspace = workspace(Some((&slurm, 12, "max_running = 4")));
-    let said = Training::start(&slurm, &workspace).end(0);
+    let workspace = workspace(&slurm, 12, "max_running = 4");
+    let said = start(&slurm, &workspace).end(0);
     assert!(said.contains("slurm: 6 of 12 workers are asked for"), "{said}");
     assert_eq!(digest(&workspace), in_process());
 }
@@ -306,8 +187,8 @@ fn failure_7_limits_of_arrays_give_fewer_workers() {
 #[test]
 fn failure_8_a_worker_that_always_fails_is_named_with_the_end_of_its_log() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(Some((&slurm, 1, "restarts = 1\nsetup = [\"echo the card is hot >&2\", \"exit 3\"]")));
-    let said = Training::start(&slurm, &workspace).end(1);
+    let workspace = workspace(&slurm, 1, "restarts = 1\nsetup = [\"echo the card is hot >&2\", \"exit 3\"]");
+    let said = start(&slurm, &workspace).end(1);
     assert!(said.contains("2 workers ended before they joined"), "{said}");
     assert!(said.contains("FAILED (NonZeroExitCode); the end of its log: the card is hot"), "{said}");
 }
@@ -315,9 +196,9 @@ fn failure_8_a_worker_that_always_fails_is_named_with_the_end_of_its_log() {
 #[test]
 fn failure_9_a_task_that_somebody_cancels_is_not_replaced() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(Some((&slurm, 1, "")));
+    let workspace = workspace(&slurm, 1, "");
     workspace.edit("pipeline.toml", "epochs = 100", "epochs = 3000");
-    let training = Training::start(&slurm, &workspace);
+    let training = start(&slurm, &workspace);
     training.wait_for("has joined");
     slurm.ask("scancel", &["1"]);
     let said = training.end(1);
@@ -333,8 +214,8 @@ fn what_slurm_refuses_is_told_in_its_own_words() {
         ("mem = \"500G\"", "Memory specification can not be satisfied"),
         ("arguments = [\"--no-such-option\"]", "unrecognized option '--no-such-option'"),
     ] {
-        let workspace = workspace(Some((&slurm, 1, more)));
-        let said = Training::start(&slurm, &workspace).end(1);
+        let workspace = workspace(&slurm, 1, more);
+        let said = start(&slurm, &workspace).end(1);
         assert!(
             said.contains("executor `slurm` cannot be started: Slurm refused `sbatch`") && said.contains(words),
             "{said}"

@@ -55,6 +55,11 @@ pub trait Launcher: Debug + Send + Sync {
     /// The name of the engine, for messages.
     fn engine(&self) -> &str;
 
+    /// The step that the user has to take so that workers come, where the engine does not start them itself.
+    fn to_do(&self) -> Option<String> {
+        None
+    }
+
     /// Starts up to this many workers, and returns the number that the engine took: fewer where its limits allow no more.
     ///
     /// A call that failed may have started workers all the same. It is repeated with the same `number`, and then looks for these first.

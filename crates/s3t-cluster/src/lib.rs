@@ -15,30 +15,39 @@
 
 mod accept;
 mod admission;
+mod command;
 mod error;
+pub mod fields;
 mod invitation;
 mod job;
 mod join;
 mod launcher;
+mod log_end;
 mod pool;
 mod random;
 mod roster;
+mod secret_file;
 mod session;
 mod settings;
 mod stream;
 mod supervise;
 mod tls;
+mod worker_command;
 
 pub use admission::Registration;
+pub use command::EngineCommand;
 pub use error::ClusterError;
 pub use invitation::{INVITATION, Invitation};
 pub use join::{Joined, join};
 pub use launcher::{Call, Ending, Launcher, Task, TaskState};
+pub use log_end::{end_of_log, end_of_log_file};
 pub use random::fill_randomly;
 pub use roster::{Roster, WorkerId};
+pub use secret_file::SecretFile;
 pub use session::start;
 pub use settings::Settings;
 pub use stream::{Reading, Writing};
+pub use worker_command::{quoted, run_name, worker_command, worker_program};
 
 /// The trait crate of executors, for plugins that depend on this crate alone.
 pub use s3t_executor;

@@ -43,8 +43,9 @@ pub fn start(site: &Site, settings: Settings, launcher: Box<dyn Launcher>) -> Re
     };
     let pool = Arc::new(Pool::new(settings, site.worker.clone(), &*site.trainer, owner, launcher));
     let (workers, address) = (pool.settings.workers, &call.address);
+    let to_do = pool.launcher.to_do().map(|words| format!("; {words}")).unwrap_or_default();
     pool.tell(match taken {
-        Some(taken) => format!("{taken} of {workers} workers are asked for; they join at {address}"),
+        Some(taken) => format!("{taken} of {workers} workers are asked for; they join at {address}{to_do}"),
         None => format!("{workers} workers are asked for, with no answer yet; they join at {address}"),
     });
     let mut cluster = Cluster { pool, threads: Vec::new() };

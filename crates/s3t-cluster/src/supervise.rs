@@ -108,7 +108,8 @@ impl Seen {
         }
         let missing = pool.settings.workers.saturating_sub(living.max(there));
         self.pause.0 = self.pause.0.saturating_sub(1);
-        if missing > 0 && self.pause.0 == 0 {
+        // Workers that have ended because the pool is over are not missed.
+        if missing > 0 && self.pause.0 == 0 && !pool.is_over() {
             match launcher.submit(self.number, missing, call) {
                 Ok(taken) => {
                     self.number += 1;

@@ -54,6 +54,7 @@ pub mod plugins {
     pub use s3t_bottleneck as bottleneck;
     pub use s3t_distilbert as distilbert;
     pub use s3t_ia3 as ia3;
+    pub use s3t_kubernetes as kubernetes;
     pub use s3t_llama as llama;
     pub use s3t_lora as lora;
     pub use s3t_mistral as mistral;
@@ -62,7 +63,9 @@ pub mod plugins {
     pub use s3t_prior_sequences as prior_sequences;
     pub use s3t_processes as processes;
     pub use s3t_qwen2 as qwen2;
+    pub use s3t_ray as ray;
     pub use s3t_slurm as slurm;
+    pub use s3t_ssh as ssh;
     pub use s3t_vit as vit;
 }
 

@@ -1,47 +1,19 @@
 //! Workers that somebody starts: the invitation is a file.
 
-use std::fmt;
-use std::fs;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
 
-use zeroize::Zeroizing;
+use s3t_cluster::{Call, ClusterError, Launcher, SecretFile, Task, TaskState};
 
-use s3t_cluster::{Call, ClusterError, Invitation, Launcher, Task, TaskState};
-
+#[derive(Debug)]
 pub(crate) struct ByHand {
     workers: usize,
-    invitation: PathBuf,
-    /// The content of the file that this launch has written.
-    written: Mutex<Option<Zeroizing<String>>>,
-}
-
-impl fmt::Debug for ByHand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByHand")
-            .field("workers", &self.workers)
-            .field("invitation", &self.invitation)
-            .finish_non_exhaustive()
-    }
+    invitation: SecretFile,
 }
 
 impl ByHand {
     pub(crate) fn new(workers: usize, invitation: PathBuf) -> Self {
-        Self { workers, invitation, written: Mutex::default() }
+        Self { workers, invitation: SecretFile::of_invitation(invitation) }
     }
-
-    fn failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> ClusterError {
-        let path = self.invitation.display().to_string();
-        move |error| ClusterError::File { action, path: path.clone(), problem: error.to_string() }
-    }
-}
-
-/// The first bytes of a file, as many as [`Invitation::FORM`] has.
-fn beginning(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(Invitation::FORM.len() as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 impl Launcher for ByHand {
@@ -50,24 +22,7 @@ impl Launcher for ByHand {
     }
 
     fn submit(&self, _number: u64, workers: usize, call: &Call) -> Result<usize, ClusterError> {
-        // A file of an earlier launch may be open to others, and a link may lead elsewhere: it is made anew. No other file is touched.
-        match beginning(&self.invitation) {
-            Ok(bytes) if bytes != Invitation::FORM.as_bytes() => {
-                let problem = "it is there and is no invitation; give another path as `invitation`";
-                return Err(self.failed("replace")(std::io::Error::other(problem)));
-            }
-            Ok(_) => fs::remove_file(&self.invitation).map_err(self.failed("remove"))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(self.failed("read")(error)),
-        }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&self.invitation).map_err(self.failed("make"))?;
-        let text = format!("{}\n", *call.invitation.text());
-        file.write_all(text.as_bytes()).map_err(self.failed("write"))?;
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Zeroizing::new(text));
+        self.invitation.write(call.invitation.text())?;
         Ok(workers)
     }
 
@@ -77,10 +32,7 @@ impl Launcher for ByHand {
     }
 
     fn cancel(&self) -> Result<(), ClusterError> {
-        let Some(own) = self.written.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
-        // Another launch may have put its own in the place.
-        let is_own = fs::read(&self.invitation).is_ok_and(|bytes| bytes == own.as_bytes());
-        if is_own { fs::remove_file(&self.invitation).map_err(self.failed("remove")) } else { Ok(()) }
+        self.invitation.remove()
     }
 
     fn log(&self, _task: &str) -> Option<String> {
@@ -90,6 +42,8 @@ impl Launcher for ByHand {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

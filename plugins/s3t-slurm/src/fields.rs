@@ -1,5 +1,6 @@
 //! Checking the fields.
 
+use s3t_cluster::fields::{check_call_seconds, check_cpus, check_memory, check_program};
 use s3t_cluster::s3t_executor::ExecutorError;
 
 use crate::options::Slurm;
@@ -30,29 +31,24 @@ pub(crate) fn check(slurm: &Slurm) -> Result<(), ExecutorError> {
             format!("is {}, and there are {} workers; give less, or 0 for all", slurm.max_running, slurm.workers);
         return refuse("max_running", problem);
     }
-    let words: [(&'static str, &Option<String>, &str); 7] = [
+    let words: [(&'static str, &Option<String>, &str); 6] = [
         ("partition", &slurm.partition, "the name of a partition"),
         ("account", &slurm.account, "the name of an account"),
         ("qos", &slurm.qos, "the name of a quality of service"),
         ("constraint", &slurm.constraint, "features, such as `avx512`"),
-        ("mem", &slurm.mem, "a number of megabytes, or one with K, M, G or T, such as `16G`"),
         ("time", &slurm.time, "minutes, or `hours:minutes:seconds`, or `days-hours`, such as `04:00:00`"),
         ("gres", &slurm.gres, "resources, such as `gpu:1`"),
     ];
     for (field, value, form) in words {
         let Some(value) = value else { continue };
-        let is_good = match field {
-            "mem" => is_memory(value),
-            "time" => is_time(value),
-            _ => !value.is_empty() && value.chars().all(|letter| letter.is_ascii_graphic()),
-        };
+        let is_word = !value.is_empty() && value.chars().all(|letter| letter.is_ascii_graphic());
+        let is_good = if field == "time" { is_time(value) } else { is_word };
         if !is_good {
             return refuse(field, format!("is `{value}`; give {form}"));
         }
     }
-    if !(1..=4096).contains(&slurm.cpus) {
-        return refuse("cpus", format!("is {}; it takes 1 to 4096", slurm.cpus));
-    }
+    check_memory(slurm.mem.as_deref())?;
+    check_cpus(slurm.cpus)?;
     for line in &slurm.setup {
         if line.contains(['\n', '\r', '\0']) || line.trim_start().starts_with("#SBATCH") {
             let problem =
@@ -82,19 +78,8 @@ pub(crate) fn check(slurm: &Slurm) -> Result<(), ExecutorError> {
     if logs.len() > 2048 {
         return refuse("logs", "is too long; give a path of less than 2048 bytes".into());
     }
-    let is_path = |text: &str| !text.is_empty() && !text.contains(['\n', '\0']);
-    if let Some(program) = slurm.program.as_ref().filter(|program| !program.to_str().is_some_and(is_path)) {
-        return refuse("program", format!("is `{}`; give the path of `s3t` on the machines", program.display()));
-    }
-    if !(0.1..=3600.0).contains(&slurm.call_seconds) {
-        return refuse("call_seconds", format!("is {}; it takes 0.1 to 3600", slurm.call_seconds));
-    }
-    Ok(())
-}
-
-fn is_memory(text: &str) -> bool {
-    let number = text.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(text);
-    is_number(number)
+    check_program(slurm.program.as_deref())?;
+    check_call_seconds(slurm.call_seconds)
 }
 
 fn is_time(text: &str) -> bool {

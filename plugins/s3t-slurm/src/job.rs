@@ -1,12 +1,13 @@
 //! The job arrays of a launch.
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use s3t_cluster::{Call, ClusterError, INVITATION, Launcher, Task, fill_randomly};
+use s3t_cluster::{
+    Call, ClusterError, INVITATION, Launcher, Task, end_of_log_file, run_name, worker_command, worker_program,
+};
 
 use crate::call::call;
 use crate::options::Slurm;
@@ -22,12 +23,6 @@ const LIMITS: [&str; 7] = [
     "AssocMax",
     "Slurm temporarily unable to accept job",
 ];
-
-/// Bytes of the end of a log that are told.
-const TAIL: u64 = 2048;
-
-/// Lines of the end of a log that are told.
-const TAIL_LINES: usize = 5;
 
 /// The job arrays of a launch.
 #[derive(Debug)]
@@ -56,14 +51,8 @@ impl Array {
         };
         let logs = std::path::absolute(&slurm.logs).map_err(file("find", &slurm.logs))?;
         fs::create_dir_all(&logs).map_err(file("make", &logs))?;
-        let program = match &slurm.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe().map_err(file("find", Path::new("the program that runs")))?,
-        };
-        let mut run = [0; 4];
-        fill_randomly(&mut run, "the name of a run")?;
-        let run: String = run.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { slurm: slurm.clone(), program, logs, name: format!("s3t-{store}-{run}"), state: Mutex::default() })
+        let program = worker_program(slurm.program.as_deref())?;
+        Ok(Self { slurm: slurm.clone(), program, logs, name: run_name(store)?, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -114,11 +103,8 @@ impl Array {
     fn script(&self, address: &str) -> String {
         let setup: String = self.slurm.setup.iter().map(|line| format!("{line}\n")).collect();
         format!(
-            "#!/bin/sh\n{setup}exec {} worker --connect {} --cores {} \\\n  \
-             --task \"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}\"\n",
-            quoted(&self.program.display().to_string()),
-            quoted(address),
-            self.slurm.cpus
+            "#!/bin/sh\n{setup}{} \\\n  --task \"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}\"\n",
+            worker_command(&self.program, address, Some(self.slurm.cpus))
         )
     }
 
@@ -127,11 +113,6 @@ impl Array {
         let arguments = ["--noheader", "--array", "--states=all", "--format", state::FORMAT, "--name", names];
         Ok(state::tasks(&call("squeue", &arguments.map(str::to_owned), None, "", self.limit())?))
     }
-}
-
-/// A word of a shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 impl Launcher for Array {
@@ -191,16 +172,7 @@ impl Launcher for Array {
     }
 
     fn log(&self, task: &str) -> Option<String> {
-        let log = self.logs.join(format!("{task}_0_log.err"));
-        let mut file = fs::File::open(log).ok()?;
-        let length = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
-        let mut bytes = Vec::new();
-        file.take(TAIL).read_to_end(&mut bytes).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let end = lines[lines.len().saturating_sub(TAIL_LINES)..].join(" / ");
-        (!end.is_empty()).then_some(end)
+        end_of_log_file(&self.logs.join(format!("{task}_0_log.err")))
     }
 }
 

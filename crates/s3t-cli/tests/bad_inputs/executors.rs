@@ -2,7 +2,7 @@
 
 use super::{Case, TRAIN, Workspace, planned};
 
-fn executor(w: &Workspace, table: &str) {
+pub fn executor(w: &Workspace, table: &str) {
     w.edit("pipeline.toml", "[run]", &format!("[executor]\n{table}\n\n[run]"));
 }
 
@@ -10,9 +10,9 @@ fn executor(w: &Workspace, table: &str) {
 pub fn cases() -> Vec<Case> {
     vec![
         planned("Executors and log", "unknown executor", |w| executor(w, "type = \"process\""),
-            "pipeline.toml line 45: unknown executor `process`; known: local, network, processes, slurm"),
+            "pipeline.toml line 45: unknown executor `process`; known: kubernetes, local, network, processes, ray, slurm, ssh"),
         planned("Executors and log", "executor without a type", |w| executor(w, "workers = 2"),
-            "pipeline.toml line 44: the executor has no `type`; known: local, network, processes, slurm"),
+            "pipeline.toml line 44: the executor has no `type`; known: kubernetes, local, network, processes, ray, slurm, ssh"),
         planned("Executors and log", "field of another executor", |w| executor(w, "type = \"local\"\nworkers = 2"),
             "pipeline.toml line 46: unknown field `workers` of executor `local`; known: none"),
         planned("Executors and log", "misspelt field of an executor", |w| executor(w, "type = \"processes\"\nworker = 2"),

@@ -1,15 +1,13 @@
 //! A Slurm of its own for a test: `xtask/slurm.sh`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::workspace::repository;
+use crate::owner::{self, send, skipped, wait_until, workers_with};
 
 /// The lock of the one Slurm that runs at a time: the machine of a test has few cores.
 static ONE: Mutex<()> = Mutex::new(());
@@ -28,8 +26,7 @@ impl Slurm {
         let port = 20_000 + std::process::id() % 400 * 20;
         let started = script(&["start", &folder.path().display().to_string(), &nodes.to_string(), &port.to_string()]);
         if started.0 == Some(3) && std::env::var_os("S3T_NEEDS_SLURM").is_none() {
-            // Past the capture of the test harness.
-            let _ = writeln!(std::io::stderr(), "SKIPPED, not passed: {}", started.1.trim());
+            skipped(&started.1);
             return None;
         }
         assert_eq!(started.0, Some(0), "{}", started.1);
@@ -93,16 +90,7 @@ impl Slurm {
 
     /// The processes of the workers that run.
     pub fn workers(&self) -> Vec<i32> {
-        let logs = self.conf();
-        let is_ours = |pid: &i32| {
-            let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            let (line, environment) = (read("cmdline"), read("environ"));
-            let ours = format!("SLURM_CONF={}\0", logs.display());
-            line.split(|byte| *byte == 0).nth(1) == Some(b"worker") && contains(&environment, ours.as_bytes())
-        };
-        let names =
-            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        names.filter(is_ours).collect()
+        workers_with(&format!("SLURM_CONF={}\0", self.conf().display()))
     }
 }
 
@@ -119,32 +107,6 @@ impl Drop for Slurm {
     }
 }
 
-pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
-}
-
-pub fn send(pid: i32, signal: Signal) {
-    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
-}
-
 fn script(args: &[&str]) -> (Option<i32>, String) {
-    let script = repository().join("xtask/slurm.sh");
-    // The daemons keep what they inherit open.
-    let errors = tempfile::NamedTempFile::new().unwrap();
-    let status = Command::new(script)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(errors.reopen().unwrap())
-        .status()
-        .unwrap();
-    (status.code(), std::fs::read_to_string(errors.path()).unwrap())
-}
-
-pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(240);
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    owner::script("slurm.sh", args)
 }
