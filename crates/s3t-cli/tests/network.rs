@@ -156,11 +156,11 @@ fn a_deletion_of_another_process_is_called_erased_when_the_lease_of_a_hanging_wo
         wait_until("no stage was hit", || observer.hit.lock().unwrap().is_some());
         // The patience of an erasure is shorter than the lease.
         let error = other.erase().unwrap_err();
-        assert!(matches!(error, StoreError::Reading { .. }), "{error}");
+        assert!(matches!(error, StoreError::Elsewhere { .. }), "{error}");
         assert!(!other.snapshot().unwrap().unerased().is_empty());
         wait_until("the erasure is never finished", || match other.erase() {
             Ok(_) => true,
-            Err(StoreError::Reading { .. }) => false,
+            Err(StoreError::Elsewhere { .. }) => false,
             Err(error) => panic!("{error}"),
         });
         assert!(other.snapshot().unwrap().unerased().is_empty());
@@ -173,4 +173,46 @@ fn a_deletion_of_another_process_is_called_erased_when_the_lease_of_a_hanging_wo
         training.join().unwrap().unwrap();
         assert!(system.verify(VerifyScope::All, &Quiet).unwrap().passed());
     });
+}
+
+#[test]
+fn a_deletion_is_not_called_erased_before_the_lease_of_a_hanging_worker_has_ended_although_its_owner_was_killed() {
+    let workers = ByHand::start(1);
+    let workspace = with(&workers);
+    let mut owner = workspace.command().args(["train", "pipeline.toml"]).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("nothing is trained", || stages(&workspace) > 0);
+    workers.tire();
+    // It hangs with the records of a stage in its memory, and its owner says nothing any more.
+    let hanging = workers.pids()[0];
+    signal(hanging, Signal::STOP);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let killed = Instant::now();
+    let text = fs::read_to_string(workspace.path("train.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let id = line["id"].as_str().unwrap();
+    // The command says what it waits for, if it ends before the lease does.
+    let deleted = workspace.run(&["delete", "pipeline.toml", "--record", id, "--json"]);
+    let deletion: serde_json::Value = serde_json::from_str(&deleted.stdout).unwrap();
+    match deletion["deletion"]["pending"]["reason"].as_str() {
+        Some(reason) => {
+            assert!(reason.contains("workers on other machines may remember them for"), "{deletion}");
+            assert_eq!(deleted.code, 6);
+        }
+        None => {
+            assert!(killed.elapsed() >= Duration::from_secs(3), "called erased {:?} after the kill", killed.elapsed());
+        }
+    }
+    let store = Store::open(&Place::new(workspace.path("store"))).unwrap();
+    wait_until("the erasure is never finished", || match store.erase() {
+        Ok(_) => true,
+        Err(StoreError::Elsewhere { .. }) => false,
+        Err(error) => panic!("{error}"),
+    });
+    // The lease was renewed at the kill at the latest.
+    assert!(killed.elapsed() >= Duration::from_secs(3), "called erased {:?} after the kill", killed.elapsed());
+    assert!(store.snapshot().unwrap().unerased().is_empty());
+    // The worker wakes up, and ends without a word from anybody.
+    signal(hanging, Signal::CONT);
+    workers.wait_for_ends();
 }

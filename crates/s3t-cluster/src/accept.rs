@@ -79,7 +79,7 @@ fn greet(pool: &Arc<Pool>, socket: TcpStream, is_greeted: &AtomicBool) -> Result
     is_greeted.store(true, Ordering::Release);
     let refused = |problem: String| Box::new(Refusal { worker: Some(registration.clone()), problem });
     let cut = reader.cut().map_err(|error| refused(error.to_string()))?;
-    reader.set_patience(None).map_err(|error| refused(error.to_string()))?;
+    reader.greeted(lease).map_err(|error| refused(error.to_string()))?;
     let link = Link::open(registration.name(), reader, writer, &pool.worker, lease).map_err(|error| {
         // Nobody reads what may still come.
         cut.cut();

@@ -13,8 +13,8 @@ use crate::{ClusterError, Invitation, Reading, Registration, Writing, tls};
 /// The time of one attempt to connect, and of the other side for each message of the greeting.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The time between two attempts to connect.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The time between the first two attempts to connect, and the longest: each is twice as long as the one before.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 /// A connection with an owner that has taken this worker: what [`s3t_executor::work`] needs.
 pub struct Joined {
@@ -50,7 +50,7 @@ pub fn join(
     sent.and_then(|()| writer.flush()).map_err(|error| failed(error.to_string()))?;
     match read_frame(&mut reader).map_err(|error| failed(error.to_string()))? {
         Some(Admission::Admitted { lease: length }) => {
-            reader.set_patience(None).map_err(|error| failed(error.to_string()))?;
+            reader.greeted(length).map_err(|error| failed(error.to_string()))?;
             Ok(Joined { reader, writer, lease: Lease { length, since } })
         }
         Some(Admission::Refused(reason)) => Err(ClusterError::Refused(reason)),
@@ -60,6 +60,7 @@ pub fn join(
 
 fn connect(address: &str, patience: Duration) -> Result<TcpStream, ClusterError> {
     let start = Instant::now();
+    let mut pause = PAUSES.0;
     loop {
         let attempt = address.to_socket_addrs().and_then(|addresses| {
             // A name may have addresses at which nobody listens, of IPv6 for example.
@@ -78,7 +79,10 @@ fn connect(address: &str, patience: Duration) -> Result<TcpStream, ClusterError>
                 let (address, problem) = (address.to_owned(), error.to_string());
                 return Err(ClusterError::Unreachable { address, patience, problem });
             }
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) => {
+                std::thread::sleep(pause);
+                pause = (2 * pause).min(PAUSES.1);
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ mod job;
 mod join;
 mod launcher;
 mod log_end;
+mod permits;
 mod pool;
 mod random;
 mod roster;
@@ -33,6 +34,7 @@ mod stream;
 mod supervise;
 mod tls;
 mod worker_command;
+mod watch;
 
 pub use admission::Registration;
 pub use command::EngineCommand;

@@ -1,28 +1,29 @@
 //! The workers of a launch, and the stages that they are given.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use s3t_executor::s3t_core::{Digest, NumericEnvironment};
 use s3t_executor::{
-    ExecutorError, Link, LinkHandle, StageJob, StageProgress, Step, TrainedStage, Trainer, WorkerSettings,
+    ExecutorError, Link, LinkHandle, Permit, StageJob, StageProgress, TrainedStage, Trainer, WorkerSettings,
 };
 
 use crate::admission::Refusal;
 use crate::job::Job;
 use crate::launcher::{Launcher, words_about};
+use crate::permits::Permits;
 use crate::roster::{Roster, WorkerId};
 use crate::stream::Cut;
 use crate::tls::Owner;
+use crate::watch::Watch;
 use crate::{Registration, Settings};
 
 /// The time between two looks at whether a job that waits for a worker is still wanted.
 const POLL: Duration = Duration::from_millis(100);
 
-/// The time that workers have to drop jobs whose records are deleted, and to say that they forgot, before they are cut off.
+/// Workers that have jobs whose records are deleted, or that are to forget, are cut off when they have given no sign of life for this time.
 const FORGET_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Threads that wait for workers to forget.
@@ -40,6 +41,7 @@ pub(crate) struct Pool {
     pub(crate) launcher: Box<dyn Launcher>,
     start: Instant,
     is_over: AtomicBool,
+    permit: Arc<Permits>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -85,6 +87,7 @@ impl Pool {
             launcher,
             start: Instant::now(),
             is_over: AtomicBool::new(false),
+            permit: Arc::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -114,6 +117,16 @@ impl Pool {
         self.start.elapsed()
     }
 
+    pub(crate) fn permit(&self, permit: Option<Permit>) {
+        self.permit.set(permit);
+        self.changed.notify_all();
+    }
+
+    /// The time for which a worker may remember records after the owner has last answered it. Clocks do not run at quite the same rate.
+    fn longest_lease(&self) -> Duration {
+        self.settings.lease().mul_f64(1.01)
+    }
+
     /// Notes news for whoever watches.
     pub(crate) fn tell(&self, line: String) {
         tracing::info!(engine = self.launcher.engine(), line);
@@ -141,6 +154,8 @@ impl Pool {
             state.known_tasks.insert(registration.task.clone());
             state.refusals = 0;
             let handle = link.handle();
+            let (permit, lease) = (Arc::clone(&self.permit), self.longest_lease());
+            handle.renew_while(move || permit.allow(lease));
             state.members.insert(worker, Member { registration, handle, cut });
             state.links.insert(worker, link);
         }
@@ -169,7 +184,9 @@ impl Pool {
     ) -> Result<(WorkerId, Link, usize), ExecutorError> {
         let mut state = self.lock();
         loop {
-            if let Some(worker) = state.roster.pick(&stage.lineage.slices) {
+            // Asked while no worker can join: so a worker that has a job was there when records might be remembered for a lease.
+            let may_remember = self.permit.allow(self.longest_lease());
+            if let Some(worker) = may_remember.then(|| state.roster.pick(&stage.lineage.slices)).flatten() {
                 let cores = state.members.get(&worker).map_or(1, |member| member.registration.cores);
                 if let Some(link) = state.links.remove(&worker) {
                     return Ok((worker, link, cores));
@@ -209,8 +226,8 @@ impl Pool {
         let Some(Member { registration, handle, cut }) = state.members.remove(&worker) else { return };
         let link = state.links.remove(&worker);
         cut.cut();
-        // Clocks do not run at quite the same rate. Whoever asks who may remember a record sees the worker or its lease, never neither.
-        let until = self.now() + self.settings.lease().mul_f64(1.01);
+        // Whoever asks who may remember a record sees the worker or its lease, never neither.
+        let until = self.now() + self.longest_lease();
         state.roster.leave(worker, until);
         drop(state);
         drop((link, handle));
@@ -278,14 +295,21 @@ impl Pool {
         let _listed = Listed { pool: self, number };
         let job = &*job;
         let mut failures = 0;
+        let news = || self.pass_on_news(progress);
+        let workers = u32::try_from(self.settings.workers).unwrap_or(u32::MAX);
         loop {
             let (worker, mut link, cores) = self.take(stage, job, progress)?;
             let task = self.lock().members.get(&worker).map(|member| member.registration.task.clone());
             job.given_to(Some(worker));
-            let result = link.train(stage, &Watch { pool: self, job, progress, cores });
+            let result = link.train(stage, &Watch { news: &news, job, progress, cores, workers });
+            let was_cut_off = !self.lock().members.contains_key(&worker);
             self.give_back(worker, link);
             job.given_to(None);
             match result {
+                // It did not end with the stage: the owner has cut it off because of a deletion.
+                Err(error) if error.is_of_the_worker() && was_cut_off => {
+                    tracing::info!(stage = %stage.key().short(), %error, "a stage of a worker that was cut off is given to another");
+                }
                 Err(error) if error.is_of_the_worker() => {
                     failures += 1;
                     let key = stage.key();
@@ -347,21 +371,27 @@ impl Pool {
         };
         hit.iter().for_each(|(_, job)| job.revoke());
         self.changed.notify_all();
-        let until = Instant::now() + FORGET_PATIENCE;
-        let mut is_late = false;
+        let asked = Instant::now();
         loop {
-            let running: Vec<WorkerId> = {
+            let waited = asked.elapsed();
+            let (is_over, late) = {
                 let state = self.lock();
-                let hit = hit.iter().filter(|(number, _)| state.jobs.contains_key(number));
-                hit.filter_map(|(_, job)| job.worker()).collect()
+                let running: Vec<WorkerId> = hit
+                    .iter()
+                    .filter(|(number, _)| state.jobs.contains_key(number))
+                    .filter_map(|(_, job)| job.worker())
+                    .collect();
+                // One that receives much, or is in the middle of a long step, gives signs of life all the while.
+                let is_late = |worker: &WorkerId| {
+                    let silent = state.members.get(worker).map(|member| member.handle.silent_for());
+                    silent.is_some_and(|silent| waited.min(silent) > FORGET_PATIENCE || waited > self.settings.lease())
+                };
+                (running.is_empty(), running.into_iter().filter(is_late).collect::<Vec<_>>())
             };
-            if running.is_empty() {
+            if is_over {
                 return;
             }
-            if !is_late && Instant::now() > until {
-                is_late = true;
-                running.into_iter().for_each(|worker| self.cut_off(worker, "it has not dropped a stage of a deletion"));
-            }
+            late.into_iter().for_each(|worker| self.cut_off(worker, "it has not dropped a stage of a deletion"));
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -376,36 +406,5 @@ struct Listed<'a> {
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
         self.pool.lock().jobs.remove(&self.number);
-    }
-}
-
-/// The progress of a job in a worker.
-struct Watch<'a> {
-    pool: &'a Pool,
-    job: &'a Job,
-    progress: &'a dyn StageProgress,
-    cores: usize,
-}
-
-impl StageProgress for Watch<'_> {
-    fn step(&self, step: Step) -> ControlFlow<()> {
-        if self.job.is_revoked() {
-            return ControlFlow::Break(());
-        }
-        self.progress.step(step)
-    }
-
-    /// All cores of the worker: the threads of this machine are not spent.
-    fn threads(&self) -> usize {
-        self.cores
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.pool.pass_on_news(self.progress);
-        self.job.is_revoked() || self.progress.is_cancelled()
-    }
-
-    fn worker_said(&self, worker: &str, line: &str) {
-        self.progress.worker_said(worker, line);
     }
 }

@@ -4,9 +4,10 @@ use std::net::TcpListener;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use s3t_executor::s3t_core::{Digest, NumericEnvironment};
-use s3t_executor::{ExecutorError, Session, Site, StageJob, StageProgress, TrainedStage, Trainer};
+use s3t_executor::{ExecutorError, Permit, Session, Site, StageJob, StageProgress, TrainedStage, Trainer};
 
 use crate::accept::accept;
 use crate::launcher::{Call, Launcher};
@@ -58,9 +59,7 @@ pub fn start(site: &Site, settings: Settings, launcher: Box<dyn Launcher>) -> Re
     cluster.threads.push(accepting.map_err(no_thread)?);
     let pool = Arc::clone(&cluster.pool);
     let supervising = std::thread::Builder::new().name("s3t-supervise".to_owned());
-    cluster
-        .threads
-        .push(supervising.spawn(move || supervise(&pool, &call, u64::from(taken.is_some()))).map_err(no_thread)?);
+    cluster.threads.push(supervising.spawn(move || supervise(&pool, &call, taken)).map_err(no_thread)?);
     Ok(Box::new(cluster))
 }
 
@@ -93,8 +92,12 @@ impl Session for Cluster {
         NonZero::new(self.pool.settings.workers).unwrap_or(NonZero::<usize>::MIN)
     }
 
-    fn is_elsewhere(&self) -> bool {
-        true
+    fn lease(&self) -> Option<Duration> {
+        Some(self.pool.settings.lease())
+    }
+
+    fn permit(&self, permit: Option<Permit>) {
+        self.pool.permit(permit);
     }
 }
 

@@ -52,9 +52,10 @@ pub(crate) fn split(mut tls: Connection, mut socket: TcpStream, patience: Durati
 }
 
 impl Reading {
-    /// Sets the time that one read may wait; without end if it is `None`.
-    pub(crate) fn set_patience(&self, patience: Option<Duration>) -> Result<()> {
-        self.shared.socket.set_read_timeout(patience)
+    /// The greeting is over: reading waits without end, and writing as long as a lease lasts for the other side to take anything.
+    pub(crate) fn greeted(&self, lease: Duration) -> Result<()> {
+        self.shared.socket.set_read_timeout(None)?;
+        self.shared.socket.set_write_timeout(Some(lease))
     }
 
     /// A second handle of the connection, by which it can be cut.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use s3t_executor::ExecutorError;
 
-use crate::launcher::{Call, Ending, TaskState, log_of};
+use crate::launcher::{Call, Ending, Task, TaskState, log_of};
 use crate::pool::Pool;
 
 /// Everything that was seen of the engine's tasks.
@@ -22,16 +22,33 @@ struct Seen {
     refused: usize,
     /// The number of the next submission.
     number: u64,
+    /// Tasks that had not ended when they were seen last.
+    living: BTreeSet<String>,
+    /// The last submission.
+    submission: Submission,
     /// Looks to let go by before the engine is asked for more than it gave, and the last such number.
     pause: (u32, u32),
 }
 
+/// The workers that an engine has taken, until it lists them.
+#[derive(Default)]
+struct Submission {
+    taken: usize,
+    /// Everything that was listed since.
+    listed: BTreeSet<String>,
+    looks: u32,
+}
+
+/// Looks after which a task that the engine took and never listed counts as ended.
+const MAX_UNLISTED: u32 = 3;
+
 /// The most looks between two requests for workers that the engine's limits have refused.
 const MAX_PAUSE: u32 = 30;
 
-/// Keeps the wanted number of workers there until the pool is over. `number` is that of the next submission.
-pub(crate) fn supervise(pool: &Pool, call: &Call, number: u64) {
-    let mut seen = Seen { number, ..Seen::default() };
+/// Keeps the wanted number of workers there until the pool is over. `taken` is the number that the engine took at the start, if it answered.
+pub(crate) fn supervise(pool: &Pool, call: &Call, taken: Option<usize>) {
+    let submission = Submission { taken: taken.unwrap_or_default(), ..Submission::default() };
+    let mut seen = Seen { number: u64::from(taken.is_some()), submission, ..Seen::default() };
     loop {
         pool.wait(pool.settings.look());
         if pool.is_over() {
@@ -56,14 +73,42 @@ pub(crate) fn supervise(pool: &Pool, call: &Call, number: u64) {
 }
 
 impl Seen {
+    /// The tasks of the last submission that may be listed yet. Those that were not after some looks have failed.
+    fn unlisted(&mut self, listed: BTreeSet<String>, there: usize, engine: &str) -> usize {
+        let submission = &mut self.submission;
+        submission.listed.extend(listed);
+        submission.looks += 1;
+        let unlisted = submission.taken.saturating_sub(submission.listed.len().max(there));
+        if unlisted == 0 || submission.looks < MAX_UNLISTED {
+            return unlisted;
+        }
+        submission.taken -= unlisted;
+        self.failed += unlisted;
+        self.last = Some(format!("{engine} has taken {unlisted} workers, and lists no task for them"));
+        0
+    }
+
     fn look(&mut self, pool: &Pool, call: &Call) -> Result<(), crate::ClusterError> {
         let launcher = &*pool.launcher;
-        let (mut living, mut has_ended) = (0, false);
-        for task in launcher.tasks()? {
+        let mut has_ended = false;
+        let mut tasks = launcher.tasks()?;
+        let listed: BTreeSet<String> = tasks.iter().map(|task| task.name.clone()).collect();
+        // An engine may forget a task before anybody has seen its end. One that has given it another name has as many as before.
+        let has_ended_now = |task: &&Task| matches!(task.state, TaskState::Ended(..));
+        let living = tasks.len() - tasks.iter().filter(has_ended_now).count();
+        let ended = tasks.iter().filter(has_ended_now).filter(|task| self.living.contains(&task.name)).count();
+        let gone = self.living.len().saturating_sub(living + ended);
+        let vanished = self.living.difference(&listed).take(gone).map(|name| Task {
+            name: name.clone(),
+            state: TaskState::Ended(Ending::Failed, format!("{} does not know it any more", launcher.engine())),
+        });
+        tasks.extend(vanished);
+        self.living.clear();
+        for task in tasks {
             let TaskState::Ended(ending, words) = &task.state else {
-                living += 1;
                 // A task that the engine has queued again may end again.
                 self.ended.remove(&task.name);
+                self.living.insert(task.name);
                 continue;
             };
             if !self.ended.insert(task.name.clone()) {
@@ -86,6 +131,8 @@ impl Seen {
             }
         }
         let (there, refusals, refusal) = pool.attendance();
+        let unlisted = self.unlisted(listed, there, launcher.engine());
+        let living = self.living.len() + unlisted;
         if there > 0 && !has_ended {
             self.failed = 0;
         }
@@ -113,6 +160,7 @@ impl Seen {
             match launcher.submit(self.number, missing, call) {
                 Ok(taken) => {
                     self.number += 1;
+                    self.submission = Submission { taken, ..Submission::default() };
                     self.pause = (0, 0);
                     pool.tell(format!("{taken} more workers are asked for"));
                 }

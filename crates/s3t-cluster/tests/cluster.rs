@@ -22,6 +22,7 @@ struct Engine {
     calls: Arc<Mutex<mpsc::Sender<(usize, Call)>>>,
     tasks: Arc<Mutex<Vec<Task>>>,
     cancelled: Arc<AtomicBool>,
+    looks: Arc<AtomicUsize>,
 }
 
 impl Launcher for Engine {
@@ -35,6 +36,7 @@ impl Launcher for Engine {
     }
 
     fn tasks(&self) -> Result<Vec<Task>, ClusterError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         Ok(self.tasks.lock().unwrap().clone())
     }
 
@@ -65,6 +67,7 @@ fn owner(workers: usize, restarts: usize, lease_seconds: f64) -> Owner {
         calls: Arc::new(Mutex::new(give)),
         tasks: Arc::new(Mutex::new((0..workers).map(queued).collect())),
         cancelled: Arc::default(),
+        looks: Arc::default(),
     };
     let site = Site {
         store: "store".into(),
@@ -390,7 +393,7 @@ fn workers_that_fail_before_they_join_are_replaced_so_often_and_then_named() {
         let training = scope.spawn(|| owner.session.train(&job(&["one"]), &Silent));
         for number in 0..3 {
             owner.engine.tasks.lock().unwrap()[0] =
-                Task { name: format!("{number}_0"), state: TaskState::Ended(Ending::Failed, "FAILED (1:0)".into()) };
+                Task { name: format!("1_{number}"), state: TaskState::Ended(Ending::Failed, "FAILED (1:0)".into()) };
             if number < 2 {
                 assert_eq!(owner.calls.recv_timeout(Duration::from_secs(60)).unwrap().0, 1);
             }
@@ -399,7 +402,7 @@ fn workers_that_fail_before_they_join_are_replaced_so_often_and_then_named() {
     });
     let message = error.to_string();
     assert!(message.contains("3 workers ended before they joined"), "{message}");
-    assert!(message.contains("task 2_0: FAILED (1:0); the end of its log: last words of 2_0"), "{message}");
+    assert!(message.contains("task 1_2: FAILED (1:0); the end of its log: last words of 1_2"), "{message}");
 }
 
 #[test]
@@ -409,4 +412,130 @@ fn a_task_that_somebody_cancelled_is_not_replaced() {
     let error = owner.session.train(&job(&["one"]), &Silent).unwrap_err().to_string();
     assert!(error.contains("no worker is left") && error.contains("CANCELLED by 0"), "{error}");
     assert!(owner.calls.try_recv().is_err(), "another worker was asked for");
+}
+
+#[test]
+fn tasks_that_vanish_without_an_end_count_as_failed() {
+    // Listed and gone, and taken and never listed.
+    for is_listed in [true, false] {
+        let owner = owner(1, 1, 60.0);
+        let error = std::thread::scope(|scope| {
+            let training = scope.spawn(|| owner.session.train(&job(&["one"]), &Silent));
+            for number in 0..2 {
+                *owner.engine.tasks.lock().unwrap() = if is_listed { vec![queued(number)] } else { Vec::new() };
+                let looks = owner.engine.looks.load(Ordering::SeqCst);
+                while owner.engine.looks.load(Ordering::SeqCst) < looks + 2 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                owner.engine.tasks.lock().unwrap().clear();
+                if number == 0 {
+                    assert_eq!(owner.calls.recv_timeout(Duration::from_secs(60)).unwrap().0, 1);
+                }
+            }
+            training.join().unwrap().unwrap_err()
+        });
+        let message = error.to_string();
+        assert!(message.contains("2 workers ended before they joined"), "{message}");
+        let words =
+            if is_listed { "test does not know it any more" } else { "test has taken 1 workers, and lists no task" };
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn no_job_leaves_and_no_lease_is_renewed_without_a_permit() {
+    let owner = owner(1, 0, 3.0);
+    let (stage, may) = (job(&["one"]), Arc::new(AtomicBool::new(false)));
+    let permit = Arc::clone(&may);
+    owner.session.permit(Some(Arc::new(move |time| {
+        // Asked for the time for which a worker may remember: a lease, by the slowest clock.
+        assert!(time > Duration::from_secs(3), "{time:?}");
+        permit.load(Ordering::SeqCst)
+    })));
+    let trainer = Arc::new(Counting::default());
+    let ended = worker(&owner.call, 0, Arc::clone(&trainer) as _);
+    std::thread::scope(|scope| {
+        let training = scope.spawn(|| owner.session.train(&stage, &Silent));
+        // Nobody renews its lease: it ends, and has had no job.
+        while !ended.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(trainer.threads.lock().unwrap().is_empty());
+        may.store(true, Ordering::SeqCst);
+        honest(&owner.call, 1);
+        assert_eq!(training.join().unwrap().unwrap(), trained(&stage, STEPS));
+    });
+}
+
+/// Takes one step, and then a step that lasts until it is let go.
+#[derive(Default)]
+struct LongStep {
+    goes_on: AtomicBool,
+}
+
+impl Trainer for LongStep {
+    fn environment(&self) -> s3t_core::NumericEnvironment {
+        environment()
+    }
+
+    fn train(&self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+        let step = |done| progress.step(Step { done, steps: 2, records: 1, loss: 0.5 });
+        if step(1).is_continue() {
+            while !self.goes_on.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if step(2).is_continue() {
+                return Ok(trained(job, 2));
+            }
+        }
+        Err(ExecutorError::Cancelled(job.key()))
+    }
+
+    fn forget(&self, _records: &[s3t_core::Digest]) {}
+
+    fn forget_all(&self) {}
+}
+
+#[test]
+fn a_worker_in_the_middle_of_a_long_step_is_not_cut_off_by_a_deletion() {
+    let owner = owner(1, 0, 60.0);
+    let trainer = Arc::new(LongStep::default());
+    let ended = worker(&owner.call, 0, Arc::clone(&trainer) as _);
+    let hit = job(&["one"]);
+    let notes = Notes::default();
+    std::thread::scope(|scope| {
+        let training = scope.spawn(|| owner.session.train(&hit, &notes));
+        while notes.steps() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let forgetting = scope.spawn(|| owner.session.forget(&[hit.records[0].digest]));
+        // Longer than a worker may hang.
+        std::thread::sleep(Duration::from_secs(5));
+        assert!(!forgetting.is_finished(), "the worker has the record still");
+        trainer.goes_on.store(true, Ordering::SeqCst);
+        assert_eq!(training.join().unwrap(), Err(ExecutorError::Cancelled(hit.key())));
+        forgetting.join().unwrap();
+    });
+    assert!(!ended.load(Ordering::SeqCst));
+    assert_eq!(owner.session.train(&job(&["two"]), &Silent).unwrap(), trained(&job(&["two"]), 2));
+}
+
+#[test]
+fn a_worker_that_a_deletion_cuts_off_does_not_count_against_its_stage() {
+    // A stage that loses one worker is given up.
+    let owner = owner(2, 0, 8.0);
+    let proxy = Proxy::to(&owner.call.address);
+    let through = Call { address: proxy.address(), ..owner.call.clone() };
+    worker(&through, 0, Arc::new(Counting::default()));
+    let stage = job(&["endless"]);
+    std::thread::scope(|scope| {
+        let training = scope.spawn(|| owner.session.train(&stage, &AtEachStep(|| proxy.freeze())));
+        while !proxy.is_frozen() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Its stage has nothing to do with the deletion.
+        owner.session.forget(&[digest("deleted")]);
+        worker(&owner.call, 1, Arc::new(Finite));
+        assert_eq!(training.join().unwrap().unwrap(), trained(&stage, 1));
+    });
 }

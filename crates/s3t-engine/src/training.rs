@@ -61,8 +61,8 @@ impl System {
                 if snapshot.is_erasing() {
                     // Another process accepted a deletion: the records that are left are known when it is erased.
                     match self.store.erase() {
-                        // The slices are written anew; only SQLite's log has to wait for whoever reads it.
-                        Ok(_) | Err(StoreError::Reading { .. }) => {}
+                        // The slices are written anew; the rest has to wait for whoever reads SQLite's log or remembers records.
+                        Ok(_) | Err(StoreError::Reading { .. } | StoreError::Elsewhere { .. }) => {}
                         Err(error) => return Err(error.into()),
                     }
                     continue;

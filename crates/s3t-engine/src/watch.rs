@@ -63,7 +63,12 @@ impl System {
             }
             // The slices of a deletion that another process accepted are planned when they are erased.
             match self.store().erase() {
-                Err(error @ (StoreError::Erasing { .. } | StoreError::Reading { .. } | StoreError::Busy { .. })) => {
+                Err(
+                    error @ (StoreError::Erasing { .. }
+                    | StoreError::Reading { .. }
+                    | StoreError::Elsewhere { .. }
+                    | StoreError::Busy { .. }),
+                ) => {
                     observer.waiting(&error);
                 }
                 erased => drop(erased?),

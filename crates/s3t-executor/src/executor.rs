@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use s3t_core::tensors::StageTensors;
 use s3t_core::{Digest, NumericEnvironment, StageKey};
@@ -97,16 +98,23 @@ pub trait Trainer: Send + Sync {
     fn forget_all(&self);
 }
 
+/// Says whether records may be remembered elsewhere for this time from now on.
+pub type Permit = Arc<dyn Fn(Duration) -> bool + Send + Sync>;
+
 /// An executor that was started: trains several stages side by side, until it is dropped.
 pub trait Session: Trainer {
     /// The number of stages that are trained side by side.
     fn capacity(&self) -> NonZero<usize>;
 
-    /// Returns `true` if records of jobs may be in the memory of other machines. Until these have forgotten a deleted record, no process
-    /// calls its deletion erased.
-    fn is_elsewhere(&self) -> bool {
-        false
+    /// The time after which workers on other machines end by themselves, with what they remember, when they hear nothing of this process;
+    /// `None` if records stay in this process and its children.
+    fn lease(&self) -> Option<Duration> {
+        None
     }
+
+    /// From now on no job is given to a worker, and no lease renewed, but while `permit` says that records may be remembered elsewhere for a
+    /// lease from then on; without a permit always.
+    fn permit(&self, _permit: Option<Permit>) {}
 }
 
 /// A way to train stages somewhere: the section `[executor]` of a pipeline.

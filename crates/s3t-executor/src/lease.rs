@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 ///
 /// *Before*: the owner has dropped the link to a worker at some moment. *After*: at most `length` later the worker has ended, however
 /// late its connection delivers. *Why*: the worker counts from the moment at which it *sent* the request that was answered, on its own
-/// clock; the owner answered that request after it was sent and before it dropped the link.
+/// clock, which counts the time too for which its machine sleeps; the owner answered that request after it was sent and before it dropped
+/// the link.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     /// The length.
@@ -26,10 +27,35 @@ pub(crate) struct LeaseClock {
     ended: Condvar,
 }
 
+/// The time between two looks at the clock, which somebody's machine may have slept through.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A moment, with the time since the machine was started where the system tells: that goes on while the machine sleeps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Moment {
+    at: Instant,
+    since_start: Option<f64>,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { at: Instant::now(), since_start: since_start() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let slept = self.since_start.zip(since_start()).map_or(0.0, |(then, now)| now - then);
+        self.at.elapsed().max(Duration::try_from_secs_f64(slept).unwrap_or_default())
+    }
+}
+
+fn since_start() -> Option<f64> {
+    std::fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse().ok()
+}
+
 struct State {
-    since: Instant,
+    since: Moment,
     /// Requests that are not answered yet, with the moments at which they were sent.
-    asked: VecDeque<(u64, Instant)>,
+    asked: VecDeque<(u64, Moment)>,
     number: u64,
     /// The worker ends by itself.
     is_over: bool,
@@ -37,7 +63,8 @@ struct State {
 
 impl LeaseClock {
     pub(crate) fn new(lease: Lease) -> Self {
-        let state = State { since: lease.since, asked: VecDeque::new(), number: 0, is_over: false };
+        let since = Moment { at: lease.since, since_start: since_start() };
+        let state = State { since, asked: VecDeque::new(), number: 0, is_over: false };
         Self { length: lease.length, state: Mutex::new(state), ended: Condvar::new() }
     }
 
@@ -49,7 +76,7 @@ impl LeaseClock {
     pub(crate) fn ask(&self) -> u64 {
         let mut state = self.lock();
         state.number += 1;
-        let asked = (state.number, Instant::now());
+        let asked = (state.number, Moment::now());
         state.asked.push_back(asked);
         asked.0
     }
@@ -79,7 +106,7 @@ impl LeaseClock {
             if state.is_over || left.is_zero() {
                 return !state.is_over;
             }
-            state = self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.ended.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -93,7 +120,7 @@ mod tests {
         let since = Instant::now();
         let clock = LeaseClock::new(Lease { length: Duration::from_secs(3600), since });
         let (first, second) = (clock.ask(), clock.ask());
-        let sent: Vec<Instant> = clock.lock().asked.iter().map(|(_, sent)| *sent).collect();
+        let sent: Vec<Moment> = clock.lock().asked.iter().map(|(_, sent)| *sent).collect();
         clock.renewed(first);
         assert_eq!(clock.lock().since, sent[0]);
         clock.renewed(second);

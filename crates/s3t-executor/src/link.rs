@@ -1,10 +1,10 @@
 //! The owner's half of the protocol: a worker at the other end of two byte streams.
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use s3t_core::{Digest, NumericEnvironment};
@@ -12,14 +12,15 @@ use zeroize::Zeroizing;
 
 use crate::message::Failure;
 use crate::{
-    Answer, ExecutorError, Request, StageJob, StageProgress, TrainedStage, WorkerSettings, read_frame, write_frame,
+    Answer, ExecutorError, Request, SentJob, StageJob, StageProgress, TrainedStage, WorkerSettings, read_frame,
+    write_frame,
 };
 
-/// The time between two looks at whether a job is still wanted.
-const POLL: Duration = Duration::from_millis(20);
-
-/// The time that a worker has to drop a cancelled job. A step may take longer: then the worker is not fit any more.
+/// The time that a worker has to drop a cancelled job that nobody waits for. A step may take longer: then the worker is not fit any more.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A worker that has given no sign of life for this time hangs: it gives one every second.
+const HANGS_AFTER: Duration = Duration::from_secs(3);
 
 type Frame = Zeroizing<Vec<u8>>;
 
@@ -70,7 +71,7 @@ impl Link {
         std::thread::Builder::new().spawn(move || write_all(writer, &outgoing)).map_err(failed)?;
         let (noted, replies) = (Arc::clone(&heard), Arc::downgrade(&frames));
         std::thread::Builder::new().spawn(move || read_all(reader, &answers, &noted, &replies)).map_err(failed)?;
-        let handle = LinkHandle { frames, heard };
+        let handle = LinkHandle { frames, heard, silence };
         handle.send(&Request::Hello(settings.clone()))?;
         let environment = loop {
             match incoming.recv_timeout(silence.saturating_sub(handle.silent_for())) {
@@ -131,14 +132,15 @@ impl Link {
         self.number += 1;
         let number = self.number;
         let mut threads = progress.threads();
-        self.handle.send(&Request::Job { number, key, threads, job: Cow::Borrowed(job) })?;
+        self.handle.send_job(number, threads, job)?;
         let mut looked = Instant::now();
         loop {
-            let received = self.incoming.recv_timeout(POLL);
-            if looked.elapsed() >= POLL {
+            let every = progress.look_every();
+            let received = self.incoming.recv_timeout(every.saturating_sub(looked.elapsed()));
+            if looked.elapsed() >= every {
                 looked = Instant::now();
                 if progress.is_cancelled() {
-                    return Err(self.cancel(job));
+                    return Err(self.cancel(job, progress));
                 }
                 let now = progress.threads();
                 if now != threads {
@@ -157,7 +159,7 @@ impl Link {
             match answer {
                 Answer::Step(of, step) if of == number => {
                     if let ControlFlow::Break(()) = progress.step(step) {
-                        return Err(self.cancel(job));
+                        return Err(self.cancel(job, progress));
                     }
                 }
                 Answer::Trained(of, stage) if of == number => {
@@ -180,17 +182,25 @@ impl Link {
     }
 
     /// Tells the worker that nobody wants the job any more, and waits for it to drop the job.
-    fn cancel(&mut self, job: &StageJob) -> ExecutorError {
+    fn cancel(&mut self, job: &StageJob, progress: &dyn StageProgress) -> ExecutorError {
         let number = self.number;
-        let until = Instant::now() + CANCEL_PATIENCE;
+        let asked = Instant::now();
         let mut is_dropped = false;
         if self.handle.send(&Request::Cancel(number)).is_ok() {
             while !is_dropped {
-                match self.incoming.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                let patience = if progress.waits_for_step() { self.silence } else { CANCEL_PATIENCE };
+                let waited = asked.elapsed();
+                if waited >= patience || waited >= CANCEL_PATIENCE && self.handle.hangs() {
+                    break;
+                }
+                match self
+                    .incoming
+                    .recv_timeout(CANCEL_PATIENCE.min(patience.saturating_sub(waited)).min(progress.look_every()))
+                {
                     // A result that comes after the cancellation is dropped.
                     Ok(Ok(Answer::Trained(of, _) | Answer::Failed(of, _))) => is_dropped = of == number,
-                    Ok(Ok(_)) => {}
-                    Ok(Err(_)) | Err(_) => break,
+                    Ok(Ok(_)) | Err(RecvTimeoutError::Timeout) => {}
+                    Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
         }
@@ -234,6 +244,7 @@ fn timed_out(name: &str, silence: Duration) -> ExecutorError {
 pub struct LinkHandle {
     frames: Arc<Sender<Frame>>,
     heard: Arc<Heard>,
+    silence: Duration,
 }
 
 /// Everything that was heard of a worker besides its answers for jobs.
@@ -241,7 +252,13 @@ pub struct LinkHandle {
 struct Heard {
     state: Mutex<HeardState>,
     changed: Condvar,
+    /// The records that the worker keeps of its last job.
+    kept: Mutex<BTreeSet<Digest>>,
+    /// Says whether the lease of the worker may be renewed now.
+    renews: OnceLock<Renews>,
 }
+
+type Renews = Box<dyn Fn() -> bool + Send + Sync>;
 
 struct HeardState {
     /// The moment of the last bytes.
@@ -272,21 +289,60 @@ impl LinkHandle {
         self.heard.lock().is_over
     }
 
-    /// Has the worker drop what it remembers of these records, or of all with `None`, and waits for it: `false` if it does not say that
-    /// it did within `patience`. End the worker then.
+    /// Returns `true` if the worker has given no sign of life for so long that it hangs. One that sends or receives much, or that is in the
+    /// middle of a long step, gives signs all the while.
+    pub fn hangs(&self) -> bool {
+        self.silent_for() > HANGS_AFTER
+    }
+
+    /// Renews the lease of the worker only while `renews` says so.
+    pub fn renew_while(&self, renews: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.heard.renews.set(Box::new(renews));
+    }
+
+    /// Has the worker drop what it remembers of these records, or of all with `None`, and waits for it: `false` if it gives no sign of life
+    /// for `patience`, or has not said that it did within the time after which it counts as lost. End the worker then.
     pub fn forget(&self, records: Option<&[Digest]>, patience: Duration) -> bool {
         let number = {
             let mut state = self.heard.lock();
             state.asked += 1;
             state.asked
         };
-        if self.send(&Request::Forget { number, records: records.map(<[Digest]>::to_vec) }).is_err() {
-            return self.is_over();
+        {
+            let mut kept = self.kept();
+            match records {
+                Some(records) => records.iter().for_each(|record| _ = kept.remove(record)),
+                None => kept.clear(),
+            }
+            if self.send(&Request::Forget { number, records: records.map(<[Digest]>::to_vec) }).is_err() {
+                return self.is_over();
+            }
         }
-        let is_waiting = |state: &mut HeardState| state.done < number && !state.is_over;
-        let waited = self.heard.changed.wait_timeout_while(self.heard.lock(), patience, is_waiting);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !is_waiting(&mut state)
+        let asked = Instant::now();
+        let mut state = self.heard.lock();
+        while state.done < number && !state.is_over {
+            let (waited, silent) = (asked.elapsed(), state.last.elapsed());
+            if waited > self.silence || waited.min(silent) > patience {
+                return false;
+            }
+            let left = self.silence.saturating_sub(waited).min(patience.saturating_sub(waited.min(silent)));
+            let waited = self.heard.changed.wait_timeout(state, left + Duration::from_millis(1));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Sends a job without the records that the worker has.
+    fn send_job(&self, number: u64, threads: usize, job: &StageJob) -> Result<(), ExecutorError> {
+        let mut kept = self.kept();
+        self.send(&Request::Job { number, key: job.key(), threads, job: SentJob::new(job, &kept) })?;
+        *kept = job.records.iter().map(|record| record.digest).collect();
+        Ok(())
+    }
+
+    /// Held while it changes and the frame that changes it at the worker's is sent.
+    fn kept(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.heard.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, request: &Request<'_>) -> Result<(), ExecutorError> {
@@ -343,7 +399,10 @@ fn read_all(reader: impl Read, answers: &Sender<Incoming>, heard: &Heard, replie
             Ok(Some(Answer::Alive)) => continue,
             Ok(Some(Answer::Renew(number))) => {
                 // Nobody renews the lease of a worker that nobody holds.
-                if let (Some(replies), Ok(reply)) = (replies.upgrade(), write_frame(&Request::Renewed(number))) {
+                let may_renew = heard.renews.get().is_none_or(|renews| renews());
+                if let (Some(replies), Ok(reply)) =
+                    (replies.upgrade().filter(|_| may_renew), write_frame(&Request::Renewed(number)))
+                {
                     let _ = replies.send(reply);
                 }
                 continue;

@@ -1,11 +1,9 @@
 //! The messages between the owner of a store and a worker.
 
-use std::borrow::Cow;
-
 use s3t_core::{Digest, NumericEnvironment, StageKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutorError, StageJob, Step, TrainedStage, WorkerSettings};
+use crate::{ExecutorError, SentJob, Step, TrainedStage, WorkerSettings};
 
 /// A message of the owner to a worker. [`Hello`](Self::Hello) is the first, and comes once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,13 +21,13 @@ pub enum Request<'a> {
         /// The threads to compute on.
         threads: usize,
         /// The inputs.
-        job: Cow<'a, StageJob>,
+        job: SentJob<'a>,
     },
     /// The threads to compute on from the next step on.
     Threads(usize),
     /// Nobody wants the result of this job any more.
     Cancel(u64),
-    /// Records whose remembered activations are to be dropped.
+    /// Records that are to be dropped, with their remembered activations.
     Forget {
         /// The number of the request, which its answer names.
         number: u64,

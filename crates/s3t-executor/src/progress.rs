@@ -1,6 +1,7 @@
 //! Watching a stage while it is trained.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,17 @@ pub trait StageProgress: Sync {
     /// ends.
     fn is_cancelled(&self) -> bool {
         false
+    }
+
+    /// Returns `true` if a worker that is in the middle of a step of a cancelled job may finish the step. Otherwise it is given up after a
+    /// moment.
+    fn waits_for_step(&self) -> bool {
+        false
+    }
+
+    /// The time between two looks at [`is_cancelled`](Self::is_cancelled) and [`threads`](Self::threads).
+    fn look_every(&self) -> Duration {
+        Duration::from_millis(20)
     }
 
     /// Called with each line that a worker writes to its standard error.

@@ -12,7 +12,8 @@ use s3t_core::StageKey;
 use crate::lease::{Lease, LeaseClock};
 use crate::message::Failure;
 use crate::{
-    Answer, ExecutorError, Request, StageJob, StageProgress, Step, Trainer, WorkerSettings, read_frame, write_frame,
+    Answer, ExecutorError, Kept, Request, StageJob, StageProgress, Step, Trainer, WorkerSettings, read_frame,
+    write_frame,
 };
 
 /// The time between two signs of life.
@@ -43,6 +44,7 @@ where
         threads: AtomicUsize::new(1),
         cancelled: AtomicU64::new(0),
         is_over: AtomicBool::new(false),
+        kept: Mutex::default(),
         trainer: OnceLock::new(),
         failure: OnceLock::new(),
     });
@@ -153,6 +155,8 @@ struct Shared {
     cancelled: AtomicU64,
     /// The owner is gone, or the worker ends.
     is_over: AtomicBool,
+    /// The records of the last job.
+    kept: Mutex<Kept>,
     trainer: OnceLock<Arc<dyn Trainer>>,
     /// The frame that could not be read.
     failure: OnceLock<ExecutorError>,
@@ -182,12 +186,23 @@ impl Shared {
             match request {
                 Request::Job { number, key, threads, job } => {
                     self.threads.store(threads, Ordering::Relaxed);
-                    // A worker that ends takes no more jobs.
-                    let _ = jobs.send(Given { number, key, job: Wiped(job.into_owned()) });
+                    let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    match job.whole(&kept) {
+                        Ok(job) => {
+                            kept.keep(&job);
+                            // A worker that ends takes no more jobs.
+                            let _ = jobs.send(Given { number, key, job: Wiped(job) });
+                        }
+                        Err(missing) => {
+                            let problem = format!("it names record {missing}, which was not sent");
+                            self.send(&Answer::Failed(number, Failure::Refused(problem)));
+                        }
+                    }
                 }
                 Request::Threads(threads) => self.threads.store(threads, Ordering::Relaxed),
                 Request::Cancel(number) => drop(self.cancelled.fetch_max(number, Ordering::Relaxed)),
                 Request::Forget { number, records } => {
+                    self.kept.lock().unwrap_or_else(PoisonError::into_inner).forget(records.as_deref());
                     // A worker that has no trainer yet remembers nothing.
                     if let Some(trainer) = self.trainer.get() {
                         match records {

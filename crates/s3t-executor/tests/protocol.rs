@@ -3,11 +3,15 @@
 mod common;
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Counting, STEPS, StopAfter, by_hand, digest, environment, honest, job, settings, trained};
-use s3t_executor::{Answer, ExecutorError, Failure, Link, Request, Silent, write_frame};
+use s3t_executor::{
+    Answer, ExecutorError, Failure, Link, Request, SentJob, Silent, StageJob, StageProgress, TrainedStage, Trainer,
+    read_frame, write_frame,
+};
 
 #[test]
 fn a_worker_trains_one_job_after_the_other() {
@@ -215,4 +219,98 @@ fn a_refusal_of_the_worker_is_passed_on() {
     .unwrap();
     let error = link.train(&job(&["one"]), &Silent).unwrap_err();
     assert_eq!(error.to_string(), "worker 1 refused the job: no room");
+}
+
+/// Counts what is written.
+struct Counted(std::io::PipeWriter, Arc<AtomicUsize>);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1.fetch_add(written, Ordering::SeqCst);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Notes the jobs that come.
+#[derive(Default)]
+struct Noting(Mutex<Vec<StageJob>>);
+
+impl Trainer for Noting {
+    fn environment(&self) -> s3t_core::NumericEnvironment {
+        environment()
+    }
+
+    fn train(&self, job: &StageJob, _progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+        self.0.lock().unwrap().push(job.clone());
+        Ok(trained(job, 1))
+    }
+
+    fn forget(&self, _records: &[s3t_core::Digest]) {}
+
+    fn forget_all(&self) {}
+}
+
+#[test]
+fn records_travel_once_until_they_are_forgotten_or_another_job_does_without_them() {
+    let (worker_in, owner_out) = std::io::pipe().unwrap();
+    let (owner_in, worker_out) = std::io::pipe().unwrap();
+    let (trainer, sent) = (Arc::new(Noting::default()), Arc::new(AtomicUsize::new(0)));
+    let noting = Arc::clone(&trainer);
+    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Ok(noting as _), || {}));
+    let counted = Counted(owner_out, Arc::clone(&sent));
+    let mut link = Link::open("worker 1", owner_in, counted, &settings(), Duration::from_secs(60)).unwrap();
+    let mut first = job(&["one"]);
+    let long = s3t_core::Record {
+        payload: s3t_core::Payload::Text("long ".repeat(20_000)),
+        ..(*first.records[0].record).clone()
+    };
+    first.records[0].record = Arc::new(long);
+    let second = StageJob { records: first.records.clone(), ..job(&["one", "two"]) };
+    let mut other = job(&["three"]);
+    other.records.remove(0);
+    let digest_of_long = first.records[0].digest;
+    let handle = link.handle();
+    let mut bytes = |job: &StageJob| {
+        let before = sent.load(Ordering::SeqCst);
+        link.train(job, &Silent).unwrap();
+        assert_eq!(trainer.0.lock().unwrap().last().unwrap().records, job.records);
+        sent.load(Ordering::SeqCst) - before
+    };
+    assert!(bytes(&first) > 100_000);
+    assert!(bytes(&second) < 10_000);
+    assert!(bytes(&first) < 10_000);
+    // It is sent again where it was forgotten: by itself, with all, and by a job that does without it.
+    assert!(handle.forget(Some(&[digest_of_long]), Duration::from_secs(60)));
+    assert!(bytes(&second) > 100_000);
+    assert!(bytes(&second) < 10_000);
+    assert!(handle.forget(None, Duration::from_secs(60)));
+    assert!(bytes(&second) > 100_000);
+    assert!(bytes(&other) < 10_000);
+    assert!(bytes(&second) > 100_000);
+}
+
+#[test]
+fn a_job_with_a_record_that_was_not_sent_is_refused() {
+    let (worker_in, mut owner_out) = std::io::pipe().unwrap();
+    let (mut owner_in, worker_out) = std::io::pipe().unwrap();
+    std::thread::spawn(move || {
+        s3t_executor::work(worker_in, worker_out, None, |_| Ok(Arc::new(Noting::default()) as _), || {})
+    });
+    let job = job(&["one"]);
+    let all = job.records.iter().map(|record| record.digest).collect();
+    for request in [
+        Request::Hello(settings()),
+        Request::Job { number: 1, key: job.key(), threads: 1, job: SentJob::new(&job, &all) },
+    ] {
+        owner_out.write_all(&write_frame(&request).unwrap()).unwrap();
+    }
+    let failed = std::iter::from_fn(|| read_frame::<Answer>(&mut owner_in).unwrap())
+        .find_map(|answer| if let Answer::Failed(1, failure) = answer { Some(failure) } else { None });
+    let Some(Failure::Refused(problem)) = failed else { panic!("{failed:?}") };
+    assert!(problem.contains("which was not sent"), "{problem}");
 }

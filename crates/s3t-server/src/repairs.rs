@@ -185,7 +185,10 @@ impl Repairs {
             // Paused, or the server stops.
             Err(_) if is_stopped => {}
             Err(EngineError::Store(
-                error @ (StoreError::Busy { .. } | StoreError::Erasing { .. } | StoreError::Reading { .. }),
+                error @ (StoreError::Busy { .. }
+                | StoreError::Erasing { .. }
+                | StoreError::Reading { .. }
+                | StoreError::Elsewhere { .. }),
             )) => {
                 // Another process has the store in hand, and is done soon.
                 state.problem = Some(error.to_string());

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use s3t_core::record::slice_digest;
 use s3t_core::{Digest, RecordId, SliceAddress};
@@ -12,6 +13,7 @@ use s3t_ledger::Event;
 use crate::catalogue::{ShortId, slice_number};
 use crate::clock::now;
 use crate::disk::{remove, sync_folder};
+use crate::elsewhere::Holds;
 use crate::erasure::Erasure;
 use crate::names::Generation;
 use crate::snapshot::digest_of_stages;
@@ -25,7 +27,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Erasing`] while another process has the files in hand, [`StoreError::Reading`] while one reads the catalogue
-    /// as it was before, [`StoreError::Io`]; then the deletion stays accepted, and whatever command comes next finishes it.
+    /// as it was before, [`StoreError::Elsewhere`] while other machines may remember its records, [`StoreError::Io`]; then the deletion stays accepted, and whatever command comes next finishes it.
     pub fn erase(&self) -> Result<Erasure, StoreError> {
         let (erasure, failed) = self.erase_pending();
         failed.map_or(Ok(erasure), Err)
@@ -34,8 +36,14 @@ impl Store {
     /// The same, with what was erased before something failed.
     pub fn erase_pending(&self) -> (Erasure, Option<StoreError>) {
         let mut erasure = Erasure::default();
-        let erased = self.lock_erasing().and_then(|lock| self.erase_with(&lock, &mut erasure));
-        (erasure, erased.err())
+        let until = Instant::now() + self.patience();
+        loop {
+            let erased = self.lock_erasing().and_then(|lock| self.erase_with(&lock, &mut erasure));
+            match erased {
+                Err(StoreError::Elsewhere { .. }) if self.is_forgotten_by(until) => {}
+                erased => return (erasure, erased.err()),
+            }
+        }
     }
 
     pub(crate) fn erase_with(&self, lock: &ErasingLock, erasure: &mut Erasure) -> Result<(), StoreError> {
@@ -53,7 +61,9 @@ impl Store {
             self.finish_erasure()?;
         }
         // What could be erased is erased.
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), Err)?;
+        let left = self.remembered_elsewhere()?;
+        left.map_or(Ok(()), |left| Err(StoreError::Elsewhere { store: self.path.clone(), left }))
     }
 
     /// Writes the remaining records of slices anew, under new keys, and makes the catalogue point there in one transaction. Slices
@@ -161,9 +171,10 @@ impl Store {
         let effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let finished = self.change(|change, snapshot| {
             change.check_marks()?;
+            let holds = Holds::of_change(change)?;
             let mut done = Vec::new();
             for epoch in &snapshot.unerased {
-                if change.waiting(*epoch)? > 0 {
+                if change.waiting(*epoch)? > 0 || holds.hold(*epoch) {
                     continue;
                 }
                 let since = effective.get(epoch).copied().unwrap_or_else(now);

@@ -89,6 +89,18 @@ pub enum StoreError {
         /// The process.
         holder: Holder,
     },
+    /// Records of a deletion that other machines may still remember.
+    #[error(
+        "the records of a deletion are erased from the store `{store}`, but workers on other machines may remember them for {:.0} s; \
+         any later command calls the deletion erased, when they have forgotten",
+        left.as_secs_f64().ceil()
+    )]
+    Elsewhere {
+        /// The store.
+        store: PathBuf,
+        /// The time after which they have ended at the latest.
+        left: std::time::Duration,
+    },
     /// A store that changed again and again while it was looked at.
     #[error("the store `{0}` kept changing while it was looked at, so that nothing can be said about it; try again")]
     Changed(PathBuf),

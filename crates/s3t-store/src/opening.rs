@@ -23,6 +23,7 @@ impl Store {
                 | StoreError::Key { .. }
                 | StoreError::Busy { .. }
                 | StoreError::Reading { .. }
+                | StoreError::Elsewhere { .. }
                 | StoreError::Erasing { .. },
             ) => {}
             Err(error) => return Err(error),

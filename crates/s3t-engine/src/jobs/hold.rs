@@ -3,24 +3,23 @@
 //! # Proof note
 //!
 //! *Before*: another process, or another thread of this one, accepts a deletion while stages are trained elsewhere. *After*: no process
-//! writes that it is erased before no job holds one of its records any more and the session has forgotten them. *Why*: an erasure is
-//! called finished after SQLite's log was truncated, which waits for whoever reads a moment from before; there is always such a reader
-//! from before each deletion that was not dealt with, because a reader is dropped only when a newer one has seen no other deletion.
+//! writes that it is erased before no job holds one of its records any more and the session has forgotten them, or every worker has ended
+//! by itself. *Why*: the store keeps a hold, written before the first job leaves, that lasts longer than any worker's lease (see
+//! [`Elsewhere`]): no lease is renewed, and no worker is given a job, but while the hold lasts for a lease more. It names the deletions
+//! that were dealt with, which are those from before the moment at which no job held a record of theirs. Where this process was stopped for
+//! so long that the hold was over, no job leaves before each whose records were deleted meanwhile has ended.
 
 use std::collections::BTreeSet;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use s3t_core::StageKey;
 use s3t_executor::Session;
 use s3t_ledger::Epoch;
-use s3t_store::{Snapshot, Store, StoreError};
+use s3t_store::{Elsewhere, Snapshot, Store, StoreError};
 
 /// The time between two looks at the catalogue.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// A reader is renewed after this time, so that SQLite's log does not grow.
-const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// The hold of a build on the erasures of its store.
 pub(super) struct Hold<'a> {
@@ -30,33 +29,52 @@ pub(super) struct Hold<'a> {
     changed: Condvar,
 }
 
+#[derive(Default)]
 struct State {
     /// The stages whose jobs are there.
     running: BTreeSet<StageKey>,
+    /// The stages whose records were deleted while the hold was over.
+    lost: BTreeSet<StageKey>,
+    /// The deletions up to which everything is forgotten elsewhere.
+    epoch: Epoch,
     is_over: bool,
+    /// The build is over, and nothing is remembered elsewhere.
+    is_forgotten: bool,
 }
 
-/// A moment of the store that is kept, and the deletions up to which everything is forgotten.
-pub(super) struct Held {
-    _moment: Store,
-    since: Instant,
-    epoch: Epoch,
+/// A hold of the store, with the time for which it is renewed.
+pub(super) struct Held<'a> {
+    elsewhere: Elsewhere<'a>,
+    lasts: Arc<dyn Fn(Duration) -> bool + Send + Sync>,
+    length: Duration,
+    every: Duration,
 }
 
 impl<'a> Hold<'a> {
     pub(super) fn new(store: &'a Store, session: &'a dyn Session) -> Self {
-        let state = Mutex::new(State { running: BTreeSet::new(), is_over: false });
-        Self { store, session, state, changed: Condvar::new() }
+        Self { store, session, state: Mutex::default(), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first reader of a build; `None` if records stay in this process and its children.
-    pub(super) fn begin(&self, snapshot: &Snapshot) -> Result<Option<Held>, StoreError> {
-        let held = || Ok(Held { _moment: self.store.at_one_moment()?, since: Instant::now(), epoch: snapshot.epoch() });
-        self.session.is_elsewhere().then(held).transpose()
+    /// Waits for this time, or until `is_over`.
+    fn wait(&self, time: Duration, is_over: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.lock(), time, |state| !is_over(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Holds the erasures of the store for a build; `None` if records stay in this process and its children.
+    pub(super) fn begin(&self, snapshot: &Snapshot) -> Result<Option<Held<'a>>, StoreError> {
+        let Some(lease) = self.session.lease() else { return Ok(None) };
+        let slack = (lease / 2).clamp(Duration::from_secs(2), Duration::from_secs(30));
+        let length = lease.mul_f64(1.01) + slack;
+        let elsewhere = self.store.hold_elsewhere(snapshot.epoch(), length)?;
+        self.lock().epoch = snapshot.epoch();
+        let lasts: Arc<dyn Fn(Duration) -> bool + Send + Sync> = Arc::new(elsewhere.lasts());
+        self.session.permit(Some(Arc::clone(&lasts)));
+        Ok(Some(Held { elsewhere, lasts, length, every: slack / 4 }))
     }
 
     /// A stage whose job is there until the guard is dropped.
@@ -65,37 +83,73 @@ impl<'a> Hold<'a> {
         Running { hold: self, key }
     }
 
-    /// Keeps readers until the build is over, and deals with each deletion.
-    pub(super) fn keep(&self, mut held: Held) {
+    /// Returns `true` for a stage of which nothing may leave any more.
+    pub(super) fn has_lost(&self, key: &StageKey) -> bool {
+        self.lock().lost.contains(key)
+    }
+
+    /// Keeps the hold of the store until everything is forgotten.
+    pub(super) fn keep(&self, mut held: Held<'a>) {
+        let mut last = (self.lock().epoch, Instant::now());
+        let mut tried = last.0;
         loop {
-            let is_over = {
-                let waited = self.changed.wait_timeout_while(self.lock(), LOOK, |state| !state.is_over);
-                waited.unwrap_or_else(PoisonError::into_inner).0.is_over
-            };
-            if is_over {
-                // Nothing is remembered elsewhere when nobody holds erasures up any more: a deletion between two builds finds nothing.
-                self.session.forget_all();
+            let state = self.wait(LOOK, |state| state.is_forgotten || state.epoch != tried);
+            let (epoch, is_forgotten) = (state.epoch, state.is_forgotten);
+            drop(state);
+            if is_forgotten {
+                if let Err(error) = held.elsewhere.release() {
+                    tracing::warn!(%error, "erasures are held up until the leases of workers would have ended");
+                }
+                self.session.permit(None);
                 return;
             }
-            // A catalogue that cannot be read now is read later; the reader stays.
-            let Ok(now) = self.store.snapshot() else { continue };
-            if now.epoch() != held.epoch || !now.unerased().is_empty() || held.since.elapsed() > MAX_AGE {
-                self.renew(&mut held);
+            tried = epoch;
+            let has_lapsed = !(held.lasts)(Duration::ZERO);
+            if (epoch == last.0 && last.1.elapsed() < held.every && !has_lapsed) || (has_lapsed && !self.is_clean()) {
+                continue;
+            }
+            // A catalogue that cannot be written now is written later; the hold stays as it is.
+            match held.elsewhere.renew(epoch, held.length) {
+                Ok(()) => last = (epoch, Instant::now()),
+                Err(error) => tracing::warn!(%error, "the hold on erasures is renewed later"),
             }
         }
     }
 
-    fn renew(&self, held: &mut Held) {
-        let renewed = self.store.at_one_moment().and_then(|moment| Ok((moment.snapshot()?, moment)));
-        let Ok((snapshot, moment)) = renewed else { return };
-        let epoch = snapshot.epoch();
-        if epoch != held.epoch {
-            while self.lock().running.iter().any(|key| !snapshot.is_live(key)) {
+    /// Returns `true` if no job holds a record that was deleted; otherwise such jobs are to end.
+    fn is_clean(&self) -> bool {
+        let Ok(snapshot) = self.store.snapshot() else { return false };
+        let mut state = self.lock();
+        let dead: BTreeSet<StageKey> = state.running.iter().filter(|key| !snapshot.is_live(key)).copied().collect();
+        let is_clean = dead.is_empty();
+        state.lost.extend(dead);
+        is_clean
+    }
+
+    /// Deals with each deletion until the build is over, and forgets everything then: a deletion between two builds finds nothing.
+    pub(super) fn forget_deleted(&self) {
+        loop {
+            let state = self.wait(LOOK, |state| state.is_over);
+            let (epoch, is_over) = (state.epoch, state.is_over);
+            drop(state);
+            if is_over {
+                self.session.forget_all();
+                self.lock().is_forgotten = true;
+                self.changed.notify_all();
+                return;
+            }
+            // A catalogue that cannot be read now is read later.
+            let Ok(now) = self.store.snapshot() else { continue };
+            if now.epoch() == epoch {
+                continue;
+            }
+            while self.lock().running.iter().any(|key| !now.is_live(key)) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             self.session.forget_all();
+            self.lock().epoch = now.epoch();
+            self.changed.notify_all();
         }
-        *held = Held { _moment: moment, since: Instant::now(), epoch };
     }
 
     /// A guard that ends the hold when it is dropped.
@@ -112,7 +166,9 @@ pub(super) struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.hold.lock().running.remove(&self.key);
+        let mut state = self.hold.lock();
+        state.running.remove(&self.key);
+        state.lost.remove(&self.key);
     }
 }
 

@@ -87,15 +87,16 @@ pub(crate) fn build(
     };
     let build_one =
         |key: &StageKey, to_keep: Option<&mpsc::Sender<Trained>>| -> Result<Option<StageTensors>, EngineError> {
+            // Before it is looked at: whoever accepts a deletion later finds the stage in the list.
+            let _running = hold.enter(*key);
             if !stages.is_wanted(key) {
                 return Ok(None);
             }
-            let _running = hold.enter(*key);
             let (job, label) = make_job(store, snapshot, &queue, stages, key)?;
             let _job =
                 tracing::info_span!("job", stage = %key, shard = label.shard.0, records = job.records.len()).entered();
             observer.stage_started(&label, job.records.len());
-            let watch = Watch { queue: &queue, stages, observer, label: &label };
+            let watch = Watch { queue: &queue, stages, observer, label: &label, hold: &hold };
             let trained = checked(&job, means.session.train(&job, &watch)?)?;
             let steps = trained.steps;
             let kept = keep(job, trained.tensors, to_keep)?;
@@ -124,9 +125,12 @@ pub(crate) fn build(
         let _end = hold.end_later();
         if let Some(held) = held {
             let hold = &hold;
-            let keeper = std::thread::Builder::new().name("s3t-hold".to_owned());
-            let started = keeper.spawn_scoped(scope, move || hold.keep(held));
-            started.map_err(|_| EngineError::from(s3t_train::TrainError::NoThread))?;
+            let started = |thread: std::io::Result<_>| {
+                thread.map(drop).map_err(|_| EngineError::from(s3t_train::TrainError::NoThread))
+            };
+            let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            started(named("s3t-forget").spawn_scoped(scope, || hold.forget_deleted()))?;
+            started(named("s3t-hold").spawn_scoped(scope, move || hold.keep(held)))?;
         }
         let mut started = 0;
         for _ in 0..capacity.clamp(1, wanted.len()) {

@@ -6,6 +6,7 @@ use s3t_core::{ShardId, SliceId, StageKey};
 use s3t_executor::{StageProgress, Step};
 
 use crate::jobs::Stages;
+use crate::jobs::hold::Hold;
 use crate::jobs::queue::Queue;
 
 /// A stage as a person sees it.
@@ -66,11 +67,12 @@ pub(super) struct Watch<'a> {
     pub(super) stages: &'a dyn Stages,
     pub(super) observer: &'a dyn Observer,
     pub(super) label: &'a StageLabel,
+    pub(super) hold: &'a Hold<'a>,
 }
 
 impl Watch<'_> {
     fn is_unwanted(&self) -> bool {
-        self.queue.is_stopped() || !self.stages.is_wanted(&self.label.key)
+        self.queue.is_stopped() || self.hold.has_lost(&self.label.key) || !self.stages.is_wanted(&self.label.key)
     }
 }
 
@@ -88,6 +90,11 @@ impl StageProgress for Watch<'_> {
 
     fn is_cancelled(&self) -> bool {
         self.is_unwanted() || self.observer.is_stopped()
+    }
+
+    /// A stage that a deletion has hit may finish its step; nobody waits for a build that was stopped.
+    fn waits_for_step(&self) -> bool {
+        !(self.queue.is_stopped() || self.observer.is_stopped())
     }
 
     fn worker_said(&self, worker: &str, line: &str) {

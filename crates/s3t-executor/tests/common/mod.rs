@@ -16,8 +16,8 @@ use s3t_core::{
     Task, lineage,
 };
 use s3t_executor::{
-    Answer, BaseModel, ExecutorError, Link, Request, StageJob, StageProgress, StageRecord, Step, TrainedStage, Trainer,
-    WorkerSettings, read_frame, write_frame,
+    Answer, BaseModel, ExecutorError, Kept, Link, Request, StageJob, StageProgress, StageRecord, Step, TrainedStage,
+    Trainer, WorkerSettings, read_frame, write_frame,
 };
 use serde_json::json;
 
@@ -141,6 +141,7 @@ pub fn honest(trainer: Arc<Counting>) -> Link {
 pub struct Hand {
     pub input: PipeReader,
     pub output: PipeWriter,
+    pub kept: Kept,
 }
 
 impl Hand {
@@ -156,7 +157,11 @@ impl Hand {
     pub fn job(&mut self) -> (u64, StageJob) {
         loop {
             match self.next() {
-                Some(Request::Job { number, job, .. }) => return (number, job.into_owned()),
+                Some(Request::Job { number, job, .. }) => {
+                    let job = job.whole(&self.kept).unwrap();
+                    self.kept.keep(&job);
+                    return (number, job);
+                }
                 Some(_) => {}
                 None => panic!("no job comes"),
             }
@@ -169,7 +174,7 @@ pub fn by_hand(act: impl FnOnce(Hand) + Send + 'static) -> Result<Link, Executor
     let (worker_in, owner_out) = std::io::pipe().unwrap();
     let (owner_in, worker_out) = std::io::pipe().unwrap();
     std::thread::spawn(move || {
-        let mut hand = Hand { input: worker_in, output: worker_out };
+        let mut hand = Hand { input: worker_in, output: worker_out, kept: Kept::default() };
         assert_eq!(hand.next(), Some(Request::Hello(settings())));
         act(hand);
     });

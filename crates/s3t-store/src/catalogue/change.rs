@@ -25,6 +25,11 @@ pub(crate) struct Change<'a> {
 }
 
 impl Change<'_> {
+    /// The path of the catalogue, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        self.path
+    }
+
     /// Reads the catalogue as it is with the change so far.
     pub(crate) fn read<T>(&self, query: impl FnOnce(Queries<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         query(Queries(&self.transaction)).map_err(|error| self.failed(error))
