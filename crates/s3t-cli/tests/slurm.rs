@@ -187,10 +187,14 @@ fn failure_7_limits_of_arrays_give_fewer_workers() {
 #[test]
 fn failure_8_a_worker_that_always_fails_is_named_with_the_end_of_its_log() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(&slurm, 1, "restarts = 1\nsetup = [\"echo the card is hot >&2\", \"exit 3\"]");
-    let said = start(&slurm, &workspace).end(1);
+    let hot = workspace(&slurm, 1, "restarts = 1\nsetup = [\"echo the card is hot >&2\", \"exit 3\"]");
+    let said = start(&slurm, &hot).end(1);
     assert!(said.contains("2 workers ended before they joined"), "{said}");
     assert!(said.contains("FAILED (NonZeroExitCode); the end of its log: the card is hot"), "{said}");
+    // A line of the setup that fails is named, and no worker goes on without it.
+    let workspace = workspace(&slurm, 1, "restarts = 0\nsetup = [\"umask 077\", \"module load s3t-no-such-module\"]");
+    let said = start(&slurm, &workspace).end(1);
+    assert!(said.contains("s3t: line 2 of `setup` failed: module load s3t-no-such-module"), "{said}");
 }
 
 #[test]

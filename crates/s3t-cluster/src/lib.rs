@@ -33,8 +33,8 @@ mod settings;
 mod stream;
 mod supervise;
 mod tls;
-mod worker_command;
 mod watch;
+mod worker_command;
 
 pub use admission::Registration;
 pub use command::EngineCommand;

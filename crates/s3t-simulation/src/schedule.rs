@@ -43,7 +43,7 @@ pub struct ClusterFigures {
     pub critical_path: f64,
     /// Seconds of all stages together on one worker.
     pub work: f64,
-    /// The part of the workers' time in which they train.
+    /// The part of the workers' time in which they train: the rest are gaps, and waiting for parents.
     pub efficiency: f64,
     /// The price; 0 if no price was given.
     pub price: f64,
@@ -67,13 +67,14 @@ impl PlannedSystem {
         let finished = stages.simulate(workers.workers as usize);
         let work: f64 = stages.seconds.iter().sum();
         let offered = finished * f64::from(workers.workers);
+        let training = work - workers.gap * stages.seconds.len() as f64;
         ClusterFigures {
             workers,
             stages: stages.seconds.len() as u64,
             seconds: finished,
             critical_path: stages.left.iter().copied().fold(0.0, f64::max),
             work,
-            efficiency: if offered > 0.0 { work / offered } else { 1.0 },
+            efficiency: if offered > 0.0 { training / offered } else { 1.0 },
             price: offered / 3600.0 * workers.per_hour,
         }
     }
@@ -184,7 +185,9 @@ mod tests {
     fn one_worker_takes_as_long_as_all_work_and_many_as_long_as_the_longest_sequence() {
         let system = system(3, 4, 4, ModelShape::transformer(8, 64, 256, 17, 8, 10));
         let (one, many) = (system.on(workers(1)), system.on(workers(1000)));
-        assert!((one.seconds / one.work - 1.0).abs() < 1e-9 && (one.efficiency - 1.0).abs() < 1e-9);
+        assert!((one.seconds / one.work - 1.0).abs() < 1e-9);
+        // Twelve sequences of four stages, half a second after each.
+        assert!((one.efficiency - (one.work - 24.0) / one.work).abs() < 1e-9, "{one:?}");
         assert!((many.seconds / many.critical_path - 1.0).abs() < 1e-9);
         assert_eq!(one.stages, system.cost().shared.stages);
         let costs = CostModel { groups: &system.groups, model: system.model, epochs: system.epochs };

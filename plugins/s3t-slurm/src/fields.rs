@@ -56,6 +56,11 @@ pub(crate) fn check(slurm: &Slurm) -> Result<(), ExecutorError> {
             return refuse("setup", problem);
         }
     }
+    if !slurm.shell.starts_with('/') || slurm.shell.contains(['\n', '\r', '\0']) {
+        let problem =
+            format!("is {:?}; give the path of a shell with its arguments, such as `/bin/bash -l`", slurm.shell);
+        return refuse("shell", problem);
+    }
     for argument in &slurm.arguments {
         let name = argument.split('=').next().unwrap_or_default();
         if OWN.contains(&name) || OWN_LETTERS.iter().any(|letter| name.starts_with(letter)) && !name.starts_with("--") {
@@ -131,6 +136,8 @@ mod tests {
             (Slurm { cpus: 0, ..default() }, "cpus"),
             (Slurm { setup: vec!["#SBATCH --mem=1".into()], ..default() }, "setup"),
             (Slurm { setup: vec!["one\ntwo".into()], ..default() }, "setup"),
+            (Slurm { shell: "bash".into(), ..default() }, "shell"),
+            (Slurm { shell: "/bin/sh\nrm".into(), ..default() }, "shell"),
             (Slurm { arguments: vec!["--array=0-9".into()], ..default() }, "arguments"),
             (Slurm { arguments: vec!["-J".into()], ..default() }, "arguments"),
             (Slurm { arguments: vec!["--clusters=b".into()], ..default() }, "arguments"),

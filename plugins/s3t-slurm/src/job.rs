@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use s3t_cluster::{
-    Call, ClusterError, INVITATION, Launcher, Task, end_of_log_file, run_name, worker_command, worker_program,
+    Call, ClusterError, INVITATION, Launcher, Task, end_of_log_file, quoted, run_name, worker_command, worker_program,
 };
 
 use crate::call::call;
@@ -101,9 +101,17 @@ impl Array {
 
     /// The script of a worker. A worker that is asked to end ends: it holds nothing that is worth a word.
     fn script(&self, address: &str) -> String {
-        let setup: String = self.slurm.setup.iter().map(|line| format!("{line}\n")).collect();
+        // A line that fails ends the worker, by name: it would train without what it needs, or fail later for another reason.
+        let setup: String = (1..)
+            .zip(&self.slurm.setup)
+            .map(|(number, line)| {
+                let failed = quoted(&format!("s3t: line {number} of `setup` failed: {line}"));
+                format!("{{ {line}\n}} || {{ echo {failed} >&2; exit 1; }}\n")
+            })
+            .collect();
         format!(
-            "#!/bin/sh\n{setup}{} \\\n  --task \"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}\"\n",
+            "#!{}\n{setup}{} \\\n  --task \"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}\"\n",
+            self.slurm.shell,
             worker_command(&self.program, address, Some(self.slurm.cpus))
         )
     }
@@ -229,7 +237,8 @@ mod tests {
         let program = Some("/opt/it's here/s3t".into());
         let (_folder, array) = array(Slurm { setup: vec!["module load cuda".into()], program, ..Slurm::default() });
         let script = array.script("login1:7000");
-        let expected = "#!/bin/sh\nmodule load cuda\nexec '/opt/it'\\''s here/s3t' worker --connect 'login1:7000' --cores 1 \\\n  \
+        let expected = "#!/bin/bash -l\n{ module load cuda\n} || { echo 's3t: line 1 of `setup` failed: module load cuda' >&2; exit 1; }\n\
+                        exec '/opt/it'\\''s here/s3t' worker --connect 'login1:7000' --cores 1 \\\n  \
                         --task \"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}\"\n";
         assert_eq!(script, expected);
     }

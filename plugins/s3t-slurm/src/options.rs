@@ -31,8 +31,10 @@ pub struct Slurm {
     pub gres: Option<String>,
     /// The cores of each worker (`--cpus-per-task`).
     pub cpus: usize,
-    /// Lines of the job's script before the worker, such as `module load cuda`.
+    /// Commands of the job's script before the worker, such as `module load cuda`. Where one fails, the worker is not started.
     pub setup: Vec<String>,
+    /// The shell of the job's script, with its arguments. A login shell knows `module`.
+    pub shell: String,
     /// More arguments of `sbatch`, after all others.
     pub arguments: Vec<String>,
     /// The folder of the workers' logs, `%A_%a_%t_log.out` and `.err`, which the machines share.
@@ -69,6 +71,7 @@ impl Default for Slurm {
             gres: None,
             cpus: 1,
             setup: Vec::new(),
+            shell: "/bin/bash -l".into(),
             arguments: Vec::new(),
             logs: "slurm-logs".into(),
             program: None,
