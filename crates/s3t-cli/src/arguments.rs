@@ -14,7 +14,7 @@ use crate::serving::{ServeArgs, TokenCommand};
 
 pub(crate) use commands::{
     AttackArgs, AuditArgs, ChatArgs, CompareMethodsArgs, DeleteArgs, EvalArgs, PredictArgs, ReceiptCommand, RepairArgs,
-    StoreCommand,
+    StoreCommand, TrainArgs,
 };
 pub(crate) use shared::{FreshArgs, PipelineArg, Scope};
 
@@ -149,15 +149,13 @@ with the other seeds as references. The section `[compare]` has fields of method
 `s3t plugins` lists methods and their fields.")]
     CompareMethods(CompareMethodsArgs),
     /// Make the store if it is not there, and train every missing stage. Goes on where it was stopped.
-    #[command(
-        after_help = "Examples:\n  s3t train pipeline.toml          Ctrl-C keeps what is finished; the same command goes on\n  s3t train pipeline.toml --fresh"
-    )]
-    Train {
-        #[command(flatten)]
-        pipeline: PipelineArg,
-        #[command(flatten)]
-        fresh: FreshArgs,
-    },
+    #[command(after_help = "\
+Examples:
+  s3t train pipeline.toml          Ctrl-C keeps what is finished; the same command goes on
+  s3t train pipeline.toml --fresh
+  s3t train pipeline.toml --detach     goes on in the background, also when the terminal is closed
+  s3t train pipeline.toml --attach     shows what it says, and ends with its exit code; Ctrl-C leaves it working")]
+    Train(TrainArgs),
     /// The score on the pipeline's test data: accuracy, or the measure of its task; of language models also tasks of texts.
     #[command(after_help = EVAL)]
     Eval(EvalArgs),

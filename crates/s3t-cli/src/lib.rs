@@ -12,6 +12,7 @@ mod logging;
 mod output;
 mod planning;
 mod progress;
+mod progress_lines;
 mod serving;
 #[cfg(feature = "otel")]
 mod telemetry;

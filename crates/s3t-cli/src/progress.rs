@@ -194,7 +194,7 @@ impl StageProgress for ExtraBar {
     }
 }
 
-fn flow() -> ControlFlow<()> {
+pub(crate) fn flow() -> ControlFlow<()> {
     if Bars::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 

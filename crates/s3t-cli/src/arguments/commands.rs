@@ -4,7 +4,24 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::shared::{PipelineArg, Scope};
+use super::shared::{FreshArgs, PipelineArg, Scope};
+
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArg,
+    #[command(flatten)]
+    pub(crate) fresh: FreshArgs,
+    /// Train in the background, in a process that no terminal ends.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Show what a training in the background says, until it ends; its exit code is this command's.
+    #[arg(long, conflicts_with_all = ["detach", "fresh"])]
+    pub(crate) attach: bool,
+    /// Be the process in the background, with this folder.
+    #[arg(long, hide = true, conflicts_with_all = ["detach", "attach"])]
+    pub(crate) owner: Option<PathBuf>,
+}
 
 #[derive(Subcommand)]
 pub(crate) enum ReceiptCommand {

@@ -8,6 +8,7 @@ mod audit_page;
 mod chat;
 mod compare_methods;
 mod delete;
+mod detached;
 mod eval;
 mod eval_memorisation;
 mod eval_tasks;
@@ -44,7 +45,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Simulate(args) => planning::simulate(&args, output),
         Command::CompareSequences(args) => planning::compare(&args, output),
         Command::CompareMethods(args) => compare_methods::compare_methods(args, output),
-        Command::Train { pipeline, fresh } => train::train(pipeline.pipeline, fresh, output),
+        Command::Train(args) => train::train(args, output),
         Command::Eval(args) => eval::eval(args, output),
         Command::Predict(args) => predict::predict(args, output),
         Command::Chat(args) => chat::chat(args, output),
