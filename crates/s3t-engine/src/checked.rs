@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::ops::Deref;
 
+use s3t_backends::DeviceKind;
 use s3t_core::limits::too_large;
 use s3t_core::{PartitionShape, Task};
 use s3t_executor::ExecutorError;
@@ -139,6 +140,14 @@ impl Pipeline {
         if self.model_name.as_ref().is_some_and(|name| name.trim().is_empty()) {
             let problem = "`model.name` is empty; give the name by which exports call the model";
             return Err(self.refuse("model.name", problem));
+        }
+        if !self.weights.is_full() && self.device.kind() != DeviceKind::Flex {
+            let problem = format!(
+                "`model.weights` is \"{}\", which is for the device `flex`, and `device` is `{}`; use \"full\"",
+                self.weights.name(),
+                self.device
+            );
+            return Err(self.refuse("model.weights", problem));
         }
         if !(0.0..=MAX_WAIT_SECONDS).contains(&self.wait_seconds) {
             let problem = format!("`store.wait_seconds` is {}; it takes 0 to {MAX_WAIT_SECONDS}", self.wait_seconds);

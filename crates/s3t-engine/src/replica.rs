@@ -294,7 +294,7 @@ impl Replica {
     /// [`EngineError::LeaderStage`] if it is not what the state names, or does not fit the model. It is not kept then.
     pub fn add(&self, key: &StageKey, bytes: &[u8]) -> Result<bool, EngineError> {
         let Some(place) = self.content().places.get(key).copied() else { return Ok(false) };
-        let stage = Arc::new(check_stage(key, &place, bytes, &self.model, self.backbone.blocks())?);
+        let stage = Arc::new(check_stage(key, &place, bytes, &self.model, &self.backbone)?);
         let mut content = self.content();
         // A deletion may have come while the stage was checked.
         if content.places.get(key) != Some(&place) || content.held.contains_key(key) {

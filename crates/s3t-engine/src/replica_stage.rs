@@ -1,19 +1,20 @@
 //! Stages that come from a leader: the checks by which they are what its state says.
 
 use s3t_core::StageKey;
+use s3t_models::{Backbone, Precision};
 use s3t_train::check_isolation;
 
 use crate::answering::Stage;
 use crate::error::EngineError;
 use crate::replica_state::{ReplicaModel, StageContent, StagePlace};
 
-/// Checks a stage that came from elsewhere for a model of so many blocks: its bytes, its lineage, its place among others, its blocks.
+/// Checks a stage that came from elsewhere for a base model: its bytes, its lineage, its precision, its place among others, its blocks.
 pub(crate) fn check_stage(
     key: &StageKey,
     place: &StagePlace,
     bytes: &[u8],
     model: &ReplicaModel,
-    blocks: usize,
+    backbone: &Backbone,
 ) -> Result<Stage, EngineError> {
     let refuse = |problem: String| EngineError::LeaderStage { key: *key, problem };
     if StageContent::of(bytes) != place.content {
@@ -26,6 +27,14 @@ pub(crate) fn check_stage(
     if lineage.recipe.base != model.base || lineage.recipe.task != model.task {
         return Err(refuse("its lineage names another base model or task".into()));
     }
+    let (wanted, loaded) = (lineage.recipe.training.get("precision"), backbone.precision().name());
+    let wanted = wanted.and_then(serde_json::Value::as_str).unwrap_or(Precision::F32.name());
+    if wanted != loaded {
+        return Err(refuse(format!(
+            "it was trained in {wanted}, and this pipeline's `training.precision` is {loaded}"
+        )));
+    }
+    let blocks = backbone.blocks();
     let parent = lineage.parent().map(|parent| parent.key());
     if lineage.depth() != place.depth || parent != place.parent {
         return Err(refuse("its lineage has other stages before it than the state".into()));

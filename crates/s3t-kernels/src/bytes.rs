@@ -24,18 +24,15 @@ use rayon::prelude::*;
 pub(crate) use layout::{ByteWeights, Bytes};
 
 use crate::buffer::GRAIN;
-use crate::halves::{self, HalfRows, LANES, Line};
+use crate::halves::{self, COLUMNS, HalfRows, LANES, Line};
 use crate::instructions::dispatch;
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 
 /// Inputs that one step of the instruction adds.
 const FOUR: usize = 4;
 
-/// Columns that meet all rows before the next.
-const COLUMNS: usize = 64;
-
-/// Inputs of a layer whose sums cannot overflow: `255 * 127 * MAX_INPUTS` is below 2^31.
-const MAX_INPUTS: usize = 1 << 16;
+/// Inputs of a layer whose sums cannot overflow: 255 times 127 times as many is below 2^31.
+const MAX_INPUTS: usize = crate::Weight::MAX_BYTE_INPUTS;
 
 /// The number that is added to the integers of a row.
 const OFFSET: i32 = 128;
@@ -50,7 +47,7 @@ fn nearest(value: f32) -> i32 {
 }
 
 /// The divisor of numbers whose largest absolute value has these bits, and its reciprocal. 0 for both where all numbers are so small that
-/// they count as 0; a divisor that is no number where one of them is none.
+/// they count as 0; NaN for the divisor where a value is not finite.
 #[inline(always)]
 fn divisor(largest: u32) -> (f32, f32) {
     const SMALLEST: f32 = 1e-30;
@@ -119,12 +116,21 @@ crate::rows::vectorised! {
 pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &ByteRows, w: ByteWeights<'_>, threads: Threads) {
     let [rows, columns] = out.dims();
     assert!(rows == x.divisors.len() && w.dims() == [x.inputs, columns], "the sizes of a product go together");
-    let width = x.inputs.div_ceil(FOUR);
-    by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
+    let (width, height) = (x.inputs.div_ceil(FOUR), halves::rows_together(rows, columns, threads));
+    by_blocks(out, [height, COLUMNS], threads, |block, panel, out| {
         let first = panel * COLUMNS;
         let columns = first..first + out.dims()[1];
         let lines = &w.lines[first / LANES * width..];
-        Part { x, width, lines, sums: &w.sums[columns.clone()], divisors: &w.divisors[columns], onto }.run(out);
+        Part {
+            x,
+            row: block * height,
+            width,
+            lines,
+            sums: &w.sums[columns.clone()],
+            divisors: &w.divisors[columns],
+            onto,
+        }
+        .run(out);
     });
 }
 
@@ -149,9 +155,11 @@ pub(crate) fn gradient(of_results: Matrix<'_>, w: ByteWeights<'_>) -> Vec<f32> {
     halves::product_with(&HalfRows::of(Matrix::new(&scaled, rows, outputs)), inputs, turn)
 }
 
-/// All rows with a panel of columns.
+/// Some rows with a panel of columns.
 struct Part<'a> {
     x: &'a ByteRows,
+    /// The first row.
+    row: usize,
     /// Lines of a vector of columns.
     width: usize,
     lines: &'a [Line],
@@ -172,7 +180,7 @@ impl Part<'_> {
 
     #[inline(always)]
     fn row(&self, row: usize) -> &[u32] {
-        &self.x.fours[row * self.width..][..self.width]
+        &self.x.fours[(self.row + row) * self.width..][..self.width]
     }
 
     #[inline(always)]
@@ -187,7 +195,7 @@ impl Part<'_> {
         let mut values = [0.0; LANES];
         let of_columns = self.sums[columns.clone()].iter().zip(&self.divisors[columns]);
         for ((value, sum), (of_column, divisor)) in values.iter_mut().zip(sums).zip(of_columns) {
-            *value = (sum - OFFSET * of_column) as f32 * (self.x.divisors[row] * divisor);
+            *value = (sum - OFFSET * of_column) as f32 * (self.x.divisors[self.row + row] * divisor);
         }
         halves::put(out, self.onto, [row, vector * LANES], &values);
     }
@@ -303,6 +311,22 @@ mod tests {
             })) {
                 prop_assert_eq!(&found, &expected, "gradient, {}", set);
             }
+        }
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_or_tiny_overflow_nothing() {
+        let columns =
+            [[f32::NAN, f32::INFINITY, -f32::INFINITY], [0.0, -0.0, 0.0], [1e-31, -1e-38, 0.0], [1e38, -1e38, 1.0]];
+        let values: Vec<f32> = columns.concat();
+        let w = Bytes::of(Matrix::new(&values, 4, 3).transposed());
+        for found in of_each(|| {
+            let mut out = vec![7.0; 4];
+            let x = ByteRows::of(Matrix::new(&[1.0, 2.0, 4.0], 1, 3));
+            multiply(&mut MatrixMut::new(&mut out, 1, 4), Onto::Replace, &x, w.view(), Threads::One);
+            out
+        }) {
+            assert!(found[0].is_nan() && found[1..3] == [0.0; 2] && found[3].is_finite(), "{found:?}");
         }
     }
 

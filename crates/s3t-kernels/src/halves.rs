@@ -30,8 +30,8 @@ use crate::tiles::CUT;
 /// Inputs that one step of the instruction adds.
 pub(crate) const PAIR: usize = 2;
 
-/// Columns that meet all rows before the next.
-const COLUMNS: usize = 64;
+/// Columns that meet all rows of a block before the next.
+pub(crate) const COLUMNS: usize = 64;
 
 /// Rows of the first operand: for each, pairs of inputs, the first of a pair in the lower half; zeros behind an odd number.
 pub(crate) struct HalfRows {
@@ -115,15 +115,24 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
         }
         return;
     }
-    let width = x.width();
-    by_blocks(out, [rows, COLUMNS], threads, |_, panel, out| {
+    let (width, height) = (x.width(), rows_together(rows, columns, threads));
+    by_blocks(out, [height, COLUMNS], threads, |block, panel, out| {
         let lines = &w.lines[panel * COLUMNS / LANES * width..];
         for (cut, start) in (0..width).step_by(CUT / PAIR).enumerate() {
             let pairs = (CUT / PAIR).min(width - start);
             let onto = if cut == 0 { onto } else { Onto::Add };
-            Part { x, start, pairs, lines: &lines[start..], distance: width, onto }.run(out);
+            Part { x, row: block * height, start, pairs, lines: &lines[start..], distance: width, onto }.run(out);
         }
     });
+}
+
+/// Rows of a block: all, where panels of [`COLUMNS`] columns are enough for the threads, so that each panel is read once.
+pub(crate) fn rows_together(rows: usize, columns: usize, threads: Threads) -> usize {
+    /// Rows of a tile.
+    const STEP: usize = 6;
+    let panels = columns.div_ceil(COLUMNS).max(1);
+    let parts = if threads.are_many() { rayon::current_num_threads().div_ceil(panels) } else { 1 };
+    rows.div_ceil(parts).next_multiple_of(STEP)
 }
 
 /// The gradient of the rows that were multiplied with `w`, from that of the results: `x w'`.
@@ -137,8 +146,8 @@ pub(crate) fn gradient(x: Matrix<'_>, w: HalfWeights<'_>) -> Vec<f32> {
     product_with(&HalfRows::of(x), inputs, |start, size, lines| w.turn(start, size, lines))
 }
 
-/// The product of `x` with so many columns, which `put` puts side by side in lines: from a pair of inputs and a column on, so many pairs of
-/// inputs of so many columns.
+/// The product of `x` with so many columns. `put` writes lines of them: from a pair of inputs and a column on, so many pairs of inputs of so
+/// many columns.
 pub(crate) fn product_with(
     x: &HalfRows,
     columns: usize,
@@ -149,7 +158,8 @@ pub(crate) fn product_with(
     if x.inputs == 0 {
         view.fill(0.0);
     }
-    by_blocks(&mut view, [x.rows, COLUMNS], Threads::Pool, |_, panel, out| {
+    let height = rows_together(x.rows, columns, Threads::Pool);
+    by_blocks(&mut view, [height, COLUMNS], Threads::Pool, |block, panel, out| {
         PANEL.with_borrow_mut(|lines| {
             lines.resize(COLUMNS / LANES * CUT / PAIR, Line::default());
             let width = x.width();
@@ -157,7 +167,7 @@ pub(crate) fn product_with(
                 let pairs = (CUT / PAIR).min(width - start);
                 put([start, panel * COLUMNS], [pairs, out.dims()[1]], lines);
                 let onto = if start == 0 { Onto::Replace } else { Onto::Add };
-                Part { x, start, pairs, lines, distance: pairs, onto }.run(out);
+                Part { x, row: block * height, start, pairs, lines, distance: pairs, onto }.run(out);
             }
         });
     });
@@ -173,9 +183,11 @@ thread_local! {
     static PANEL: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Some inputs of all rows, with a panel of columns.
+/// Some inputs of some rows, with a panel of columns.
 struct Part<'a> {
     x: &'a HalfRows,
+    /// The first row.
+    row: usize,
     /// The first pair, and the number of pairs.
     start: usize,
     pairs: usize,
@@ -197,7 +209,7 @@ impl Part<'_> {
     /// The pairs of a row.
     #[inline(always)]
     fn row(&self, row: usize) -> &[u32] {
-        &self.x.pairs[row * self.x.width() + self.start..][..self.pairs]
+        &self.x.pairs[(self.row + row) * self.x.width() + self.start..][..self.pairs]
     }
 
     /// The pairs of a vector of columns.

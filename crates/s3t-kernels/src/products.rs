@@ -86,7 +86,7 @@ const FEW_ROWS: usize = 512;
 const PANEL: usize = 192;
 const PANEL_STEP: usize = 64;
 
-/// Columns of a panel, so that the threads of the pool have as many panels each; no bit depends on it.
+/// Columns of a panel, so that the threads of the pool have about as many panels each; no bit depends on it.
 fn panel_width(columns: usize) -> usize {
     let panels = columns.div_ceil(PANEL).next_multiple_of(rayon::current_num_threads());
     columns.div_ceil(panels).next_multiple_of(PANEL_STEP)

@@ -55,10 +55,13 @@ impl Weight {
         Self(Form::Tensor(weight.clone().cast(DType::BF16)))
     }
 
-    /// Frozen weights whose outputs are each rounded to integers from -127 to 127 times a number, for a quarter of the memory. On the
-    /// processor a layer with such weights rounds each row of its inputs likewise, and adds up integers; on other devices the inputs
-    /// stay as they are, and so does the memory. The largest error of a weight is 1/254 of the largest of its output (absolute maximum
-    /// quantisation by vectors, as in LLM.int8(): Dettmers et al. 2022, arXiv 2208.07339, section 2.1).
+    /// The largest number of inputs of a layer whose weights are kept in 8-bit integers: sums of more might overflow.
+    pub const MAX_BYTE_INPUTS: usize = 1 << 16;
+
+    /// Frozen weights rounded to integers from -127 to 127 times one number for each output, for a quarter of the memory. A layer with such
+    /// weights rounds each row of its inputs likewise, and adds up integers (vector-wise quantisation by absolute maxima: Dettmers et al.
+    /// 2022, arXiv 2208.07339, without its treatment of outliers). The error of a weight is at most 1/254 of the largest of its output. On
+    /// devices other than `flex` inputs are not rounded, and weights take the memory of single precision.
     ///
     /// # Shapes
     ///
@@ -66,7 +69,7 @@ impl Weight {
     ///
     /// # Panics
     ///
-    /// On the processor, for more than 65,536 inputs, whose sums might overflow.
+    /// On `flex`, for more than [`MAX_BYTE_INPUTS`](Self::MAX_BYTE_INPUTS) inputs.
     pub fn in_bytes(weight: &Tensor<2>) -> Self {
         #[cfg(feature = "flex")]
         if tensors::takes(weight) {

@@ -244,7 +244,7 @@ impl Backbone {
         self.obstacle
     }
 
-    /// The precision of the frozen linear layers.
+    /// The precision of the frozen linear layers; of the language head alone where the others are kept in 8-bit integers.
     pub fn precision(&self) -> Precision {
         self.precision
     }

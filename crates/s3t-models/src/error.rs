@@ -138,6 +138,16 @@ pub enum ModelError {
         /// The cause.
         cause: std::io::Error,
     },
+    /// A layer of more inputs than sums of 8-bit integers have room for.
+    #[error("`{layer}` has {inputs} inputs; `model.weights` = \"int8\" takes layers of at most {max}, so use \"full\"")]
+    TooManyInputs {
+        /// The layer.
+        layer: String,
+        /// Its inputs.
+        inputs: usize,
+        /// The largest number.
+        max: usize,
+    },
     /// More or fewer tokens than the model can take.
     #[error("`max_tokens` is {asked}; this model takes 4 to {positions}")]
     MaxTokens {

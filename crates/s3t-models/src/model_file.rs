@@ -27,8 +27,8 @@ pub struct LoadOptions {
     /// precision.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
-    /// The form of the weights of the blocks' linear layers. One other than [`WeightFormat::Full`] is part of the model's digest, and of the
-    /// layers only the language head then has [`precision`](Self::precision).
+    /// The form of the weights of every frozen linear layer but the language head. One other than [`WeightFormat::Full`] is part of the model's
+    /// digest, and only the language head then has [`precision`](Self::precision).
     #[serde(default, skip_serializing_if = "WeightFormat::is_full")]
     pub weights: WeightFormat,
 }

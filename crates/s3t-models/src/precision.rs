@@ -38,15 +38,15 @@ impl Precision {
     }
 }
 
-/// The form in which the weights of the blocks' linear layers are kept.
+/// The form in which the weights of frozen linear layers are kept, all but the language head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightFormat {
     /// In the precision of training.
     #[default]
     Full,
-    /// Each output's rounded to integers from -127 to 127 times a number; the inputs of a product likewise, row by row, on the processor.
-    /// A quarter of the memory of single precision.
+    /// Each output's rounded to integers from -127 to 127 times a number, and the inputs of a product likewise, row by row; for the device
+    /// `flex`. A quarter of the memory of single precision. Gradients are products in bfloat16.
     Int8,
 }
 

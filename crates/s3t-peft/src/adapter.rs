@@ -75,7 +75,7 @@ pub enum Sublayer {
 /// A frozen linear layer, `y = x W + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[inputs, outputs]`, in single precision or bfloat16: [`Weight::full`] for arithmetic with it.
+    /// `[inputs, outputs]`, in single precision, bfloat16 or 8-bit integers: [`Weight::full`] for arithmetic with it.
     pub weight: Weight,
     /// `[outputs]`.
     pub bias: Option<Tensor<1>>,

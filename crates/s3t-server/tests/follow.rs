@@ -390,7 +390,7 @@ fn tokens_models_and_leaders_that_do_not_fit_are_refused_by_name() {
     write_tiny_model(&world.path("other-model"), 5).unwrap();
     let other = Following::new(&world.path("other-model"), &url, Some(&tokens[0]));
     other.wait_for_problem(
-        "the leader's state cannot be used: the base model (weights, tokenizer, `model.max_tokens`) of the leader",
+        "the leader's state cannot be used: the base model (weights, tokenizer, `model.max_tokens`, `model.weights`) of the leader",
     );
     // Asked for an answer they say so as well, and the leader counts none of them.
     other.post("/predict", &question(0)).send().expect(503);

@@ -61,8 +61,9 @@ impl StageTrainer {
         Self { activations: self.activations.with_spill(folder, limit), ..self }
     }
 
-    /// The same trainer that keeps the graph of one block at a time in memory, and computes each block's outputs twice, if this is so: less
-    /// memory for up to a third more time. No bit changes.
+    /// The same trainer; with `is_checkpointing` it keeps the graph of one block at a time in memory, and computes the outputs of all blocks but
+    /// the last twice: less memory for up to a third more time. No bit changes, whatever the adapter, if it does at most 32 operations one
+    /// after the other on its parameters alone.
     #[must_use]
     pub fn with_checkpointing(self, is_checkpointing: bool) -> Self {
         Self { is_checkpointing, ..self }

@@ -71,6 +71,9 @@ fn pipeline(model: &str, store: &Path, task: Task, jobs: usize) -> Pipeline {
     pipeline.shape = PartitionShape { shards: 1, slices: 2 };
     pipeline.budget = 2;
     pipeline.training = TrainingConfig { epochs: 2, batch_size: 4, learning_rate: 1e-2, ..TrainingConfig::default() };
+    if task == Task::CausalLm {
+        (pipeline.training.batch_size, pipeline.training.accumulate) = (2, 2);
+    }
     pipeline.resources.jobs = jobs;
     // Neither jobs nor the graphs that are kept in memory change a bit.
     pipeline.resources.gradient_checkpointing = jobs == 2;

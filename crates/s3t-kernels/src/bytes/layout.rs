@@ -46,9 +46,9 @@ impl Bytes {
                     let (divisor, factor) = divisor((0..inputs).map(bits).max().unwrap_or(0));
                     *of_output = divisor;
                     for input in 0..inputs {
-                        let integer = nearest(column.at(input, 0) * factor);
-                        *sum += integer;
-                        lines[input / FOUR].0[lane] |= (integer & 0xff).cast_unsigned() << (8 * (input % FOUR));
+                        let integer = nearest(column.at(input, 0) * factor) as i8;
+                        *sum += i32::from(integer);
+                        lines[input / FOUR].0[lane] |= u32::from(integer.cast_unsigned()) << (8 * (input % FOUR));
                     }
                 }
             });

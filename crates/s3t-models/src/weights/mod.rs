@@ -31,7 +31,7 @@ pub struct Loader<'a> {
     device: &'a Device,
     /// The precision of linear layers.
     precision: Precision,
-    /// The form of the weights of the blocks' linear layers.
+    /// The form of the weights of linear layers.
     format: WeightFormat,
 }
 
@@ -144,8 +144,12 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     ///
-    /// The errors of [`tensor`](Self::tensor).
+    /// The errors of [`tensor`](Self::tensor), and [`ModelError::TooManyInputs`].
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear, ModelError> {
+        if self.format == WeightFormat::Int8 && inputs > Weight::MAX_BYTE_INPUTS {
+            let (layer, max) = (format!("{}{name}", self.prefix), Weight::MAX_BYTE_INPUTS);
+            return Err(ModelError::TooManyInputs { layer, inputs, max });
+        }
         let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
         // Rounded weights are laid out anew, whatever they came in.
