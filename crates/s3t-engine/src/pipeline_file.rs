@@ -119,16 +119,7 @@ impl Pipeline {
         let peft = file.section("peft")?;
         let peft = file.plugin::<dyn PeftMethod>(peft, "peft", PluginKind::PeftMethod)?;
 
-        if file.has("training.batch_size") && file.has("training.batch_tokens") {
-            let problem =
-                "`training.batch_tokens` and `training.batch_size` both say how large a batch is; give one of them";
-            return Err(file.refuse("training.batch_tokens", problem));
-        }
-        let own_seed = file.has("training.seed");
-        let mut training: TrainingConfig = file.whole_section("training")?;
-        if !own_seed {
-            training.seed = seed;
-        }
+        let training = file.training(seed)?;
         let serving = file.serving()?;
         let executor = file.executor()?;
         let resources = file.whole_section("resources")?;
@@ -342,6 +333,21 @@ impl PipelineText {
                 Err(self.refuse("sequences.prior", problem))
             }
         }
+    }
+
+    /// The section `[training]`, whose seed is that of the whole pipeline if it has none.
+    fn training(&mut self, seed: u64) -> Result<TrainingConfig, EngineError> {
+        if self.has("training.batch_size") && self.has("training.batch_tokens") {
+            let problem =
+                "`training.batch_tokens` and `training.batch_size` both say how large a batch is; give one of them";
+            return Err(self.refuse("training.batch_tokens", problem));
+        }
+        let own_seed = self.has("training.seed");
+        let mut training: TrainingConfig = self.whole_section("training")?;
+        if !own_seed {
+            training.seed = seed;
+        }
+        Ok(training)
     }
 
     fn serving(&mut self) -> Result<ServingSettings, EngineError> {
