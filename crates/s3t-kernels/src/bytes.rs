@@ -32,7 +32,7 @@ use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 const FOUR: usize = 4;
 
 /// Inputs of a layer whose sums cannot overflow: 255 times 127 times as many is below 2^31.
-const MAX_INPUTS: usize = crate::Weight::MAX_BYTE_INPUTS;
+pub(crate) const MAX_INPUTS: usize = 1 << 16;
 
 /// The number that is added to the integers of a row.
 const OFFSET: i32 = 128;

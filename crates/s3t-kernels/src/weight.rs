@@ -56,7 +56,11 @@ impl Weight {
     }
 
     /// The largest number of inputs of a layer whose weights are kept in 8-bit integers: sums of more might overflow.
-    pub const MAX_BYTE_INPUTS: usize = 1 << 16;
+    #[cfg(feature = "flex")]
+    pub const MAX_BYTE_INPUTS: usize = crate::bytes::MAX_INPUTS;
+    /// The largest number of inputs of a layer whose weights are kept in 8-bit integers: no sums are made without `flex`.
+    #[cfg(not(feature = "flex"))]
+    pub const MAX_BYTE_INPUTS: usize = usize::MAX;
 
     /// Frozen weights rounded to integers from -127 to 127 times one number for each output, for a quarter of the memory. A layer with such
     /// weights rounds each row of its inputs likewise, and adds up integers (vector-wise quantisation by absolute maxima: Dettmers et al.
