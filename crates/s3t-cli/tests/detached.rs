@@ -38,8 +38,10 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn a_detached_training_goes_on_without_its_terminal_and_is_told_to_whoever_attaches() {
-    let workspace = slow(100);
+    let workspace = slow(300);
     let owner = detach(&workspace);
+    // It stands still, so that it is in the middle of its work for as long as this takes.
+    kill_process(owner, Signal::STOP).unwrap();
     // A session of its own: nothing that a terminal sends reaches it.
     assert_eq!(rustix::process::getsid(Some(owner)).unwrap(), owner);
     let mode =
@@ -57,6 +59,7 @@ fn a_detached_training_goes_on_without_its_terminal_and_is_told_to_whoever_attac
         let words = format!("process {} trains this store in the background", owner.as_raw_nonzero());
         assert!(second.stderr.contains(&words) && second.stderr.contains("--attach"), "{}", second.stderr);
     }
+    kill_process(owner, Signal::CONT).unwrap();
     let ended = workspace.run(&["train", "pipeline.toml", "--attach"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(ended.stdout.contains("stages trained, 0 reused"), "{}", ended.stdout);
@@ -64,7 +67,7 @@ fn a_detached_training_goes_on_without_its_terminal_and_is_told_to_whoever_attac
     // Whoever attaches later learns the same, and the store is that of a training in the foreground.
     let again = workspace.json(&["train", "pipeline.toml", "--attach"]);
     assert_eq!(again["training"]["report"]["reused"], 0);
-    let twin = slow(100);
+    let twin = slow(300);
     twin.json(&["train", "pipeline.toml"]);
     let answers = |workspace: &Workspace| workspace.json(&["predict", "pipeline.toml"])["predictions"].clone();
     assert_eq!(answers(&workspace), answers(&twin));
