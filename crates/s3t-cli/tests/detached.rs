@@ -50,6 +50,8 @@ fn a_detached_training_goes_on_without_its_terminal_and_is_told_to_whoever_attac
     // Ctrl-C on an attached terminal ends what is attached.
     let mut attached = attach(&workspace);
     kill_process(Pid::from_child(&attached), Signal::INT).unwrap();
+    // Where this test itself runs in the background, programs ignore that.
+    kill_process(Pid::from_child(&attached), Signal::TERM).unwrap();
     assert!(!attached.wait().unwrap().success());
     test_kill_process(owner).unwrap();
     // A second training, and a second detached one, say what runs.
