@@ -46,7 +46,7 @@ impl BlockInput {
     }
 }
 
-/// One model twice: with parameters that are tracked for gradients, and without.
+/// A model twice: with parameters that are tracked for gradients, and without.
 pub(crate) struct Models {
     pub(crate) tracked: StageModel,
     pub(crate) plain: StageModel,

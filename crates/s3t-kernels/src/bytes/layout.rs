@@ -132,7 +132,7 @@ crate::rows::vectorised! {
     }
 }
 
-/// One of four integers.
+/// An integer of the four.
 #[inline(always)]
 fn byte(four: u32, at: usize) -> i8 {
     (four >> (8 * at)) as u8 as i8
