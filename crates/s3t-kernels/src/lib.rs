@@ -15,6 +15,8 @@
 mod buffer;
 #[cfg(feature = "flex")]
 mod by_row;
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+mod by_tiles;
 #[cfg(feature = "flex")]
 mod bytes;
 #[cfg(feature = "flex")]

@@ -1,4 +1,4 @@
-//! One worker on another machine: a process of `ssh` here.
+//! A worker on another machine: a process of `ssh` here.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};

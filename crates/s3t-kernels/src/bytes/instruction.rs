@@ -7,12 +7,9 @@ use std::arch::x86_64::{
 
 use super::Part;
 use crate::Instructions;
+use crate::by_tiles::by_tiles;
 use crate::halves::{LANES, Line};
 use crate::matrix::MatrixMut;
-
-/// Rows and vectors of columns whose sums stay in registers.
-const ROWS: usize = 6;
-const VECTORS: usize = 4;
 
 pub(super) fn is_used() -> bool {
     Instructions::chosen() == Instructions::Native
@@ -20,36 +17,7 @@ pub(super) fn is_used() -> bool {
         && std::arch::is_x86_feature_detected!("avx512f")
 }
 
-pub(super) fn run(part: &Part<'_>, out: &mut MatrixMut<'_>) {
-    let [rows, columns] = out.dims();
-    let vectors = columns.div_ceil(LANES);
-    assert!(is_used() && vectors <= VECTORS, "a panel is as wide as the tiles");
-    for row in (0..rows).step_by(ROWS) {
-        let height = ROWS.min(rows - row);
-        // SAFETY: the processor has the instructions.
-        #[allow(unsafe_code, reason = "see above")]
-        unsafe {
-            match vectors {
-                1 => rows_of::<1>(part, out, row, height),
-                2 => rows_of::<2>(part, out, row, height),
-                3 => rows_of::<3>(part, out, row, height),
-                _ => rows_of::<4>(part, out, row, height),
-            }
-        }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn rows_of<const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize, height: usize) {
-    match height {
-        1 => tile::<1, VECTORS>(part, out, row),
-        2 => tile::<2, VECTORS>(part, out, row),
-        3 => tile::<3, VECTORS>(part, out, row),
-        4 => tile::<4, VECTORS>(part, out, row),
-        5 => tile::<5, VECTORS>(part, out, row),
-        _ => tile::<ROWS, VECTORS>(part, out, row),
-    }
-}
+by_tiles!("avx512f,avx512vnni");
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn tile<const ROWS: usize, const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize) {

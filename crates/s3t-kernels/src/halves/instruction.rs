@@ -9,11 +9,8 @@ use std::mem::transmute;
 
 use super::{LANES, Line, Part};
 use crate::Instructions;
+use crate::by_tiles::by_tiles;
 use crate::matrix::{MatrixMut, Onto};
-
-/// Rows and vectors of columns whose sums stay in registers.
-const ROWS: usize = 6;
-const VECTORS: usize = 4;
 
 pub(super) fn is_used() -> bool {
     Instructions::chosen() == Instructions::Native
@@ -21,36 +18,7 @@ pub(super) fn is_used() -> bool {
         && std::arch::is_x86_feature_detected!("avx512bw")
 }
 
-pub(super) fn run(part: &Part<'_>, out: &mut MatrixMut<'_>) {
-    let [rows, columns] = out.dims();
-    let vectors = columns.div_ceil(LANES);
-    assert!(is_used() && vectors <= VECTORS, "a panel is as wide as the tiles");
-    for row in (0..rows).step_by(ROWS) {
-        let height = ROWS.min(rows - row);
-        // SAFETY: the processor has the instructions.
-        #[allow(unsafe_code, reason = "see above")]
-        unsafe {
-            match vectors {
-                1 => rows_of::<1>(part, out, row, height),
-                2 => rows_of::<2>(part, out, row, height),
-                3 => rows_of::<3>(part, out, row, height),
-                _ => rows_of::<4>(part, out, row, height),
-            }
-        }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn rows_of<const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize, height: usize) {
-    match height {
-        1 => tile::<1, VECTORS>(part, out, row),
-        2 => tile::<2, VECTORS>(part, out, row),
-        3 => tile::<3, VECTORS>(part, out, row),
-        4 => tile::<4, VECTORS>(part, out, row),
-        5 => tile::<5, VECTORS>(part, out, row),
-        _ => tile::<ROWS, VECTORS>(part, out, row),
-    }
-}
+by_tiles!("avx512f,avx512bw,avx512bf16");
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn tile<const ROWS: usize, const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize) {
@@ -60,7 +28,8 @@ fn tile<const ROWS: usize, const VECTORS: usize>(part: &Part<'_>, out: &mut Matr
     assert!(x.iter().all(|x| x.len() == pairs) && w.iter().all(|w| w.len() == pairs));
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
     for pair in 0..pairs {
-        // SAFETY: every row and every vector has so many pairs, by the assertion above; a line is an aligned vector. The types of the transmutes are of one size, and every bit pattern is a value of them.
+        // SAFETY: every row and every vector has so many pairs, by the assertion above; a line is an aligned vector. The
+        // types of the transmutes are of one size, and every bit pattern is a value of them.
         #[allow(unsafe_code, reason = "bounds are checked once for the tile")]
         unsafe {
             // A loop: a closure would not be inlined with these instructions.
