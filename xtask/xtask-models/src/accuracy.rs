@@ -13,7 +13,6 @@ use s3t::core::aggregate::argmax;
 use s3t::core::members::members_of_prefixes;
 use s3t::core::registry::plugin_from_json;
 use s3t::core::{Aggregator, Availability, MemberInfo, Members, PluginKind, Serving, SliceAddress, SliceId};
-use s3t::models::WeightFormat;
 use s3t::prelude::*;
 use serde_json::{Map, Value, json};
 use xtask_figures::{Outcome, section, table};
@@ -39,21 +38,27 @@ pub struct ReproduceAccuracy {
     /// The examples: `quickstart`, `sentiment-minilm` (after `cargo xtask fetch minilm` and `fetch sentiment`), `instructions-llama`.
     #[arg(long, value_delimiter = ',', default_value = "quickstart,sentiment-minilm,instructions-llama")]
     examples: Vec<String>,
-    /// Training settings in place of those of the examples, as JSON: `{"batch_size": 16}`.
-    // A parser by name: clap would make a value of JSON from the text as it is.
+    /// Settings in place of those of the examples, as JSON of a pipeline: `{"training": {"batch_size": 16}}`.
     #[arg(long, value_parser = settings, default_value = "{}")]
-    training: Map<String, Value>,
-    /// The form of the frozen weights, `full` or `int8`.
-    #[arg(long, value_parser = weights, default_value = "full")]
-    weights: WeightFormat,
+    change: Change,
 }
 
-fn settings(text: &str) -> Result<Map<String, Value>, serde_json::Error> {
+/// Settings in place of those of a pipeline file.
+// A type of its own: clap would make a value of JSON from the text as it is.
+type Change = Map<String, Value>;
+
+fn settings(text: &str) -> Result<Change, serde_json::Error> {
     serde_json::from_str(text)
 }
 
-fn weights(name: &str) -> Result<WeightFormat, serde_json::Error> {
-    serde_json::from_value(name.into())
+/// Puts the settings of `change` into those of `pipeline`, section by section.
+fn put(pipeline: &mut Map<String, Value>, change: &Change) {
+    for (name, value) in change {
+        match (pipeline.get_mut(name), value) {
+            (Some(Value::Object(section)), Value::Object(change)) => put(section, change),
+            _ => drop(pipeline.insert(name.clone(), value.clone())),
+        }
+    }
 }
 
 /// Numbers of deletions after which the accuracy is measured.
@@ -113,9 +118,13 @@ impl ReproduceAccuracy {
         let depths: Vec<String> = (0..runs[0].orders[0][0].len())
             .map(|depth| spread(runs.iter().map(|answers| answers.of_depth(depth))))
             .collect();
+        let merged: Option<Vec<f64>> = runs.iter().map(Answers::of_merged).collect();
+        let merged = merged.map_or(String::new(), |of_runs| {
+            format!(" The sequences of each shard merged into one model: {} %.", spread(of_runs.into_iter()))
+        });
         let text = format!(
-            "Ordinary fine-tuning: {ordinary} %. A single prefix of depth 1, 2, ...: {} %. Over {} seeds, {} questions. In brackets the \
-             difference to the first row, which is the paper's choice.",
+            "Ordinary fine-tuning: {ordinary} %. A single prefix of depth 1, 2, ...: {} %.{merged} Over {} seeds, {} questions. In \
+             brackets the difference to the first row, which is the paper's choice.",
             depths.join(", "),
             self.seeds,
             runs[0].right.len()
@@ -130,21 +139,20 @@ impl ReproduceAccuracy {
         let mut pipeline = self.pipeline(name, folder.path())?;
         (pipeline.seed, pipeline.training.seed) = (seed, seed);
         pipeline.resources.jobs = 1;
-        let mut changed: String = self.training.iter().map(|(field, value)| format!("-{field}{value}")).collect();
-        if !self.weights.is_full() {
-            changed.push_str(&format!("-{}", self.weights.name()));
-        }
+        let mut changed = serde_json::to_string(&self.change)?;
         changed.retain(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-        Answers::of(pipeline, &self.answers.join(format!("{name}{changed}-{seed}.json")))
+        Answers::of(pipeline, &self.answers.join(format!("{name}-{changed}-{seed}.json")))
     }
 
     /// The pipeline of an example, with its store in a folder.
     fn pipeline(&self, name: &str, folder: &Path) -> Outcome<Pipeline> {
-        let mut pipeline = Pipeline::read(Path::new(&format!("examples/{name}.toml")))?.into_unchecked();
-        (pipeline.store, pipeline.weights) = (folder.join("store"), self.weights);
-        let mut training = serde_json::to_value(&pipeline.training)?;
-        self.training.iter().for_each(|(field, value)| training[field] = value.clone());
-        pipeline.training = serde_json::from_value(training)?;
+        let path = PathBuf::from(format!("examples/{name}.toml"));
+        let mut settings: Change = toml::from_str(&fs::read_to_string(&path)?)?;
+        put(&mut settings, &self.change);
+        let pipeline =
+            Pipeline::parse(&toml::to_string(&settings)?, &path.display().to_string(), Path::new("examples"))?;
+        let mut pipeline = pipeline.into_unchecked();
+        pipeline.store = folder.join("store");
         Ok(pipeline)
     }
 

@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod answers;
+mod merged;
 mod pretrain;
 mod training;
 
