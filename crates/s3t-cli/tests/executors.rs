@@ -298,9 +298,11 @@ fn kills_of_workers_at_random_change_no_bit() {
         let there = std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut numbers = Numbers(workers as u64);
-                // Workers that are being started are killed too.
+                // Workers that are being started are killed too. Ever longer pauses, so that stages end on slow machines as well.
+                let mut pause = 200.0;
                 while !is_over.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(20 + numbers.below(200)));
+                    std::thread::sleep(Duration::from_millis(20 + numbers.below(pause as u64)));
+                    pause *= 1.05;
                     let known = read_pids(&pids);
                     let newest = known.iter().rev().take(workers);
                     let living: Vec<i32> = newest.copied().filter(|pid| is_alive(*pid)).collect();

@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn the_product_of_the_merged_factors_is_the_mean_of_the_products() {
         let tensor = |shape: [usize; 2], values: &[f32]| HostTensor { shape: shape.into(), values: values.into() };
-        // Two members with rank 1, two inputs and two outputs: [1, 2]^T [3, 4] and [5, 6]^T [7, 8].
+        // [1, 2]^T [3, 4] and [5, 6]^T [7, 8], each a member of rank 1.
         let (down, up) = (
             [tensor([1, 2], &[3.0, 4.0]), tensor([1, 2], &[7.0, 8.0])],
             [tensor([2, 1], &[1.0, 2.0]), tensor([2, 1], &[5.0, 6.0])],
@@ -75,7 +75,7 @@ mod tests {
             (0..2).map(|k| up.values[2 * row + k] * down.values[2 * k + column]).sum::<f32>()
         };
         let product = [element(0, 0), element(0, 1), element(1, 0), element(1, 1)];
-        assert_eq!(product, [(3.0 + 35.0) / 2.0, (4.0 + 40.0) / 2.0, (6.0 + 42.0) / 2.0, (8.0 + 48.0) / 2.0]);
+        assert_eq!(product, [19.0, 22.0, 24.0, 28.0]);
         assert_eq!(mean(&[&down, &up]).values, [1.75, 3.25, 4.0, 5.5]);
     }
 }
