@@ -44,7 +44,7 @@ pub struct ReproduceAccuracy {
 }
 
 /// Settings in place of those of a pipeline file.
-// A type of its own: clap would make a value of JSON from the text as it is.
+// Read by a function that is named where it is an argument: clap would make a value of JSON from the text as it is.
 type Change = Map<String, Value>;
 
 fn settings(text: &str) -> Result<Change, serde_json::Error> {

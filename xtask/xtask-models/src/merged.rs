@@ -1,4 +1,4 @@
-//! One model in place of several members whose adapters are on the same blocks: the mean of their low-rank updates and of their heads.
+//! Merging: a model in place of several members whose adapters are on the same blocks: the mean of their low-rank updates and of their heads.
 
 use s3t::core::Lineage;
 use s3t::core::tensors::{HostTensor, StageTensors};
