@@ -90,7 +90,7 @@ fn failure_1_pods_that_are_killed_or_evicted_are_replaced_by_the_job() {
     let workspace = workspace(&cluster, 2, json!({}));
     let training = start(&cluster, &workspace);
     training.wait_for_stages(1);
-    send(cluster.workers()[0], Signal::KILL);
+    send(training.joined_process(&cluster.workers()), Signal::KILL);
     training.wait_for("has ended: Failed (Error, exit code 137)");
     let count = stages(&workspace);
     training.wait_for_stages(count + 1);

@@ -63,7 +63,7 @@ fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
     let workspace = workspace(&ray, 2, "");
     let training = start(&workspace);
     training.wait_for_stages(1);
-    send(ray.workers()[0], Signal::KILL);
+    send(training.joined_process(&ray.workers()), Signal::KILL);
     training.wait_for("more workers are asked for");
     let said = training.end(0);
     assert!(said.contains("has ended: FAILED (exit code -9)") && said.contains("is cut off"), "{said}");
@@ -95,7 +95,7 @@ fn failure_4_a_dashboard_that_does_not_answer_gets_no_second_submission() {
     training.wait_for_stages(1);
     assert!(ray.signal("dashboard/dashboard.py", Signal::STOP) > 0);
     // It hangs while stages are trained, and nobody minds; a worker that is lost meanwhile is replaced later, once.
-    send(ray.workers()[0], Signal::KILL);
+    send(training.joined_process(&ray.workers()), Signal::KILL);
     let count = stages(&workspace);
     training.wait_for_stages(count + 1);
     ray.signal("dashboard/dashboard.py", Signal::CONT);

@@ -72,7 +72,7 @@ fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
     let workspace = workspace(&slurm, 2, "");
     let training = start(&slurm, &workspace);
     training.wait_for_stages(1);
-    send(slurm.workers()[0], Signal::KILL);
+    send(training.joined_process(&slurm.workers()), Signal::KILL);
     training.wait_for("more workers are asked for");
     let said = training.end(0);
     assert!(said.contains("has ended: FAILED") && said.contains("is cut off"), "{said}");
@@ -110,7 +110,7 @@ fn failure_3_a_task_that_is_queued_again_gives_its_stage_to_another() {
     let workspace = workspace(&slurm, 2, "");
     let training = start(&slurm, &workspace);
     training.wait_for_stages(1);
-    slurm.ask("scontrol", &["requeue", "1_0"]);
+    slurm.ask("scontrol", &["requeue", &training.joined()]);
     training.wait_for("is cut off");
     training.end(0);
     assert_eq!(digest(&workspace), in_process());

@@ -54,7 +54,7 @@ fn failure_1_a_worker_and_a_session_that_are_killed_are_replaced() {
     let workspace = workspace(&sshd, &["node1", "node2"], "");
     let training = start(&workspace);
     training.wait_for_stages(1);
-    send(sshd.workers()[0], Signal::KILL);
+    send(training.joined_process(&sshd.workers()), Signal::KILL);
     training.wait_for("more workers are asked for");
     let count = stages(&workspace);
     training.wait_for_stages(count + 1);

@@ -85,12 +85,34 @@ impl<'a> Training<'a> {
         self.wait_until("nothing is trained", || stages(self.workspace) >= count);
     }
 
+    /// The task of the first worker that has joined. Another may be on its way still, and has no stage to lose.
+    pub fn joined(&self) -> String {
+        self.wait_for("has joined");
+        let said = self.said();
+        let line = said.lines().find(|line| line.ends_with("has joined")).unwrap();
+        line.split(" worker ").nth(1).unwrap().split(" on ").next().unwrap().to_owned()
+    }
+
+    /// The process of that worker, among these.
+    pub fn joined_process(&self, workers: &[i32]) -> i32 {
+        let task = format!("\0--task\0{}\0", self.joined());
+        let is_it =
+            |pid: &&i32| contains(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), task.as_bytes());
+        *workers.iter().find(is_it).unwrap_or_else(|| panic!("no process of {task:?} among {workers:?}"))
+    }
+
     fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let until = Instant::now() + PATIENCE;
         while !is_so() {
             assert!(Instant::now() < until, "{what}: {}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Interrupts it, as Ctrl-C does, and waits for the end.
+    pub fn interrupt(self) -> String {
+        send(i32::try_from(self.child.id()).unwrap(), Signal::INT);
+        self.end(130)
     }
 
     /// Waits for the end, and gives what was said.
@@ -147,7 +169,7 @@ pub fn delete_while_a_worker_hangs(
 ) {
     training.wait_for_stages(1);
     // A worker that hangs says nothing, and keeps what it has in memory.
-    let hanging = workers()[0];
+    let hanging = training.joined_process(&workers());
     send(hanging, Signal::STOP);
     let open = Store::open(&Place::new(workspace.path("store"))).unwrap();
     let subjects = vec![SubjectId::new(&subject.name).unwrap()];
