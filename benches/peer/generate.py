@@ -6,8 +6,8 @@ PEER_GENERATE is our side's program (`target/release/peer-generate`). Both sides
 one with the sizes of Qwen2.5-0.5B, two LoRA adapters (r 16 on query and value), prompts of 128 random tokens, and 64 new tokens taken greedily from the mean of both members' logits,
 with keys and values remembered. PyTorch does it in two ways, each in single precision and in bfloat16: the adapters are switched and
 each has its own cache (`switched`), or both go through the model in one batch with `adapter_names` (`mixed`). Ours runs in each
-of FORMS: `f32`, `bf16` (products of frozen weights in bfloat16), `int8` (`model.weights`, the language head in single precision); a ratio is
-that of PyTorch's faster way in the same precision, for `int8` in any.
+of FORMS: `f32`, `bf16` (products of frozen weights in bfloat16), `int8` and `nf4` (`model.weights`, the language head in single precision); a ratio is
+that of PyTorch's faster way in the same precision, for the last two in any.
 The peak of memory is that of each process, after all runs.
 """
 
@@ -134,7 +134,7 @@ def main():
                 results.append({"prompts": prompts, "what": what, "ms": {form: round(value, 1) for form, value in medians.items()}})
                 results[-1]["ratio"] = {}
                 for ours in forms:
-                    best = min(medians[form] for form in FORMS if ours == "int8" or form.endswith(ours))
+                    best = min(medians[form] for form in FORMS if ours in ("int8", "nf4") or form.endswith(ours))
                     results[-1]["ratio"][ours] = round(best / medians[f"s3t {ours}"], 2)
         memory = {form: ask(process, "memory")[0] for form, process in processes.items()}
         for process in processes.values():

@@ -83,7 +83,7 @@ pub fn with_made_up_stages(system: System, method: &dyn PeftMethod) -> Result<Sy
     Ok(system)
 }
 
-/// The options with which a model is loaded for a form of its frozen weights: `f32`, `bf16` or `int8`.
+/// The options with which a model is loaded for a form of its frozen weights: `f32`, `bf16`, `int8` or `nf4`.
 ///
 /// # Errors
 ///
@@ -93,7 +93,8 @@ pub fn load_options(form: &str) -> Result<LoadOptions, String> {
         "f32" => (Precision::F32, WeightFormat::Full),
         "bf16" => (Precision::Bf16, WeightFormat::Full),
         "int8" => (Precision::F32, WeightFormat::Int8),
-        _ => return Err(format!("unknown form of weights `{form}`; known: f32, bf16, int8")),
+        "nf4" => (Precision::F32, WeightFormat::Nf4),
+        _ => return Err(format!("unknown form of weights `{form}`; known: f32, bf16, int8, nf4")),
     };
     Ok(LoadOptions { precision, weights, ..LoadOptions::default() })
 }

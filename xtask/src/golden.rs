@@ -1,4 +1,4 @@
-//! The golden files: what Python `transformers`, `peft` and `scipy` compute, to compare ourselves with.
+//! The golden files: what Python `transformers`, `peft`, `bitsandbytes` and `scipy` compute, to compare ourselves with.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,11 +17,12 @@ pub struct Golden {
 }
 
 /// Each script with the folders that it makes.
-const MADE: [(&str, &[&str]); 5] = [
+const MADE: [(&str, &[&str]); 6] = [
     ("attack.py", &["crates/s3t-attack/tests/golden"]),
     ("eval.py", &["crates/s3t-eval/tests/golden", "crates/s3t/tests/golden-eval"]),
     ("make.py", &["crates/s3t/tests/golden"]),
     ("make_cases.py", &["crates/s3t-cli/tests/golden"]),
+    ("nf4.py", &["crates/s3t-kernels/tests/golden"]),
     ("pictures.py", &["crates/s3t-data/tests/golden-pictures", "crates/s3t/tests/golden-pictures"]),
 ];
 

@@ -32,7 +32,7 @@ device = "flex"                # flex (CPU), ndarray, cuda, cuda:1, vulkan
 [model]                        # a public base model in Hugging Face layout; frozen, never the subject of a deletion
 path = "model"
 # max_tokens = 64              # of a model of texts: longer ones are cut, longer prompts refused
-# weights = "int8"             # frozen layers in 8-bit integers: a quarter of the memory, another model
+# weights = "int8"             # frozen layers in 8-bit integers, or in 4 bits ("nf4"): less memory, another model
 
 [data]                         # class names are declared, never collected from the records
 # task = "classification"      # classification, multi-label, regression, causal-lm; the last two take no labels

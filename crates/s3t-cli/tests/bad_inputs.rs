@@ -139,7 +139,7 @@ fn cases() -> Vec<Case> {
         planned("Pipeline file", "8-bit weights on another device", |w| w.edit("pipeline.toml", "seed = 1\n\n[model]\n", "seed = 1\ndevice = \"vulkan\"\n\n[model]\nweights = \"int8\"\n"),
             "pipeline.toml line 6: `model.weights` is \"int8\", which is for the device `flex`, and `device` is `vulkan`; use \"full\""),
         planned("Pipeline file", "unknown form of weights", |w| w.edit("pipeline.toml", "path = \"model\"", "path = \"model\"\nweights = \"int4\""),
-            "pipeline.toml line 6: `model.weights`: unknown variant `int4`, expected `full` or `int8`"),
+            "pipeline.toml line 6: `model.weights`: unknown variant `int4`, expected one of `full`, `int8`, `nf4`"),
         planned("Pipeline file", "unknown PEFT method", |w| w.edit("pipeline.toml", "\"lora\"", "\"lorra\""),
             "pipeline.toml line 33: unknown peft method `lorra`; known: bottleneck, dora, ia3, lora, prefix, prompt, rslora; did you mean `lora`?"),
         planned("Pipeline file", "unknown field of a plugin", |w| w.edit("pipeline.toml", "rank = 2", "rang = 2"),

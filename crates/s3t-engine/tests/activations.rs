@@ -171,12 +171,18 @@ fn a_system_in_bfloat16_trains_deletes_repairs_and_verifies_and_is_no_system_in_
 }
 
 #[test]
-fn a_system_with_weights_in_integers_trains_deletes_repairs_and_verifies_and_is_no_system_with_full_weights() {
+fn a_system_with_rounded_weights_trains_deletes_repairs_and_verifies_and_is_no_system_with_full_weights() {
+    for form in [WeightFormat::Int8, WeightFormat::Nf4] {
+        check_rounded_weights(form);
+    }
+}
+
+fn check_rounded_weights(form: WeightFormat) {
     let folder = tempfile::tempdir().unwrap();
     write_tiny_model(&folder.path().join("model"), 7).unwrap();
     let full = || tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
     let mut pipeline = full();
-    pipeline.weights = WeightFormat::Int8;
+    pipeline.weights = form;
     let system = System::create(pipeline, &toy_records(40, 8, 5), None).unwrap();
     system.train(&Quiet).unwrap();
     let ids: Vec<_> = toy_records(40, 8, 5).into_iter().map(|record| record.id).collect();

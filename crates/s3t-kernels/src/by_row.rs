@@ -106,7 +106,7 @@ pub(crate) fn layer_by_row(
             out
         }
         // These never depend on the number of rows.
-        Weights::Half(_) | Weights::Byte(_) => layer(x, w, bias, |_, _, _| {}),
+        Weights::Half(_) | Weights::Byte(_) | Weights::Nibble(_) => layer(x, w, bias, |_, _, _| {}),
     };
     let rows = all / parts.len().max(1);
     if rows == 0 || outputs == 0 {

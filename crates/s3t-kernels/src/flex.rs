@@ -21,6 +21,7 @@ use crate::bytes::Bytes;
 use crate::halves::Halves;
 use crate::heads::{self, Inputs};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads};
+use crate::nibbles::Nibbles;
 use crate::products::{LowRank, Weights, layer, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::tensors::{contiguous, dims, matrix, primitive, tensor};
@@ -120,6 +121,7 @@ enum FrozenWeight {
     Single(FlexTensor),
     Half(Arc<Halves>),
     Byte(Arc<Bytes>),
+    Nibble(Arc<Nibbles>),
 }
 
 impl FrozenLayer {
@@ -128,6 +130,7 @@ impl FrozenLayer {
             Form::Tensor(weight) => FrozenWeight::Single(primitive(weight)),
             Form::Halves(weight, _) => FrozenWeight::Half(Arc::clone(weight)),
             Form::Bytes(weight, _) => FrozenWeight::Byte(Arc::clone(weight)),
+            Form::Nibbles(weight, _) => FrozenWeight::Nibble(Arc::clone(weight)),
         };
         Self { weight, bias: bias.map(primitive) }
     }
@@ -144,6 +147,7 @@ impl FrozenWeight {
             Self::Single(weight) => Weights::Single(matrix(weight)),
             Self::Half(weight) => Weights::Half(weight.view()),
             Self::Byte(weight) => Weights::Byte(weight.view()),
+            Self::Nibble(weight) => Weights::Nibble(weight.view()),
         }
     }
 }

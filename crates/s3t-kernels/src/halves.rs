@@ -62,6 +62,10 @@ impl HalfRows {
     fn width(&self) -> usize {
         self.inputs.div_ceil(PAIR)
     }
+
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
 }
 
 crate::rows::vectorised! {
@@ -97,7 +101,7 @@ pub(crate) fn rounded(value: f32) -> u16 {
 
 /// The value of a number in bfloat16, as the instruction reads it: 0 below the normal range.
 #[inline(always)]
-fn widened(half: u32) -> f32 {
+pub(crate) fn widened(half: u32) -> f32 {
     normal(f32::from_bits(half << 16))
 }
 
@@ -146,8 +150,7 @@ pub(crate) fn gradient(x: Matrix<'_>, w: HalfWeights<'_>) -> Vec<f32> {
     product_with(&HalfRows::of(x), inputs, |start, size, lines| w.turn(start, size, lines))
 }
 
-/// The product of `x` with so many columns. `put` writes lines of them: from a pair of inputs and a column on, so many pairs of inputs of so
-/// many columns.
+/// The product of `x` with so many columns, which `put` writes as for [`multiply_with`].
 pub(crate) fn product_with(
     x: &HalfRows,
     columns: usize,
@@ -155,27 +158,44 @@ pub(crate) fn product_with(
 ) -> Vec<f32> {
     let mut out = Unwritten::new(x.rows.checked_mul(columns).expect("no memory is that large"));
     let mut view = MatrixMut::unwritten(out.memory(), x.rows, columns);
-    if x.inputs == 0 {
-        view.fill(0.0);
-    }
-    let height = rows_together(x.rows, columns, Threads::Pool);
-    by_blocks(&mut view, [height, COLUMNS], Threads::Pool, |block, panel, out| {
-        PANEL.with_borrow_mut(|lines| {
-            lines.resize(COLUMNS / LANES * CUT / PAIR, Line::default());
-            let width = x.width();
-            for start in (0..width).step_by(CUT / PAIR) {
-                let pairs = (CUT / PAIR).min(width - start);
-                put([start, panel * COLUMNS], [pairs, out.dims()[1]], lines);
-                let onto = if start == 0 { Onto::Replace } else { Onto::Add };
-                Part { x, row: block * height, start, pairs, lines, distance: pairs, onto }.run(out);
-            }
-        });
-    });
+    multiply_with(&mut view, Onto::Replace, x, put, Threads::Pool);
     // SAFETY: with `Onto::Replace` every element of the result is written, zeros where nothing is to be added up.
     #[allow(unsafe_code, reason = "see above")]
     unsafe {
         out.written()
     }
+}
+
+/// `out = x w`, or added to `out`, where `put` writes lines of `w`: from a pair of inputs and a column on, so many pairs of inputs of so many
+/// columns. The first pair is a multiple of half of [`CUT`], the first column one of [`COLUMNS`].
+///
+/// # Panics
+///
+/// If the sizes do not go together.
+pub(crate) fn multiply_with(
+    out: &mut MatrixMut<'_>,
+    onto: Onto,
+    x: &HalfRows,
+    put: impl Fn([usize; 2], [usize; 2], &mut [Line]) + Sync,
+    threads: Threads,
+) {
+    let [rows, columns] = out.dims();
+    assert!(rows == x.rows, "the sizes of a product go together");
+    if x.inputs == 0 && onto == Onto::Replace {
+        out.fill(0.0);
+    }
+    let (width, height) = (x.width(), rows_together(rows, columns, threads));
+    by_blocks(out, [height, COLUMNS], threads, |block, panel, out| {
+        PANEL.with_borrow_mut(|lines| {
+            lines.resize(COLUMNS / LANES * CUT / PAIR, Line::default());
+            for start in (0..width).step_by(CUT / PAIR) {
+                let pairs = (CUT / PAIR).min(width - start);
+                put([start, panel * COLUMNS], [pairs, out.dims()[1]], lines);
+                let onto = if start == 0 { onto } else { Onto::Add };
+                Part { x, row: block * height, start, pairs, lines, distance: pairs, onto }.run(out);
+            }
+        });
+    });
 }
 
 thread_local! {

@@ -29,10 +29,13 @@ mod halves;
 #[cfg(feature = "flex")]
 mod heads;
 mod instructions;
+mod levels;
 #[cfg(feature = "flex")]
 mod losses;
 #[cfg(feature = "flex")]
 mod matrix;
+#[cfg(feature = "flex")]
+mod nibbles;
 mod operands;
 #[cfg(feature = "flex")]
 mod products;

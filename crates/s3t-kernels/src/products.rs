@@ -6,6 +6,7 @@ use crate::buffer::Unwritten;
 use crate::bytes::{self, ByteRows, ByteWeights};
 use crate::halves::{self, HalfRows, HalfWeights};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
+use crate::nibbles::{self, NibbleWeights};
 use crate::tiles;
 
 /// `out = scale a b`, or added to `out`, by [`tiles`]: no bit of an element depends on the other rows and columns, or on threads.
@@ -110,6 +111,8 @@ pub(crate) enum Weights<'a> {
     Half(HalfWeights<'a>),
     /// In 8-bit integers: inputs are rounded to them too.
     Byte(ByteWeights<'a>),
+    /// In 4-bit numbers, which are read as numbers of bfloat16: inputs are rounded to that too.
+    Nibble(NibbleWeights<'a>),
 }
 
 impl Weights<'_> {
@@ -119,6 +122,7 @@ impl Weights<'_> {
             Self::Single(weights) => weights.dims(),
             Self::Half(weights) => weights.dims(),
             Self::Byte(weights) => weights.dims(),
+            Self::Nibble(weights) => weights.dims(),
         }
     }
 
@@ -128,6 +132,7 @@ impl Weights<'_> {
             Self::Single(weights) => product(1.0, of_results, weights.transposed()),
             Self::Half(weights) => halves::gradient(of_results, weights),
             Self::Byte(weights) => bytes::gradient(of_results, weights),
+            Self::Nibble(weights) => nibbles::gradient(of_results, weights),
         }
     }
 }
@@ -163,6 +168,10 @@ pub(crate) fn layer(
         Weights::Byte(w) => {
             let x = ByteRows::of(x);
             Box::new(move |out, onto, columns, threads| bytes::multiply(out, onto, &x, w.columns(columns), threads))
+        }
+        Weights::Nibble(w) => {
+            let x = HalfRows::of(x);
+            Box::new(move |out, onto, columns, threads| nibbles::multiply(out, onto, &x, w.columns(columns), threads))
         }
     };
     let panel = |out: &mut MatrixMut<'_>, columns: Range<usize>, threads: Threads| {

@@ -3,14 +3,15 @@
 #[cfg(feature = "flex")]
 use std::sync::Arc;
 
-#[cfg(feature = "flex")]
-use burn::tensor::TensorData;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
 use crate::bytes::Bytes;
 #[cfg(feature = "flex")]
 use crate::halves::Halves;
+use crate::levels::{BLOCK, LEVELS, numbers};
+#[cfg(feature = "flex")]
+use crate::nibbles::Nibbles;
 #[cfg(feature = "flex")]
 use crate::tensors;
 
@@ -37,6 +38,9 @@ pub(crate) enum Form {
     /// In 8-bit integers, in that order.
     #[cfg(feature = "flex")]
     Bytes(Arc<Bytes>, Device),
+    /// In 4-bit numbers, in the order in which products read them.
+    #[cfg(feature = "flex")]
+    Nibbles(Arc<Nibbles>, Device),
 }
 
 impl Weight {
@@ -84,6 +88,43 @@ impl Weight {
         Self(Form::Tensor((weight.clone() / divisors.clone()).round() * divisors))
     }
 
+    /// Frozen weights rounded to 16 levels times one number for each 64 inputs of an output, for an eighth of the memory (NF4: Dettmers et
+    /// al. 2023, arXiv 2305.14314, without double quantisation). A layer with such weights computes as one with their values in bfloat16:
+    /// it rounds its inputs to that, and adds up in single precision.
+    ///
+    /// The values are those of `bitsandbytes` for layers whose inputs are a multiple of 64: it goes on with a block in the next output. On
+    /// devices other than `flex` they take the memory of bfloat16.
+    ///
+    /// # Shapes
+    ///
+    /// - `weight`: `[inputs, outputs]`
+    ///
+    /// ```
+    /// # use burn::tensor::Tensor;
+    /// use s3t_kernels::Weight;
+    ///
+    /// let weight = Tensor::<2>::from_floats([[-2.0], [0.01], [0.9]], &Default::default());
+    /// // 0.9 is between 0.88 and 1.13, which are levels times 2.
+    /// assert_eq!(Weight::in_nibbles(&weight).full().into_data().to_vec::<f32>().unwrap(), [-2.0, 0.0, 0.8828125]);
+    /// ```
+    pub fn in_nibbles(weight: &Tensor<2>) -> Self {
+        #[cfg(feature = "flex")]
+        if tensors::takes(weight) {
+            let nibbles = Nibbles::of(tensors::matrix(&tensors::primitive(weight)));
+            return Self(Form::Nibbles(Arc::new(nibbles), weight.device()));
+        }
+        let [inputs, outputs] = weight.dims();
+        let columns = weight.clone().transpose().into_data().convert::<f32>();
+        let mut values = columns.into_vec::<f32>().expect("the data was converted to single precision");
+        for block in values.chunks_mut(inputs.max(1)).flat_map(|column| column.chunks_mut(BLOCK)) {
+            let (scale, numbers) = numbers(block);
+            let rounded: Vec<f32> = numbers.map(|number| LEVELS[number as usize] * scale).collect();
+            block.copy_from_slice(&rounded);
+        }
+        let turned = Tensor::<2>::from_data(TensorData::new(values, [outputs, inputs]), &weight.device());
+        Self(Form::Tensor(turned.transpose().cast(DType::BF16)))
+    }
+
     /// Inputs and outputs.
     pub fn dims(&self) -> [usize; 2] {
         match &self.0 {
@@ -92,6 +133,8 @@ impl Weight {
             Form::Halves(weight, _) => weight.view().dims(),
             #[cfg(feature = "flex")]
             Form::Bytes(weight, _) => weight.view().dims(),
+            #[cfg(feature = "flex")]
+            Form::Nibbles(weight, _) => weight.view().dims(),
         }
     }
 
@@ -100,7 +143,7 @@ impl Weight {
         match &self.0 {
             Form::Tensor(weight) => weight.device(),
             #[cfg(feature = "flex")]
-            Form::Halves(_, device) | Form::Bytes(_, device) => device.clone(),
+            Form::Halves(_, device) | Form::Bytes(_, device) | Form::Nibbles(_, device) => device.clone(),
         }
     }
 
@@ -113,6 +156,8 @@ impl Weight {
             Form::Halves(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
             #[cfg(feature = "flex")]
             Form::Bytes(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
+            #[cfg(feature = "flex")]
+            Form::Nibbles(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
         }
     }
 
@@ -121,7 +166,7 @@ impl Weight {
         match &self.0 {
             Form::Tensor(weight) => (weight.dtype() == DType::BF16).then(|| weight.clone()),
             #[cfg(feature = "flex")]
-            Form::Halves(..) => Some(self.full().cast(DType::BF16)),
+            Form::Halves(..) | Form::Nibbles(..) => Some(self.full().cast(DType::BF16)),
             #[cfg(feature = "flex")]
             Form::Bytes(..) => None,
         }

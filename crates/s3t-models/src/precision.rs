@@ -48,6 +48,9 @@ pub enum WeightFormat {
     /// Each output's rounded to integers from -127 to 127 times a number, and the inputs of a product likewise, row by row; for the device
     /// `flex`. A quarter of the memory of single precision. Gradients are products in bfloat16.
     Int8,
+    /// Each 64 inputs of an output rounded to sixteen levels times a number (NF4, as `bitsandbytes` has it for QLoRA), for the device
+    /// `flex`. An eighth of the memory of single precision. Products round these weights and their inputs to bfloat16.
+    Nf4,
 }
 
 impl WeightFormat {
@@ -56,6 +59,7 @@ impl WeightFormat {
         match self {
             Self::Full => "full",
             Self::Int8 => "int8",
+            Self::Nf4 => "nf4",
         }
     }
 

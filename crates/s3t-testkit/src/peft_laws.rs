@@ -1,5 +1,7 @@
 //! The laws that every PEFT method inherits. A new method is one call.
 
+use std::path::Path;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -7,9 +9,9 @@ use s3t_core::lineage::Lineage;
 use s3t_core::tensors::{HostTensor, StageTensors, parameter_name};
 use s3t_core::{Record, StoreSecret};
 use s3t_engine::{Quiet, System, VerifyScope};
-use s3t_models::{Backbone, Device, Input, LoadOptions, Precision, WeightFormat};
+use s3t_models::{Backbone, Device, Input, LoadOptions, Precision, WeightFormat, read_safetensors, write_safetensors};
 use s3t_peft::tensors::{stage_on_device, to_device, to_host};
-use s3t_peft::{Adapters, PeftMethod, Tensor, bind};
+use s3t_peft::{Adapters, PeftMethod, Tensor, Weight, bind};
 use s3t_train::{StageModel, check_isolation, stacked_outputs};
 
 use crate::{tiny_pipeline, toy_records, write_tiny_model};
@@ -23,7 +25,8 @@ const BLOCKS: usize = 4;
 /// - Pooling: running the last block for what the head reads of it gives what running it whole gives.
 /// - Stacking: models of several shards in one pass answer as each alone.
 /// - Gradients agree with finite differences.
-/// - Precision: with frozen weights in bfloat16 or 8-bit integers results stay near those in single precision, and gradients flow.
+/// - Precision: with frozen weights in bfloat16 or 8-bit integers results stay near those in single precision, and gradients flow; with 4-bit
+///   numbers they have the bits of the same weights in bfloat16.
 /// - Checkpointing: keeping the graph of one block at a time in memory changes no bit.
 /// - Isolation: a stage holds the parameters of its own layer group and its head, and all of them moved.
 /// - Saving and loading is bit-equal, training again gives the same bits, and what survives a deletion, also after a
@@ -46,13 +49,17 @@ pub fn check_peft_method(table: &serde_json::Value) {
     check_pooling(&*method, &backbone, &device, &parameters);
     check_stacking(&*method, &backbone, &device, parameters.clone());
     check_gradients(&*method, &backbone, &device, &parameters);
-    for options in [
-        LoadOptions { precision: Precision::Bf16, ..LoadOptions::default() },
-        LoadOptions { weights: WeightFormat::Int8, ..LoadOptions::default() },
-    ] {
-        let rounded = s3t_models::load(&folder.path().join("model"), options, &device).expect("the tiny model loads");
-        check_precision(&*method, [&backbone, &rounded], &device, &parameters);
+    let load = |name: &str, options| {
+        s3t_models::load(&folder.path().join(name), options, &device).expect("the tiny model loads")
+    };
+    let in_bf16 = LoadOptions { precision: Precision::Bf16, ..LoadOptions::default() };
+    let in_form = |weights| LoadOptions { weights, ..LoadOptions::default() };
+    for options in [in_bf16.clone(), in_form(WeightFormat::Int8)] {
+        check_precision(&*method, [&backbone, &load("model", options)], &device, &parameters);
     }
+    write_in_levels(folder.path());
+    let of_levels = load("model", in_form(WeightFormat::Nf4));
+    check_levels(&*method, [&load("levels", in_bf16), &of_levels], &device, &parameters);
     check_unlearning(table);
 }
 
@@ -121,21 +128,7 @@ fn check_precision(
     device: &Device,
     parameters: &StageTensors,
 ) {
-    let records = toy_records(5, 0, 8);
-    let shape = [records.len(), full.hidden()];
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let values = (0..shape[0] * shape[1]).map(|_| rng.sample(StandardNormal)).collect();
-    let projection = HostTensor { shape: shape.to_vec(), values };
-    let results = |backbone: &Backbone| {
-        let tracked = stage_on_device(parameters, device).map(|tensor| tensor.clone().autodiff().require_grad());
-        let y = run(backbone, &records, &attach(method, backbone, &tracked));
-        let found = to_host(y.clone());
-        let mut gradients = (y * to_device(&projection, device).reshape(shape)).sum().backward();
-        let of_parameters = tracked.blocks.values().flat_map(|tensors| tensors.values());
-        let of_parameters =
-            of_parameters.map(|tensor| tensor.grad_remove(&mut gradients).map(to_host).unwrap_or_default());
-        [found, of_parameters.flatten().collect()]
-    };
+    let results = |backbone| results_and_gradients(method, backbone, device, parameters);
     for ((found, expected), what) in results(rounded).into_iter().zip(results(full)).zip(["results", "gradients"]) {
         assert_eq!(found.len(), expected.len(), "precision: some {what} are missing");
         let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -143,6 +136,58 @@ fn check_precision(
         let apart = apart.fold(0.0, f32::max);
         assert!(apart > 0.0 && apart < 0.1, "precision: {what} with rounded weights are {apart} apart");
     }
+}
+
+/// Writes the tiny model of a folder a second time, with the weights of its blocks as 4-bit numbers have them.
+fn write_in_levels(folder: &Path) {
+    let (model, levels) = (folder.join("model"), folder.join("levels"));
+    std::fs::create_dir(&levels).expect("a folder is made");
+    for file in std::fs::read_dir(&model).expect("the tiny model is read").flatten() {
+        std::fs::copy(file.path(), levels.join(file.file_name())).expect("a file is copied");
+    }
+    let file = levels.join("model.safetensors");
+    let mut tensors = read_safetensors(&file).expect("the tiny model is read");
+    for (_, tensor) in tensors.iter_mut().filter(|(name, _)| name.contains(".layer.")) {
+        if let [outputs, inputs] = tensor.shape[..] {
+            let weight = to_device(tensor, &Device::flex()).reshape([outputs, inputs]).transpose();
+            tensor.values = to_host(Weight::in_nibbles(&weight).full().transpose());
+        }
+    }
+    write_safetensors(&file, &tensors).expect("the tiny model is written");
+}
+
+fn check_levels(
+    method: &dyn PeftMethod,
+    [expected, of_levels]: [&Backbone; 2],
+    device: &Device,
+    parameters: &StageTensors,
+) {
+    let results = |backbone| results_and_gradients(method, backbone, device, parameters);
+    for ((found, expected), what) in results(of_levels).iter().zip(results(expected)).zip(["results", "gradients"]) {
+        let same = found.iter().map(|value| value.to_bits()).eq(expected.iter().map(|value| value.to_bits()));
+        assert!(same, "levels: {what} are not those of the same weights in bfloat16");
+    }
+}
+
+/// The results of records, and the gradients of the method's parameters.
+fn results_and_gradients(
+    method: &dyn PeftMethod,
+    backbone: &Backbone,
+    device: &Device,
+    parameters: &StageTensors,
+) -> [Vec<f32>; 2] {
+    let records = toy_records(5, 0, 8);
+    let shape = [records.len(), backbone.hidden()];
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let values = (0..shape[0] * shape[1]).map(|_| rng.sample(StandardNormal)).collect();
+    let projection = HostTensor { shape: shape.to_vec(), values };
+    let tracked = stage_on_device(parameters, device).map(|tensor| tensor.clone().autodiff().require_grad());
+    let y = run(backbone, &records, &attach(method, backbone, &tracked));
+    let found = to_host(y.clone());
+    let mut gradients = (y * to_device(&projection, device).reshape(shape)).sum().backward();
+    let of_parameters = tracked.blocks.values().flat_map(|tensors| tensors.values());
+    let of_parameters = of_parameters.map(|tensor| tensor.grad_remove(&mut gradients).map(to_host).unwrap_or_default());
+    [found, of_parameters.flatten().collect()]
 }
 
 fn check_pooling(method: &dyn PeftMethod, backbone: &Backbone, device: &Device, parameters: &StageTensors) {

@@ -49,10 +49,11 @@ impl StageProgress for Threads {
 }
 
 /// The names of the ways to keep and multiply frozen weights.
-const FORMS: [(&str, Precision, WeightFormat); 3] = [
+const FORMS: [(&str, Precision, WeightFormat); 4] = [
     ("f32", Precision::F32, WeightFormat::Full),
     ("bf16", Precision::Bf16, WeightFormat::Full),
     ("int8", Precision::F32, WeightFormat::Int8),
+    ("nf4", Precision::F32, WeightFormat::Nf4),
 ];
 
 /// Trains on so many threads from a block on, with the form of this number.

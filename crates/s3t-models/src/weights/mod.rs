@@ -156,6 +156,7 @@ impl<'a> Loader<'a> {
         let view = |weight: Tensor<1>| weight.reshape([outputs, inputs]).transpose();
         let weight = match (self.format, self.precision) {
             (WeightFormat::Int8, _) => Weight::in_bytes(&view(weight)),
+            (WeightFormat::Nf4, _) => Weight::in_nibbles(&view(weight)),
             (WeightFormat::Full, Precision::F32) => transposed(weight, [outputs, inputs]).into(),
             (WeightFormat::Full, Precision::Bf16) => Weight::halved(&view(weight)),
         };
