@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use s3t_core::Task;
 use s3t_core::budget::cost::ModelShape;
-use s3t_models::{Backbone, Device, ModelError, OwnHead};
+use s3t_models::{Backbone, Device, LoadOptions, ModelError, OwnHead};
 
 use crate::error::EngineError;
 use crate::pipeline::Pipeline;
@@ -27,9 +27,17 @@ pub(crate) fn model_shape(pipeline: &Pipeline, backbone: &Backbone) -> ModelShap
     }
 }
 
-/// Loads the pipeline's base model.
+/// Loads the pipeline's base model as stages are trained with it.
 pub(crate) fn load(pipeline: &Pipeline, device: &Device) -> Result<Arc<Backbone>, EngineError> {
-    let options = pipeline.load_options();
+    load_with(pipeline, pipeline.load_options(), device)
+}
+
+/// Loads the pipeline's base model as it answers.
+pub(crate) fn load_to_answer(pipeline: &Pipeline, device: &Device) -> Result<Arc<Backbone>, EngineError> {
+    load_with(pipeline, LoadOptions { precision: pipeline.serving_precision(), ..pipeline.load_options() }, device)
+}
+
+fn load_with(pipeline: &Pipeline, options: LoadOptions, device: &Device) -> Result<Arc<Backbone>, EngineError> {
     s3t_models::load(&pipeline.model, options, device).map_err(|error| match error {
         ModelError::MaxTokens { .. } => pipeline.refuse("model.max_tokens", error.to_string()),
         other => other.into(),

@@ -1,13 +1,13 @@
 //! Opening a store, and making one.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use s3t_core::{Record, StoreSecret};
 use s3t_models::Backbone;
 use s3t_store::{NewStore, Store, StoreError, random_secret};
 
-use crate::base_model::load;
+use crate::base_model::{load, load_to_answer};
 use crate::checked::CheckedPipeline;
 use crate::error::EngineError;
 use crate::executing::Executing;
@@ -133,8 +133,13 @@ impl System {
         let read_only = matches!(opening, Opening::ToRead);
         let span = tracing::info_span!("open", read_only, epoch = tracing::field::Empty).entered();
         let device = pipeline.device.open()?;
-        let backbone = load(&pipeline, &device)?;
-        let executing = Executing::new(&pipeline, &backbone, read_only)?;
+        let training_backbone = load(&pipeline, &device)?;
+        let backbone = if pipeline.serving_precision() == training_backbone.precision() {
+            Arc::clone(&training_backbone)
+        } else {
+            load_to_answer(&pipeline, &device)?
+        };
+        let executing = Executing::new(&pipeline, &training_backbone, read_only)?;
         let mut cut = 0;
         let store = match opening {
             Opening::New(NewSystem { records, held_out, secret, or_open }) => {
@@ -159,7 +164,7 @@ impl System {
         let epoch = store.snapshot()?.epoch().0;
         span.record("epoch", epoch);
         let (members, forgotten) = (Mutex::default(), AtomicU64::new(epoch));
-        Ok(Self { pipeline, device, backbone, executing, store, members, forgotten, cut })
+        Ok(Self { pipeline, device, backbone, training_backbone, executing, store, members, forgotten, cut })
     }
 }
 

@@ -8,7 +8,7 @@ use s3t_core::sequence::Cyclic;
 use s3t_core::{CoreError, Limits, PartitionShape, Partitioner, Prior, Record, SequenceStrategy, Task};
 use s3t_data::{Duplicates, Labels, Source, Targets};
 use s3t_executor::{Executor, Local};
-use s3t_models::{LoadOptions, WeightFormat};
+use s3t_models::{LoadOptions, Precision, WeightFormat};
 use s3t_peft::PeftMethod;
 use s3t_store::Place;
 use s3t_train::TrainingConfig;
@@ -242,6 +242,11 @@ impl Pipeline {
             precision: self.training.precision,
             weights: self.weights,
         }
+    }
+
+    /// The precision of the products with frozen weights in answers.
+    pub fn serving_precision(&self) -> Precision {
+        self.serving.precision.unwrap_or(self.training.precision)
     }
 
     /// The location of the store and of its keys.

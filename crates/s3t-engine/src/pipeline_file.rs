@@ -357,6 +357,7 @@ impl PipelineText {
         }
         let mut table = self.section("serving")?;
         settings.dead_shard = self.take(&mut table, "serving", "dead_shard", Some(settings.dead_shard))?;
+        settings.precision = self.take(&mut table, "serving", "precision", Some(settings.precision))?;
         let (members, aggregator) = ("serving.members", "serving.aggregator");
         if let Some(value) = table.remove("members") {
             let value = self.table(value, members, "all-live")?;
@@ -373,7 +374,7 @@ impl PipelineText {
             let problem = format!("`serving.generation.{name}` is {value}; it takes 1 to {MAX_SIZE}");
             return Err(self.refuse(&format!("serving.generation.{name}"), problem));
         }
-        self.nothing_left(&table, "serving", &["aggregator", "dead_shard", "generation", "members"])?;
+        self.nothing_left(&table, "serving", &["aggregator", "dead_shard", "generation", "members", "precision"])?;
         Ok(settings)
     }
 

@@ -23,7 +23,7 @@ use s3t_ledger::{Epoch, ShardServes};
 use s3t_models::{Backbone, Device};
 
 use crate::answering::{Answering, Chain, Stage, serves};
-use crate::base_model::{load, model_shape};
+use crate::base_model::{load_to_answer, model_shape};
 use crate::checked::CheckedPipeline;
 use crate::ensemble::{Answer, Member};
 use crate::error::EngineError;
@@ -145,7 +145,7 @@ impl Replica {
     {
         let pipeline = pipeline.try_into()?;
         let device = pipeline.device.open()?;
-        let backbone = load(&pipeline, &device)?;
+        let backbone = load_to_answer(&pipeline, &device)?;
         check_model(&pipeline, &backbone)?;
         let model = ReplicaModel::of(&pipeline, backbone.digest())?;
         let shape = model_shape(&pipeline, &backbone);
@@ -294,7 +294,7 @@ impl Replica {
     /// [`EngineError::LeaderStage`] if it is not what the state names, or does not fit the model. It is not kept then.
     pub fn add(&self, key: &StageKey, bytes: &[u8]) -> Result<bool, EngineError> {
         let Some(place) = self.content().places.get(key).copied() else { return Ok(false) };
-        let stage = Arc::new(check_stage(key, &place, bytes, &self.model, &self.backbone)?);
+        let stage = Arc::new(check_stage(key, &place, bytes, &self.model, &self.pipeline, &self.backbone)?);
         let mut content = self.content();
         // A deletion may have come while the stage was checked.
         if content.places.get(key) != Some(&place) || content.held.contains_key(key) {

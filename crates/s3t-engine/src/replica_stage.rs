@@ -6,6 +6,7 @@ use s3t_train::check_isolation;
 
 use crate::answering::Stage;
 use crate::error::EngineError;
+use crate::pipeline::Pipeline;
 use crate::replica_state::{ReplicaModel, StageContent, StagePlace};
 
 /// Checks a stage that came from elsewhere for a base model: its bytes, its lineage, its precision, its place among others, its blocks.
@@ -14,6 +15,7 @@ pub(crate) fn check_stage(
     place: &StagePlace,
     bytes: &[u8],
     model: &ReplicaModel,
+    pipeline: &Pipeline,
     backbone: &Backbone,
 ) -> Result<Stage, EngineError> {
     let refuse = |problem: String| EngineError::LeaderStage { key: *key, problem };
@@ -27,12 +29,10 @@ pub(crate) fn check_stage(
     if lineage.recipe.base != model.base || lineage.recipe.task != model.task {
         return Err(refuse("its lineage names another base model or task".into()));
     }
-    let (wanted, loaded) = (lineage.recipe.training.get("precision"), backbone.precision().name());
-    let wanted = wanted.and_then(serde_json::Value::as_str).unwrap_or(Precision::F32.name());
-    if wanted != loaded {
-        return Err(refuse(format!(
-            "it was trained in {wanted}, and this pipeline's `training.precision` is {loaded}"
-        )));
+    let (trained, here) = (lineage.recipe.training.get("precision"), pipeline.training.precision.name());
+    let trained = trained.and_then(serde_json::Value::as_str).unwrap_or(Precision::F32.name());
+    if trained != here {
+        return Err(refuse(format!("it was trained in {trained}, and this pipeline's `training.precision` is {here}")));
     }
     let blocks = backbone.blocks();
     let parent = lineage.parent().map(|parent| parent.key());

@@ -6,6 +6,7 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::members::members_of_prefixes;
 use s3t_core::{Digest, Members, PartitionShape, Serving, SliceId, StageKey, Task};
 use s3t_ledger::Epoch;
+use s3t_models::Precision;
 use s3t_store::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +54,8 @@ pub struct ReplicaModel {
     pub aggregator: Value,
     /// The behaviour of a shard without a live sequence.
     pub dead_shard: DeadShard,
+    /// The precision of the products with frozen weights in answers.
+    pub precision: Precision,
     /// The shards and slices.
     pub shape: PartitionShape,
 }
@@ -119,13 +122,14 @@ impl ReplicaModel {
             members: json(serde_json::to_value(&*serving.members), "serving.members")?,
             aggregator: json(serde_json::to_value(&*serving.aggregator), "serving.aggregator")?,
             dead_shard: serving.dead_shard,
+            precision: pipeline.serving_precision(),
             shape: pipeline.shape,
         })
     }
 
     /// The first setting that differs from the leader's, with both values.
     fn difference(&self, leader: &Self) -> Option<String> {
-        let text = |model: &Self| -> [String; 7] {
+        let text = |model: &Self| -> [String; 8] {
             let json = |value: Result<Value, _>| value.map(|value| value.to_string()).unwrap_or_default();
             [
                 model.base.to_string(),
@@ -134,6 +138,7 @@ impl ReplicaModel {
                 model.members.to_string(),
                 model.aggregator.to_string(),
                 json(serde_json::to_value(model.dead_shard)),
+                json(serde_json::to_value(model.precision)),
                 json(serde_json::to_value(model.shape)),
             ]
         };
@@ -144,6 +149,7 @@ impl ReplicaModel {
             "`serving.members`",
             "`serving.aggregator`",
             "`serving.dead_shard`",
+            "`serving.precision`",
             "`partition.shards` and `partition.slices`",
         ];
         let (own, theirs) = (text(self), text(leader));

@@ -6,6 +6,7 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::members::Deepest;
 use s3t_core::placement::rates_of_subjects;
 use s3t_core::{Aggregator, CoreError, Members, PartitionShape, Partitioner, PerShard, Prior, StoreSecret, SubjectId};
+use s3t_models::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ pub struct ServingSettings {
     pub aggregator: Box<dyn Aggregator>,
     /// The behaviour of a shard without a live sequence.
     pub dead_shard: DeadShard,
+    /// The precision of the products with frozen weights in answers; that of training if it is left out. It changes no stage. A process
+    /// that trains too keeps the base model in both.
+    pub precision: Option<Precision>,
     /// Texts that are continued.
     pub generation: GenerationSettings,
 }
@@ -39,6 +43,7 @@ impl Default for ServingSettings {
             members: Box::new(Deepest {}),
             aggregator: Box::new(MeanLogits {}),
             dead_shard: DeadShard::default(),
+            precision: None,
             generation: GenerationSettings::default(),
         }
     }

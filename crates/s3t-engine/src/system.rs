@@ -30,6 +30,8 @@ pub struct System {
     pub(crate) pipeline: CheckedPipeline,
     pub(crate) device: Device,
     pub(crate) backbone: Arc<Backbone>,
+    /// The same, in the precision of training.
+    pub(crate) training_backbone: Arc<Backbone>,
     pub(crate) executing: Executing,
     pub(crate) store: Store,
     pub(crate) members: Mutex<Option<Served>>,
@@ -88,6 +90,12 @@ impl System {
     /// The base model.
     pub fn backbone(&self) -> &Arc<Backbone> {
         &self.backbone
+    }
+
+    /// The base model as stages are trained with it; another one than [`backbone`](Self::backbone) if `serving.precision` is another than that
+    /// of training.
+    pub fn training_backbone(&self) -> &Arc<Backbone> {
+        &self.training_backbone
     }
 
     /// The device.

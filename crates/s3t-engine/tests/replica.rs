@@ -5,7 +5,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use s3t_core::{Record, RecordId, SliceId, StageKey};
-use s3t_engine::{EngineError, Quiet, Replica, ReplicaShard, ReplicaState, StageContent, System};
+use s3t_engine::{EngineError, Quiet, Replica, ReplicaShard, ReplicaState, StageContent, System, VerifyScope};
+use s3t_models::Precision;
 use s3t_store::DeletionRequest;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
 use serde_json::json;
@@ -227,4 +228,43 @@ fn states_and_stages_that_do_not_fit_are_refused_by_name_and_change_nothing() {
     let replica = Replica::open(tiny_pipeline(&other, &world.folder.path().join("none"))).unwrap();
     let state = world.state();
     assert!(replica.apply(state).unwrap_err().to_string().contains("the base model (weights, tokenizer"));
+}
+
+/// Scores of each record.
+fn scores(predictions: &[s3t_engine::Prediction]) -> Vec<f32> {
+    predictions.iter().flat_map(|prediction| prediction.scores.clone()).collect()
+}
+
+#[test]
+fn answers_in_bfloat16_change_no_stage_and_a_follower_gives_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    write_tiny_model(&model, 4).unwrap();
+    let pipeline = |store: &str, precision: Option<Precision>| {
+        let mut pipeline = tiny_pipeline(&model, &folder.path().join(store));
+        pipeline.serving.precision = precision;
+        pipeline
+    };
+    let system = System::create(pipeline("store", None), &toy_records(RECORDS, 0, 1), None).unwrap();
+    system.train(&Quiet).unwrap();
+    let (stages, single) = (system.snapshot().unwrap().stages().clone(), system.predict(&questions()).unwrap());
+    drop(system);
+    let leader = System::open(pipeline("store", Some(Precision::Bf16))).unwrap();
+    assert_eq!(*leader.snapshot().unwrap().stages(), stages);
+    let apart = scores(&single).into_iter().zip(scores(&leader.predict(&questions()).unwrap()));
+    let apart = apart.map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+    assert!(apart > 0.0 && apart < 0.1, "scores are {apart} apart");
+    let records = vec![RecordId::new("record-3").unwrap()];
+    leader.fulfil(&DeletionRequest { id: None, records, subjects: vec![] }).unwrap();
+    leader.train(&Quiet).unwrap();
+    assert!(leader.verify(VerifyScope::All, &Quiet).unwrap().passed());
+    let state = leader.replica_state(&mut BTreeMap::new()).unwrap();
+    let follower = Replica::open(pipeline("none", Some(Precision::Bf16))).unwrap();
+    follower.apply(state.clone()).unwrap();
+    while let Some((key, _)) = follower.missing().first() {
+        follower.add(key, &leader.store().stage_content(key).unwrap()).unwrap();
+    }
+    assert_eq!(follower.answer(&questions()).unwrap(), leader.answer(&questions()).unwrap());
+    let message = Replica::open(pipeline("none", None)).unwrap().apply(state).unwrap_err().to_string();
+    assert!(message.contains("`serving.precision` of the leader is \"bf16\", and here it is \"f32\""), "{message}");
 }

@@ -135,7 +135,7 @@ fn write_shards(
         let folder = folder_of(chains, *shard, *serving);
         write_adapter(
             &directory.join(&folder),
-            system.backbone(),
+            system.training_backbone(),
             method,
             blocks,
             &StageTensors::of_chain(of_stages).map_err(s3t_engine::EngineError::from)?,

@@ -42,8 +42,13 @@ impl<'a> Bench<'a> {
             serde_json::to_value(&system.pipeline().peft).map_err(|error| EvalError::Plugin(error.to_string()))?;
         let method = serde_json::from_value(written).map_err(|error| EvalError::Plugin(error.to_string()))?;
         let threads = system.pipeline().resources.job_count();
-        let tuner =
-            Tuner::new(std::sync::Arc::clone(system.backbone()), system.device().clone(), method, classes, threads)?;
+        let tuner = Tuner::new(
+            std::sync::Arc::clone(system.training_backbone()),
+            system.device().clone(),
+            method,
+            classes,
+            threads,
+        )?;
         Ok(Self { copies, of_pipeline, tuner, observer, adapters: Mutex::default() })
     }
 
