@@ -81,7 +81,8 @@ fn own(workers: usize, each: usize, kilobytes: usize) {
         trainer: Arc::new(Counting::default()),
     };
     let listen = "127.0.0.1:0".to_owned();
-    let settings = Settings { workers, listen, host: None, restarts: 0, lease_seconds: 60.0, look_seconds: 1.0 };
+    let settings =
+        Settings { workers, listen, host: None, restarts: 0, lease_seconds: 60.0, look_seconds: 1.0, objects: None };
     let session = start(&site, settings, Box::new(Threads { kilobytes, ..Threads::default() })).unwrap();
     let stages: Vec<StageJob> = (0..workers * each).map(|number| job(&[&*format!("slice {number}")])).collect();
     let (session, stages) = (&session, &stages);

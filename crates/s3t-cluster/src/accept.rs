@@ -74,7 +74,8 @@ fn greet(pool: &Arc<Pool>, socket: TcpStream, is_greeted: &AtomicBool) -> Result
     let tls = pool.owner.connection().map_err(|error| stranger(error.to_string()))?;
     let (mut reader, mut writer) = split(tls.into(), socket, GREETING).map_err(|error| stranger(error.to_string()))?;
     let lease = pool.settings.lease();
-    let registration = admit(&mut reader, &mut writer, &pool.owner.invitation, &pool.worker, lease);
+    let objects = pool.objects.as_ref().map(|objects| objects.address());
+    let registration = admit(&mut reader, &mut writer, &pool.owner.invitation, &pool.worker, lease, objects);
     let registration = registration.map_err(stranger)?;
     is_greeted.store(true, Ordering::Release);
     let refused = |problem: String| Box::new(Refusal { worker: Some(registration.clone()), problem });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use s3t_executor::s3t_core::NumericEnvironment;
 use s3t_executor::{WorkerSettings, read_frame, write_frame};
+use s3t_objects::LaunchAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::Invitation;
@@ -75,9 +76,10 @@ impl Registration {
 /// The owner's answer to a registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Admission {
-    /// The worker may stay, under leases of this length.
+    /// The worker may stay, under leases of this length. Large parts of jobs may be objects of this launch.
     Admitted {
         lease: Duration,
+        objects: Option<LaunchAddress>,
     },
     Refused(String),
 }
@@ -91,6 +93,7 @@ pub(crate) fn admit(
     invitation: &Invitation,
     settings: &WorkerSettings,
     lease: Duration,
+    objects: Option<&LaunchAddress>,
 ) -> Result<Registration, String> {
     let mut token = [0; LENGTH];
     reader.read_exact(&mut token).map_err(|error| format!("it sent no token: {error}"))?;
@@ -104,7 +107,7 @@ pub(crate) fn admit(
         Err("its token is not that of this launch".into())
     };
     let answer = match &registration {
-        Ok(_) => Admission::Admitted { lease },
+        Ok(_) => Admission::Admitted { lease, objects: objects.cloned() },
         Err(reason) => Admission::Refused(reason.clone()),
     };
     let frame = write_frame(&answer).map_err(|error| error.to_string())?;

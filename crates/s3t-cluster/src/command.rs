@@ -157,7 +157,11 @@ mod tests {
         // Much input for a command that reads nothing, and a child that keeps the output open.
         let start = Instant::now();
         assert!(matches!(sleep(&"x".repeat(1 << 20)), Err(ClusterError::NoAnswer { .. })));
-        assert_eq!(sh("sleep 60 & echo told", Duration::from_millis(200)).unwrap(), "");
+        let folder = tempfile::tempdir().unwrap();
+        let child = folder.path().join("child").display().to_string();
+        let script = format!("sleep 60 & echo $! > '{child}'; echo told");
+        assert_eq!(sh(&script, Duration::from_millis(200)).unwrap(), "");
+        sh(&format!("kill $(cat '{child}')"), hour).unwrap();
         assert!(start.elapsed() < Duration::from_secs(50), "nobody waits for the child");
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use s3t_executor::{Lease, read_frame, write_frame};
+use s3t_executor::{Lease, ObjectFolder, read_frame, write_frame};
 
 use crate::admission::Admission;
 use crate::stream::split;
@@ -24,6 +25,8 @@ pub struct Joined {
     pub writer: Writing,
     /// The lease of this worker.
     pub lease: Lease,
+    /// The folder of object storage in which parts of jobs may be.
+    pub objects: Option<Arc<dyn ObjectFolder>>,
 }
 
 /// Joins the owner of a store at `address`, a host and a port. An owner that cannot be reached is tried again for `patience`.
@@ -31,7 +34,7 @@ pub struct Joined {
 /// # Errors
 ///
 /// [`ClusterError::Unreachable`], [`ClusterError::Connection`] if the other side is not the owner of the invitation, and
-/// [`ClusterError::Refused`] with the owner's reason.
+/// [`ClusterError::Refused`] with the owner's reason. [`ClusterError::Machine`] if the owner's object storage cannot be opened here.
 pub fn join(
     address: &str,
     invitation: &Invitation,
@@ -49,9 +52,12 @@ pub fn join(
     let sent = writer.write_all(&*invitation.token).and_then(|()| writer.write_all(&frame));
     sent.and_then(|()| writer.flush()).map_err(|error| failed(error.to_string()))?;
     match read_frame(&mut reader).map_err(|error| failed(error.to_string()))? {
-        Some(Admission::Admitted { lease: length }) => {
+        Some(Admission::Admitted { lease: length, objects }) => {
             reader.greeted(length).map_err(|error| failed(error.to_string()))?;
-            Ok(Joined { reader, writer, lease: Lease { length, since } })
+            let opened = objects.map(|address| address.open()).transpose();
+            let objects = opened.map_err(|error| ClusterError::Machine(error.to_string()))?;
+            let objects = objects.map(|launch| Arc::new(launch) as Arc<dyn ObjectFolder>);
+            Ok(Joined { reader, writer, lease: Lease { length, since }, objects })
         }
         Some(Admission::Refused(reason)) => Err(ClusterError::Refused(reason)),
         None => Err(failed("it went away before it answered".into())),

@@ -11,7 +11,9 @@
 //! trainer gives in this process, or is not trained; when `forget` returns, no worker that ran the program of this project remembers the
 //! records. *Why*: both sides know each other by an [`Invitation`], made for one launch: the worker the owner's certificate, the owner
 //! the worker's token. A stage of a worker that is lost is trained anew from the same job, and what the lost worker answers later is not
-//! read. Every worker says that it forgot, or is cut off and ends with its [`Lease`](s3t_executor::Lease).
+//! read. Every worker says that it forgot, or is cut off and ends with its [`Lease`](s3t_executor::Lease). With object storage, sealed copies
+//! of records lie there too: their keys are dropped first, and the records count as forgotten when the storage has removed them
+//! ([`Session::unforgotten`](s3t_executor::Session::unforgotten)).
 
 mod accept;
 mod admission;
@@ -23,6 +25,7 @@ mod job;
 mod join;
 mod launcher;
 mod log_end;
+mod objects;
 mod permits;
 mod pool;
 mod random;
@@ -50,6 +53,9 @@ pub use session::start;
 pub use settings::Settings;
 pub use stream::{Reading, Writing};
 pub use worker_command::{quoted, run_name, worker_command, worker_program};
+
+/// The setting `objects` of executors.
+pub use s3t_objects::ObjectStorage;
 
 /// The trait crate of executors, for plugins that depend on this crate alone.
 pub use s3t_executor;

@@ -13,6 +13,7 @@ use s3t_executor::{
 use crate::admission::Refusal;
 use crate::job::Job;
 use crate::launcher::{Launcher, words_about};
+use crate::objects::Objects;
 use crate::permits::Permits;
 use crate::roster::{Roster, WorkerId};
 use crate::stream::Cut;
@@ -39,6 +40,7 @@ pub(crate) struct Pool {
     pub(crate) environment: NumericEnvironment,
     pub(crate) owner: Owner,
     pub(crate) launcher: Box<dyn Launcher>,
+    pub(crate) objects: Option<Objects>,
     start: Instant,
     is_over: AtomicBool,
     permit: Arc<Permits>,
@@ -78,6 +80,7 @@ impl Pool {
         trainer: &dyn Trainer,
         owner: Owner,
         launcher: Box<dyn Launcher>,
+        objects: Option<Objects>,
     ) -> Self {
         Self {
             settings,
@@ -85,6 +88,7 @@ impl Pool {
             environment: trainer.environment(),
             owner,
             launcher,
+            objects,
             start: Instant::now(),
             is_over: AtomicBool::new(false),
             permit: Arc::default(),
@@ -138,6 +142,7 @@ impl Pool {
     }
 
     pub(crate) fn pass_on_news(&self, progress: &dyn StageProgress) {
+        self.objects.iter().flat_map(|objects| objects.relay.news()).for_each(|line| self.tell(line));
         let news = std::mem::take(&mut self.lock().news);
         news.iter().for_each(|line| progress.worker_said(self.launcher.engine(), line));
     }
@@ -295,20 +300,31 @@ impl Pool {
         let _listed = Listed { pool: self, number };
         let job = &*job;
         let mut failures = 0;
+        // A job that a worker could not fetch goes over the link the next time.
+        let mut is_plain = false;
         let news = || self.pass_on_news(progress);
         let workers = u32::try_from(self.settings.workers).unwrap_or(u32::MAX);
         loop {
             let (worker, mut link, cores) = self.take(stage, job, progress)?;
             let task = self.lock().members.get(&worker).map(|member| member.registration.task.clone());
             job.given_to(Some(worker));
-            let result = link.train(stage, &Watch { news: &news, job, progress, cores, workers });
+            let relay = self.objects.as_ref().map(|objects| &objects.relay);
+            let relay = relay.filter(|relay| !is_plain && !relay.is_resting());
+            let result = link.train_by(stage, &Watch { news: &news, job, progress, cores, workers }, relay);
             let was_cut_off = !self.lock().members.contains_key(&worker);
             self.give_back(worker, link);
             job.given_to(None);
+            self.pass_on_news(progress);
             match result {
                 // It did not end with the stage: the owner has cut it off because of a deletion.
                 Err(error) if error.is_of_the_worker() && was_cut_off => {
                     tracing::info!(stage = %stage.key().short(), %error, "a stage of a worker that was cut off is given to another");
+                }
+                Err(error @ ExecutorError::Unfetched { .. }) if !is_plain => {
+                    is_plain = true;
+                    if !job.is_revoked() {
+                        self.tell(format!("{error}; it is sent over the link"));
+                    }
                 }
                 Err(error) if error.is_of_the_worker() => {
                     failures += 1;
@@ -324,7 +340,8 @@ impl Pool {
         }
     }
 
-    /// Has every worker forget these records, or all of them, and returns when each has said that it did, or has ended.
+    /// Has every worker forget these records, or all of them, and returns when each has said that it did, or has ended, and when their objects
+    /// were asked to be removed.
     pub(crate) fn forget(&self, records: Option<&[Digest]>) {
         self.revoke(records);
         let handles: Vec<(WorkerId, LinkHandle)> = {
@@ -353,11 +370,18 @@ impl Pool {
             }
             ask();
         });
+        if let Some(objects) = &self.objects {
+            objects.relay.forget(records);
+        }
         while let Some(until) = {
             let now = self.now();
             self.lock().roster.remembering_until(now)
         } {
             std::thread::sleep(until.saturating_sub(self.now()).min(POLL));
+        }
+        // Whoever was cut off may have left an object until its lease ended. A failure is told, and tried again.
+        if let Some(objects) = &self.objects {
+            let _ = objects.relay.purge();
         }
     }
 

@@ -11,6 +11,7 @@ use s3t_executor::{ExecutorError, Permit, Session, Site, StageJob, StageProgress
 
 use crate::accept::accept;
 use crate::launcher::{Call, Launcher};
+use crate::objects::Objects;
 use crate::pool::Pool;
 use crate::supervise::supervise;
 use crate::tls::Owner;
@@ -20,7 +21,8 @@ use crate::{ClusterError, Settings};
 ///
 /// # Errors
 ///
-/// [`ExecutorError::StartFailed`] if this machine cannot listen, or the engine refuses the workers.
+/// [`ExecutorError::StartFailed`] if this machine cannot listen, the object storage does not do what is needed, or the engine refuses the
+/// workers.
 pub fn start(site: &Site, settings: Settings, launcher: Box<dyn Launcher>) -> Result<Box<dyn Session>, ExecutorError> {
     settings.check()?;
     let place = format!("executor `{}`", launcher.engine());
@@ -30,6 +32,10 @@ pub fn start(site: &Site, settings: Settings, launcher: Box<dyn Launcher>) -> Re
         failed(ClusterError::Listen { address, problem })
     };
     let listener = TcpListener::bind(&settings.listen).map_err(refused)?;
+    let objects = settings.objects.as_ref().map(|storage| Objects::begin(storage, &site.store)).transpose();
+    let unusable =
+        |error: ExecutorError| ExecutorError::StartFailed { place: place.clone(), problem: error.to_string() };
+    let objects = objects.map_err(unusable)?;
     listener.set_nonblocking(true).map_err(refused)?;
     let address = settings.address(listener.local_addr().map_err(refused)?.port());
     let owner = Owner::new().map_err(failed)?;
@@ -42,7 +48,7 @@ pub fn start(site: &Site, settings: Settings, launcher: Box<dyn Launcher>) -> Re
         }
         taken => Some(taken.map_err(failed)?),
     };
-    let pool = Arc::new(Pool::new(settings, site.worker.clone(), &*site.trainer, owner, launcher));
+    let pool = Arc::new(Pool::new(settings, site.worker.clone(), &*site.trainer, owner, launcher, objects));
     let (workers, address) = (pool.settings.workers, &call.address);
     let to_do = pool.launcher.to_do().map(|words| format!("; {words}")).unwrap_or_default();
     pool.tell(match taken {
@@ -98,6 +104,10 @@ impl Session for Cluster {
 
     fn permit(&self, permit: Option<Permit>) {
         self.pool.permit(permit);
+    }
+
+    fn unforgotten(&self) -> Option<String> {
+        self.pool.objects.as_ref()?.relay.unforgotten()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use s3t_executor::ExecutorError;
+use s3t_objects::ObjectStorage;
 
 /// The max number of workers.
 const MAX_WORKERS: usize = 10_000;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub lease_seconds: f64,
     /// The seconds between two looks at the engine.
     pub look_seconds: f64,
+    /// Object storage through which large parts of jobs and results travel.
+    pub objects: Option<ObjectStorage>,
 }
 
 impl Settings {
@@ -55,7 +58,7 @@ impl Settings {
         if !(0.1..=60.0).contains(&self.look_seconds) {
             return refuse("look_seconds", format!("is {}; it takes 0.1 to 60", self.look_seconds));
         }
-        Ok(())
+        self.objects.as_ref().map_or(Ok(()), ObjectStorage::check)
     }
 
     pub(crate) fn lease(&self) -> Duration {
@@ -95,7 +98,7 @@ mod tests {
 
     fn settings() -> Settings {
         let listen = "0.0.0.0:0".to_owned();
-        Settings { workers: 2, listen, host: None, restarts: 3, lease_seconds: 60.0, look_seconds: 5.0 }
+        Settings { workers: 2, listen, host: None, restarts: 3, lease_seconds: 60.0, look_seconds: 5.0, objects: None }
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(crate) fn supervise(pool: &Pool, call: &Call, taken: Option<usize>) {
             return;
         }
         pool.cut_off_the_silent();
+        pool.objects.iter().for_each(|objects| objects.renew());
         match seen.look(pool, call) {
             Ok(()) => seen.refused = 0,
             // Workers that have joined go on without their engine.

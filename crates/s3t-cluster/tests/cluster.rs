@@ -75,8 +75,15 @@ fn owner(workers: usize, restarts: usize, lease_seconds: f64) -> Owner {
         threads: NonZero::<usize>::MIN,
         trainer: Arc::new(Counting::default()),
     };
-    let settings =
-        Settings { workers, listen: "127.0.0.1:0".into(), host: None, restarts, lease_seconds, look_seconds: 0.1 };
+    let settings = Settings {
+        workers,
+        listen: "127.0.0.1:0".into(),
+        host: None,
+        restarts,
+        lease_seconds,
+        look_seconds: 0.1,
+        objects: None,
+    };
     let session = start(&site, settings, Box::new(engine.clone())).unwrap();
     let (asked, call) = calls.recv().unwrap();
     assert_eq!(asked, workers);

@@ -102,6 +102,45 @@ pub enum ExecutorError {
         /// The version of this program.
         expected: u16,
     },
+    /// Object storage that does not do what it is asked for.
+    #[error("object storage {place} {problem}")]
+    Storage {
+        /// Its address.
+        place: String,
+        /// The failure, and a remedy.
+        problem: String,
+    },
+    /// An object that is not there.
+    #[error(
+        "object storage {place} has no object `{name}`; while stages are trained, nothing else may remove what is below that address"
+    )]
+    NoObject {
+        /// The address of its folder.
+        place: String,
+        /// Its name.
+        name: String,
+    },
+    /// An object that is not the one that was left.
+    #[error(
+        "the object `{name}` in object storage {place} is not the one that was left there: {problem}; while stages are trained, nothing \
+         else may write below that address"
+    )]
+    OtherObject {
+        /// The address of its folder.
+        place: String,
+        /// Its name.
+        name: String,
+        /// The difference.
+        problem: String,
+    },
+    /// A worker that could not fetch a part of its job.
+    #[error("{worker} could not fetch its job: {problem}")]
+    Unfetched {
+        /// The worker.
+        worker: String,
+        /// The failure.
+        problem: String,
+    },
     /// A stage that nobody wants any more, or a caller that asked to stop.
     #[error("stopped before stage {0} was finished; finished stages are kept, run the same command to go on")]
     Cancelled(StageKey),

@@ -115,6 +115,12 @@ pub trait Session: Trainer {
     /// From now on no job is given to a worker, and no lease renewed, but while `permit` says that records may be remembered elsewhere for a
     /// lease from then on; without a permit always.
     fn permit(&self, _permit: Option<Permit>) {}
+
+    /// The sealed copies of forgotten records that may be in object storage yet, in words; `None` if there are none. Tries again to remove
+    /// them, now and then. While there are some, a deletion is not called erased.
+    fn unforgotten(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A way to train stages somewhere: the section `[executor]` of a pipeline.

@@ -8,6 +8,9 @@
 //! worker's half of the protocol and [`Link`] the owner's, over any pair of byte streams. A job is trained from what travels with
 //! it alone, so a stage has the same bits wherever it is trained, on equal arithmetic.
 //!
+//! Large parts of jobs and results may travel as sealed objects, which the owner and the workers leave for each other in a folder that both
+//! reach ([`ObjectFolder`]): each is left once for all workers ([`Relay`]), and the link carries its name and its key.
+//!
 //! docs/guide/writing-an-executor.md in the repository writes an executor step by step.
 
 mod error;
@@ -19,7 +22,10 @@ mod lease;
 mod link;
 mod local;
 mod message;
+mod parcels;
 mod progress;
+mod relay;
+mod sealed;
 mod value;
 mod worker;
 
@@ -33,7 +39,9 @@ pub use link::{Link, LinkHandle};
 pub use local::Local;
 pub use message::{Answer, Failure, Request};
 pub use progress::{Silent, StageProgress, Step};
-pub use worker::work;
+pub use relay::{LAUNCH_OBJECT, Random, Relay};
+pub use sealed::{ObjectContent, ObjectFolder, ObjectKey, ObjectKind, ObjectReference, ObjectSlot};
+pub use worker::{work, work_with_objects};
 
 /// The macro that registers a plugin, and the core crate, for plugins that depend on this crate alone.
 pub use s3t_core::{self, plugin};

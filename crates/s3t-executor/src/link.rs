@@ -11,8 +11,9 @@ use s3t_core::{Digest, NumericEnvironment};
 use zeroize::Zeroizing;
 
 use crate::message::Failure;
+use crate::parcels::{Lacking, Parcels};
 use crate::{
-    Answer, ExecutorError, Request, SentJob, StageJob, StageProgress, TrainedStage, WorkerSettings, read_frame,
+    Answer, ExecutorError, Relay, Request, SentJob, StageJob, StageProgress, TrainedStage, WorkerSettings, read_frame,
     write_frame,
 };
 
@@ -113,18 +114,41 @@ impl Link {
     ///
     /// As [`Trainer::train`](crate::Trainer::train), and [`ExecutorError::WrongAnswer`].
     pub fn train(&mut self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
-        let result = self.run(job, progress);
+        self.train_by(job, progress, None)
+    }
+
+    /// Has the worker train a stage of which large parts travel as objects, where there is a relay. Where the owner cannot leave
+    /// them, everything goes over the link.
+    ///
+    /// # Errors
+    ///
+    /// As [`train`](Self::train), and [`ExecutorError::Unfetched`]: then the stage is to be given without the relay.
+    pub fn train_by(
+        &mut self,
+        job: &StageJob,
+        progress: &dyn StageProgress,
+        relay: Option<&Relay>,
+    ) -> Result<TrainedStage, ExecutorError> {
+        let result = self.run(job, progress, relay);
         if let Err(error) = &result {
             let is_of_the_job = matches!(
                 error,
-                ExecutorError::Training { .. } | ExecutorError::Cancelled(_) | ExecutorError::Refused { .. }
+                ExecutorError::Training { .. }
+                    | ExecutorError::Cancelled(_)
+                    | ExecutorError::Refused { .. }
+                    | ExecutorError::Unfetched { .. }
             );
             self.is_fit &= is_of_the_job;
         }
         result
     }
 
-    fn run(&mut self, job: &StageJob, progress: &dyn StageProgress) -> Result<TrainedStage, ExecutorError> {
+    fn run(
+        &mut self,
+        job: &StageJob,
+        progress: &dyn StageProgress,
+        relay: Option<&Relay>,
+    ) -> Result<TrainedStage, ExecutorError> {
         let key = job.key();
         if progress.is_cancelled() {
             return Err(ExecutorError::Cancelled(key));
@@ -132,7 +156,17 @@ impl Link {
         self.number += 1;
         let number = self.number;
         let mut threads = progress.threads();
-        self.handle.send_job(number, threads, job)?;
+        let parcels = match relay.map(|relay| self.handle.send_parcels(number, threads, job, relay)) {
+            Some(Ok(parcels)) => Some(parcels),
+            Some(Err(failure)) => {
+                relay.into_iter().for_each(|relay| relay.rest(&failure));
+                None
+            }
+            None => None,
+        };
+        if parcels.is_none() {
+            self.handle.send_job(number, threads, job)?;
+        }
         let mut looked = Instant::now();
         loop {
             let every = progress.look_every();
@@ -169,8 +203,29 @@ impl Link {
                     }
                     return Ok(stage);
                 }
+                Answer::Left(of, mut stage, content) if of == number => {
+                    if stage.key != key {
+                        let (worker, answered) = (self.name.clone(), stage.key);
+                        return Err(ExecutorError::WrongAnswer { worker, asked: key, answered });
+                    }
+                    let Some((parcels, relay)) = parcels.as_ref().zip(relay) else {
+                        let problem = "it has left its result where nobody asked for it";
+                        return Err(ExecutorError::Damaged(format!("from {}: {problem}", self.name)));
+                    };
+                    stage.tensors.blocks =
+                        relay.take(&parcels.result, content).map_err(|error| ExecutorError::Unfetched {
+                            worker: format!("the result of {}", self.name),
+                            problem: error.to_string(),
+                        })?;
+                    return Ok(stage);
+                }
                 Answer::Failed(of, failure) if of == number => {
                     return Err(match failure {
+                        Failure::Unfetched(problem) => {
+                            // Whatever it has, it is sent again.
+                            self.handle.kept().clear();
+                            ExecutorError::Unfetched { worker: self.name.clone(), problem }
+                        }
                         Failure::Cancelled => ExecutorError::Cancelled(key),
                         Failure::Training(message) => ExecutorError::Training { key, message },
                         Failure::Refused(problem) => ExecutorError::Refused { worker: self.name.clone(), problem },
@@ -198,7 +253,9 @@ impl Link {
                     .recv_timeout(CANCEL_PATIENCE.min(patience.saturating_sub(waited)).min(progress.look_every()))
                 {
                     // A result that comes after the cancellation is dropped.
-                    Ok(Ok(Answer::Trained(of, _) | Answer::Failed(of, _))) => is_dropped = of == number,
+                    Ok(Ok(Answer::Trained(of, _) | Answer::Left(of, ..) | Answer::Failed(of, _))) => {
+                        is_dropped = of == number;
+                    }
                     Ok(Ok(_)) | Err(RecvTimeoutError::Timeout) => {}
                     Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => break,
                 }
@@ -217,7 +274,7 @@ impl Link {
             Answer::Damaged(problem) => {
                 return Err(ExecutorError::Damaged(format!("sent to {}: {problem}", self.name)));
             }
-            Answer::Step(of, _) | Answer::Trained(of, _) | Answer::Failed(of, _) => *of,
+            Answer::Step(of, _) | Answer::Trained(of, _) | Answer::Left(of, ..) | Answer::Failed(of, _) => *of,
             Answer::Alive | Answer::Ready(_) | Answer::Forgot(_) | Answer::Renew(_) => return Ok(()),
         };
         if of > self.number {
@@ -338,6 +395,23 @@ impl LinkHandle {
         self.send(&Request::Job { number, key: job.key(), threads, job: SentJob::new(job, &kept) })?;
         *kept = job.records.iter().map(|record| record.digest).collect();
         Ok(())
+    }
+
+    /// Sends a job of which the large parts are objects.
+    fn send_parcels<'a>(
+        &self,
+        number: u64,
+        threads: usize,
+        job: &'a StageJob,
+        relay: &'a Relay,
+    ) -> Result<Parcels<'a>, ExecutorError> {
+        let mut parcels = Parcels::new(relay, job)?;
+        let (Lacking { new, of_records }, mut kept) = parcels.lacking(|| self.kept())?;
+        let sent = SentJob::in_parcels(&parcels, new, of_records);
+        self.send(&Request::Job { number, key: job.key(), threads, job: sent })?;
+        *kept = job.records.iter().map(|record| record.digest).collect();
+        drop(kept);
+        Ok(parcels)
     }
 
     /// Held while it changes and the frame that changes it at the worker's is sent.

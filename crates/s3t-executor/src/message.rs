@@ -3,6 +3,7 @@
 use s3t_core::{Digest, NumericEnvironment, StageKey};
 use serde::{Deserialize, Serialize};
 
+use crate::sealed::ObjectContent;
 use crate::{ExecutorError, SentJob, Step, TrainedStage, WorkerSettings};
 
 /// A message of the owner to a worker. [`Hello`](Self::Hello) is the first, and comes once.
@@ -56,6 +57,8 @@ pub enum Answer {
     Step(u64, Step),
     /// A job is done.
     Trained(u64, TrainedStage),
+    /// A job is done, and the adapters of the stage are in the object for which the job has a place.
+    Left(u64, TrainedStage, ObjectContent),
     /// A job is not done.
     Failed(u64, Failure),
     /// The records of a [`Request::Forget`] are forgotten.
@@ -74,6 +77,8 @@ pub enum Failure {
     Training(String),
     /// The worker does not take the job, for this reason.
     Refused(String),
+    /// The worker has not what is in objects, for this reason.
+    Unfetched(String),
 }
 
 impl From<ExecutorError> for Failure {
@@ -81,6 +86,9 @@ impl From<ExecutorError> for Failure {
         match error {
             ExecutorError::Cancelled(_) => Self::Cancelled,
             ExecutorError::Training { message, .. } => Self::Training(message),
+            ExecutorError::Storage { .. } | ExecutorError::NoObject { .. } | ExecutorError::OtherObject { .. } => {
+                Self::Unfetched(error.to_string())
+            }
             other => Self::Refused(other.to_string()),
         }
     }

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use s3t_core::StageKey;
 
+use crate::kept::{Coming, ResultPlace};
 use crate::lease::{Lease, LeaseClock};
 use crate::message::Failure;
+use crate::sealed::to_bytes;
 use crate::{
-    Answer, ExecutorError, Kept, Request, StageJob, StageProgress, Step, Trainer, WorkerSettings, read_frame,
-    write_frame,
+    Answer, ExecutorError, Kept, LAUNCH_OBJECT, ObjectFolder, ObjectKind, Request, StageJob, StageProgress, Step,
+    TrainedStage, Trainer, WorkerSettings, read_frame, write_frame,
 };
 
 /// The time between two signs of life.
@@ -29,7 +31,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// The failure of `load`, [`ExecutorError::Damaged`] and [`ExecutorError::OtherVersion`] for a frame that cannot be read, and
 /// [`ExecutorError::StartFailed`] if the machine starts no thread. The owner is told before this returns.
 pub fn work<L>(
-    mut input: impl Read + Send + 'static,
+    input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     lease: Option<Lease>,
     load: L,
@@ -38,8 +40,28 @@ pub fn work<L>(
 where
     L: FnOnce(&WorkerSettings) -> Result<Arc<dyn Trainer>, ExecutorError>,
 {
+    work_with_objects(input, output, lease, None, load, closed)
+}
+
+/// Works as [`work`] does, where large parts of jobs and results may be in this folder of object storage.
+///
+/// # Errors
+///
+/// As [`work`], and [`ExecutorError::StartFailed`] if the folder cannot be read. The owner is told before this returns.
+pub fn work_with_objects<L>(
+    mut input: impl Read + Send + 'static,
+    output: impl Write + Send + 'static,
+    lease: Option<Lease>,
+    objects: Option<Arc<dyn ObjectFolder>>,
+    load: L,
+    closed: impl FnOnce() + Send + 'static,
+) -> Result<(), ExecutorError>
+where
+    L: FnOnce(&WorkerSettings) -> Result<Arc<dyn Trainer>, ExecutorError>,
+{
     let shared = Arc::new(Shared {
         lease: lease.map(LeaseClock::new),
+        objects,
         output: Mutex::new(Box::new(output)),
         threads: AtomicUsize::new(1),
         cancelled: AtomicU64::new(0),
@@ -82,6 +104,10 @@ where
         listening.is_over.store(true, Ordering::Release);
     })
     .map_err(told)?;
+    if let Some(Err(error)) = shared.objects.as_ref().map(|objects| objects.get(LAUNCH_OBJECT)) {
+        let problem = format!("{error}; a worker needs its own credentials for the object storage, in its environment");
+        return Err(told(ExecutorError::StartFailed { place: "this worker".into(), problem }));
+    }
     let trainer = load(&settings).map_err(told)?;
     // The thread that listens has not set another.
     let trainer = shared.trainer.get_or_init(|| trainer);
@@ -99,14 +125,34 @@ fn start(work: impl FnOnce() + Send + 'static) -> Result<(), ExecutorError> {
 }
 
 fn train_all(shared: &Shared, trainer: &dyn Trainer, settings: &WorkerSettings, jobs: &Receiver<Given>) {
-    while let Ok(Given { number, key, mut job }) = jobs.recv() {
-        let result = checked(&job.0, key, settings).and_then(|()| trainer.train(&job.0, &Watch { shared, number }));
-        job.0.wipe();
-        shared.send(&match result {
-            Ok(stage) => Answer::Trained(number, stage),
+    while let Ok(given) = jobs.recv() {
+        let number = given.number;
+        let answer = match train(shared, trainer, settings, given) {
+            Ok((stage, result)) => shared.answer(number, stage, result),
             Err(error) => Answer::Failed(number, Failure::from(error)),
-        });
+        };
+        shared.send(&answer);
     }
+}
+
+/// Trains a job, when all of it has come.
+fn train(
+    shared: &Shared,
+    trainer: &dyn Trainer,
+    settings: &WorkerSettings,
+    Given { number, key, mut job }: Given,
+) -> Result<(TrainedStage, Option<ResultPlace>), ExecutorError> {
+    let watch = Watch { shared, number };
+    job.fetch(shared.objects.as_deref(), &|| watch.is_cancelled())?;
+    if let Some(missing) = job.missing() {
+        return Err(ExecutorError::Damaged(format!("it names record {missing}, which was not sent")));
+    }
+    let whole = Wiped(job.job());
+    shared.kept.lock().unwrap_or_else(PoisonError::into_inner).fill(&whole.0);
+    let result = job.result.take();
+    drop(job);
+    checked(&whole.0, key, settings)?;
+    Ok((trainer.train(&whole.0, &watch)?, result))
 }
 
 fn checked(job: &StageJob, key: StageKey, settings: &WorkerSettings) -> Result<(), ExecutorError> {
@@ -120,13 +166,14 @@ fn checked(job: &StageJob, key: StageKey, settings: &WorkerSettings) -> Result<(
     Ok(())
 }
 
-/// A job that came in. Its records are overwritten when it is dropped.
+/// A job that came in.
 struct Given {
     number: u64,
     key: StageKey,
-    job: Wiped,
+    job: Coming,
 }
 
+/// A job whose records are overwritten when it is dropped.
 struct Wiped(StageJob);
 
 impl Drop for Wiped {
@@ -149,6 +196,7 @@ impl Closed {
 
 struct Shared {
     lease: Option<LeaseClock>,
+    objects: Option<Arc<dyn ObjectFolder>>,
     output: Mutex<Box<dyn Write + Send>>,
     threads: AtomicUsize,
     /// The highest number of a job that was cancelled.
@@ -172,6 +220,20 @@ impl Shared {
         }
     }
 
+    /// The answer of a job that is done. A large result is left as an object; where that cannot be, it goes over the link.
+    fn answer(&self, number: u64, mut stage: TrainedStage, place: Option<ResultPlace>) -> Answer {
+        let Some((folder, ResultPlace { slot, min })) = self.objects.as_deref().zip(place) else {
+            return Answer::Trained(number, stage);
+        };
+        let left = match to_bytes(&stage.tensors.blocks) {
+            Ok(bytes) if bytes.len() as u64 >= min => slot.leave(ObjectKind::Stage, bytes, folder).ok(),
+            _ => None,
+        };
+        let Some(content) = left else { return Answer::Trained(number, stage) };
+        stage.tensors.blocks.clear();
+        Answer::Left(number, stage, content)
+    }
+
     fn beat(&self) {
         while !self.is_over.load(Ordering::Acquire) {
             self.send(&self.lease.as_ref().map_or(Answer::Alive, |lease| Answer::Renew(lease.ask())));
@@ -187,17 +249,10 @@ impl Shared {
                 Request::Job { number, key, threads, job } => {
                     self.threads.store(threads, Ordering::Relaxed);
                     let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    match job.whole(&kept) {
-                        Ok(job) => {
-                            kept.keep(&job);
-                            // A worker that ends takes no more jobs.
-                            let _ = jobs.send(Given { number, key, job: Wiped(job) });
-                        }
-                        Err(missing) => {
-                            let problem = format!("it names record {missing}, which was not sent");
-                            self.send(&Answer::Failed(number, Failure::Refused(problem)));
-                        }
-                    }
+                    let coming = job.coming(&kept);
+                    kept.expect(&coming);
+                    // A worker that ends takes no more jobs.
+                    let _ = jobs.send(Given { number, key, job: coming });
                 }
                 Request::Threads(threads) => self.threads.store(threads, Ordering::Relaxed),
                 Request::Cancel(number) => drop(self.cancelled.fetch_max(number, Ordering::Relaxed)),

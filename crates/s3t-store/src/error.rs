@@ -91,8 +91,8 @@ pub enum StoreError {
     },
     /// Records of a deletion that other machines may still remember.
     #[error(
-        "the records of a deletion are erased from the store `{store}`, but workers on other machines may remember them for {:.0} s; \
-         any later command calls the deletion erased, when they have forgotten",
+        "the records of a deletion are erased from the store `{store}`, but workers on other machines may remember them for {:.0} s, \
+         longer while object storage does not remove its sealed copies, of which the training tells; any later command calls the deletion erased, when they have forgotten",
         left.as_secs_f64().ceil()
     )]
     Elsewhere {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use s3t_backends::{BackendError, DeviceSpec};
-use s3t_executor::{ExecutorError, Lease, Trainer, WorkerSettings};
+use s3t_executor::{ExecutorError, Lease, ObjectFolder, Trainer, WorkerSettings};
 use s3t_models::LoadOptions;
 
 use crate::StageTrainer;
@@ -23,7 +23,8 @@ pub fn work(
     s3t_executor::work(input, output, None, load, closed)
 }
 
-/// Works as [`work`] does, under a lease: `closed` is called too when the lease ends, and has to end the program.
+/// Works as [`work`] does, under a lease: `closed` is called too when the lease ends, and has to end the program. Large parts of jobs and
+/// results may be in a folder of object storage.
 ///
 /// # Errors
 ///
@@ -32,9 +33,10 @@ pub fn work_under_lease(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     lease: Lease,
+    objects: Option<Arc<dyn ObjectFolder>>,
     closed: impl FnOnce() + Send + 'static,
 ) -> Result<(), ExecutorError> {
-    s3t_executor::work(input, output, Some(lease), load, closed)
+    s3t_executor::work_with_objects(input, output, Some(lease), objects, load, closed)
 }
 
 /// Loads the base model of a worker's settings and makes a trainer that writes nothing to a disk.

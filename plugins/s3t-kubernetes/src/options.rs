@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use s3t_cluster::Settings;
 use s3t_cluster::s3t_executor::plugin;
+use s3t_cluster::{ObjectStorage, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,9 @@ pub struct Kubernetes {
     /// The seconds after which a worker that does not hear from this machine wipes its memory and ends, and after which a silent worker
     /// counts as lost. Longer than sending the records of a stage takes.
     pub lease_seconds: f64,
+    /// Object storage through which records and stages travel to workers and back, each once, such as `{ url = "s3://bucket/s3t" }` or
+    /// `{ url = "file:///shared/s3t" }`; also `endpoint`, `region`, `allow_http`. Credentials come from the environment.
+    pub objects: Option<ObjectStorage>,
     /// The seconds between two looks at the Job.
     pub look_seconds: f64,
     /// The seconds that a call of `kubectl` may take.
@@ -91,6 +94,7 @@ impl Default for Kubernetes {
             host: None,
             restarts: 3,
             lease_seconds: 60.0,
+            objects: None,
             look_seconds: 10.0,
             call_seconds: 30.0,
         }
@@ -107,6 +111,7 @@ impl Kubernetes {
             restarts: self.restarts,
             lease_seconds: self.lease_seconds,
             look_seconds: self.look_seconds,
+            objects: self.objects.clone(),
         }
     }
 }

@@ -4,8 +4,8 @@ mod by_hand;
 
 use std::path::PathBuf;
 
-use s3t_cluster::Settings;
 use s3t_cluster::s3t_executor::{Executor, ExecutorError, Session, Site, plugin};
+use s3t_cluster::{ObjectStorage, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,9 @@ pub struct Network {
     /// The seconds after which a worker that does not hear from this machine wipes its memory and ends, and after which a silent worker
     /// counts as lost. Longer than sending the records of a stage takes.
     pub lease_seconds: f64,
+    /// Object storage through which records and stages travel to workers and back, each once, such as `{ url = "s3://bucket/s3t" }` or
+    /// `{ url = "file:///shared/s3t" }`; also `endpoint`, `region`, `allow_http`. Credentials come from the environment.
+    pub objects: Option<ObjectStorage>,
 }
 
 impl Default for Network {
@@ -43,6 +46,7 @@ impl Default for Network {
             invitation: "s3t.invitation".into(),
             restarts: 3,
             lease_seconds: 60.0,
+            objects: None,
         }
     }
 }
@@ -56,6 +60,7 @@ impl Network {
             restarts: self.restarts,
             lease_seconds: self.lease_seconds,
             look_seconds: 1.0,
+            objects: self.objects.clone(),
         }
     }
 }

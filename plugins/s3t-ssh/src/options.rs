@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use s3t_cluster::Settings;
 use s3t_cluster::s3t_executor::plugin;
+use s3t_cluster::{ObjectStorage, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub struct Ssh {
     /// The seconds after which a worker that does not hear from this machine wipes its memory and ends, and after which a silent worker
     /// counts as lost. Longer than sending the records of a stage takes.
     pub lease_seconds: f64,
+    /// Object storage through which records and stages travel to workers and back, each once, such as `{ url = "s3://bucket/s3t" }` or
+    /// `{ url = "file:///shared/s3t" }`; also `endpoint`, `region`, `allow_http`. Credentials come from the environment.
+    pub objects: Option<ObjectStorage>,
     /// The seconds between two looks at the sessions.
     pub look_seconds: f64,
 }
@@ -56,6 +59,7 @@ impl Default for Ssh {
             host: None,
             restarts: 3,
             lease_seconds: 60.0,
+            objects: None,
             look_seconds: 2.0,
         }
     }
@@ -76,6 +80,7 @@ impl Ssh {
             restarts: self.restarts,
             lease_seconds: self.lease_seconds,
             look_seconds: self.look_seconds,
+            objects: self.objects.clone(),
         }
     }
 }

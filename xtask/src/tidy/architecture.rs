@@ -26,7 +26,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("s3t-core", &[]),
     ("s3t-kernels", &[]),
     ("s3t-executor", &["s3t-core"]),
-    ("s3t-cluster", &["s3t-executor"]),
+    ("s3t-objects", &["s3t-executor"]),
+    ("s3t-cluster", &["s3t-executor", "s3t-objects"]),
     ("s3t-cli", &["s3t", "s3t-server"]),
 ];
 

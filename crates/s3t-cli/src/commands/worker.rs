@@ -47,6 +47,7 @@ pub(crate) fn join(
     let joined = s3t::cluster::join(address, &invitation, registration, patience)
         .map_err(|error| Failure::new(FAILED, error.to_string()))?;
     tracing::info!(address, lease = joined.lease.length.as_secs_f64(), "joined");
-    s3t::train::work_under_lease(joined.reader, joined.writer, joined.lease, || std::process::exit(0))?;
+    let closed = || std::process::exit(0);
+    s3t::train::work_under_lease(joined.reader, joined.writer, joined.lease, joined.objects, closed)?;
     Ok(0)
 }

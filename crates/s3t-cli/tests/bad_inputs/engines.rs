@@ -7,7 +7,7 @@ use super::{Case, TRAIN, planned};
 pub fn cases() -> Vec<Case> {
     vec![
         planned("Engines", "misspelt option of Ray", |w| executor(w, "type = \"ray\"\nadress = \"http://head1:8265\""),
-            "pipeline.toml line 46: unknown field `adress` of executor `ray`; known: address, call_seconds, cpus, gpus, host, invitation, lease_seconds, listen, look_seconds, mem, program, resources, restarts, setup, token, workers; did you mean `address`?"),
+            "pipeline.toml line 46: unknown field `adress` of executor `ray`; known: address, call_seconds, cpus, gpus, host, invitation, lease_seconds, listen, look_seconds, mem, objects, program, resources, restarts, setup, token, workers; did you mean `address`?"),
         planned("Engines", "address of Ray without a protocol", |w| executor(w, "type = \"ray\"\naddress = \"head1:8265\""),
             "pipeline.toml line 46: `executor.address` is `head1:8265`; give the address of Ray's dashboard, such as http://head1:8265"),
         planned("Engines", "token of Ray that is no file", |w| executor(w, "type = \"ray\"\ntoken = \"\""),

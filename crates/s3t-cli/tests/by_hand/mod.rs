@@ -32,6 +32,12 @@ struct Shared {
 impl ByHand {
     /// Keeps this number of workers there.
     pub fn start(workers: usize) -> Self {
+        Self::with_variables(workers, &[])
+    }
+
+    /// The same, with variables in the environment of the workers.
+    pub fn with_variables(workers: usize, variables: &[(&'static str, &'static str)]) -> Self {
+        let variables = variables.to_vec();
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let shared = Arc::<Shared>::default();
@@ -54,6 +60,7 @@ impl ByHand {
                                     "--invitation",
                                 ])
                                 .arg(&invitation)
+                                .envs(variables.iter().copied())
                                 .stderr(Stdio::null())
                                 .spawn()
                                 .unwrap()

@@ -7,7 +7,9 @@
 //! by itself. *Why*: the store keeps a hold, written before the first job leaves, that lasts longer than any worker's lease (see
 //! [`Elsewhere`]): no lease is renewed, and no worker is given a job, but while the hold lasts for a lease more. It names the deletions
 //! that were dealt with, which are those from before the moment at which no job held a record of theirs. Where this process was stopped for
-//! so long that the hold was over, no job leaves before each whose records were deleted meanwhile has ended.
+//! so long that the hold was over, no job leaves before each whose records were deleted meanwhile has ended. Where the session has left
+//! sealed copies in object storage, a deletion is dealt with when they are removed there. At the end of a build a storage that does not
+//! remove them is waited for as long as a lease; then the hold ends, because nobody has the keys of these copies any more.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -127,28 +129,51 @@ impl<'a> Hold<'a> {
     }
 
     /// Deals with each deletion until the build is over, and forgets everything then: a deletion between two builds finds nothing.
-    pub(super) fn forget_deleted(&self) {
+    /// `tell` is called with what keeps it waiting at the end.
+    pub(super) fn forget_deleted(&self, tell: &(dyn Fn(&str) + Sync)) {
+        // The newest deletion that the session was told of.
+        let mut told = self.lock().epoch;
         loop {
             let state = self.wait(LOOK, |state| state.is_over);
             let (epoch, is_over) = (state.epoch, state.is_over);
             drop(state);
             if is_over {
                 self.session.forget_all();
+                self.wait_for_storage(tell);
                 self.lock().is_forgotten = true;
                 self.changed.notify_all();
                 return;
             }
             // A catalogue that cannot be read now is read later.
             let Ok(now) = self.store.snapshot() else { continue };
-            if now.epoch() == epoch {
-                continue;
+            if now.epoch() != told {
+                while self.lock().running.iter().any(|key| !now.is_live(key)) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                self.session.forget_all();
+                told = now.epoch();
             }
-            while self.lock().running.iter().any(|key| !now.is_live(key)) {
-                std::thread::sleep(Duration::from_millis(5));
+            if told != epoch && self.session.unforgotten().is_none() {
+                self.lock().epoch = told;
+                self.changed.notify_all();
             }
-            self.session.forget_all();
-            self.lock().epoch = now.epoch();
-            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for object storage that has not removed its copies yet, as long as a lease.
+    fn wait_for_storage(&self, tell: &(dyn Fn(&str) + Sync)) {
+        let until = Instant::now() + self.session.lease().unwrap_or_default();
+        let mut is_told = false;
+        while let Some(left) = self.session.unforgotten() {
+            if !std::mem::replace(&mut is_told, true) {
+                tell(&left);
+            }
+            if Instant::now() >= until {
+                let why = "the copies that are left are sealed, and nobody has their keys any more; the next training removes them";
+                tracing::warn!(left, why);
+                return tell(why);
+            }
+            std::thread::sleep(LOOK);
         }
     }
 

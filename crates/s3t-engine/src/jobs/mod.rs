@@ -129,7 +129,8 @@ pub(crate) fn build(
                 thread.map(drop).map_err(|_| EngineError::from(s3t_train::TrainError::NoThread))
             };
             let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
-            started(named("s3t-forget").spawn_scoped(scope, || hold.forget_deleted()))?;
+            let tell = |line: &str| observer.worker_said("objects", line);
+            started(named("s3t-forget").spawn_scoped(scope, move || hold.forget_deleted(&tell)))?;
             started(named("s3t-hold").spawn_scoped(scope, move || hold.keep(held)))?;
         }
         let mut started = 0;
