@@ -19,7 +19,7 @@ pub struct Features {
 }
 
 /// Features whose dependencies need a graphics card's compiler to build: they are checked for the command line only.
-const HEAVY: [&str; 2] = ["cuda", "vulkan"];
+const HEAVY: [&str; 3] = ["cuda", "vulkan", "wgpu"];
 
 impl Features {
     pub fn run(&self) -> Result<(), Box<dyn std::error::Error>> {

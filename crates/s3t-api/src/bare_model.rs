@@ -34,7 +34,7 @@ pub struct ModelRequest {
     /// Fields of the model's or the adapter's files that are passed over although they are refused or unknown.
     #[serde(default)]
     pub accept_fields: Vec<String>,
-    /// The device: `flex`, `ndarray`, `cuda`, `vulkan`.
+    /// The device: `flex`, `ndarray`, `cuda`, `vulkan`, `wgpu`.
     #[serde(default = "default_device")]
     pub device: String,
 }

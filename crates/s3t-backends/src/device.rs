@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+use burn::tensor::{DeviceKind as CardKind, DeviceType};
 use s3t_core::NumericEnvironment;
 use s3t_kernels::ARITHMETIC;
 
@@ -27,10 +29,12 @@ pub enum DeviceKind {
     Cuda,
     /// Any card with a Vulkan driver.
     Vulkan,
+    /// Any card that runs WebGPU's shaders: by Metal, DirectX 12 or Vulkan, whichever the machine has.
+    Wgpu,
 }
 
 impl DeviceKind {
-    const ALL: [Self; 4] = [Self::Flex, Self::NdArray, Self::Cuda, Self::Vulkan];
+    const ALL: [Self; 5] = [Self::Flex, Self::NdArray, Self::Cuda, Self::Vulkan, Self::Wgpu];
 
     /// The name in pipeline files, and of the cargo feature.
     pub fn name(self) -> &'static str {
@@ -39,6 +43,7 @@ impl DeviceKind {
             Self::NdArray => "ndarray",
             Self::Cuda => "cuda",
             Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
         }
     }
 
@@ -49,11 +54,12 @@ impl DeviceKind {
             Self::NdArray => cfg!(feature = "ndarray"),
             Self::Cuda => cfg!(feature = "cuda"),
             Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
         }
     }
 }
 
-/// A device as it is written in a pipeline file: `flex`, `ndarray`, `cuda`, `cuda:1`, `vulkan`.
+/// A device as it is written in a pipeline file: `flex`, `ndarray`, `cuda`, `cuda:1`, `vulkan`, `wgpu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceSpec {
     kind: DeviceKind,
@@ -86,7 +92,9 @@ impl DeviceSpec {
             #[cfg(feature = "cuda")]
             DeviceKind::Cuda => Ok(Device::cuda(self.index)),
             #[cfg(feature = "vulkan")]
-            DeviceKind::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+            DeviceKind::Vulkan => self.card(DeviceType::Vulkan, Device::vulkan),
+            #[cfg(feature = "wgpu")]
+            DeviceKind::Wgpu => self.card(DeviceType::Wgpu, Device::wgpu),
             #[allow(unreachable_patterns)]
             kind => {
                 let compiled: Vec<_> =
@@ -94,6 +102,21 @@ impl DeviceSpec {
                 Err(BackendError::DeviceNotCompiled { device: kind.name(), compiled: compiled.join(", ") })
             }
         }
+    }
+
+    /// The best card that a backend finds, or the discrete card of the index.
+    #[cfg(any(feature = "vulkan", feature = "wgpu"))]
+    fn card(self, backend: DeviceType, card: fn(CardKind) -> Device) -> Result<Device, BackendError> {
+        let found = Device::enumerate(backend);
+        let (device, is_there) = match self.index {
+            0 => (card(CardKind::DefaultDevice), !found.is_empty()),
+            index => {
+                let device = card(CardKind::DiscreteGpu(index));
+                let is_there = found.contains(&device);
+                (device, is_there)
+            }
+        };
+        if is_there { Ok(device) } else { Err(BackendError::NoCard { device: self.to_string(), found: found.len() }) }
     }
 
     /// The arithmetic that results on this device and machine come from.
@@ -128,7 +151,7 @@ impl DeviceSpec {
         let probe = match self.kind {
             DeviceKind::Flex => &PROBES[0],
             DeviceKind::NdArray => &PROBES[1],
-            DeviceKind::Cuda | DeviceKind::Vulkan => return String::new(),
+            DeviceKind::Cuda | DeviceKind::Vulkan | DeviceKind::Wgpu => return String::new(),
         };
         probe.get_or_init(|| self.open().map_or_else(|_| String::new(), |device| probe::digest(&device))).clone()
     }
@@ -147,7 +170,7 @@ impl FromStr for DeviceSpec {
     fn from_str(text: &str) -> Result<Self, BackendError> {
         let unknown = || BackendError::UnknownDevice(text.to_owned());
         let (name, index) = match text.split_once(':') {
-            Some(("cuda", index)) => ("cuda", index.parse().map_err(|_| unknown())?),
+            Some((card @ ("cuda" | "vulkan" | "wgpu"), index)) => (card, index.parse().map_err(|_| unknown())?),
             Some(_) => return Err(unknown()),
             None => (text, 0),
         };
@@ -177,10 +200,10 @@ mod tests {
 
     #[test]
     fn names_parse_and_print() {
-        for name in ["flex", "ndarray", "cuda", "cuda:1", "vulkan"] {
+        for name in ["flex", "ndarray", "cuda", "cuda:1", "vulkan", "vulkan:1", "wgpu", "wgpu:1"] {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
         }
-        for name in ["gpu", "cuda:x", "flex:0", ""] {
+        for name in ["gpu", "cuda:x", "wgpu:", "flex:0", ""] {
             assert!(name.parse::<DeviceSpec>().unwrap_err().to_string().contains("known: flex"), "{name}");
         }
     }

@@ -27,7 +27,7 @@ const TEMPLATE: &str = r#"# A pipeline: everything that an unlearning system is 
 # Relative paths start from the folder of this file. `s3t plugins` lists the values of every `type` with their fields.
 
 seed = 0                       # changes every random choice
-device = "flex"                # flex (CPU), ndarray, cuda, cuda:1, vulkan
+device = "flex"                # flex (CPU), ndarray, cuda, cuda:1, vulkan, wgpu
 
 [model]                        # a public base model in Hugging Face layout; frozen, never the subject of a deletion
 path = "model"

@@ -153,7 +153,7 @@ fn cases() -> Vec<Case> {
         planned("Pipeline file", "unknown target", |w| w.edit("pipeline.toml", "rank = 2", "rank = 2\ntargets = [\"quary\"]"),
             "pipeline.toml line 35: `peft.targets` holds an unknown target `quary`; known: query, key, value, output, up, down; did you mean `query`?"),
         planned("Pipeline file", "unknown device", |w| w.edit("pipeline.toml", "seed = 1", "device = \"gpu\""),
-            "pipeline.toml line 2: unknown device `gpu`; known: flex, ndarray, cuda, cuda:N, vulkan"),
+            "pipeline.toml line 2: unknown device `gpu`; known: flex, ndarray, cuda, cuda:N, vulkan, vulkan:N, wgpu, wgpu:N"),
         planned("Pipeline file", "unknown source of the secret", |w| w.edit("pipeline.toml", "path = \"store\"", "path = \"store\"\nsecret = \"none\""),
             "unknown variant `none`, expected `random` or `from-seed`"),
         planned("Pipeline file", "no shards", |w| w.edit("pipeline.toml", "shards = 2", "shards = 0"),

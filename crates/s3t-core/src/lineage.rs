@@ -66,7 +66,7 @@ impl std::str::FromStr for StageKey {
 /// same stage has another key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumericEnvironment {
-    /// The tensor backend: `flex`, `ndarray`, `cuda`, `vulkan`.
+    /// The tensor backend: `flex`, `ndarray`, `cuda`, `vulkan`, `wgpu`.
     pub backend: String,
     /// The library and version that computes, for example `burn 0.22.1`.
     pub library: String,
@@ -93,7 +93,13 @@ impl std::fmt::Display for NumericEnvironment {
             write!(f, "{library}, {precision}")?;
             return if probe.is_empty() { Ok(()) } else { write!(f, " (self-test failed: {probe})") };
         }
-        write!(f, "{library} {backend} {precision} on {architecture} ({}; {probe})", instructions.join(", "))
+        write!(f, "{library} {backend} {precision} on {architecture}")?;
+        // A card has neither.
+        if instructions.is_empty() && probe.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({}; {probe})", instructions.join(", "))
+        }
     }
 }
 

@@ -161,7 +161,7 @@ pub(crate) struct PredictArgs {
     /// several times.
     #[arg(long, requires = "model")]
     pub(crate) accept_field: Vec<String>,
-    /// The device of a bare model: flex, ndarray, cuda, vulkan.
+    /// The device of a bare model: flex, ndarray, cuda, vulkan, wgpu.
     #[arg(long, requires = "model", default_value = "flex")]
     pub(crate) device: String,
 }
