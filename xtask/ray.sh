@@ -2,7 +2,9 @@
 # A Ray of its own on this machine, for tests: a head with its dashboard, and nodes beside it. Every file is in one folder.
 #
 #   xtask/ray.sh install                     installs Ray in `target/ray` where pip can; exit code 3 where it cannot
-#   xtask/ray.sh start FOLDER CPUS [PORT]    starts it and waits until it takes jobs; its address is in FOLDER/address
+#   xtask/ray.sh start FOLDER CPUS [PORT [TOKEN]]
+#                                            starts it and waits until it takes jobs; its address is in FOLDER/address; with the file TOKEN
+#                                            it answers to whoever has that token
 #   xtask/ray.sh node FOLDER NAME CPUS       adds a node
 #   xtask/ray.sh dashboard FOLDER            prints the process of the dashboard
 #   xtask/ray.sh stop FOLDER                 ends all of it
@@ -43,6 +45,10 @@ start)
     port=${4:-26379}
     mkdir -p "$folder"
     echo "$port" > "$folder/port"
+    if [ -n "${5:-}" ]; then
+        RAY_AUTH_TOKEN=$(cat "$5")
+        export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+    fi
     setsid "$ray" start --head --block --node-name=head --node-ip-address=127.0.0.1 --port="$port" --num-cpus="$cpus" \
         --dashboard-host=127.0.0.1 --dashboard-port=$((port + 1)) --dashboard-agent-listen-port=$((port + 2)) \
         --ray-client-server-port=$((port + 3)) --object-store-memory=80000000 --temp-dir="$folder/session" \
@@ -52,9 +58,11 @@ start)
     for _ in $(seq 240); do
         # The list of jobs, and the agent that starts them.
         if "$python" - "$address/api/jobs/" "http://127.0.0.1:$((port + 2))/api/local_raylet_healthz" 2> /dev/null << 'END'
-import sys, urllib.request
+import os, sys, urllib.request
+token = os.environ.get("RAY_AUTH_TOKEN")
+headers = {"Authorization": f"Bearer {token}"} if token else {}
 for address in sys.argv[1:]:
-    urllib.request.urlopen(address, timeout=5).read()
+    urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=5).read()
 END
         then
             echo "$address" > "$folder/address"

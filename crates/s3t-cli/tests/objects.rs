@@ -146,9 +146,9 @@ fn objects_of_an_owner_that_was_killed_are_removed_when_the_same_command_goes_on
 fn a_store_has_the_digest_of_one_process_through_an_s3_server() {
     let Some(s3) = S3::start() else { return };
     // The workers take their credentials from the environment, as the owner does.
-    let workers = ByHand::with_variables(2, &s3.variables());
+    let workers = ByHand::with_variables(2, &S3::variables());
     let workspace = with(&workers, &s3.objects());
-    let training = Training::start(&workspace, &s3.variables_for_training());
+    let training = Training::start(&workspace, &S3::variables_for_training());
     wait_until("no object is put", || s3.names().iter().any(|name| !name.ends_with("/launch")));
     training.end(0);
     assert_eq!(digest(&workspace), in_process());
@@ -163,9 +163,9 @@ fn a_store_has_the_digest_of_one_process_through_an_s3_server() {
 #[test]
 fn an_s3_server_that_goes_away_costs_bandwidth_and_no_stage() {
     let Some(mut s3) = S3::start() else { return };
-    let workers = ByHand::with_variables(2, &s3.variables());
+    let workers = ByHand::with_variables(2, &S3::variables());
     let workspace = with(&workers, &s3.objects());
-    let training = Training::start(&workspace, &s3.variables_for_training());
+    let training = Training::start(&workspace, &S3::variables_for_training());
     training.wait_for_stages(1);
     s3.stop();
     training.wait_for("go over the links of the workers");
@@ -179,7 +179,7 @@ fn an_s3_server_that_goes_away_costs_bandwidth_and_no_stage() {
 #[test]
 fn buckets_with_versions_and_wrong_credentials_are_refused_by_name() {
     let Some(s3) = S3::start() else { return };
-    let workers = ByHand::with_variables(1, &s3.variables());
+    let workers = ByHand::with_variables(1, &S3::variables());
     let refusal = |objects: &str, variables: &[(&str, &str)]| {
         let workspace = with(&workers, objects);
         let mut command = workspace.command();
@@ -188,7 +188,7 @@ fn buckets_with_versions_and_wrong_credentials_are_refused_by_name() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    let variables = s3.variables();
+    let variables = S3::variables();
     let said = refusal(&s3.objects().replace("s3://s3t/", "s3://another/"), &variables);
     assert!(said.contains("object storage s3://another/a/b") && said.contains("give a bucket that is there"), "{said}");
     s3.keep_versions();

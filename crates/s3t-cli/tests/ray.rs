@@ -52,6 +52,21 @@ fn the_store_has_the_digest_of_one_process_with_1_2_and_4_workers_and_no_secret_
 }
 
 #[test]
+fn a_ray_that_asks_for_a_token_gets_it_and_refuses_whoever_has_none() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let secret: String = std::iter::repeat_n("0123456789abcdef", 4).collect();
+    fs::write(token.path(), &secret).unwrap();
+    let Some(ray) = Ray::start_with(2, Some(token.path())) else { return };
+    let without = workspace(&ray, 1, "");
+    let said = start(&without).end(1);
+    assert!(said.contains("Missing authentication token; give `token` the file with Ray's token"), "{said}");
+    let with = workspace(&ray, 2, &format!("token = \"{}\"", token.path().display()));
+    let said = start(&with).end(0);
+    assert!(said.contains("has joined") && !said.contains(&secret), "{said}");
+    assert_eq!(digest(&with), in_process());
+}
+
+#[test]
 fn ray_obeys_the_laws_of_every_executor() {
     let Some(ray) = Ray::start(2) else { return };
     s3t_testkit::check_executor(&ray.table(2));

@@ -70,6 +70,7 @@ impl ObjectFolder for Memory {
 }
 
 /// Random enough for a test: no two calls give the same.
+#[allow(clippy::unnecessary_wraps, reason = "as a relay calls it")]
 fn count(bytes: &mut [u8]) -> Result<(), ExecutorError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     bytes[..8].copy_from_slice(&COUNT.fetch_add(1, Ordering::SeqCst).to_le_bytes());
@@ -194,10 +195,13 @@ fn an_owner_whose_storage_is_away_sends_everything_over_the_link() {
     assert!(relay.news()[0].contains("does not answer; records and stages go over the links"));
 }
 
+/// A change of an object, by its name.
+type Change = fn(&Memory, &str) -> Option<Vec<u8>>;
+
 /// The folder as a worker sees it whose objects somebody has changed.
 struct Spoilt {
     folder: Arc<Memory>,
-    how: Mutex<fn(&Memory, &str) -> Option<Vec<u8>>>,
+    how: Mutex<Change>,
     is_gone_for_puts: AtomicBool,
 }
 
@@ -236,11 +240,11 @@ fn a_missing_a_damaged_and_a_foreign_object_are_named_and_the_job_is_trained_ove
     let folder = Arc::<Memory>::default();
     let relay = relay(&folder, 0);
     let honest = |folder: &Memory, name: &str| folder.get(name).ok();
-    let how = Mutex::new(honest as fn(&Memory, &str) -> _);
+    let how = Mutex::new(honest as Change);
     let spoilt = Arc::new(Spoilt { folder: Arc::clone(&folder), how, is_gone_for_puts: AtomicBool::new(false) });
     let mut link = worker(&spoilt);
     let job = two_slices();
-    let ways: [(fn(&Memory, &str) -> Option<Vec<u8>>, &str); 4] = [
+    let ways: [(Change, &str); 4] = [
         (|_, _| None, "has no object `"),
         (
             |folder, name| {

@@ -114,8 +114,7 @@ impl Weight {
             return Self(Form::Nibbles(Arc::new(nibbles), weight.device()));
         }
         let [inputs, outputs] = weight.dims();
-        let columns = weight.clone().transpose().into_data().convert::<f32>();
-        let mut values = columns.into_vec::<f32>().expect("the data was converted to single precision");
+        let mut values: Vec<f32> = weight.clone().transpose().into_data().iter::<f32>().collect();
         for block in values.chunks_mut(inputs.max(1)).flat_map(|column| column.chunks_mut(BLOCK)) {
             let (scale, numbers) = numbers(block);
             let rounded: Vec<f32> = numbers.map(|number| LEVELS[number as usize] * scale).collect();

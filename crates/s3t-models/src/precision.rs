@@ -48,7 +48,7 @@ pub enum WeightFormat {
     /// Each output's rounded to integers from -127 to 127 times a number, and the inputs of a product likewise, row by row; for the device
     /// `flex`. A quarter of the memory of single precision. Gradients are products in bfloat16.
     Int8,
-    /// Each 64 inputs of an output rounded to sixteen levels times a number (NF4, as `bitsandbytes` has it for QLoRA), for the device
+    /// Each 64 inputs of an output rounded to sixteen levels times a number (NF4, as `bitsandbytes` has it for `QLoRA`), for the device
     /// `flex`. An eighth of the memory of single precision. Products round these weights and their inputs to bfloat16.
     Nf4,
 }

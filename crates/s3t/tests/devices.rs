@@ -94,7 +94,6 @@ fn assert_trains_and_answers_as_flex(device: &str) {
     assert_eq!(flex.snapshot().unwrap().stages(), other.snapshot().unwrap().stages());
     for (values, of) in [("parameters", parameters as fn(&System) -> Vec<f32>), ("scores", scores)] {
         let apart = largest_difference(&of(&flex), &of(&other));
-        println!("{device}: {values} up to {apart:e} apart");
         assert!(apart < TOLERANCE, "{values} on `{device}` are up to {apart} apart");
     }
 }
@@ -113,17 +112,10 @@ mod wgpu {
         assert_trains_and_answers_as_flex("wgpu");
     }
 
-    /// Bits are not promised on a card: this says what was seen.
     #[test]
     fn stages_of_wgpu_are_not_those_of_flex() {
         let folder = with_model();
-        let [one, again] = ["one", "again"].map(|store| trained(pipeline(folder.path(), store, "wgpu")));
-        let flex = trained(pipeline(folder.path(), "flex", "flex"));
-        let stages = |system: &System| system.snapshot().unwrap().stages().clone();
-        assert_eq!(stages(&one), stages(&again));
-        assert!(stages(&one).is_disjoint(&stages(&flex)));
-        println!("parameters differ by {:e}", largest_difference(&parameters(&one), &parameters(&again)));
-        println!("scores differ by {:e}", largest_difference(&scores(&one), &scores(&again)));
-        println!("{}", one.store().settings().recipe.environment);
+        let [card, flex] = ["wgpu", "flex"].map(|device| trained(pipeline(folder.path(), device, device)));
+        assert!(card.snapshot().unwrap().stages().is_disjoint(flex.snapshot().unwrap().stages()));
     }
 }

@@ -48,11 +48,11 @@ impl S3 {
         )
     }
 
-    pub fn variables(&self) -> [(&'static str, &'static str); 3] {
+    pub fn variables() -> [(&'static str, &'static str); 3] {
         VARIABLES
     }
 
-    pub fn variables_for_training(&self) -> [(&'static str, &'static OsStr); 3] {
+    pub fn variables_for_training() -> [(&'static str, &'static OsStr); 3] {
         VARIABLES.map(|(name, value)| (name, OsStr::new(value)))
     }
 

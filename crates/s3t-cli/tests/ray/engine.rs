@@ -22,12 +22,20 @@ pub struct Ray {
 impl Ray {
     /// Starts a head with some cores. `None`, said loudly, where Ray is not installed.
     pub fn start(cpus: usize) -> Option<Self> {
+        Self::start_with(cpus, None)
+    }
+
+    /// Starts a head that answers to whoever has the token in a file.
+    pub fn start_with(cpus: usize, token: Option<&Path>) -> Option<Self> {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display().to_string();
         // The head listens on four ports.
         let port = 30_000 + std::process::id() % 500 * 4;
-        let started = script("ray.sh", &["start", &path, &cpus.to_string(), &port.to_string()]);
+        let (cpus, port) = (cpus.to_string(), port.to_string());
+        let token = token.map(|token| token.display().to_string());
+        let arguments = ["start", &path, &cpus, &port].into_iter().chain(token.as_deref());
+        let started = script("ray.sh", &arguments.collect::<Vec<_>>());
         if started.0 == Some(3) && std::env::var_os("S3T_NEEDS_RAY").is_none() {
             skipped(&started.1);
             return None;
