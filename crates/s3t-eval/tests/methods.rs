@@ -10,8 +10,8 @@ use s3t_core::{PluginKind, Record, Task};
 use s3t_engine::{Pipeline, Quiet, System};
 use s3t_eval::compare::{CompareSettings, compare};
 use s3t_eval::methods::{
-    AdamW, FineTuning, FullRetraining, Guarantee, Influence, NegGradPlus, RandomLabels, S3t, Scrub, Sisa, TaskVector,
-    Term, Tuner, UnlearningMethod, solve, with_bench,
+    AdamW, FastNtk, FineTuning, FullRetraining, Guarantee, Influence, NegGradPlus, RandomLabels, S3t, Scrub, Sisa,
+    TaskVector, Term, Tuner, UnlearningMethod, ntk_move, solve, with_bench,
 };
 use s3t_lora::Lora;
 use s3t_models::Input;
@@ -210,6 +210,33 @@ fn influence_is_the_step_of_its_formula_on_a_quadratic_loss() {
     assert!((step[0] - 2.5 / 4.0).abs() < 1e-12 && (step[1] + 3.0 / 4.0).abs() < 1e-12, "{step:?}");
 }
 
+#[test]
+fn fast_ntk_is_training_again_for_a_linear_model() {
+    // Outputs X w, trained by ridge regression from 0: w = (X'X + d)^-1 X'y, in two numbers by hand.
+    let rows = [[1.0f32, 2.0], [0.5, -1.0], [3.0, 0.0], [-1.0, 1.5], [2.0, 2.0]];
+    let wanted = [1.0, 0.0, 2.0, -1.0, 0.5];
+    let mean = rows.iter().flatten().map(|x| f64::from(x * x)).sum::<f64>() / rows.len() as f64;
+    let damping = 0.1;
+    let ridge = |count: usize| {
+        let (mut a, mut b) = ([[damping * mean, 0.0], [0.0, damping * mean]], [0.0; 2]);
+        for (row, y) in rows[..count].iter().zip(wanted) {
+            let x = row.map(f64::from);
+            for (i, a) in a.iter_mut().enumerate() {
+                a.iter_mut().zip(x).for_each(|(a, of)| *a += x[i] * of);
+                b[i] += x[i] * y;
+            }
+        }
+        let determinant = a[0][0] * a[1][1] - a[0][1] * a[1][0];
+        [(a[1][1] * b[0] - a[0][1] * b[1]) / determinant, (a[0][0] * b[1] - a[1][0] * b[0]) / determinant]
+    };
+    let slopes: Vec<Vec<f32>> = rows.iter().map(|row| row.to_vec()).collect();
+    let rests: Vec<f64> = wanted.iter().map(|wanted| -wanted).collect();
+    let moved = ntk_move(&slopes, &rests, 3, damping, 20).unwrap();
+    for ((all, left), moved) in ridge(5).into_iter().zip(ridge(3)).zip(moved) {
+        assert!((all + moved - left).abs() < 1e-9, "{all} moves by {moved}, not to {left}");
+    }
+}
+
 /// Calls `work` with a bench on toy records.
 fn on_bench<T>(work: impl FnOnce(&s3t_eval::methods::Bench<'_>, &[Record]) -> T) -> T {
     let folder = tempfile::tempdir().unwrap();
@@ -245,13 +272,14 @@ fn exact_methods_give_what_training_without_the_records_gives() {
 
 #[test]
 fn approximate_methods_change_the_model_and_promise_nothing() {
-    let methods: [&dyn UnlearningMethod; 6] = [
+    let methods: [&dyn UnlearningMethod; 7] = [
         &FineTuning::default(),
         &NegGradPlus::default(),
         &RandomLabels::default(),
         &Scrub::default(),
         &TaskVector::default(),
         &Influence::default(),
+        &FastNtk::default(),
     ];
     on_bench(|bench, records| {
         let questions = toy_records(20, 0, 9);

@@ -49,6 +49,8 @@ pub enum Goal {
         /// The temperature.
         temperature: f64,
     },
+    /// The sum of the outputs, each times a number: so that the gradient is that of some outputs.
+    Outputs(Vec<Vec<f32>>),
 }
 
 /// The function of an adapter's numbers: a frozen base model with an adapter in every block and a head.
@@ -201,16 +203,23 @@ impl Goal {
         match self {
             Self::Classes(classes) => s3t_kernels::loss(logits, &Arc::new(Targets::Classes(classes.clone()))),
             Self::Teacher { logits: teacher, temperature } => {
-                let (rows, width) = (teacher.len(), teacher.first().map_or(0, Vec::len));
-                let teacher = Tensor::<2>::from_data(TensorData::new(teacher.concat(), [rows, width]), device);
+                let rows = teacher.len();
+                let teacher = matrix(teacher, device);
                 let temperature = *temperature as f32;
                 let wanted = activation::log_softmax(teacher.div_scalar(temperature), 1);
                 let given = activation::log_softmax(logits.div_scalar(temperature), 1);
                 let divergence = (wanted.clone().exp() * (wanted - given)).sum();
                 divergence.mul_scalar(temperature * temperature / rows as f32)
             }
+            Self::Outputs(weights) => (logits * matrix(weights, device)).sum(),
         }
     }
+}
+
+/// Rows of one length on a device.
+fn matrix(rows: &[Vec<f32>], device: &Device) -> Tensor<2> {
+    let size = [rows.len(), rows.first().map_or(0, Vec::len)];
+    Tensor::from_data(TensorData::new(rows.concat(), size), device)
 }
 
 /// The class of a target, 0 for other targets, which are refused before.
