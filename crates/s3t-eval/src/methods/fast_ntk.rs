@@ -73,7 +73,7 @@ impl UnlearningMethod for FastNtk {
 ///
 /// # Errors
 ///
-/// None of its own: those of [`solve`].
+/// The errors of [`solve`].
 ///
 /// ```
 /// use s3t_eval::methods::ntk_move;
