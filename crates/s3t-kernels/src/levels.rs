@@ -1,5 +1,4 @@
 //! The sixteen levels of 4-bit numbers (NF4: Dettmers et al. 2023, arXiv 2305.14314, section 3 and appendix E).
-#![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the vector instructions")]
 
 /// Inputs of an output that share a scale.
 pub(crate) const BLOCK: usize = 64;
@@ -29,7 +28,6 @@ pub(crate) const LEVELS: [f32; 16] = [
 pub(crate) const ZERO: u32 = 7;
 
 /// The number of the level that is nearest to a value from -1 to 1; of two as near the lower.
-#[inline(always)]
 fn nearest(value: f32) -> u32 {
     LEVELS.windows(2).map(|levels| u32::from(value > f32::midpoint(levels[0], levels[1]))).sum()
 }

@@ -4,9 +4,9 @@
 //!
 //! *Before*: weights `[inputs, outputs]`. *After*: an element of their product with rows has the bits that it has with the same weights in
 //! bfloat16, so it depends on a row and a column alone. *Why*: each run of [`BLOCK`] inputs of an output is divided by its largest
-//! absolute value and each number replaced by the nearest of the sixteen [`LEVELS`]; a level times that value, rounded to bfloat16, is a function of the weights alone. Products write these
-//! numbers a panel at a time in the order of [`halves`](crate::halves), and run its steps. A test compares both, a golden file the numbers
-//! with those of `bitsandbytes`.
+//! absolute value and each number replaced by the nearest of the sixteen [`LEVELS`]; a level times that value, rounded to bfloat16, is a
+//! function of the weights alone. Products write these numbers a panel at a time in the order of [`halves`](crate::halves), and run its
+//! steps. A test compares both, a golden file the numbers with those of `bitsandbytes`.
 #![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the vector instructions")]
 
 use std::fmt;

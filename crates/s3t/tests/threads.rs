@@ -94,15 +94,14 @@ fn train(form: usize, threads: usize, start: usize) -> Digest {
 fn training_has_the_same_bits_on_every_machine_with_any_threads_and_instructions() {
     let mut found = String::new();
     for (form, (name, _, _, starts)) in FORMS.into_iter().enumerate() {
-        let of_starts = starts.iter().map(|start| {
-            let start = *start;
+        let of_start = |&start: &usize| {
             let one = train(form, 1, start);
             for threads in [2, 4] {
                 assert_eq!(train(form, threads, start), one, "{threads} threads, from block {start}");
             }
             one
-        });
-        let of_starts: Vec<Digest> = of_starts.collect();
+        };
+        let of_starts: Vec<Digest> = starts.iter().map(of_start).collect();
         for set in [Instructions::Avx2, Instructions::Scalar] {
             set.choose();
             assert_eq!(Some(&train(form, 2, 4)), of_starts.last(), "{set} instructions");
