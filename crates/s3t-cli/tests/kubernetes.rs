@@ -13,6 +13,7 @@ use std::fs;
 use engine::FakeCluster;
 use owner::{
     Subject, Training, delete_while_a_worker_hangs, digest, in_process, send, stages, verify_here, wait_until,
+    with_long_leases,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -87,19 +88,18 @@ fn kubernetes_obeys_the_laws_of_every_executor() {
 #[test]
 fn failure_1_pods_that_are_killed_or_evicted_are_replaced_by_the_job() {
     let cluster = FakeCluster::new();
-    let workspace = workspace(&cluster, 2, json!({}));
+    let workspace = with_long_leases(workspace(&cluster, 2, json!({})));
     let training = start(&cluster, &workspace);
-    training.wait_for_stages(1);
-    send(training.joined_process(&cluster.workers()), Signal::KILL);
+    let held = training.hold_one(&|| cluster.workers());
+    send(training.joined_process(2, &|| cluster.workers()), Signal::KILL);
     training.wait_for("has ended: Failed (Error, exit code 137)");
-    let count = stages(&workspace);
-    training.wait_for_stages(count + 1);
-    wait_until("there is no second Pod", || cluster.workers().len() == 2);
+    training.joined(3);
     let pod = cluster
         .objects("Pod")
         .into_iter()
         .find(|pod| !fs::exists(cluster.folder().join("logs").join(format!("{pod}.end"))).unwrap());
     cluster.ask(&["fake", "evict", &pod.unwrap()]);
+    send(held, Signal::CONT);
     let said = training.end(0);
     assert!(said.contains("is cut off"), "{said}");
     assert_eq!(digest(&workspace), in_process());
@@ -111,14 +111,16 @@ fn failure_1_pods_that_are_killed_or_evicted_are_replaced_by_the_job() {
 fn failure_4_a_cluster_that_does_not_answer_gets_no_second_job() {
     let cluster = FakeCluster::new();
     let workspace = workspace(&cluster, 2, json!({"call_seconds": 3.0}));
+    let workspace = with_long_leases(workspace);
     // It makes the Job, and hangs before it says so.
     cluster.hangs("apply");
     let training = start(&cluster, &workspace);
     training.wait_for("with no answer yet");
-    training.wait_for_stages(1);
+    let held = training.hold_one(&|| cluster.workers());
     // It says nothing while stages are trained, and nobody minds.
     cluster.hangs("apply get logs");
     let count = stages(&workspace);
+    send(held, Signal::CONT);
     training.wait_for_stages(count + 1);
     cluster.hangs("");
     training.end(0);

@@ -12,7 +12,7 @@ use std::fs;
 use engine::Ray;
 use owner::{
     Subject, Training, delete_while_a_worker_hangs, digest, files_with, in_process, send, stages, verify_here,
-    wait_until,
+    wait_until, with_long_leases,
 };
 use rustix::process::Signal;
 use workspace::Workspace;
@@ -75,11 +75,12 @@ fn ray_obeys_the_laws_of_every_executor() {
 #[test]
 fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
     let Some(ray) = Ray::start(2) else { return };
-    let workspace = workspace(&ray, 2, "");
+    let workspace = with_long_leases(workspace(&ray, 2, ""));
     let training = start(&workspace);
-    training.wait_for_stages(1);
-    send(training.joined_process(&ray.workers()), Signal::KILL);
+    let held = training.hold_one(&|| ray.workers());
+    send(training.joined_process(2, &|| ray.workers()), Signal::KILL);
     training.wait_for("more workers are asked for");
+    send(held, Signal::CONT);
     let said = training.end(0);
     assert!(said.contains("has ended: FAILED (exit code -9)") && said.contains("is cut off"), "{said}");
     assert_eq!(digest(&workspace), in_process());
@@ -89,13 +90,14 @@ fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
 fn failure_2_workers_of_a_node_that_is_lost_give_their_stages_to_others() {
     let Some(ray) = Ray::start(1) else { return };
     ray.node("node2", 1);
-    let workspace = workspace(&ray, 2, "");
+    let workspace = with_long_leases(workspace(&ray, 2, ""));
     let training = start(&workspace);
-    training.wait_for_stages(1);
-    wait_until("the second worker does not join", || training.said().matches("has joined").count() == 2);
+    let held = training.hold_one(&|| ray.workers());
+    training.joined(2);
     assert!(ray.signal("--node-name=node2", Signal::KILL) > 0, "the node has no raylet");
     // Ray ends what the node ran; there is room for one worker only, which goes on.
     training.wait_for("is cut off");
+    send(held, Signal::CONT);
     training.end(0);
     assert_eq!(digest(&workspace), in_process());
     wait_until("a job is left", || ray.count("RUNNING") + ray.count("PENDING") == 0);
@@ -106,11 +108,13 @@ fn failure_4_a_dashboard_that_does_not_answer_gets_no_second_submission() {
     let Some(ray) = Ray::start(2) else { return };
     let workspace = workspace(&ray, 2, "call_seconds = 3");
     workspace.edit("pipeline.toml", "call_seconds = 20.0\n", "");
+    let workspace = with_long_leases(workspace);
     let training = start(&workspace);
+    let held = training.hold_one(&|| ray.workers());
     training.wait_for_stages(1);
     assert!(ray.signal("dashboard/dashboard.py", Signal::STOP) > 0);
     // It hangs while stages are trained, and nobody minds; a worker that is lost meanwhile is replaced later, once.
-    send(training.joined_process(&ray.workers()), Signal::KILL);
+    send(held, Signal::KILL);
     let count = stages(&workspace);
     training.wait_for_stages(count + 1);
     ray.signal("dashboard/dashboard.py", Signal::CONT);

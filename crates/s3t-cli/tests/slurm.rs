@@ -12,7 +12,7 @@ use std::fs;
 use engine::Slurm;
 use owner::{
     Subject, Training, delete_while_a_worker_hangs, digest, files_with, in_process, send, stages, verify_here,
-    wait_until,
+    wait_until, with_long_leases,
 };
 use rustix::process::Signal;
 use workspace::Workspace;
@@ -69,11 +69,12 @@ fn slurm_obeys_the_laws_of_every_executor() {
 #[test]
 fn failure_1_a_worker_that_is_killed_in_a_stage_is_replaced() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(&slurm, 2, "");
+    let workspace = with_long_leases(workspace(&slurm, 2, ""));
     let training = start(&slurm, &workspace);
-    training.wait_for_stages(1);
-    send(training.joined_process(&slurm.workers()), Signal::KILL);
+    let held = training.hold_one(&|| slurm.workers());
+    send(training.joined_process(2, &|| slurm.workers()), Signal::KILL);
     training.wait_for("more workers are asked for");
+    send(held, Signal::CONT);
     let said = training.end(0);
     assert!(said.contains("has ended: FAILED") && said.contains("is cut off"), "{said}");
     assert_eq!(digest(&workspace), in_process());
@@ -85,9 +86,8 @@ fn failure_2_slurmd_is_killed_and_a_second_attempt_takes_the_stage_of_the_first_
     let workspace = workspace(&slurm, 1, "");
     let training = start(&slurm, &workspace);
     training.wait_for_stages(1);
-    let first = slurm.workers()[0];
     // The first attempt hangs in a stage, and the daemon of its node is gone.
-    send(first, Signal::STOP);
+    let first = training.hold_one(&|| slurm.workers());
     slurm.signal("node1", Signal::KILL);
     // The controller finds the node down and queues the task again; it may start at once on the other node.
     wait_until("there is no second attempt", || {
@@ -107,11 +107,12 @@ fn failure_2_slurmd_is_killed_and_a_second_attempt_takes_the_stage_of_the_first_
 #[test]
 fn failure_3_a_task_that_is_queued_again_gives_its_stage_to_another() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(&slurm, 2, "");
+    let workspace = with_long_leases(workspace(&slurm, 2, ""));
     let training = start(&slurm, &workspace);
-    training.wait_for_stages(1);
-    slurm.ask("scontrol", &["requeue", &training.joined()]);
+    let held = training.hold_one(&|| slurm.workers());
+    slurm.ask("scontrol", &["requeue", &training.joined(2)]);
     training.wait_for("is cut off");
+    send(held, Signal::CONT);
     training.end(0);
     assert_eq!(digest(&workspace), in_process());
 }
@@ -119,17 +120,18 @@ fn failure_3_a_task_that_is_queued_again_gives_its_stage_to_another() {
 #[test]
 fn failure_4_a_controller_that_does_not_answer_gets_no_second_submission() {
     let Some(slurm) = Slurm::start(2) else { return };
-    let workspace = workspace(&slurm, 2, "");
+    let workspace = with_long_leases(workspace(&slurm, 2, ""));
     slurm.signal("slurmctld", Signal::STOP);
     let training = start(&slurm, &workspace);
     // `sbatch` is given up; the controller has its request all the same.
     training.wait_for("with no answer yet");
     slurm.signal("slurmctld", Signal::CONT);
-    training.wait_for_stages(1);
+    let held = training.hold_one(&|| slurm.workers());
     assert_eq!(slurm.tasks().len(), 2, "{:?}", slurm.tasks());
     // It is down while stages are trained, and nobody minds.
     slurm.signal("slurmctld", Signal::KILL);
     let count = stages(&workspace);
+    send(held, Signal::CONT);
     training.wait_for_stages(count + 1);
     slurm.script("controller", &[]);
     training.end(0);

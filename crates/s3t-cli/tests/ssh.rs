@@ -11,7 +11,8 @@ use std::fs;
 
 use engine::Sshd;
 use owner::{
-    Subject, Training, contains, delete_while_a_worker_hangs, digest, in_process, send, stages, verify_here, wait_until,
+    Subject, Training, contains, delete_while_a_worker_hangs, digest, in_process, send, stages, verify_here,
+    wait_until, with_long_leases,
 };
 use rustix::process::Signal;
 use workspace::Workspace;
@@ -51,15 +52,15 @@ fn ssh_obeys_the_laws_of_every_executor() {
 #[test]
 fn failure_1_a_worker_and_a_session_that_are_killed_are_replaced() {
     let Some(sshd) = Sshd::start() else { return };
-    let workspace = workspace(&sshd, &["node1", "node2"], "");
+    let workspace = with_long_leases(workspace(&sshd, &["node1", "node2"], ""));
     let training = start(&workspace);
-    training.wait_for_stages(1);
-    send(training.joined_process(&sshd.workers()), Signal::KILL);
+    let held = training.hold_one(&|| sshd.workers());
+    send(training.joined_process(2, &|| sshd.workers()), Signal::KILL);
     training.wait_for("more workers are asked for");
-    let count = stages(&workspace);
-    training.wait_for_stages(count + 1);
+    training.joined(3);
     // The worker goes on without its session, or its successor with another: nobody minds.
     send(sshd.clients()[0].0, Signal::KILL);
+    send(held, Signal::CONT);
     let said = training.end(0);
     assert!(said.contains("has ended: ") && said.contains("is cut off"), "{said}");
     assert_eq!(digest(&workspace), in_process());
@@ -69,12 +70,14 @@ fn failure_1_a_worker_and_a_session_that_are_killed_are_replaced() {
 #[test]
 fn failure_2_a_machine_that_cannot_be_reached_is_left_out_and_the_others_train() {
     let Some(sshd) = Sshd::start() else { return };
-    let workspace = workspace(&sshd, &["dead", "node1", "node2"], "workers = 2");
+    let workspace = with_long_leases(workspace(&sshd, &["dead", "node1", "node2"], "workers = 2"));
     let training = start(&workspace);
+    let held = training.hold_one(&|| sshd.workers());
     // There is room for another on a machine that answers.
     training.wait_for("has ended: its connection failed");
-    let said = training.end(0);
-    assert!(said.matches("has joined").count() == 2, "{said}");
+    training.joined(2);
+    send(held, Signal::CONT);
+    training.end(0);
     assert_eq!(digest(&workspace), in_process());
 }
 

@@ -2,11 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,6 +25,12 @@ pub fn workspace(executor: Option<&str>) -> Workspace {
     if let Some(executor) = executor {
         workspace.edit("pipeline.toml", "[run]", &format!("{executor}[run]"));
     }
+    workspace
+}
+
+/// Leases that last longer than a worker is held ([`Training::hold_one`]). A training that has lost a worker ends with its lease.
+pub fn with_long_leases(workspace: Workspace) -> Workspace {
+    workspace.edit("pipeline.toml", "lease_seconds = 5", "lease_seconds = 20");
     workspace
 }
 
@@ -62,7 +69,7 @@ pub fn in_process() -> &'static str {
 /// `s3t train`, with what it says in a file.
 pub struct Training<'a> {
     workspace: &'a Workspace,
-    child: Child,
+    child: RefCell<Child>,
 }
 
 impl<'a> Training<'a> {
@@ -70,7 +77,7 @@ impl<'a> Training<'a> {
         let said = fs::File::create(workspace.path("said")).unwrap();
         let mut command = workspace.command();
         command.args(["train", "pipeline.toml"]).envs(variables.iter().copied());
-        Self { workspace, child: command.stdout(Stdio::null()).stderr(said).spawn().unwrap() }
+        Self { workspace, child: RefCell::new(command.stdout(Stdio::null()).stderr(said).spawn().unwrap()) }
     }
 
     pub fn said(&self) -> String {
@@ -85,25 +92,36 @@ impl<'a> Training<'a> {
         self.wait_until("nothing is trained", || stages(self.workspace) >= count);
     }
 
-    /// The task of the first worker that has joined. Another may be on its way still, and has no stage to lose.
-    pub fn joined(&self) -> String {
-        self.wait_for("has joined");
+    /// The task of the worker that has joined as this one, from 1. Others may be on their way still, and have no stage to lose.
+    pub fn joined(&self, number: usize) -> String {
+        self.wait_until("too few workers have joined", || self.said().matches("has joined").count() >= number);
         let said = self.said();
-        let line = said.lines().find(|line| line.ends_with("has joined")).unwrap();
+        let line = said.lines().filter(|line| line.ends_with("has joined")).nth(number - 1).unwrap();
         line.split(" worker ").nth(1).unwrap().split(" on ").next().unwrap().to_owned()
     }
 
-    /// The process of that worker, among these.
-    pub fn joined_process(&self, workers: &[i32]) -> i32 {
-        let task = format!("\0--task\0{}\0", self.joined());
+    /// The process of the worker that has joined as this one, among these.
+    pub fn joined_process(&self, number: usize, workers: &dyn Fn() -> Vec<i32>) -> i32 {
+        let task = format!("\0--task\0{}\0", self.joined(number));
+        let workers = workers();
         let is_it =
             |pid: &&i32| contains(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), task.as_bytes());
         *workers.iter().find(is_it).unwrap_or_else(|| panic!("no process of {task:?} among {workers:?}"))
     }
 
+    /// Stops the first worker that joins, and gives its process. It has a stage, so the training is in its middle until that process goes
+    /// on, is lost, or its lease ends ([`with_long_leases`]).
+    pub fn hold_one(&self, workers: &dyn Fn() -> Vec<i32>) -> i32 {
+        let held = self.joined_process(1, workers);
+        send(held, Signal::STOP);
+        held
+    }
+
     fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let until = Instant::now() + PATIENCE;
         while !is_so() {
+            let ended = self.child.borrow_mut().try_wait().unwrap();
+            assert!(ended.is_none() || is_so(), "{what} before the training ended ({ended:?}): {}", self.said());
             assert!(Instant::now() < until, "{what}: {}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -111,13 +129,13 @@ impl<'a> Training<'a> {
 
     /// Interrupts it, as Ctrl-C does, and waits for the end.
     pub fn interrupt(self) -> String {
-        send(i32::try_from(self.child.id()).unwrap(), Signal::INT);
+        send(i32::try_from(self.child.borrow().id()).unwrap(), Signal::INT);
         self.end(130)
     }
 
     /// Waits for the end, and gives what was said.
-    pub fn end(mut self, code: i32) -> String {
-        let status = self.child.wait().unwrap();
+    pub fn end(self, code: i32) -> String {
+        let status = self.child.borrow_mut().wait().unwrap();
         let said = self.said();
         assert_eq!(status.code(), Some(code), "{said}");
         said
@@ -126,8 +144,9 @@ impl<'a> Training<'a> {
 
 impl Drop for Training<'_> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -169,8 +188,7 @@ pub fn delete_while_a_worker_hangs(
 ) {
     training.wait_for_stages(1);
     // A worker that hangs says nothing, and keeps what it has in memory.
-    let hanging = training.joined_process(&workers());
-    send(hanging, Signal::STOP);
+    let hanging = training.hold_one(workers);
     let open = Store::open(&Place::new(workspace.path("store"))).unwrap();
     let subjects = vec![SubjectId::new(&subject.name).unwrap()];
     open.accept(&DeletionRequest { subjects, ..DeletionRequest::default() }).unwrap();
@@ -233,6 +251,29 @@ pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(Instant::now() < until, "{what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A place for one of the engines that run at a time in a test binary: the machine of a test has few cores, and engines mostly wait.
+pub struct Slot {
+    /// Its number, from 0.
+    pub number: u32,
+    _guard: MutexGuard<'static, ()>,
+}
+
+impl Slot {
+    /// Waits until one of these is free.
+    pub fn take(slots: &'static [Mutex<()>]) -> Self {
+        loop {
+            for (number, slot) in (0..).zip(slots) {
+                match slot.try_lock() {
+                    Ok(guard) => return Self { number, _guard: guard },
+                    Err(TryLockError::Poisoned(poisoned)) => return Self { number, _guard: poisoned.into_inner() },
+                    Err(TryLockError::WouldBlock) => {}
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

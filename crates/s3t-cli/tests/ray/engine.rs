@@ -2,21 +2,21 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::owner::{contains, script, send, skipped, wait_until, workers_with};
+use crate::owner::{Slot, contains, script, send, skipped, wait_until, workers_with};
 
-/// The lock of the one Ray that runs at a time: the machine of a test has few cores.
-static ONE: Mutex<()> = Mutex::new(());
+/// Two run at a time.
+static SLOTS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
 
 pub struct Ray {
     folder: TempDir,
     address: String,
-    _one: MutexGuard<'static, ()>,
+    _slot: Slot,
 }
 
 impl Ray {
@@ -27,11 +27,11 @@ impl Ray {
 
     /// Starts a head that answers to whoever has the token in a file.
     pub fn start_with(cpus: usize, token: Option<&Path>) -> Option<Self> {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Slot::take(&SLOTS);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display().to_string();
         // The head listens on four ports.
-        let port = 30_000 + std::process::id() % 500 * 4;
+        let port = 30_000 + (std::process::id() % 250 * 2 + slot.number) * 4;
         let (cpus, port) = (cpus.to_string(), port.to_string());
         let token = token.map(|token| token.display().to_string());
         let arguments = ["start", &path, &cpus, &port].into_iter().chain(token.as_deref());
@@ -45,7 +45,7 @@ impl Ray {
             panic!("{}", started.1);
         }
         let address = fs::read_to_string(folder.path().join("address")).unwrap().trim().to_owned();
-        Some(Self { folder, address, _one: one })
+        Some(Self { folder, address, _slot: slot })
     }
 
     pub fn node(&self, name: &str, cpus: usize) {

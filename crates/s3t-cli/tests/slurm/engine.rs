@@ -2,35 +2,35 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::owner::{self, send, skipped, wait_until, workers_with};
+use crate::owner::{self, Slot, send, skipped, wait_until, workers_with};
 
-/// The lock of the one Slurm that runs at a time: the machine of a test has few cores.
-static ONE: Mutex<()> = Mutex::new(());
+/// Three run at a time.
+static SLOTS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
 
 pub struct Slurm {
     folder: TempDir,
-    _one: MutexGuard<'static, ()>,
+    _slot: Slot,
 }
 
 impl Slurm {
     /// Starts a controller and some nodes of two cores each. `None`, said loudly, where Slurm is not installed.
     pub fn start(nodes: usize) -> Option<Self> {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Slot::take(&SLOTS);
         let folder = tempfile::tempdir().unwrap();
         // The controller and each node listen on a port.
-        let port = 20_000 + std::process::id() % 400 * 20;
+        let port = 20_000 + (std::process::id() % 400 * 3 + slot.number) * 6;
         let started = script(&["start", &folder.path().display().to_string(), &nodes.to_string(), &port.to_string()]);
         if started.0 == Some(3) && std::env::var_os("S3T_NEEDS_SLURM").is_none() {
             skipped(&started.1);
             return None;
         }
         assert_eq!(started.0, Some(0), "{}", started.1);
-        Some(Self { folder, _one: one })
+        Some(Self { folder, _slot: slot })
     }
 
     pub fn conf(&self) -> PathBuf {
