@@ -47,5 +47,5 @@ run() {
     (cd "$folder" && qemu-x86_64 -cpu Haswell "$program" "$@" 2> >(grep -v '^qemu-x86_64: warning: TCG' >&2))
 }
 
-run "$(programs --test threads | grep '/threads-')" crates/s3t
+run "$(programs --test threads | grep '/threads-')" crates/s3t on_every_machine
 run "$(programs --lib | grep '/s3t_backends-')" crates/s3t-backends self_test

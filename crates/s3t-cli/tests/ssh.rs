@@ -86,8 +86,12 @@ fn failure_5_workers_end_with_an_owner_that_is_killed_and_the_same_command_goes_
     let Some(sshd) = Sshd::start() else { return };
     let workspace = workspace(&sshd, &["node1", "node2"], "");
     let training = start(&workspace);
+    // One that has not joined yet would try to for a minute.
+    let held = training.hold_one(&|| sshd.workers());
+    training.joined(2);
     training.wait_for_stages(1);
     drop(training);
+    send(held, Signal::CONT);
     wait_until("a worker or a session outlives its owner", || sshd.workers().is_empty() && sshd.clients().is_empty());
     let before = stages(&workspace);
     start(&workspace).end(0);
