@@ -143,7 +143,7 @@ fn survivors_are_those_of_the_world_without_the_record_with_1_2_and_3_workers() 
     }
 }
 
-/// `probe digest` a line: the bits of training on processors of these arithmetics, as `crates/s3t/tests/threads.rs` has them.
+/// `form digest` a line, by the form of frozen weights, as `crates/s3t/tests/threads.rs` trains them.
 const GOLDEN: &str = include_str!("../../s3t/tests/golden/training-digest.txt");
 
 /// The jobs of the golden digest: all blocks of the bundled model, and the top two.
@@ -156,7 +156,7 @@ fn golden_jobs(device: DeviceSpec, backbone: &Backbone) -> [StageJob; 2] {
         StageRecord { digest: record.digest(&StoreSecret::from_bytes([0; 32])), record: Arc::new(record) }
     };
     let method: Box<dyn PeftMethod> = Box::new(Lora::default());
-    let training = TrainingConfig { epochs: 1, batch_size: 32, ..TrainingConfig::default() };
+    let training = TrainingConfig { epochs: 1, batch_size: 16, ..TrainingConfig::default() };
     let recipe = Recipe {
         format: lineage::FORMAT,
         base: backbone.digest(),
@@ -171,7 +171,7 @@ fn golden_jobs(device: DeviceSpec, backbone: &Backbone) -> [StageJob; 2] {
             groups: vec![BlockRange { start, end: 6 }],
             slices: vec![DigestBuilder::new("slice").finish()],
         },
-        records: (0..80).map(record).collect(),
+        records: (0..20).map(record).collect(),
         ancestors: BlockTensors::new(),
     })
 }
