@@ -94,6 +94,7 @@ fn failure_1_pods_that_are_killed_or_evicted_are_replaced_by_the_job() {
     send(training.joined_process(2, &|| cluster.workers()), Signal::KILL);
     training.wait_for("has ended: Failed (Error, exit code 137)");
     training.joined(3);
+    wait_until("there is no second Pod", || cluster.workers().len() == 2);
     let pod = cluster
         .objects("Pod")
         .into_iter()
@@ -110,8 +111,7 @@ fn failure_1_pods_that_are_killed_or_evicted_are_replaced_by_the_job() {
 #[test]
 fn failure_4_a_cluster_that_does_not_answer_gets_no_second_job() {
     let cluster = FakeCluster::new();
-    let workspace = workspace(&cluster, 2, json!({"call_seconds": 3.0}));
-    let workspace = with_long_leases(workspace);
+    let workspace = with_long_leases(workspace(&cluster, 2, json!({"call_seconds": 3.0})));
     // It makes the Job, and hangs before it says so.
     cluster.hangs("apply");
     let training = start(&cluster, &workspace);

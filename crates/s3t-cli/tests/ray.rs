@@ -106,9 +106,8 @@ fn failure_2_workers_of_a_node_that_is_lost_give_their_stages_to_others() {
 #[test]
 fn failure_4_a_dashboard_that_does_not_answer_gets_no_second_submission() {
     let Some(ray) = Ray::start(2) else { return };
-    let workspace = workspace(&ray, 2, "call_seconds = 3");
+    let workspace = with_long_leases(workspace(&ray, 2, "call_seconds = 3"));
     workspace.edit("pipeline.toml", "call_seconds = 20.0\n", "");
-    let workspace = with_long_leases(workspace);
     let training = start(&workspace);
     let held = training.hold_one(&|| ray.workers());
     training.wait_for_stages(1);

@@ -95,7 +95,7 @@ fn failure_2_slurmd_is_killed_and_a_second_attempt_takes_the_stage_of_the_first_
         std::thread::sleep(std::time::Duration::from_millis(500));
         slurm.workers().len() == 2
     });
-    wait_until("the second attempt does not join", || training.said().matches("has joined").count() == 2);
+    training.joined(2);
     let count = stages(&workspace);
     training.wait_for_stages(count + 1);
     send(first, Signal::CONT);

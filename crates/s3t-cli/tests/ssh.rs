@@ -77,7 +77,8 @@ fn failure_2_a_machine_that_cannot_be_reached_is_left_out_and_the_others_train()
     training.wait_for("has ended: its connection failed");
     training.joined(2);
     send(held, Signal::CONT);
-    training.end(0);
+    let said = training.end(0);
+    assert!(said.matches("has joined").count() == 2, "{said}");
     assert_eq!(digest(&workspace), in_process());
 }
 

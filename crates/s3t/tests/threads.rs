@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use s3t::backends::{DeviceSpec, Instructions};
 use s3t::core::digest::DigestBuilder;
@@ -99,9 +99,13 @@ fn of_starts(form: usize, records: u32) -> Vec<Digest> {
     FORMS[form].3.iter().map(|&start| train(form, 2, start, records)).collect()
 }
 
+/// Held by each test: the set of instructions is one of the whole process.
+static INSTRUCTIONS: Mutex<()> = Mutex::new(());
+
 /// An emulator of another processor runs this one (`xtask/elsewhere.sh`).
 #[test]
 fn training_has_the_same_bits_on_every_machine() {
+    let _native = INSTRUCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut found = String::new();
     for (form, (name, ..)) in FORMS.into_iter().enumerate() {
         let mut digest = DigestBuilder::new("both");
@@ -123,6 +127,7 @@ fn training_has_the_same_bits_on_every_machine() {
 
 #[test]
 fn training_has_the_same_bits_with_any_threads_and_instructions() {
+    let _chosen = INSTRUCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     for (form, (name, _, _, starts)) in FORMS.into_iter().enumerate() {
         let of_starts = of_starts(form, RECORDS);
         for (&start, of_one) in starts.iter().zip(&of_starts) {
