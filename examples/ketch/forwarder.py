@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SERVER, TOKEN, SECRET = (os.environ[name] for name in ("S3T_URL", "S3T_TOKEN", "KETCH_SECRET"))
-STATES = {"queued": "pending", "held": "pending", "in-effect": "in_progress", "erased": "completed", "cancelled": "cancelled", "failed": "denied"}
+STATES = {"queued": "pending", "held": "pending", "accepted": "pending", "in-effect": "in_progress", "erased": "completed", "cancelled": "cancelled", "failed": "denied"}
 MAX_BYTES = 1 << 20
 
 

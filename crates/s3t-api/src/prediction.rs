@@ -34,7 +34,7 @@ fn default_new_tokens() -> usize {
 /// The questions of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Questions {
-    /// A file with one JSON object a line, each with `text`, `features` or `image`, and perhaps an `id`.
+    /// A file with one JSON object a line, each with `text` (and `text_pair`), `messages`, `features` or `image`, and perhaps an `id`.
     #[serde(default)]
     pub input: Option<PathBuf>,
     /// PNG or JPEG files.

@@ -167,7 +167,7 @@ Examples:
   s3t predict pipeline.toml --input questions.jsonl
   s3t predict --model data/fetched/minilm --adapter exports/first/shard-0 --input questions.jsonl --json
 
-A line of the input has `text`, `features` or `image`, and may have an `id`. A bare model gives logits: those of its
+A line of the input has `text` (and `text_pair`), `messages`, `features` or `image`, and may have an `id`. A bare model gives logits: those of its
 classification head or the adapter's, or of a language model those of the token that follows.")]
     Predict(PredictArgs),
     /// Talk to a language model, by its chat template. Each line of standard input is a message.
@@ -180,7 +180,7 @@ Examples:
 The same seed and the same messages give the same words. A message that a deletion overtakes ends, or goes on with what lives, as
 `serving.generation.on_deletion` says, and says so.")]
     Chat(ChatArgs),
-    /// Write what the store serves with as Hugging Face PEFT adapters, one a shard.
+    /// Write what the store serves with as Hugging Face PEFT adapters, one a member of a shard.
     #[command(after_help = "\
 Examples:
   s3t export pipeline.toml --to exports/first

@@ -303,6 +303,8 @@ fn cases() -> Vec<Case> {
             message: "the store knows of no export at `nowhere`; `s3t status` names those it waits for" },
         Case { part: "Store", situation: "an impossible wait", spoil: |w| { trained(w); w.edit("pipeline.toml", "[store]", "[store]\nwait_seconds = -1"); }, args: TRAIN, code: 2,
             message: "`store.wait_seconds` is -1; it takes 0 to 86400" },
+        Case { part: "Store", situation: "more stages side by side than a process can have", spoil: |w| w.edit("pipeline.toml", "[store]", "[resources]\njobs = 1000000000\n\n[store]"), args: TRAIN, code: 2,
+            message: "`resources.jobs` is 1000000000; it takes 0, for one a core, to 1024" },
         Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store.keys/store.secret", "secret"); }, args: TRAIN, code: 6,
             message: "`store.keys/store.secret` is damaged: it is not 64 hexadecimal digits with their checksum" },
         Case { part: "Store", situation: "keys that are not there", spoil: |w| { trained(w); std::fs::rename(w.path("store.keys"), w.path("elsewhere")).unwrap(); }, args: TRAIN, code: 6,

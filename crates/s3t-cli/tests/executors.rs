@@ -18,21 +18,20 @@ use std::time::{Duration, Instant};
 use by_hand::ByHand;
 use rustix::process::{Pid, Signal, kill_process};
 use s3t::backends::DeviceSpec;
-use s3t::core::digest::DigestBuilder;
 use s3t::core::registry::plugins;
-use s3t::core::tensors::{BlockTensors, StageTensors};
-use s3t::core::{BlockRange, Digest, Lineage, PluginInfo, PluginKind, Recipe, StageKey, StoreSecret, lineage};
+use s3t::core::tensors::StageTensors;
+use s3t::core::{PluginInfo, PluginKind, StageKey, StoreSecret};
 use s3t::engine::StageLabel;
-use s3t::executor::{
-    BaseModel, Executor, ExecutorError, Local, Session, Silent, Site, StageJob, StageRecord, Step, WorkerSettings,
-};
-use s3t::models::{Backbone, LoadOptions};
-use s3t::peft::PeftMethod;
+use s3t::executor::{BaseModel, Executor, ExecutorError, Local, Session, Silent, Site, Step, WorkerSettings};
+use s3t::models::LoadOptions;
 use s3t::plugins::processes::Processes;
 use s3t::prelude::*;
 use s3t::store::{DeletionRequest, Place, Store};
 use s3t::train::StageTrainer;
-use s3t_testkit::{check_executor, tiny_pipeline, toy_records, write_tiny_model};
+use s3t_testkit::{
+    GOLDEN_RECORDS, GOLDEN_STAGES, check_executor, digest_of_stages, golden_stage, tiny_pipeline, toy_records,
+    write_tiny_model,
+};
 use serde_json::json;
 use tempfile::TempDir;
 use workspace::Workspace;
@@ -143,55 +142,12 @@ fn survivors_are_those_of_the_world_without_the_record_with_1_2_and_3_workers() 
     }
 }
 
-/// `form digest` a line, by the form of frozen weights, as `crates/s3t/tests/threads.rs` trains them.
-const GOLDEN: &str = include_str!("../../s3t/tests/golden/training-digest.txt");
-
-/// The jobs of the golden digest: all blocks of the bundled model, and the top two.
-fn golden_jobs(device: DeviceSpec, backbone: &Backbone) -> [StageJob; 2] {
-    let record = |row: u32| {
-        let pixels = (0..28 * 28).map(|pixel: u32| (pixel.wrapping_mul(row + 7) % 251) as u8).collect();
-        let payload = Payload::Image { width: 28, height: 28, channels: 1, pixels };
-        let id = RecordId::new(format!("row-{row}")).unwrap();
-        let record = Record { id, subject: None, target: Target::Class(row % 10), ordinal: row.into(), payload };
-        StageRecord { digest: record.digest(&StoreSecret::from_bytes([0; 32])), record: Arc::new(record) }
-    };
-    let method: Box<dyn PeftMethod> = Box::new(Lora::default());
-    let training = TrainingConfig { epochs: 1, batch_size: 16, ..TrainingConfig::default() };
-    let recipe = Recipe {
-        format: lineage::FORMAT,
-        base: backbone.digest(),
-        peft: serde_json::to_value(&method).unwrap(),
-        training: serde_json::to_value(&training).unwrap(),
-        task: Task::Classification { classes: 10 },
-        environment: device.environment(),
-    };
-    [0, 4].map(|start| StageJob {
-        lineage: Lineage {
-            recipe: recipe.clone(),
-            groups: vec![BlockRange { start, end: 6 }],
-            slices: vec![DigestBuilder::new("slice").finish()],
-        },
-        records: (0..20).map(record).collect(),
-        ancestors: BlockTensors::new(),
-    })
-}
-
-/// The digest over the bits of a stage, by the names and in the order of its file.
-fn training_digest(tensors: &StageTensors) -> Digest {
-    let mut digest = DigestBuilder::new("training");
-    for (name, tensor) in tensors.named() {
-        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
-        digest.bytes(name.as_bytes()).bytes(&bytes);
-    }
-    digest.finish()
-}
-
 #[test]
 fn the_golden_digest_of_training_is_the_same_with_1_2_and_3_workers() {
     let device: DeviceSpec = "flex".parse().unwrap();
     let folder = workspace::repository().join("data/vit-mnist");
     let backbone = s3t::models::load(&folder, LoadOptions::default(), &device.open().unwrap()).unwrap();
-    let jobs = golden_jobs(device, &backbone);
+    let jobs = [0, 4].map(|start| golden_stage(&backbone, &device, start, GOLDEN_RECORDS));
     let base =
         BaseModel { folder, digest: backbone.digest(), options: serde_json::to_value(LoadOptions::default()).unwrap() };
     let site = Site {
@@ -201,18 +157,14 @@ fn the_golden_digest_of_training_is_the_same_with_1_2_and_3_workers() {
         trainer: Arc::new(StageTrainer::new(backbone, device, 1 << 30).unwrap()),
     };
     let digest = |session: &dyn Session| {
-        let digests = std::thread::scope(|scope| {
+        let stages = std::thread::scope(|scope| {
             let started = jobs.each_ref().map(|job| scope.spawn(|| session.train(job, &Silent).unwrap()));
-            started.map(|thread| training_digest(&thread.join().unwrap().tensors))
+            started.map(|thread| thread.join().unwrap().tensors)
         });
-        let mut of_both = DigestBuilder::new("both");
-        for digest in &digests {
-            of_both.bytes(digest.as_bytes());
-        }
-        of_both.finish().to_string()
+        digest_of_stages(&stages).to_string()
     };
     let here = digest(&*Local {}.start(site.clone()).unwrap());
-    assert_eq!(GOLDEN.lines().next(), Some(&*format!("f32 {here}")));
+    assert_eq!(GOLDEN_STAGES.lines().next(), Some(&*format!("f32 {here}")));
     for workers in [1, 2, 3] {
         assert_eq!(digest(&*processes(workers).start(site.clone()).unwrap()), here, "{workers} workers");
     }

@@ -5,6 +5,8 @@
 //! `tests/snapshots` anew, and the difference is part of the commit. Figures that differ from machine to machine are written as
 //! their names in brackets.
 
+#[path = "snapshots/pipeline_page.rs"]
+mod pipeline_page;
 #[path = "snapshots/readme.rs"]
 mod readme;
 mod workspace;

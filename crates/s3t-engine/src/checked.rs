@@ -92,6 +92,9 @@ const MAX_SIZE: u64 = 1_000_000;
 /// The largest number of stages of a plan, each of which has a lineage in memory.
 const MAX_STAGES: u64 = 1_000_000;
 
+/// The largest number of stages that are trained side by side in one process: each has a thread at least.
+const MAX_JOBS: usize = 1024;
+
 /// The problem with a number of shards, slices or sequences at a key.
 pub(crate) fn size_problem(key: &str, value: impl Display) -> String {
     format!("`{key}` is {value}; it takes 1 to {MAX_SIZE}")
@@ -119,6 +122,11 @@ impl Pipeline {
                 let key = section.key(field);
                 return Err(self.refuse(&key, size_problem(&key, value)));
             }
+        }
+        if self.resources.jobs > MAX_JOBS {
+            let problem =
+                format!("`resources.jobs` is {}; it takes 0, for one a core, to {MAX_JOBS}", self.resources.jobs);
+            return Err(self.refuse("resources.jobs", problem));
         }
         self.check_extent()?;
         self.partitioner.check(self.shape).map_err(|error| self.refuse_core(Section::Partition, &error))?;

@@ -138,7 +138,7 @@ impl PriorSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
-    /// Stages trained side by side; 0 for one a core.
+    /// Stages trained side by side, at most 1024; 0 for one a core.
     pub jobs: usize,
     /// Megabytes of memory for the outputs of frozen blocks.
     pub activation_memory_mb: usize,

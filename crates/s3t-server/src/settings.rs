@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use s3t_engine::{EngineError, Pipeline};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use limits::{MAX_LEASE, MAX_SECONDS};
 
@@ -24,7 +25,7 @@ pub use sections::{FollowSettings, OpenDsrSettings, RepairSettings, TlsSettings,
 /// assert_eq!(settings.address, "127.0.0.1:3000");
 /// assert!(settings.queue_records >= 2 * settings.request_records);
 /// ```
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerSettings {
     /// The address and port of answers, and of everything else unless `private_address` is given. Port 0 takes a free one.

@@ -34,17 +34,20 @@ const LOOKS: u32 = 256;
 /// The longest that a thread looks for parts in one go.
 const LOOK: Duration = Duration::from_micros(50);
 
+/// As many threads work may have on fewer cores, which they share: more would only wait for each other.
+const SHARED: usize = 8;
+
 /// Runs `work` with so many threads for its tensor operations, whatever runs beside it. Its bits do not depend on the number:
 /// a test compares them.
 ///
 /// While there are cores for them the threads are awake as long as `work` lasts, so it should compute and not wait. Where the
-/// machine does not start so many, `work` has fewer, down to the caller's own.
+/// machine does not start so many, `work` has fewer, down to the caller's own; it never has more than there are cores, or eight where these are fewer.
 ///
 /// # Errors
 ///
 /// [`TrainError::NoThread`] if not even the caller's thread can be used.
 pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, TrainError> {
-    let threads = threads.max(1);
+    let threads = threads.clamp(1, cores().max(SHARED));
     let Some(pool) = kept(threads).or_else(|| start(threads)) else { return alone(work) };
     let threads = pool.current_num_threads();
     let run = || {

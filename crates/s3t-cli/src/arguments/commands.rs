@@ -144,7 +144,7 @@ pub(crate) struct PredictArgs {
     /// Questions: a file with one JSON object a line.
     #[arg(long)]
     pub(crate) input: Option<PathBuf>,
-    /// PNG or JPEG files to answer for.
+    /// Picture files to answer for: PNG, JPEG, WebP, GIF, BMP or TIFF.
     #[arg(long, num_args = 1..)]
     pub(crate) image: Vec<PathBuf>,
     /// Answer for at most this many records.

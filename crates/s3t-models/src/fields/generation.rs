@@ -1,10 +1,10 @@
-//! The fields of `generation_config.json`: of models that continue texts, which is done greedily, one sequence a prompt.
+//! The fields of `generation_config.json`, of models that continue texts: one sequence a prompt, drawn as a request says.
 
 use super::{Field, FieldTable};
 
-const SAMPLING: &str = "of sampling; completions take the likeliest token";
+const SAMPLING: &str = "of sampling: a request says how tokens are drawn, not the file";
 const LENGTH: &str = "`--max-new-tokens` says how long a completion may be";
-const OTHER: &str = "the likeliest token is taken from the model's own logits";
+const OTHER: &str = "tokens are drawn from the model's own logits; penalties and stops come from a request";
 const FORM: &str = "the form or the speed of `generate` in Python";
 
 pub(crate) static GENERATION: FieldTable = FieldTable {
@@ -85,6 +85,6 @@ pub(crate) static GENERATION: FieldTable = FieldTable {
         Field::only("prompt_lookup_num_tokens", &["null"], OTHER),
         Field::only("penalty_alpha", &["null", "0"], OTHER),
         Field::only("dola_layers", &["null"], OTHER),
-        Field::only("stop_strings", &["null", "[]"], "a completion ends before a token alone"),
+        Field::only("stop_strings", &["null", "[]"], "a request names its own stops"),
     ]],
 };

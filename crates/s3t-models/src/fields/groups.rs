@@ -39,7 +39,10 @@ pub const COMMON: &[Field] = &[
         "problem_type",
         "compared with `data.task` where the head answers in a system; logits do not depend on it",
     ),
-    Field::harmless("dtype", "weights of 16 bits are read as they are and computed with in 32 bits"),
+    Field::harmless(
+        "dtype",
+        "weights of 16 bits are read as they are and computed with in 32 bits, unless the pipeline asks for another precision",
+    ),
     Field::harmless("torch_dtype", "the older name of `dtype`"),
     Field::harmless("return_dict", "the form of outputs in Python"),
     Field::harmless("output_hidden_states", "the form of outputs in Python"),

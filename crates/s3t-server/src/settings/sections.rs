@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use s3t_engine::RepairPolicy;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A witness of the ledger (C2SP tlog-witness).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WitnessSettings {
     /// The prefix of its submission addresses: `https://...`, or `http://` on this machine.
@@ -17,7 +18,7 @@ pub struct WitnessSettings {
 }
 
 /// The policy of repair in the background. Without a threshold, a repair is due whenever any stage is missing.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RepairSettings {
     /// Due when the mean depth that shards serve with, as a share of what was planned, is below this.
@@ -47,7 +48,7 @@ pub(super) const NO_LIMIT: u64 = 60;
 /// The leader of a follower, and what is needed to reach it.
 ///
 /// The token is in a file, or in the environment variable `S3T_SERVER_FOLLOW_TOKEN`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FollowSettings {
     /// The leader's address, as `https://host:port`. Behind it are the routes of deletions and proofs.
@@ -95,7 +96,7 @@ impl FollowSettings {
 }
 
 /// The files of TLS, in PEM. They are read again on SIGHUP.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSettings {
     /// The certificate, followed by the ones that lead to its root.
@@ -107,7 +108,7 @@ pub struct TlsSettings {
 }
 
 /// The settings of OpenDSR.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OpenDsrSettings {
     /// The domain by which the processor is known, as the certificate names it.
