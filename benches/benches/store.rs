@@ -121,6 +121,7 @@ fn loaded(folder: &Path, shards: u32, requests: u64) {
         copies: &[],
         secret: StoreSecret::from_bytes([1; 32]),
         encrypt: true,
+        taken_in_with: serde_json::json!({}),
     };
     let store = Store::create(&Place::new(&path), &new).expect("the store is made");
     build(&store);
@@ -210,6 +211,7 @@ fn make(path: &Path, count: u64) -> Store {
         copies: &[],
         secret: StoreSecret::from_bytes([1; 32]),
         encrypt: true,
+        taken_in_with: serde_json::json!({}),
     };
     Store::create(&Place::new(path), &new).expect("the store is made")
 }
@@ -245,6 +247,7 @@ fn seal_rate(folder: &Path, encrypt: bool, megabytes: usize) -> String {
         copies: &[],
         secret: StoreSecret::from_bytes([1; 32]),
         encrypt,
+        taken_in_with: serde_json::json!({}),
     };
     let started = Instant::now();
     let store = Store::create(&Place::new(&path), &new).expect("the store is made");

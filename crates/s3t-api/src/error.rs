@@ -144,9 +144,11 @@ fn of_store(error: &StoreError) -> ErrorKind {
         | StoreError::UnknownRequest(_) => ErrorKind::Unknown,
         StoreError::OtherRequest(_) => ErrorKind::RequestIdTaken,
         StoreError::Io { .. } => ErrorKind::Failed,
-        StoreError::Core(_) | StoreError::RequestId(_) | StoreError::NothingNamed | StoreError::Foreign(_) => {
-            ErrorKind::Refused
-        }
+        StoreError::Core(_)
+        | StoreError::RequestId(_)
+        | StoreError::NothingNamed
+        | StoreError::Foreign(_)
+        | StoreError::ExportInside { .. } => ErrorKind::Refused,
         _ => ErrorKind::Store,
     }
 }

@@ -182,9 +182,12 @@ fn read_text(file: &Path, max: u64) -> Result<String, ApiError> {
     read.map_err(|error| ApiError::new(ErrorKind::Refused, format!("cannot read `{}`: {error}", file.display())))
 }
 
-/// Reads a checkpoint of a ledger.
+/// Reads a checkpoint of a ledger, whoever has signed it.
 pub(crate) fn read_checkpoint(file: &Path) -> Result<String, ApiError> {
-    read_text(file, MAX_LINE_BYTES)
+    let text = read_text(file, MAX_LINE_BYTES)?;
+    let refuse = |error| ApiError::new(ErrorKind::Refused, format!("`{}`: {error}", file.display()));
+    s3t_ledger::Checkpoint::read(&text).map_err(refuse)?;
+    Ok(text)
 }
 
 /// Reads a receipt.

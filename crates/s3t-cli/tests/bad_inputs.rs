@@ -213,6 +213,12 @@ fn cases() -> Vec<Case> {
             "cannot read `train.jsonl`: No such file or directory (os error 2)"),
         planned("Data", "a target of another task", |w| w.edit("pipeline.toml", "labels = [\"class-0\", \"class-1\", \"class-2\"]", "task = \"regression\""),
             "`train.jsonl` line 1: `label` is \"class-0\", not a finite number"),
+        planned("Data", "a key twice", |w| line(w, 3, r#"{"id": "a", "id": "b", "subject": null, "label": "class-1", "x": [1]}"#),
+            "`train.jsonl` line 3: is not valid JSON at column "),
+        planned("Data", "a pipe in the place of a file", |w| {
+            std::fs::remove_file(w.path("train.jsonl")).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(w.path("train.jsonl")).status().unwrap().success());
+        }, "`train.jsonl`: is a pipe or a device, which cannot be read again; give a file"),
         planned("Data", "not JSON", |w| line(w, 3, "{\"id\": "), "`train.jsonl` line 3: is not valid JSON at column 7: "),
         planned("Data", "not UTF-8", |w| w.write("train.jsonl", b"\n{\"id\": \"\xff\"}\n"),
             "`train.jsonl` line 2: is not valid UTF-8; save the file as UTF-8"),
@@ -303,6 +309,14 @@ fn cases() -> Vec<Case> {
             message: "the store knows of no export at `nowhere`; `s3t status` names those it waits for" },
         Case { part: "Store", situation: "an impossible wait", spoil: |w| { trained(w); w.edit("pipeline.toml", "[store]", "[store]\nwait_seconds = -1"); }, args: TRAIN, code: 2,
             message: "`store.wait_seconds` is -1; it takes 0 to 86400" },
+        Case { part: "Store", situation: "a grouping of copies that came after the store", spoil: |w| { trained(w); w.edit("pipeline.toml", "[partition]", "[data.duplicates]\nexact = true\n\n[partition]"); }, args: TRAIN, code: 6,
+            message: "the store `store` was made with `data.duplicates.exact` = false, but the pipeline says true; give another store path, or use --fresh" },
+        Case { part: "Store", situation: "another column of the subjects", spoil: |w| { trained(w); w.edit("pipeline.toml", "subject = \"subject\"\n", ""); }, args: TRAIN, code: 6,
+            message: "the store `store` was made with `data.train.subject` = \"subject\", but the pipeline says its default; " },
+        Case { part: "Store", situation: "an export inside the store", spoil: trained, args: &["export", "pipeline.toml", "--to", "store/mine"], code: 2,
+            message: "the export `store/mine` would be inside `store`, where nothing but the store's own files may be; put it beside that folder" },
+        Case { part: "Store", situation: "a checkpoint that is none", spoil: |w| { trained(w); w.write("seen.txt", "hello\n"); }, args: &["audit", "pipeline.toml", "--checkpoint", "seen.txt", "--scope", "lineages"], code: 2,
+            message: "`seen.txt`: checkpoint: " },
         Case { part: "Store", situation: "more stages side by side than a process can have", spoil: |w| w.edit("pipeline.toml", "[store]", "[resources]\njobs = 1000000000\n\n[store]"), args: TRAIN, code: 2,
             message: "`resources.jobs` is 1000000000; it takes 0, for one a core, to 1024" },
         Case { part: "Store", situation: "unreadable secret", spoil: |w| { trained(w); w.write("store.keys/store.secret", "secret"); }, args: TRAIN, code: 6,

@@ -4,6 +4,7 @@ mod reading;
 mod row;
 mod target;
 mod template;
+mod unique;
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use s3t_core::{PictureInput, Record};
 use schemars::JsonSchema;
@@ -55,11 +55,29 @@ impl Source {
         targets: &Targets<'_>,
         model: Option<&PictureInput>,
     ) -> Result<Vec<Record>, DataError> {
+        for file in self.files() {
+            let path = base_dir.join(file);
+            // What cannot be looked at is refused where it is read.
+            let kind = std::fs::metadata(&path).map(|found| found.file_type());
+            if kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
+                return Err(DataError::file(&path, "is a pipe or a device, which cannot be read again; give a file"));
+            }
+        }
         match self {
             Self::Idx(source) => source.read(base_dir, targets),
             Self::ImageFolder(source) => source.read(base_dir, targets, model),
             Self::Csv(source) => source.read(base_dir, targets),
             Self::Jsonl(source) => source.read(base_dir, targets),
+        }
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Idx(IdxSource { images, labels, subjects, .. }) => {
+                [images, labels].into_iter().chain(subjects).map(PathBuf::as_path).collect()
+            }
+            Self::ImageFolder(ImageFolderSource { manifest, .. }) => vec![manifest],
+            Self::Csv(CsvSource { file, .. }) | Self::Jsonl(JsonlSource { file, .. }) => vec![file],
         }
     }
 

@@ -97,9 +97,11 @@ pub enum EngineError {
     /// A receipt that cannot be written after its deletion.
     #[error(
         "deletion {epoch} stands: it is accepted and in effect; but its receipt `{path}` cannot be written: {cause}; the same \
-         request under the same id gives it again"
+         request under the same id, `{request}`, gives it again"
     )]
     DeliverReceipt {
+        /// The request's id.
+        request: String,
         /// The deletion.
         epoch: Epoch,
         /// The file.

@@ -1,7 +1,8 @@
 //! Starting afresh: the only way in which deleted records may come back, and so the only command that asks for consent.
 
 use s3t_core::wording::counted;
-use s3t_store::Store;
+use s3t_ledger::Epoch;
+use s3t_store::{Store, StoreError};
 
 use crate::checked::CheckedPipeline;
 use crate::error::EngineError;
@@ -24,19 +25,32 @@ impl System {
         if !place.is_store() && !pipeline.store.join("manifest.json").is_file() {
             return Err(EngineError::NotAStoreToDelete(pipeline.store.clone()));
         }
-        let deletions = Store::open_read_only(&place).and_then(|store| Ok(store.snapshot()?.epoch().0));
-        let words = match &deletions {
-            Ok(0) => None,
-            Ok(number) => Some(counted(*number as usize, "deletion")),
-            Err(error) => Some(format!("an unknown number of deletions ({error})")),
-        };
-        if let Some(deletions) = words.filter(|_| !consent) {
-            return Err(EngineError::Resurrection { store: pipeline.store.clone(), deletions });
-        }
         // Nothing is deleted for a pipeline that cannot be made.
-        Preview::new(pipeline)?;
-        Store::remove(&place)?;
-        Ok(Some(deletions.unwrap_or_default()))
+        let mut previewed = false;
+        loop {
+            let epoch = Store::open_read_only(&place).and_then(|store| Ok(store.snapshot()?.epoch()));
+            let words = match &epoch {
+                // Whoever began to remove it had consent, or saw that it needs none.
+                Ok(Epoch(0)) | Err(StoreError::Removed(_)) => None,
+                Ok(Epoch(number)) => Some(counted(*number as usize, "deletion")),
+                Err(error) => Some(format!("an unknown number of deletions ({error})")),
+            };
+            if let Some(deletions) = words.filter(|_| !consent) {
+                return Err(EngineError::Resurrection { store: pipeline.store.clone(), deletions });
+            }
+            if !previewed {
+                Preview::new(pipeline)?;
+                previewed = true;
+            }
+            match Store::remove(&place, if consent { None } else { epoch.as_ref().ok().copied() }) {
+                // A deletion was accepted in the meantime.
+                Err(StoreError::Changed(_)) if !consent => {}
+                removed => {
+                    removed?;
+                    return Ok(Some(epoch.map_or(0, |epoch| epoch.0)));
+                }
+            }
+        }
     }
 
     /// Opens the pipeline's store after deleting it, so that it is made anew from the source of its data: the system, and the number of

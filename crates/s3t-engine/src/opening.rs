@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::executing::Executing;
 use crate::record_checks::{check_prior, check_records};
 use crate::settings::PriorSource;
-use crate::store_settings::{check_settings, choose_sequences, settings};
+use crate::store_settings::{check_settings, check_taken_in, choose_sequences, settings, taken_in_with};
 use crate::system::System;
 
 /// A way to open a system.
@@ -151,7 +151,8 @@ impl System {
                 settings.recipe.environment = executing.session(&*pipeline.executor)?.environment();
                 let (partitioner, encrypt) = (&*pipeline.partitioner, pipeline.encrypt);
                 let copies = pipeline.duplicates.groups(records);
-                let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt };
+                let taken_in_with = taken_in_with(&pipeline);
+                let new = NewStore { settings, partitioner, records, copies: &copies, secret, encrypt, taken_in_with };
                 match Store::create(&pipeline.place(), &new) {
                     Err(StoreError::Exists(_)) if or_open && pipeline.place().is_store() => {
                         opened(&pipeline, &backbone, &Opening::ToChange)?
@@ -182,5 +183,6 @@ fn opened(pipeline: &CheckedPipeline, backbone: &Backbone, opening: &Opening<'_>
         PriorSource::Given(_) => choose_sequences(pipeline, backbone, store.secret())?,
     };
     check_settings(&store, settings(pipeline, backbone, sequences)?)?;
+    check_taken_in(&store, pipeline)?;
     Ok(store)
 }

@@ -109,8 +109,8 @@ impl ReceiptFile {
             file.persist(&path).map_err(|error| error.error)?;
             Ok(())
         };
-        let epoch = receipt.effect.epoch;
-        written().map_err(|cause| EngineError::DeliverReceipt { epoch, path: path.clone(), cause })
+        let (request, epoch) = (receipt.request.clone(), receipt.effect.epoch);
+        written().map_err(|cause| EngineError::DeliverReceipt { request, epoch, path: path.clone(), cause })
     }
 }
 

@@ -6,8 +6,10 @@ use s3t_models::Backbone;
 use s3t_peft::PeftError;
 use s3t_store::{SettingDifference, Store, StoreSettings};
 use s3t_train::StageModel;
+use serde_json::{Value, json};
 
 use crate::base_model::check_own_head;
+use crate::checked::CheckedPipeline;
 use crate::error::EngineError;
 use crate::pipeline::Pipeline;
 use crate::section::Section;
@@ -143,6 +145,39 @@ pub(crate) fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<
             };
             Err(EngineError::StoreMismatch { store: store.path().into(), key, stored: own, asked: other })
         }
+        None => Ok(()),
+    }
+}
+
+/// What a pipeline says about taking records in, by its keys: a store keeps it, as none of it can be changed afterwards.
+pub(crate) fn taken_in_with(pipeline: &CheckedPipeline) -> Value {
+    let columns = |source: &Value| json!({ "id": source["id"], "subject": source["subject"] });
+    let source = pipeline.train_data.as_ref().map(|source| serde_json::to_value(source).unwrap_or_default());
+    json!({
+        "store": { "secret": pipeline.secret, "encrypt": pipeline.encrypt },
+        "data": { "duplicates": pipeline.duplicates, "train": source.as_ref().map(columns) },
+    })
+}
+
+/// Checks that a pipeline takes records in as the store's maker did: later it would change nothing, and nobody would see that.
+///
+/// # Errors
+///
+/// [`EngineError::StoreMismatch`] for the first difference.
+pub(crate) fn check_taken_in(store: &Store, pipeline: &CheckedPipeline) -> Result<(), EngineError> {
+    let Some(stored) = store.taken_in_with() else { return Ok(()) };
+    let mut asked = taken_in_with(pipeline);
+    // Records that a program gave have no columns.
+    if [&asked, stored].iter().any(|one| one["data"]["train"].is_null()) {
+        asked["data"]["train"].clone_from(&stored["data"]["train"]);
+    }
+    match SettingDifference::of(stored, &asked) {
+        Some(SettingDifference { path, own, other }) => Err(EngineError::StoreMismatch {
+            store: store.path().into(),
+            key: format!("`{path}`"),
+            stored: own,
+            asked: other,
+        }),
         None => Ok(()),
     }
 }

@@ -115,6 +115,20 @@ pub struct Checkpoint {
     pub root: Hash,
 }
 
+impl Checkpoint {
+    /// Reads the text of a checkpoint without checking its signatures: whether it is one at all.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Checkpoint`] if it is malformed.
+    pub fn read(text: &str) -> Result<Self, LedgerError> {
+        let refuse = |problem: String| LedgerError::Checkpoint(problem);
+        let note = Note::from_bytes(text.as_bytes()).map_err(|error| refuse(error.to_string()))?;
+        let head = tlog_tiles::Checkpoint::from_bytes(note.text()).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { size: head.size(), root: of_tlog(head.hash()) })
+    }
+}
+
 impl VerifyingKey {
     /// The log's name.
     pub fn origin(&self) -> &str {

@@ -122,6 +122,16 @@ pub enum StoreError {
         "`{0}` is in a folder of the store, but not the store's; move it away, then run the command again. Nothing was deleted"
     )]
     Foreign(PathBuf),
+    /// An export in a folder that is the store's own.
+    #[error(
+        "the export `{export}` would be inside `{folder}`, where nothing but the store's own files may be; put it beside that folder"
+    )]
+    ExportInside {
+        /// The export.
+        export: PathBuf,
+        /// The folder of the store, or of its keys.
+        folder: PathBuf,
+    },
     /// A store on a disk that cannot be written, in a state that cannot be read there.
     #[error(
         "`{path}` cannot be read where nothing can be written: SQLite has to finish its log `{log}` first; run any command on \

@@ -1,6 +1,7 @@
 //! The folders of a store, and the removal of a whole store.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::PathBuf;
 
 use crate::StoreError;
@@ -41,8 +42,15 @@ pub(crate) fn remove_store(disk: &dyn Disk, parent: &Folder, name: &OsStr) -> Re
     if let Some(path) = strange.into_iter().next() {
         return Err(StoreError::Foreign(path));
     }
-    clear(disk, &folder)?;
-    parent.remove_folder(name).map_err(StoreError::io("remove", folder.path()))?;
+    // Another process that has the folder open may write one more file of the store's.
+    let mut tries = 100;
+    loop {
+        clear(disk, &folder)?;
+        match parent.remove_folder(name) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries > 0 => tries -= 1,
+            removed => break removed.map_err(StoreError::io("remove", folder.path()))?,
+        }
+    }
     sync_folder(disk, parent)
 }
 
@@ -52,7 +60,11 @@ fn clear(disk: &dyn Disk, folder: &Folder) -> Result<(), StoreError> {
         let entry = folder.entry(&name).map_err(StoreError::io("look at", folder.path_of(&name)))?;
         if entry.is_some_and(|entry| entry.kind == Kind::Folder) {
             clear(disk, &enter(folder, &name)?)?;
-            folder.remove_folder(&name).map_err(StoreError::io("remove", folder.path_of(&name)))?;
+            match folder.remove_folder(&name) {
+                // It is cleared again with the folder around it.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                removed => removed.map_err(StoreError::io("remove", folder.path_of(&name)))?,
+            }
         } else {
             remove(disk, folder, &name)?;
         }

@@ -28,7 +28,7 @@ use crate::place::{Location, Place, Resolved};
 use crate::seal::Seal;
 use crate::snapshot::digest_of_stages;
 use crate::spelling::DISTINCT;
-use crate::store::{format_before_catalogues, origin, store_id};
+use crate::store::{TAKEN_IN_WITH, format_before_catalogues, origin, store_id};
 use crate::{Store, StoreError, StoreSettings, layout};
 
 /// The parts of a new store.
@@ -45,6 +45,8 @@ pub struct NewStore<'a> {
     pub secret: StoreSecret,
     /// `true` if records and stages are encrypted. Without it an erasure is as good as the disk's.
     pub encrypt: bool,
+    /// What else the caller had been told about taking records in, as JSON: kept, and given back by [`Store::taken_in_with`].
+    pub taken_in_with: serde_json::Value,
 }
 
 impl Store {
@@ -71,13 +73,14 @@ impl Store {
     }
 
     /// Removes a store and destroys its keys for good, for example to make it anew. Other processes that have it open are told
-    /// with their next step.
+    /// with their next step. `expected` is the number of deletions that the store may have accepted: with another nothing is removed.
+    /// A removal that was interrupted is finished, whatever it says.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotAStore`]; [`StoreError::Link`] if a link leads there; [`StoreError::Foreign`] if something else is in its
+    /// [`StoreError::Changed`] if the number is another; [`StoreError::NotAStore`]; [`StoreError::Link`] if a link leads there; [`StoreError::Foreign`] if something else is in its
     /// folders; [`StoreError::Building`] or [`StoreError::Erasing`] while another process has it in hand. Then nothing is removed.
-    pub fn remove(place: &Place) -> Result<(), StoreError> {
+    pub fn remove(place: &Place, expected: Option<Epoch>) -> Result<(), StoreError> {
         let at = place.resolve()?;
         at.store.refuse_link()?;
         at.keys.refuse_link()?;
@@ -86,13 +89,15 @@ impl Store {
             return Err(StoreError::NotAStore(path));
         }
         let making = Making::begin(place, &at)?;
-        let removed = remove_store(place, &at);
+        let removed = remove_store(place, &at, expected);
         making.end(place, &at);
         removed
     }
 }
 
-fn remove_store(place: &Place, at: &Resolved) -> Result<(), StoreError> {
+/// A deletion that was accepted before the mark makes the number another; none is accepted behind it. From the mark on every step can
+/// be done again: the store keeps its name, and its mark, until the keys are gone, and is then what a crash leaves of a new store.
+fn remove_store(place: &Place, at: &Resolved, expected: Option<Epoch>) -> Result<(), StoreError> {
     let folder = at.store.open()?;
     let holds = |name| lock::take(&folder, name, place.patience);
     let store = || at.store.path();
@@ -104,11 +109,17 @@ fn remove_store(place: &Place, at: &Resolved) -> Result<(), StoreError> {
     keys::check_own(&at.keys.parent, &at.keys.name)?;
     // Whoever has it open would go on with files that are gone. A catalogue that cannot be opened is in nobody's hands.
     let catalogue = at.store.file(CATALOGUE);
-    if let Ok(catalogue) = Catalogue::open(&catalogue, Arc::clone(&place.disk), false, place.patience) {
-        catalogue.mark_removed()?;
+    if let Ok(catalogue) = Catalogue::open(&catalogue, Arc::clone(&place.disk), false, place.patience)
+        && !catalogue.mark_removed(expected)?
+    {
+        return Err(StoreError::Changed(store()));
     }
-    keys::destroy_all(&*place.disk, &at.keys.parent, &at.keys.name)?;
-    layout::remove_store(&*place.disk, &at.store.parent, &at.store.name)
+    let (disk, parent, unfinished) = (&*place.disk, &at.store.parent, at.store.unfinished());
+    keys::destroy_all(disk, &at.keys.parent, &at.keys.name)?;
+    layout::remove_store(disk, parent, &unfinished)?;
+    disk.rename(parent, &at.store.name, parent, &unfinished).map_err(StoreError::io("remove", store()))?;
+    sync_folder(disk, parent)?;
+    layout::remove_store(disk, parent, &unfinished)
 }
 
 /// The right to make or clear a store at a place, and its keys at theirs.
@@ -232,7 +243,7 @@ fn is_of(place: &Place, at: &Resolved) -> bool {
 
 /// Writes all files of a new store into an empty folder.
 fn fill(place: &Place, at: &Resolved, folder: &Folder, keys: &Keys, new: &NewStore<'_>) -> Result<(), StoreError> {
-    let NewStore { settings, partitioner, records, copies, secret, encrypt } = new;
+    let NewStore { settings, partitioner, records, copies, secret, encrypt, taken_in_with } = new;
     let disk = &*place.disk;
     let shape = settings.shape;
     let places = place_records(records, *partitioner, shape, secret)?;
@@ -296,6 +307,7 @@ fn fill(place: &Place, at: &Resolved, folder: &Folder, keys: &Keys, new: &NewSto
         change.set("settings", &settings)?;
         change.set("store", store_id(secret).as_bytes())?;
         change.set("encrypt", &[u8::from(*encrypt)])?;
+        change.set(TAKEN_IN_WITH, taken_in_with.to_string().as_bytes())?;
         // The records were placed, so that no two ids can be taken for each other.
         change.set(DISTINCT, &[1])?;
         change.set("epoch", &0_u64.to_le_bytes())?;

@@ -34,6 +34,13 @@ pub struct SettingDifference {
     pub other: String,
 }
 
+impl SettingDifference {
+    /// The first place in which two JSON values differ; `None` if they are equal.
+    pub fn of(own: &serde_json::Value, other: &serde_json::Value) -> Option<Self> {
+        first_difference("", own, other)
+    }
+}
+
 impl StoreSettings {
     /// The first setting that differs from `other`; `None` if all are equal.
     ///
@@ -42,7 +49,7 @@ impl StoreSettings {
     /// Never: settings are JSON.
     pub fn difference(&self, other: &Self) -> Option<SettingDifference> {
         let [one, two] = [self, other].map(|settings| serde_json::to_value(settings).expect("settings are JSON"));
-        first_difference("", &one, &two)
+        SettingDifference::of(&one, &two)
     }
 
     /// The stages over slices with these digests.

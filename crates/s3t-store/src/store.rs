@@ -17,11 +17,14 @@ use crate::lock::{self, Lock};
 use crate::names::{ADDING, BUILDING, CATALOGUE, ERASING, LEDGER, MANIFEST, RECORDS, STAGES};
 use crate::{Place, Snapshot, StoreError, StoreSettings};
 
+/// The key of what the store's maker had been told about taking records in.
+pub(crate) const TAKEN_IN_WITH: &str = "taken-in-with";
+
 /// An open store. Any number of processes may have it open, and any number of threads may use it: changes follow each other, and
 /// reading never waits for them.
 #[derive(Debug)]
 pub struct Store {
-    place: Place,
+    pub(crate) place: Place,
     pub(crate) path: PathBuf,
     pub(crate) folder: Folder,
     pub(crate) records: Folder,
@@ -35,6 +38,7 @@ pub struct Store {
     pub(crate) openings: StoreSecret,
     pub(crate) settings: StoreSettings,
     pub(crate) encrypt: bool,
+    taken_in_with: Option<serde_json::Value>,
     inner: Mutex<Inner>,
     /// When each deletion that this process accepted took effect, until that is in the ledger.
     pub(crate) effective: Mutex<BTreeMap<Epoch, Timestamp>>,
@@ -101,10 +105,16 @@ impl Store {
             }
             return Err(StoreError::NotAStore(path));
         }
-        let keys = Keys::open(&at.keys, Arc::clone(&place.disk))?;
-        let secret = keys.secret()?;
         let file = at.store.file(CATALOGUE);
         let open = || Catalogue::open(&file, Arc::clone(&place.disk), read_only, place.patience);
+        // Of a store that is being removed the keys may be gone.
+        let keys = Keys::open(&at.keys, Arc::clone(&place.disk)).and_then(|keys| Ok((keys.secret()?, keys)));
+        let (secret, keys) = match keys {
+            Err(_) if open().is_ok_and(|catalogue| catalogue.is_removed().unwrap_or(false)) => {
+                return Err(StoreError::Removed(path));
+            }
+            keys => keys?,
+        };
         let mut catalogue = open()?;
         if catalogue.format() < FORMAT && !read_only {
             // Once, and not beside another process that does the same.
@@ -121,6 +131,8 @@ impl Store {
             serde_json::from_slice(&settings).map_err(|error| damaged(&format!("its settings: {error}")))?;
         let encrypt =
             catalogue.get("encrypt")?.ok_or_else(|| damaged("it does not say whether files are sealed"))? == [1];
+        let taken_in_with = catalogue.get(TAKEN_IN_WITH)?.map(|text| serde_json::from_slice(&text)).transpose();
+        let taken_in_with = taken_in_with.map_err(|error| damaged(&format!("its settings: {error}")))?;
         let signing_key = keys.signing()?;
         let signing = SigningKey::new(&origin(&secret), &signing_key)?;
         if catalogue.get("store")?.as_deref() != Some(store_id(&secret).as_bytes()) {
@@ -141,6 +153,7 @@ impl Store {
             openings: StoreSecret::from_bytes(*opening.as_bytes()),
             settings,
             encrypt,
+            taken_in_with,
             inner: Mutex::new(Inner { catalogue, seen: None, changed: false }),
             effective: Mutex::default(),
         };
@@ -246,6 +259,12 @@ impl Store {
     /// The settings of the store.
     pub fn settings(&self) -> &StoreSettings {
         &self.settings
+    }
+
+    /// What the store's maker had been told about taking records in ([`NewStore`](crate::NewStore)); `None` of a store that an earlier
+    /// program made.
+    pub fn taken_in_with(&self) -> Option<&serde_json::Value> {
+        self.taken_in_with.as_ref()
     }
 
     /// `true` if records and stages are encrypted.

@@ -32,6 +32,10 @@ pub fn write_golden_stages(digests: &str) {
 
 /// A stage of LoRA on `data/vit-mnist` from a block to the last, for one epoch of so many made-up images in batches of 16, with the
 /// precision of the model.
+///
+/// # Panics
+///
+/// Never: settings are JSON.
 pub fn golden_stage(backbone: &Backbone, device: &DeviceSpec, start: usize, records: u32) -> StageJob {
     let method: Box<dyn PeftMethod> = Box::new(Lora::default());
     let precision = backbone.precision();

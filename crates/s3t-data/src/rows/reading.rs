@@ -9,6 +9,7 @@ use s3t_core::limits::shown;
 use serde_json::Value;
 
 use super::row::Row;
+use super::unique::Unique;
 use crate::{DataError, input};
 
 /// Takes one row after the other: only one is in memory.
@@ -112,7 +113,7 @@ pub(crate) fn each_jsonl(path: &Path, limits: &Limits, visit: Visit<'_>) -> Resu
         input::check_records(count, limits)
             .and_then(|()| limits.check_json(text.as_bytes()))
             .map_err(|problem| DataError::line(path, line, problem))?;
-        match serde_json::from_str(text) {
+        match serde_json::from_str(text).map(|Unique(value)| value) {
             Ok(Value::Object(values)) => visit(Row { line, values }),
             Ok(_) => Err(DataError::line(path, line, "is not a JSON object; give one object a line")),
             Err(error) => {

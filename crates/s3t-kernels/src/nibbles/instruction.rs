@@ -6,15 +6,6 @@
 //! a plain scale is no NaN and 0 or a normal number, and so is its rounding, so that [`rounded`](crate::halves::rounded) is the addition of
 //! its first line; 0 with a sign keeps it. Other scales are left to those steps. A test compares the bits of all sets of instructions.
 
-use std::arch::x86_64::{
-    __m256, __m256i, __m512, __m512i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256,
-    _mm256_castsi256_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256, _mm256_permutevar8x32_ps,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_srlv_epi32,
-    _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_mov_epi32, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setr_epi32, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_storeu_si512,
-};
-
 use super::EIGHT;
 use crate::Instructions;
 use crate::halves::{LANES, Line, PAIR};
@@ -91,7 +82,13 @@ const HALF: i32 = 0x7fff;
 
 /// With vectors of sixteen.
 mod sixteen {
-    use super::*;
+    use std::arch::x86_64::{
+        __m512, __m512i, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_mask_mov_epi32, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_ps, _mm512_set1_epi32,
+        _mm512_set1_ps, _mm512_setr_epi32, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_storeu_si512,
+    };
+
+    use super::{EIGHT, HALF, LANES, LEVELS, Line, PAIR};
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn widen_block(words: &[Line], scales: &[f32; LANES], into: &mut [Line]) {
@@ -132,7 +129,7 @@ mod sixteen {
     fn value(levels: __m512, numbers: __m512i, scales: __m512) -> __m512i {
         let bits = _mm512_castps_si512(_mm512_mul_ps(_mm512_permutexvar_ps(numbers, levels), scales));
         let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(super::HALF)), even)
+        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(HALF)), even)
     }
 
     /// Writes the upper halves of the bits of both.
@@ -150,7 +147,14 @@ mod sixteen {
 
 /// With vectors of eight.
 mod eight {
-    use super::*;
+    use std::arch::x86_64::{
+        __m256, __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256,
+        _mm256_castsi256_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256,
+        _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_slli_epi32,
+        _mm256_srli_epi32, _mm256_srlv_epi32, _mm256_storeu_si256,
+    };
+
+    use super::{EIGHT, HALF, LANES, LEVELS, Line, PAIR};
 
     #[target_feature(enable = "avx2")]
     pub(super) fn widen_block(words: &[Line], scales: &[f32; LANES], into: &mut [Line]) {
@@ -208,7 +212,7 @@ mod eight {
         let is_upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(numbers));
         let bits = _mm256_castps_si256(_mm256_mul_ps(_mm256_blendv_ps(of_lower, of_upper, is_upper), scales));
         let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(super::HALF)), even)
+        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(HALF)), even)
     }
 
     /// Writes the upper halves of the bits of both.

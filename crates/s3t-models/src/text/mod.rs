@@ -7,8 +7,6 @@ mod continuation;
 mod prompts;
 mod tokenizer_file;
 
-use std::fs::File;
-
 use s3t_core::digest::DigestBuilder;
 use s3t_core::limits::{caught, read_at_most, shown};
 use s3t_core::{Digest, Limits, Payload, Record, Target};
@@ -19,7 +17,7 @@ use self::beside::Beside;
 use self::chat::ChatSource;
 use self::tokenizer_file::TokenizerFile;
 use crate::checks::{MIN_TOKENS, token_ids};
-use crate::json_file::read_json;
+use crate::json_file::{open_file, read_json};
 use crate::model_file::ModelFile;
 use crate::{FieldError, Input, ModelError, fields};
 
@@ -113,7 +111,7 @@ impl TextEncoder {
         if !(MIN_TOKENS..=room.positions).contains(&max_tokens) {
             return Err(ModelError::MaxTokens { asked: max_tokens, positions: room.positions });
         }
-        let read = File::open(&path).and_then(|file| read_at_most(file, Limits::megabytes(limits.tokenizer_mb)));
+        let read = open_file(&path).and_then(|file| read_at_most(file, Limits::megabytes(limits.tokenizer_mb)));
         let bytes = read.map_err(|cause| ModelError::Tokenizer { path: path.clone(), cause })?;
         limits.check_json(&bytes).map_err(refuse)?;
         TokenizerFile::check(&bytes).map_err(refuse)?;

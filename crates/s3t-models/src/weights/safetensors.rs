@@ -13,7 +13,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::ModelError;
-use crate::json_file::read_json;
+use crate::json_file::{open_file, read_json};
 
 /// The largest number of missing tensors that are collected before they are reported.
 const MAX_MISSING: usize = 16;
@@ -79,7 +79,7 @@ impl Weights {
     fn add_file(&mut self, path: &Path, limits: &Limits) -> Result<(), ModelError> {
         let read = |cause| ModelError::Read { path: path.into(), cause };
         let invalid = |problem: String| ModelError::Safetensors { path: path.into(), problem };
-        let mut file = File::open(path).map_err(read)?;
+        let mut file = open_file(path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
         let mut size = [0; 8];
         if length < 8 {

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use s3t_core::{RecordId, SubjectId};
 use s3t_engine::{AuditRequest, VerifyScope};
-use s3t_ledger::{Receipt, VerifyingKey};
+use s3t_ledger::{Checkpoint, Receipt, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -147,6 +147,9 @@ pub(crate) async fn state(
 fn read(request: NewAudit) -> Result<AuditRequest, Refusal> {
     let NewAudit { key, checkpoints, receipts, absent_records, absent_subjects, scope } = request;
     let invalid = |error: s3t_core::CoreError| Refusal::invalid(error.to_string());
+    for (place, checkpoint) in checkpoints.iter().enumerate() {
+        Checkpoint::read(checkpoint).map_err(|error| Refusal::invalid(format!("`checkpoints[{place}]`: {error}")))?;
+    }
     Ok(AuditRequest {
         key: key
             .map(|key| key.parse::<VerifyingKey>().map_err(|error| Refusal::invalid(format!("`key`: {error}"))))

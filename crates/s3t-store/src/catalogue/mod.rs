@@ -160,9 +160,23 @@ impl Catalogue {
         Ok(Self { path: shown.clone(), file: path.clone(), connection, disk, patience, format: FORMAT })
     }
 
-    /// Says that the store is being removed, to whoever has it open.
-    pub(crate) fn mark_removed(&self) -> Result<(), StoreError> {
-        self.write(|connection| rows::set(connection, REMOVED, &[1]))
+    /// Says that the store is being removed, to whoever has it open: `false`, and nothing is said, if `expected` is not the number of
+    /// deletions that were accepted. Once it is said, none is accepted any more.
+    pub(crate) fn mark_removed(&self, expected: Option<Epoch>) -> Result<bool, StoreError> {
+        let mark = || {
+            let transaction = self.begin()?;
+            let queries = Queries(&transaction);
+            if !queries.is_removed()? {
+                let epoch = queries.epoch()?;
+                if expected.is_some_and(|expected| epoch != expected) {
+                    return Ok(false);
+                }
+                rows::set(&transaction, REMOVED, &[1])?;
+            }
+            transaction.commit()?;
+            Ok(true)
+        };
+        mark().map_err(|error| self.failed(error))
     }
 
     /// `true` if the store is being removed.
@@ -210,6 +224,9 @@ impl Catalogue {
         let (path, file, disk) = (self.path.clone(), self.file.clone(), Arc::clone(&self.disk));
         let failed = |error| StoreError::database(&path, &file, error);
         let transaction = self.begin().map_err(failed)?;
+        if Queries(&transaction).is_removed().map_err(failed)? {
+            return Err(StoreError::Removed(path.parent().unwrap_or(&path).into()));
+        }
         let sums = Sums::read(&transaction).map_err(failed)?;
         let entries = Queries(&transaction).count_entries().map_err(failed)?;
         let mut open = Change { transaction, path: &path, file: &file, secret, sums, entries, old_entries: entries };

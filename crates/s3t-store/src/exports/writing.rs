@@ -36,7 +36,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Exists`] if there is something at `directory`; [`StoreError::MissingStage`] for a stage that is gone;
+    /// [`StoreError::Exists`] if there is something at `directory`; [`StoreError::ExportInside`] if it is inside the store or its keys; [`StoreError::MissingStage`] for a stage that is gone;
     /// [`StoreError::Io`] or [`StoreError::Database`].
     pub fn begin_export(
         &self,
@@ -48,6 +48,10 @@ impl Store {
         std::fs::create_dir_all(around).map_err(StoreError::io("make", around))?;
         let around = around.canonicalize().map_err(StoreError::io("find", around))?;
         let name = directory.file_name().ok_or_else(|| StoreError::Exists(directory.into()))?;
+        let own = self.place.resolve()?;
+        if let Some(folder) = [own.store, own.keys].iter().find(|folder| around.starts_with(folder.real())) {
+            return Err(StoreError::ExportInside { export: directory.into(), folder: folder.path() });
+        }
         for _ in 0..BEGINNINGS {
             let parent = open_folder(&around, &around)?;
             if parent.entry(name).map_err(StoreError::io("look at", directory))?.is_some() {

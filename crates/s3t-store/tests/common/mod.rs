@@ -61,8 +61,15 @@ pub fn create(place: &Place) -> Result<Store, StoreError> {
 pub fn create_with_copies(place: &Place, copies: &[Option<u32>]) -> Result<Store, StoreError> {
     let records: Vec<Record> = (0..RECORDS).map(record).collect();
     let secret = StoreSecret::from_bytes([9; 32]);
-    let new =
-        NewStore { settings: settings(), partitioner: &KeyedHash {}, records: &records, copies, secret, encrypt: true };
+    let new = NewStore {
+        settings: settings(),
+        partitioner: &KeyedHash {},
+        records: &records,
+        copies,
+        secret,
+        encrypt: true,
+        taken_in_with: serde_json::json!({}),
+    };
     Store::create(place, &new)
 }
 

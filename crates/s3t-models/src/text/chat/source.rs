@@ -1,6 +1,5 @@
 //! The files that a chat template and its special tokens are read from.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use s3t_core::limits::{read_text_at_most, shown};
@@ -9,6 +8,7 @@ use serde_json::{Map, Value};
 use super::ChatTemplate;
 use crate::ModelError;
 use crate::fields;
+use crate::json_file::open_file;
 use crate::model_file::ModelFile;
 
 /// The file with a template alone; it takes precedence, as in `transformers`.
@@ -36,7 +36,7 @@ impl ChatSource {
     pub(crate) fn read(file: &ModelFile, config: &Map<String, Value>, map: &Map<String, Value>) -> Self {
         let path = file.directory().join(FILE);
         let (path, source) = if path.exists() {
-            let read = File::open(&path).and_then(|file| read_text_at_most(file, MAX_BYTES));
+            let read = open_file(&path).and_then(|file| read_text_at_most(file, MAX_BYTES));
             (path, read.map_err(|error| error.to_string()))
         } else {
             let Some(value) = config.get("chat_template") else { return Self::Missing(file.directory().into()) };
