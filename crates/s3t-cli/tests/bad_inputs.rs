@@ -315,7 +315,7 @@ fn cases() -> Vec<Case> {
             message: "the store `store` was made with `data.train.subject` = \"subject\", but the pipeline says its default; " },
         Case { part: "Store", situation: "an export inside the store", spoil: trained, args: &["export", "pipeline.toml", "--to", "store/mine"], code: 2,
             message: "the export `store/mine` would be inside `store`, where nothing but the store's own files may be; put it beside that folder" },
-        Case { part: "Store", situation: "a checkpoint that is none", spoil: |w| { trained(w); w.write("seen.txt", "hello\n"); }, args: &["audit", "pipeline.toml", "--checkpoint", "seen.txt", "--scope", "lineages"], code: 2,
+        Case { part: "Store", situation: "an invalid checkpoint", spoil: |w| { trained(w); w.write("seen.txt", "hello\n"); }, args: &["audit", "pipeline.toml", "--checkpoint", "seen.txt", "--scope", "lineages"], code: 2,
             message: "`seen.txt`: checkpoint: " },
         Case { part: "Store", situation: "more stages side by side than a process can have", spoil: |w| w.edit("pipeline.toml", "[store]", "[resources]\njobs = 1000000000\n\n[store]"), args: TRAIN, code: 2,
             message: "`resources.jobs` is 1000000000; it takes 0, for one a core, to 1024" },

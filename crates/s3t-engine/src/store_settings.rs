@@ -149,7 +149,7 @@ pub(crate) fn check_settings(store: &Store, mut asked: StoreSettings) -> Result<
     }
 }
 
-/// What a pipeline says about taking records in, by its keys: a store keeps it, as none of it can be changed afterwards.
+/// The settings of a pipeline for taking records in, by its keys: a store keeps them, as none of it can be changed afterwards.
 pub(crate) fn taken_in_with(pipeline: &CheckedPipeline) -> Value {
     let columns = |source: &Value| json!({ "id": source["id"], "subject": source["subject"] });
     let source = pipeline.train_data.as_ref().map(|source| serde_json::to_value(source).unwrap_or_default());

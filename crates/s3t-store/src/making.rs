@@ -45,7 +45,7 @@ pub struct NewStore<'a> {
     pub secret: StoreSecret,
     /// `true` if records and stages are encrypted. Without it an erasure is as good as the disk's.
     pub encrypt: bool,
-    /// What else the caller had been told about taking records in, as JSON: kept, and given back by [`Store::taken_in_with`].
+    /// Further settings of the caller for taking records in, as JSON: kept, and given back by [`Store::taken_in_with`].
     pub taken_in_with: serde_json::Value,
 }
 

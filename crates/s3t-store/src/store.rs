@@ -17,7 +17,7 @@ use crate::lock::{self, Lock};
 use crate::names::{ADDING, BUILDING, CATALOGUE, ERASING, LEDGER, MANIFEST, RECORDS, STAGES};
 use crate::{Place, Snapshot, StoreError, StoreSettings};
 
-/// The key of what the store's maker had been told about taking records in.
+/// The key of further settings of the store's maker for taking records in.
 pub(crate) const TAKEN_IN_WITH: &str = "taken-in-with";
 
 /// An open store. Any number of processes may have it open, and any number of threads may use it: changes follow each other, and
@@ -261,7 +261,7 @@ impl Store {
         &self.settings
     }
 
-    /// What the store's maker had been told about taking records in ([`NewStore`](crate::NewStore)); `None` of a store that an earlier
+    /// Further settings of the store's maker for taking records in ([`NewStore`](crate::NewStore)); `None` of a store that an earlier
     /// program made.
     pub fn taken_in_with(&self) -> Option<&serde_json::Value> {
         self.taken_in_with.as_ref()
