@@ -84,6 +84,12 @@ fn asked_for(args: &LogArgs) -> Result<Option<Layered>, Failure> {
     match &args.log_file {
         None => Ok(Some(layer(filter, args.log_format, io::stderr))),
         Some(path) => {
+            if let Some(folder) = s3t::store::Place::around(path) {
+                let (path, folder) = (path.display(), folder.display());
+                let problem =
+                    format!("the log `{path}` would be in `{folder}`, where nothing but a store's own files may be");
+                return Err(Failure::new(REFUSED, format!("{problem}; put it elsewhere")));
+            }
             let opened = OpenOptions::new().create(true).append(true).open(path);
             let file = opened
                 .map_err(|error| Failure::new(FAILED, format!("cannot write the log `{}`: {error}", path.display())))?;

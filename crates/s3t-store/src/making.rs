@@ -107,6 +107,8 @@ fn remove_store(place: &Place, at: &Resolved, expected: Option<Epoch>) -> Result
         return Err(StoreError::Foreign(path));
     }
     keys::check_own(&at.keys.parent, &at.keys.name)?;
+    let (disk, parent, unfinished) = (&*place.disk, &at.store.parent, at.store.unfinished());
+    layout::remove_store(disk, parent, &unfinished)?;
     // Whoever has it open would go on with files that are gone. A catalogue that cannot be opened is in nobody's hands.
     let catalogue = at.store.file(CATALOGUE);
     if let Ok(catalogue) = Catalogue::open(&catalogue, Arc::clone(&place.disk), false, place.patience)
@@ -114,9 +116,7 @@ fn remove_store(place: &Place, at: &Resolved, expected: Option<Epoch>) -> Result
     {
         return Err(StoreError::Changed(store()));
     }
-    let (disk, parent, unfinished) = (&*place.disk, &at.store.parent, at.store.unfinished());
     keys::destroy_all(disk, &at.keys.parent, &at.keys.name)?;
-    layout::remove_store(disk, parent, &unfinished)?;
     disk.rename(parent, &at.store.name, parent, &unfinished).map_err(StoreError::io("remove", store()))?;
     sync_folder(disk, parent)?;
     layout::remove_store(disk, parent, &unfinished)

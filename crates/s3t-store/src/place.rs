@@ -9,7 +9,7 @@ use crate::StoreError;
 use crate::catalogue::CatalogueFile;
 use crate::disk::{Disk, SystemDisk, open_folder, parent};
 use crate::folder::Folder;
-use crate::names::{CATALOGUE, TEMPORARY, keys_beside};
+use crate::names::{CATALOGUE, SECRET, TEMPORARY, keys_beside};
 
 /// The location of a store, and the way to open it.
 #[derive(Debug, Clone)]
@@ -31,6 +31,24 @@ impl Place {
     /// A store with its keys beside it, on the real disk.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), keys: None, disk: Arc::new(SystemDisk), patience: Self::PATIENCE }
+    }
+
+    /// The folder of a store or of its keys that a file would be in, if it is in one: nothing else may be written there.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// assert_eq!(s3t_store::Place::around(&folder.path().join("s3t.log")), None);
+    /// std::fs::write(folder.path().join("store.secret"), "")?;
+    /// assert!(s3t_store::Place::around(&folder.path().join("s3t.log")).is_some());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn around(file: &Path) -> Option<PathBuf> {
+        // A link leads to the file itself.
+        let file =
+            file.canonicalize().or_else(|_| Ok::<_, std::io::Error>(parent(file).canonicalize()?.join("_"))).ok()?;
+        let is_own = |folder: &&Path| [CATALOGUE, SECRET].iter().any(|name| folder.join(name).is_file());
+        // Files of a store are at most four folders deep: `ledger/tile/0/x000`.
+        file.ancestors().skip(1).take(5).find(is_own).map(Path::to_path_buf)
     }
 
     /// The folder of the keys.

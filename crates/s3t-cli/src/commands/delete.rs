@@ -15,6 +15,11 @@ use crate::exit::{self, Failure, Outcome};
 use crate::output::{Output, duration, say, table};
 
 pub(crate) fn delete(args: DeleteArgs, output: &mut Output) -> Outcome {
+    let input = Some(Path::new("-"));
+    if args.records_from.as_deref() == input && args.subjects_from.as_deref() == input {
+        let message = "--records-from and --subjects-from cannot both read standard input; give a file to one of them";
+        return Err(Failure::new(exit::REFUSED, message));
+    }
     let request = DeleteRequest {
         pipeline: args.pipeline.pipeline,
         records: ids(args.record, args.records_from.as_deref(), RecordId::new)?,

@@ -85,8 +85,11 @@ impl Catalogue {
         let mut catalogue = Self::connect(file, disk, flags, patience)?;
         let version = catalogue.connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
         let found = version.map_err(|error| catalogue.failed(error))?;
-        catalogue.format = if found == 0 { 0 } else { FIRST_WITH_CATALOGUE - 1 + found };
-        if found == 0 || catalogue.format > FORMAT {
+        if found == 0 {
+            return Err(StoreError::damaged(&file.shown, "it is empty, or another program's"));
+        }
+        catalogue.format = FIRST_WITH_CATALOGUE - 1 + found;
+        if catalogue.format > FORMAT {
             return Err(StoreError::OtherFormat { path: file.shown.clone(), found: catalogue.format, known: FORMAT });
         }
         Ok(catalogue)
