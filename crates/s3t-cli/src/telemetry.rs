@@ -29,8 +29,10 @@ impl Drop for Telemetry {
     }
 }
 
+type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// A layer that sends spans, if a variable says where to.
-pub(crate) fn layer() -> Result<Option<(Box<dyn Layer<Registry> + Send + Sync>, Telemetry)>, Failure> {
+pub(crate) fn layer() -> Result<Option<(SpanLayer, Telemetry)>, Failure> {
     if !ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
         return Ok(None);
     }
