@@ -37,7 +37,7 @@ pub struct Questions {
     /// A file with one JSON object a line, each with `text` (and `text_pair`), `messages`, `features` or `image`, and perhaps an `id`.
     #[serde(default)]
     pub input: Option<PathBuf>,
-    /// PNG or JPEG files.
+    /// Picture files: PNG, JPEG, WebP, GIF, BMP or TIFF.
     #[serde(default)]
     pub images: Vec<PathBuf>,
     /// The most records that are answered.

@@ -3,7 +3,6 @@
 
 mod workspace;
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use s3t::engine::CheckedPipeline;
 use s3t::ledger::Epoch;
 use s3t::prelude::*;
 use s3t::store::{DeletionRequest, Place, Store, StoreError};
-use workspace::Workspace;
+use workspace::{Workspace, copy_folder};
 
 fn pipeline_of(workspace: &Workspace) -> CheckedPipeline {
     Pipeline::read(&workspace.path("pipeline.toml")).unwrap()
@@ -29,18 +28,6 @@ fn made() -> (Workspace, Place) {
 
 fn deletion_of(record: &str) -> DeletionRequest {
     DeletionRequest { records: vec![RecordId::new(record).unwrap()], ..DeletionRequest::default() }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 /// Whoever starts afresh looks for deletions and removes the store in two steps; one that is accepted between them counts.

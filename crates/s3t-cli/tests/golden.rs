@@ -1,10 +1,13 @@
 //! Models and adapters as people have them, asked through the program: it gives the logits of Python `transformers` and `peft`, or
 //! refuses and names what it does not take. Made by `xtask/golden/make_cases.py`.
 
+mod workspace;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
+use workspace::copy_folder;
 
 #[derive(Deserialize)]
 struct Case {
@@ -29,25 +32,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The fault of the program's answer to a case; empty if the answer is right.
 fn problem(name: &str) -> String {
     let case: Case =
         serde_json::from_str(&std::fs::read_to_string(root().join(name).join("case.json")).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    copy(&root().join("bases").join(&case.base), folder.path());
-    copy(&root().join(name), folder.path());
+    copy_folder(&root().join("bases").join(&case.base), folder.path());
+    copy_folder(&root().join(name), folder.path());
     let mut command = Command::new(env!("CARGO_BIN_EXE_s3t"));
     command.current_dir(folder.path()).args(["predict", "--model", ".", "--input", "questions.jsonl", "--json"]);
     if case.adapter {

@@ -3,32 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use crate::Case;
-use crate::workspace::Workspace;
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use crate::workspace::{Workspace, copy_folder};
 
 /// Puts a case of the golden files on its base into the folder `m`.
 fn golden(w: &Workspace, base: &str, name: &str) {
     let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    copy(&root.join("bases").join(base), &w.path("m"));
-    copy(&root.join(name), &w.path("m"));
+    copy_folder(&root.join("bases").join(base), &w.path("m"));
+    copy_folder(&root.join(name), &w.path("m"));
 }
 
 /// Puts a golden model of a plugin into the folder `m`, with another value of a field of its configuration.
 fn family(w: &Workspace, model: &str, field: &str, value: serde_json::Value) {
     let plugin = model.split('-').next().unwrap_or(model);
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
-    copy(&plugins.join(format!("s3t-{plugin}/golden/{model}")), &w.path("m"));
+    copy_folder(&plugins.join(format!("s3t-{plugin}/golden/{model}")), &w.path("m"));
     let path = w.path("m/config.json");
     let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     config[field] = value;

@@ -116,12 +116,15 @@ const SERVING: Keys = &[
     ),
 ];
 
+/// The head of a table of keys.
+const COLUMNS: &str = "| key | default | meaning |\n|---|---|---|\n";
+
 fn row(out: &mut String, key: &str, default: &str, meaning: &str) {
     writeln!(out, "| `{key}` | {} | {} |", default.replace('|', "\\|"), meaning.replace('|', "\\|")).unwrap();
 }
 
 fn table(out: &mut String, heading: &str) {
-    write!(out, "\n{heading}\n\n| key | default | meaning |\n|---|---|---|\n").unwrap();
+    write!(out, "\n{heading}\n\n{COLUMNS}").unwrap();
 }
 
 fn by_hand(out: &mut String, heading: &str, keys: Keys) {
@@ -206,7 +209,7 @@ fn of_plugins(out: &mut String, kind: PluginKind) {
         if fields.is_empty() {
             continue;
         }
-        out.push_str("\n| key | default | meaning |\n|---|---|---|\n");
+        write!(out, "\n{COLUMNS}").unwrap();
         for field in fields {
             row(out, &field.name, &toml_of(&field.default), &line(&field.documentation));
         }
@@ -223,7 +226,7 @@ fn sources(out: &mut String) {
             None => source.clone(),
         };
         let about = line(source["description"].as_str().unwrap_or_default());
-        write!(out, "\n**`type = \"{name}\"`**: {about}\n\n| key | default | meaning |\n|---|---|---|\n").unwrap();
+        write!(out, "\n**`type = \"{name}\"`**: {about}\n\n{COLUMNS}").unwrap();
         properties(out, &schema, &fields, "", &Value::Null);
     }
 }

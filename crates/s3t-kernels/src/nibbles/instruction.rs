@@ -14,9 +14,9 @@ use crate::levels::{BLOCK, LEVELS};
 /// The vectors that hold the levels.
 #[derive(Clone, Copy)]
 pub(super) enum Vectors {
-    /// One of sixteen (AVX-512).
+    /// A vector of sixteen (AVX-512).
     Sixteen,
-    /// Two of eight (AVX2).
+    /// Two vectors of eight (AVX2).
     Eight,
 }
 
