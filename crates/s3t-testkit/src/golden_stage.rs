@@ -17,8 +17,8 @@ use s3t_train::TrainingConfig;
 /// The golden digests: `form digest` a line, by the form of frozen weights.
 pub const GOLDEN_STAGES: &str = include_str!("../golden/training-digest.txt");
 
-/// The records of a golden stage: two steps, because an emulator takes hundreds of times as long as its machine.
-pub const GOLDEN_RECORDS: u32 = 20;
+/// The records of a golden stage: a step in each of two epochs, because an emulator takes a thousand times as long as its machine.
+pub const GOLDEN_RECORDS: u32 = 3;
 
 /// Writes the golden digests anew.
 ///
@@ -30,7 +30,7 @@ pub fn write_golden_stages(digests: &str) {
     fs::write(path, digests).expect("the golden file is written");
 }
 
-/// A stage of LoRA on `data/vit-mnist` from a block to the last, for one epoch of so many made-up images in batches of 16, with the
+/// A stage of LoRA on `data/vit-mnist` from a block to the last, for two epochs of so many made-up images in batches of 16, with the
 /// precision of the model.
 ///
 /// # Panics
@@ -39,7 +39,7 @@ pub fn write_golden_stages(digests: &str) {
 pub fn golden_stage(backbone: &Backbone, device: &DeviceSpec, start: usize, records: u32) -> StageJob {
     let method: Box<dyn PeftMethod> = Box::new(Lora::default());
     let precision = backbone.precision();
-    let training = TrainingConfig { epochs: 1, batch_size: 16, precision, ..TrainingConfig::default() };
+    let training = TrainingConfig { epochs: 2, batch_size: 16, precision, ..TrainingConfig::default() };
     let json = "settings are written as JSON";
     let recipe = Recipe {
         format: lineage::FORMAT,

@@ -29,17 +29,17 @@ impl StageProgress for Threads {
 /// All blocks, and the top two on remembered outputs of the others.
 const STARTS: [usize; 2] = [0, 4];
 
-/// The names of the ways to keep and multiply frozen weights, and the first blocks of what is trained: of 4-bit numbers, which are multiplied as
-/// bfloat16 is, the top two are enough.
+/// The names of the ways to keep and multiply frozen weights, and the first blocks of what is trained: of what is multiplied as bfloat16
+/// one is enough.
 const FORMS: [(&str, Precision, WeightFormat, &[usize]); 4] = [
     ("f32", Precision::F32, WeightFormat::Full, &STARTS),
-    ("bf16", Precision::Bf16, WeightFormat::Full, &STARTS),
+    ("bf16", Precision::Bf16, WeightFormat::Full, &[0]),
     ("int8", Precision::F32, WeightFormat::Int8, &STARTS),
-    ("nf4", Precision::F32, WeightFormat::Nf4, &[4]),
+    ("nf4", Precision::F32, WeightFormat::Nf4, &[0]),
 ];
 
-/// The records of a stage of five steps.
-const RECORDS: u32 = 80;
+/// The records of a stage of six steps.
+const RECORDS: u32 = 40;
 
 /// Trains on so many threads from a block on, with the form of this number.
 fn train(form: usize, threads: usize, start: usize, records: u32) -> StageTensors {
@@ -96,7 +96,11 @@ fn training_has_the_same_bits_with_any_threads_and_instructions() {
         }
         for set in [Instructions::Avx2, Instructions::Scalar] {
             set.choose();
-            assert_eq!(Some(&digest(2, 4)), expected.last(), "{name}: {set} instructions");
+            assert_eq!(
+                starts.last().map(|&start| digest(2, start)).as_ref(),
+                expected.last(),
+                "{name}: {set} instructions"
+            );
         }
         Instructions::Native.choose();
     }
