@@ -40,8 +40,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output, refusals to standard error, which may be closed.
             let printed = error.print();
-            let code = if error.use_stderr() { exit_code(ErrorKind::Refused) } else { 0 };
-            return ExitCode::from(if printed.is_err() && code == 0 { exit_code(ErrorKind::Failed) } else { code });
+            if error.use_stderr() {
+                return ExitCode::from(exit_code(ErrorKind::Refused));
+            }
+            output::printed(printed);
+            return ExitCode::from(output::code_after_printing(0));
         }
     };
     s3t::train::start_shared_threads();

@@ -2,11 +2,12 @@
 //!
 //! They hold epochs, keys of stages and numbers, and nothing personal; a test looks through a whole log.
 
-use std::fs::OpenOptions;
-use std::io;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
@@ -90,12 +91,30 @@ fn asked_for(args: &LogArgs) -> Result<Option<Layered>, Failure> {
                     format!("the log `{path}` would be in `{folder}`, where nothing but a store's own files may be");
                 return Err(Failure::new(REFUSED, format!("{problem}; put it elsewhere")));
             }
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            let file = opened
-                .map_err(|error| Failure::new(FAILED, format!("cannot write the log `{}`: {error}", path.display())))?;
+            let failed =
+                |error: io::Error| Failure::new(FAILED, format!("cannot write the log `{}`: {error}", path.display()));
+            if !is_log(path).map_err(failed)? {
+                let problem = format!("`{}` is there and is no log, so nothing is appended to it", path.display());
+                return Err(Failure::new(REFUSED, format!("{problem}; name another file for `--log-file`")));
+            }
+            let file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
             Ok(Some(layer(filter, args.log_format, Mutex::new(file))))
         }
     }
+}
+
+/// `true` for a file of diagnostics, an empty one, none, and what is no file, as a terminal: only another file has something to lose.
+fn is_log(path: &Path) -> io::Result<bool> {
+    if !path.metadata().is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return Ok(true);
+    }
+    let mut start = Vec::new();
+    File::open(path)?.take(100).read_to_end(&mut start)?;
+    let start = String::from_utf8_lossy(&start);
+    // The time, and in text the level after it.
+    let level = start.split_whitespace().nth(1).unwrap_or_default();
+    let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+    Ok(start.starts_with("{\"timestamp\":\"") || levels.iter().any(|known| known.as_str() == level))
 }
 
 fn layer<W>(filter: Targets, format: LogFormat, writer: W) -> Layered

@@ -3,7 +3,7 @@
 
 mod workspace;
 
-use std::time::Duration;
+use std::time::Instant;
 
 use s3t::store::{DeletionRequest, Place, Store};
 use workspace::Workspace;
@@ -43,6 +43,11 @@ fn play(round: u64) -> (u64, u64) {
         workspace.edit("pipeline.toml", "epochs = 2", "epochs = 6");
     }
     let [killed, twin] = workspaces;
+    twin.json(&["train", "pipeline.toml"]);
+    // Moments of a kill are up to twice the time of a command that does little, on whatever machine this is.
+    let start = Instant::now();
+    twin.json(&["status", "pipeline.toml"]);
+    let pace = start.elapsed() / 500;
     let (mut kills, mut done) = (0, Vec::new());
     let mut asked = 0;
     // Commands that finish in time are commands too: they move the store on.
@@ -67,7 +72,7 @@ fn play(round: u64) -> (u64, u64) {
         let quiet = || std::process::Stdio::null();
         command.args(&arguments).arg("--json").stdout(quiet()).stderr(quiet());
         let mut child = command.spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(500 * numbers.below(120)));
+        std::thread::sleep(pace * numbers.below(1000) as u32);
         let over = child.try_wait().unwrap();
         if over.is_none() {
             child.kill().unwrap();
@@ -97,7 +102,6 @@ fn play(round: u64) -> (u64, u64) {
     }
     // What the killed store answers after a repair is, bit for bit, what one that was never killed answers.
     killed.json(&["train", "pipeline.toml"]);
-    twin.json(&["train", "pipeline.toml"]);
     for record in &done {
         twin.json(&["delete", "pipeline.toml", "--record", record]);
     }

@@ -92,7 +92,13 @@ fn a_log_for_machines_is_an_object_a_line_and_a_filter_leaves_the_rest_out() {
     let train =
         ["train", "pipeline.toml", "--log", "s3t_train=debug", "--log-format", "json", "--log-file", "s3t.jsonl"];
     assert_eq!(workspace.run(&train).code, 0);
+    // Another run appends; what is no log is left alone.
+    assert_eq!(workspace.run(&train).code, 0);
     let log = fs::read_to_string(workspace.path("s3t.jsonl")).unwrap();
+    let precious = fs::read(workspace.path("pipeline.toml")).unwrap();
+    let ran = workspace.run(&["status", "pipeline.toml", "--log", "info", "--log-file", "pipeline.toml"]);
+    assert!(ran.code == 2 && ran.stderr.contains("`pipeline.toml` is there and is no log"), "{}", ran.stderr);
+    assert_eq!(fs::read(workspace.path("pipeline.toml")).unwrap(), precious);
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     // The end of the training of each stage.
     assert!(lines.len() >= 8 && lines.iter().all(|line| line["target"] == "s3t_train::trainer"), "{log}");

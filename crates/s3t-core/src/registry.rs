@@ -278,7 +278,9 @@ fn check_fields(plugin: &PluginInfo, given: &Map<String, Value>) -> Result<(), P
         };
         if !field.types.is_empty() && !field.types.iter().any(|expected| has_type(value, expected)) {
             let expected: Vec<&str> = field.types.iter().map(String::as_str).filter(|name| *name != "null").collect();
-            return Err(refuse(format!("`{key}` is {value}, but it takes a value of type {}", expected.join(" or "))));
+            // TOML has no null: it stands for a number that JSON does not have.
+            let given = if value.is_null() { "null or no finite number".to_owned() } else { value.to_string() };
+            return Err(refuse(format!("`{key}` is {given}, but it takes a value of type {}", expected.join(" or "))));
         }
     }
     Ok(())

@@ -129,7 +129,9 @@ pub enum EngineError {
         waiting: usize,
     },
     /// No shard can answer.
-    #[error("no shard has a live sequence, so nothing can answer; run `s3t repair`")]
+    #[error(
+        "no shard has a live sequence, so nothing can answer; run `s3t repair`, unless no record is left to learn from"
+    )]
     NothingServes,
     /// A state of the leader that cannot be used.
     #[error("the leader's state cannot be used: {problem}")]

@@ -44,11 +44,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Reads bytes as JSON; `kind` names the media type that was given.
+/// Reads a body of this media type as a JSON object. A list of the fields by their order, which the types would take, is refused.
 pub(crate) fn read_json<T: DeserializeOwned>(media_type: &str, bytes: &[u8]) -> Result<T, Refusal> {
     if !(media_type.is_empty() || media_type == "application/json" || media_type.ends_with("+json")) {
         let message = format!("the body is `{media_type}`; send `application/json`");
         return Err(Refusal::new(Kind::UnsupportedMedia, message));
+    }
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Refusal::invalid("the body is a JSON list; send an object with the fields by their names"));
     }
     serde_json::from_slice(bytes).map_err(|error| Refusal::invalid(format!("the body cannot be read as JSON: {error}")))
 }

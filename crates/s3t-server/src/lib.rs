@@ -31,6 +31,7 @@ mod model;
 mod openai;
 mod opendsr;
 mod page;
+mod path;
 mod priority;
 mod questions;
 mod queue;

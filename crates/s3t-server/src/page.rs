@@ -15,7 +15,7 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Multipart, Path, Query, State};
+use axum::extract::{Multipart, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -24,6 +24,7 @@ use serde::Deserialize;
 
 use crate::access::{Ask, May, Operate};
 use crate::app::App;
+use crate::path::Path;
 use crate::refusal::{Kind, Refusal};
 use crate::routes::{blocking, receipt_of};
 pub(crate) use live::places;

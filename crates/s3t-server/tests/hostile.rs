@@ -106,6 +106,17 @@ fn paths_lead_nowhere_but_to_routes() {
         let status = reply.split(' ').nth(1).unwrap_or_default().to_owned();
         assert!(["400", "404"].contains(&status.as_str()), "{path}: {reply}");
         assert!(!reply.contains("SQLite"));
+        // Every route refuses in the same form.
+        assert!(!path.starts_with("/deletions") || reply.contains("\"error_type\":"), "{path}: {reply}");
+    }
+}
+
+#[test]
+fn fields_by_their_order_are_refused() {
+    let world = World::new();
+    for (path, fields) in [("/deletions", "[\"a\", [\"r1\"]]"), ("/predict", " [[{\"features\": [0.5]}]]")] {
+        let reply = world.ask("POST", path).header("content-type", "application/json").bytes(fields).send().expect(400);
+        assert!(reply.text().contains("send an object"), "{path}: {}", reply.text());
     }
 }
 

@@ -285,11 +285,17 @@ impl StoreError {
                 Self::Busy { path: path.into(), holder: Holder::of_catalogue_at(file, CatalogueLock::Write) }
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, cause.to_string()),
-            Some(ErrorCode::DiskFull) => Self::Io {
-                action: "write",
-                path: path.into(),
-                cause: std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full; nothing was changed"),
-            },
+            // What a database keeps in memory that files are mapped into is not written but mapped.
+            Some(code) if code == ErrorCode::DiskFull || (code == ErrorCode::SystemIoFailure && is_full(file)) => {
+                Self::Io {
+                    action: "write",
+                    path: path.into(),
+                    cause: std::io::Error::new(
+                        std::io::ErrorKind::StorageFull,
+                        "the disk is full; nothing was changed",
+                    ),
+                }
+            }
             Some(ErrorCode::CannotOpen) if file.is_symlink() => {
                 Self::Link { path: path.into(), target: file.read_link().unwrap_or_default() }
             }
@@ -301,6 +307,11 @@ impl StoreError {
             _ => Self::Database { path: path.into(), cause },
         }
     }
+}
+
+/// `true` if the disk of a file has no room for a page of it.
+fn is_full(file: &Path) -> bool {
+    rustix::fs::statvfs(file).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 32 << 10)
 }
 
 /// An id that is not there in the spelling that was asked for.

@@ -115,7 +115,8 @@ impl TrainingConfig {
         // Compared as f32: a value that underflows to 0 is refused.
         for (field, value) in [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)] {
             if !(value as f32).is_normal() || value <= 0.0 {
-                return refuse(field, format!("is {value}; use a number above 0, at least {:e}", f32::MIN_POSITIVE));
+                let range = format!("from {:e} to {:e}", f32::MIN_POSITIVE, f32::MAX);
+                return refuse(field, format!("is {value:?}; use a number {range}"));
             }
         }
         for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {

@@ -27,8 +27,10 @@ impl Fields {
         if self.rank == 0 {
             return Err(PeftError::field("rank", "is 0; use at least 1"));
         }
-        if !self.alpha.is_finite() || self.alpha <= 0.0 {
-            return Err(PeftError::field("alpha", format!("is {}; use a finite number above 0", self.alpha)));
+        // Compared as f32, in which the scale is multiplied.
+        if !(self.alpha as f32).is_normal() || self.alpha <= 0.0 {
+            let range = format!("from {:e} to {:e}", f32::MIN_POSITIVE, f32::MAX);
+            return Err(PeftError::field("alpha", format!("is {:?}; use a number {range}", self.alpha)));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(PeftError::field("dropout", format!("is {}; use a share from 0 to below 1", self.dropout)));

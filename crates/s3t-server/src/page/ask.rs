@@ -69,8 +69,8 @@ pub(super) fn markup(app: &App, asked: Option<&Asked>) -> Markup {
             h2 #ask-title { "Ask" }
             form method="post" action="/ui/ask#ask" enctype="multipart/form-data" {
                 @if pictures {
-                    label for="picture" { "A picture (PNG or JPEG)" }
-                    input #picture type="file" name="picture" accept="image/png,image/jpeg";
+                    label for="picture" { "A picture (JPEG, PNG, WebP, GIF, BMP or TIFF)" }
+                    input #picture type="file" name="picture" accept="image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff";
                     label for="text" { "or its numbers" }
                 } @else {
                     label for="text" { "A text" }

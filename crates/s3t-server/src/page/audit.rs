@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::auditing;
 use crate::audits::{Audit, Outcome};
 use crate::clock::moment;
+use crate::path::Path;
 use crate::refusal::Refusal;
 
 /// Starts an audit of files and lineages, which trains nothing.

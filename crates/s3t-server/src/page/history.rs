@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
@@ -11,6 +11,7 @@ use super::view::{View, span};
 use crate::access::{May, Run};
 use crate::app::App;
 use crate::clock::moment;
+use crate::path::Path;
 use crate::refusal::Refusal;
 use crate::requests::{Phase, Row};
 use crate::routes::{blocking, encoded};

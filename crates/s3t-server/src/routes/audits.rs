@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use s3t_core::{RecordId, SubjectId};
@@ -17,6 +17,7 @@ use crate::auditing;
 use crate::audits::{self, Outcome};
 use crate::body;
 use crate::clock::moment;
+use crate::path::Path;
 use crate::refusal::{ErrorBody, Refusal};
 
 /// The evidence that an auditor brings along. Everything may be left out.

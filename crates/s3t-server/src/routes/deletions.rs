@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use s3t_core::{RecordId, SubjectId};
@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::body;
 use crate::clock::moment;
 use crate::desk::NewDeletion;
+use crate::path::Path;
 use crate::refusal::{ErrorBody, Kind, Refusal};
 use crate::requests::{Names, Origin, Phase, Row};
 use crate::tokens::Caller;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -16,6 +16,7 @@ use crate::body::{Body, media_type, read_json};
 use crate::clock::moment;
 use crate::clock::now_ms;
 use crate::opendsr::{API_VERSION, DsrRequest, DsrState, HEADERS, OpenDsr, expected};
+use crate::path::Path;
 use crate::refusal::Refusal;
 use crate::requests::{Origin, Row};
 use crate::tokens::Caller;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::predict::blocking;
 use crate::app::App;
+use crate::path::Path;
 use crate::refusal::{ErrorBody, Kind, Refusal};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use s3t_core::StageKey;
@@ -16,6 +16,7 @@ use super::predict::blocking;
 use crate::access::{Follow, May};
 use crate::app::App;
 use crate::body;
+use crate::path::Path;
 use crate::refusal::{ErrorBody, Refusal};
 use crate::replication::{Confirmation, Confirmed, FOLLOWER, Published};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Json, Response};
 
@@ -13,6 +13,7 @@ use crate::body::{Body, media_type};
 use crate::openai::{
     Asked, ChatAnswer, ChatRequest, Completion, CompletionRequest, Form, Model, Models, OpenAiError, Origin,
 };
+use crate::path::Path;
 use crate::refusal::{Kind, Refusal};
 use crate::tokens::Caller;
 use crate::written::Writing;

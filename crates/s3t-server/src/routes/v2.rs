@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use s3t_core::{Payload, Record, Task};
@@ -15,6 +15,7 @@ use super::predict::{blocking, check_min_epoch, origin_headers, stages_as_text};
 use crate::access::{Ask, May};
 use crate::answers::Answers;
 use crate::body::{Body, media_type, read_json};
+use crate::path::Path;
 use crate::questions;
 use crate::refusal::{ErrorBody, Kind, Refusal};
 
