@@ -2,7 +2,7 @@
 //! have in common.
 
 /// Defines `run(part, out)`, which computes a part by tiles of at most `ROWS` rows and `VECTORS` vectors of columns. The module has a
-/// `tile::<ROWS, VECTORS>(part, out, row)` with these features, `is_used()`, which is true where the processor has them, and the names
+/// `tile::<ROWS, VECTORS>(part, out, row)` with these features, `is_there()`, which is true where the processor has them, and the names
 /// `Part`, `MatrixMut` and `LANES`.
 macro_rules! by_tiles {
     ($features:literal) => {
@@ -13,7 +13,7 @@ macro_rules! by_tiles {
         pub(super) fn run(part: &Part<'_>, out: &mut MatrixMut<'_>) {
             let [rows, columns] = out.dims();
             let vectors = columns.div_ceil(LANES);
-            assert!(is_used() && vectors <= VECTORS, "a panel is as wide as the tiles");
+            assert!(is_there() && vectors <= VECTORS, "a panel is as wide as the tiles");
             for row in (0..rows).step_by(ROWS) {
                 let height = ROWS.min(rows - row);
                 // SAFETY: the processor has the instructions.

@@ -7,7 +7,7 @@
 //! weights, when they are loaded; products of integers are added up in 32 bits, where no sum of at most [`MAX_INPUTS`] of them overflows,
 //! so that their order does not matter; the sum becomes a number in single precision and is multiplied by both divisors. The processor's
 //! instruction (`vpdpbusd`) takes one operand without a sign: 128 is added to the integers of a row, and 128 times the sum of a
-//! column is taken away. A test compares instruction and emulation with the definition.
+//! column is taken away. Without it they are added up in single precision ([`steps`]). A test compares both with the definition.
 //!
 //! The gradient of the rows is that of the rounded weights (a straight-through estimator: Bengio et al. 2013, arXiv 1308.3432): integers up
 //! to 127 are numbers of bfloat16, so it is the product of the results' gradient, times the divisors and rounded, with these
@@ -17,15 +17,14 @@
 #[cfg(target_arch = "x86_64")]
 mod instruction;
 mod layout;
+mod steps;
 
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 pub(crate) use layout::{ByteWeights, Bytes};
 
 use crate::buffer::GRAIN;
 use crate::halves::{self, COLUMNS, HalfRows, LANES, Line};
-use crate::instructions::dispatch;
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 
 /// Inputs that one step of the instruction adds.
@@ -61,42 +60,85 @@ fn divisor(largest: u32) -> (f32, f32) {
     }
 }
 
-/// Rows of the first operand: for each, four inputs with [`OFFSET`] added, the first in the lowest byte, and its divisor.
+/// Rows of the first operand, each in integers and a divisor, with anything behind the last input up to a multiple of four.
 pub(crate) struct ByteRows {
-    fours: Vec<u32>,
+    values: Values,
     divisors: Vec<f32>,
     inputs: usize,
+}
+
+/// Integers, as what multiplies them reads them.
+enum Values {
+    /// For each row, four inputs with [`OFFSET`] added, the first in the lowest byte: for the instruction.
+    #[cfg(target_arch = "x86_64")]
+    Fours(Vec<u32>),
+    /// For each row its integers: for products in single precision.
+    Single(Vec<f32>),
 }
 
 impl ByteRows {
     /// Rounds the rows of a matrix.
     pub(crate) fn of(x: Matrix<'_>) -> Self {
-        let [rows, inputs] = x.dims();
-        let width = inputs.div_ceil(FOUR);
-        let (mut fours, mut divisors) = (vec![0; rows * width], vec![0.0; rows]);
-        let round = |(row, (fours, divisor)): (usize, (&mut [u32], &mut f32))| match x.lines() {
-            Some((values, stride)) => round_row(&values[row * stride..][..inputs], fours, divisor),
-            None => {
-                let line: Vec<f32> = (0..inputs).map(|input| x.at(row, input)).collect();
-                round_row(&line, fours, divisor);
-            }
-        };
-        if width > 0 {
-            let rows = fours.par_chunks_exact_mut(width).zip(divisors.par_iter_mut());
-            rows.with_min_len((GRAIN / inputs).max(1)).enumerate().for_each(round);
+        let [_, inputs] = x.dims();
+        #[cfg(target_arch = "x86_64")]
+        if instruction::is_used() {
+            let (fours, divisors) = round_rows(x, inputs.div_ceil(FOUR), round_to_fours);
+            return Self { values: Values::Fours(fours), divisors, inputs };
         }
-        Self { fours, divisors, inputs }
+        let width = inputs.next_multiple_of(FOUR);
+        let (values, divisors) = round_rows(x, width, steps::round);
+        Self { values: Values::Single(values), divisors, inputs }
     }
 }
 
-crate::rows::vectorised! {
-    /// Rounds a row to integers.
-    fn round_row(values: &'a [f32], fours: &'a mut [u32], of_row: &'a mut f32) {
-        // Absolute values are ordered as their bits are.
-        let largest = values.iter().fold(0, |largest: u32, value| largest.max(value.to_bits() & 0x7fff_ffff));
-        let (divisor, factor) = divisor(largest);
+/// The divisors of the rows of a matrix, and for each row so many values that `round(row, factor, values)` writes.
+fn round_rows<T: Clone + Default + Send>(
+    x: Matrix<'_>,
+    width: usize,
+    round: impl for<'b> Fn(&'b [f32], f32, &'b mut [T]) + Sync,
+) -> (Vec<T>, Vec<f32>) {
+    let [rows, inputs] = x.dims();
+    let (mut rounded, mut divisors) = (vec![T::default(); rows * width], vec![0.0; rows]);
+    let round = |(row, (rounded, of_row)): (usize, (&mut [T], &mut f32))| {
+        let line: Vec<f32>;
+        let values = if let Some((values, stride)) = x.lines() {
+            &values[row * stride..][..inputs]
+        } else {
+            line = (0..inputs).map(|input| x.at(row, input)).collect();
+            &line
+        };
+        let mut bits = 0;
+        largest(values, &mut bits);
+        let (divisor, factor) = divisor(bits);
         *of_row = divisor;
-        let byte = |value: f32| ((nearest(value * factor) + OFFSET) & 0xff).cast_unsigned();
+        round(values, factor, rounded);
+    };
+    if width > 0 {
+        let rows = rounded.par_chunks_exact_mut(width).zip(divisors.par_iter_mut());
+        rows.with_min_len((GRAIN / inputs).max(1)).enumerate().for_each(round);
+    }
+    (rounded, divisors)
+}
+
+crate::rows::vectorised! {
+    /// The bits of the largest absolute value.
+    fn largest(values: &'a [f32], bits: &'a mut u32) {
+        // Absolute values are ordered as their bits are.
+        *bits = values.iter().fold(0, |largest: u32, value| largest.max(value.to_bits() & 0x7fff_ffff));
+    }
+}
+
+/// The lowest byte of an integer with [`OFFSET`] added, whatever the value is.
+#[inline(always)]
+fn byte_of(value: f32, factor: f32) -> u32 {
+    ((nearest(value * factor) + OFFSET) & 0xff).cast_unsigned()
+}
+
+#[cfg(target_arch = "x86_64")]
+crate::rows::vectorised! {
+    /// Rounds a row to integers, four at a time.
+    fn round_to_fours(values: &'a [f32], factor: f32, fours: &'a mut [u32]) {
+        let byte = |value: f32| byte_of(value, factor);
         let (whole, rest) = values.as_chunks::<FOUR>();
         for (values, four) in whole.iter().zip(fours.iter_mut()) {
             *four = byte(values[0]) | byte(values[1]) << 8 | byte(values[2]) << 16 | byte(values[3]) << 24;
@@ -121,16 +163,18 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &ByteRows, w: Byt
         let first = panel * COLUMNS;
         let columns = first..first + out.dims()[1];
         let lines = &w.lines[first / LANES * width..];
-        Part {
-            x,
-            row: block * height,
-            width,
-            lines,
-            sums: &w.sums[columns.clone()],
-            divisors: &w.divisors[columns],
-            onto,
+        let panel = Panel { lines, width, sums: &w.sums[columns.clone()], divisors: &w.divisors[columns] };
+        let of_rows = &x.divisors[block * height..];
+        match &x.values {
+            #[cfg(target_arch = "x86_64")]
+            Values::Fours(fours) => {
+                let fours = &fours[block * height * width..];
+                instruction::run(&instruction::Part { fours, of_rows, panel, onto }, out);
+            }
+            Values::Single(values) => {
+                steps::multiply(&values[block * height * width * FOUR..], of_rows, panel, onto, out);
+            }
         }
-        .run(out);
     });
 }
 
@@ -155,80 +199,38 @@ pub(crate) fn gradient(of_results: Matrix<'_>, w: ByteWeights<'_>) -> Vec<f32> {
     halves::product_with(&HalfRows::of(Matrix::new(&scaled, rows, outputs)), inputs, turn)
 }
 
-/// Some rows with a panel of columns.
-struct Part<'a> {
-    x: &'a ByteRows,
-    /// The first row.
-    row: usize,
-    /// Lines of a vector of columns.
-    width: usize,
+/// Weights that meet rows: vectors of columns, of so many lines each, and the sum and the divisor of each column.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
     lines: &'a [Line],
-    /// The sum and the divisor of each column.
+    width: usize,
     sums: &'a [i32],
     divisors: &'a [f32],
-    onto: Onto,
 }
 
-impl Part<'_> {
-    fn run(&self, out: &mut MatrixMut<'_>) {
-        #[cfg(target_arch = "x86_64")]
-        if instruction::is_used() {
-            return instruction::run(self, out);
-        }
-        dispatch(Emulated { part: self, out });
-    }
-
+impl<'a> Panel<'a> {
     #[inline(always)]
-    fn row(&self, row: usize) -> &[u32] {
-        &self.x.fours[(self.row + row) * self.width..][..self.width]
-    }
-
-    #[inline(always)]
-    fn vector(&self, vector: usize) -> &[Line] {
+    fn vector(self, vector: usize) -> &'a [Line] {
         &self.lines[vector * self.width..][..self.width]
     }
 
-    /// Writes the sums of a row and a vector of columns.
+    /// Writes the sums of a row, whose integers have so much added to them, and a vector of columns.
     #[inline(always)]
-    fn put(&self, out: &mut MatrixMut<'_>, row: usize, vector: usize, sums: &[i32; LANES]) {
+    fn put(
+        self,
+        out: &mut MatrixMut<'_>,
+        onto: Onto,
+        [row, vector]: [usize; 2],
+        sums: &[i32; LANES],
+        (offset, of_row): (i32, f32),
+    ) {
         let columns = vector * LANES..out.dims()[1].min((vector + 1) * LANES);
         let mut values = [0.0; LANES];
         let of_columns = self.sums[columns.clone()].iter().zip(&self.divisors[columns]);
         for ((value, sum), (of_column, divisor)) in values.iter_mut().zip(sums).zip(of_columns) {
-            *value = (sum - OFFSET * of_column) as f32 * (self.x.divisors[self.row + row] * divisor);
+            *value = (sum - offset * of_column) as f32 * (of_row * divisor);
         }
-        halves::put(out, self.onto, [row, vector * LANES], &values);
-    }
-}
-
-/// The steps of the instruction one after the other.
-struct Emulated<'a, 'b, 'c> {
-    part: &'a Part<'a>,
-    out: &'b mut MatrixMut<'c>,
-}
-
-impl WithSimd for Emulated<'_, '_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { part, out } = self;
-        let [rows, columns] = out.dims();
-        for vector in 0..columns.div_ceil(LANES) {
-            let panel = part.vector(vector);
-            for row in 0..rows {
-                let mut sums = [0i32; LANES];
-                for (x, w) in part.row(row).iter().zip(panel) {
-                    for at in 0..FOUR {
-                        let x = (x >> (8 * at) & 0xff).cast_signed();
-                        for (sum, w) in sums.iter_mut().zip(&w.0) {
-                            *sum += x * i32::from((w >> (8 * at)) as u8 as i8);
-                        }
-                    }
-                }
-                part.put(out, row, vector, &sums);
-            }
-        }
+        halves::put(out, onto, [row, vector * LANES], &values);
     }
 }
 
@@ -263,7 +265,7 @@ mod tests {
 
         #[test]
         fn every_instruction_set_gives_the_bits_of_the_definition(
-            rows in 0..20usize, columns in 0..150usize, inputs in 0..70usize,
+            rows in 0..20usize, columns in 0..150usize, inputs in prop_oneof![0..70usize, 250..270usize, 1020..1030usize],
             (x_turned, w_turned, adds) in any::<(bool, bool, bool)>(), seed in any::<u64>(),
         ) {
             let mut state = seed;
@@ -310,6 +312,26 @@ mod tests {
                 gradient(Matrix::new(&start, rows, columns), bytes.view())
             })) {
                 prop_assert_eq!(&found, &expected, "gradient, {}", set);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_sums_are_exact() {
+        for inputs in [255, 1023, 1024, 1025, 3000] {
+            let (x, mut w) = (vec![1.0; inputs * 7], vec![-1.0; inputs]);
+            // A last digit that a rounded sum would not have.
+            w[inputs - 1] = 1.0 / 127.0;
+            let w = Bytes::of(Matrix::new(&w, inputs, 1));
+            let sum = 127 - 127 * 127 * (inputs as i32 - 1);
+            let expected = sum as f32 * (1.0f32 / 127.0 * (1.0 / 127.0));
+            for found in of_each(|| {
+                let mut out = vec![7.0; 7];
+                let x = ByteRows::of(Matrix::new(&x, 7, inputs));
+                multiply(&mut MatrixMut::new(&mut out, 7, 1), Onto::Replace, &x, w.view(), Threads::One);
+                out
+            }) {
+                assert!(found.iter().all(|sum| *sum == expected), "{inputs} inputs: {found:?}");
             }
         }
     }

@@ -5,25 +5,25 @@
 //! *Before*: two matrices, rounded to bfloat16 (nearest, ties to even; numbers below the normal range become 0). *After*: an element of
 //! their product has bits that depend on a row of the first and a column of the second alone, with and without instructions for
 //! bfloat16. *Why*: the instruction `vdpbf16ps` adds the product of the second of a pair of inputs, then that of the first, each by one
-//! fused multiply-add that is rounded to nearest and gives 0 below the normal range (Intel, Software Developer's Manual, volume 2); the
-//! other paths do just that, one step after the other. Chains are cut and added up as in [`tiles`](crate::tiles). A test
-//! compares instruction and emulation over random bits.
+//! fused multiply-add that is rounded to nearest and gives 0 below the normal range (Intel, Software Developer's Manual, volume 2);
+//! [`steps`] do just that, one after the other. Chains are cut and added up as in [`tiles`](crate::tiles). A test
+//! compares instruction and steps over random bits and at the end of the normal range.
 #![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the vector instructions")]
 #![allow(clippy::needless_range_loop, reason = "loops over several arrays at a time, of a length that is known")]
 
 #[cfg(target_arch = "x86_64")]
 mod instruction;
 mod layout;
+mod steps;
 
 use std::cell::RefCell;
 
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 pub(crate) use layout::{HalfWeights, Halves, LANES, Line};
+use steps::Steps;
 
 use crate::buffer::{GRAIN, Unwritten};
-use crate::instructions::dispatch;
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 use crate::tiles::CUT;
 
@@ -33,30 +33,33 @@ pub(crate) const PAIR: usize = 2;
 /// Columns that meet all rows of a block before the next.
 pub(crate) const COLUMNS: usize = 64;
 
-/// Rows of the first operand: for each, pairs of inputs, the first of a pair in the lower half; zeros behind an odd number.
+/// Rows of the first operand, with zeros behind an odd number of inputs.
 pub(crate) struct HalfRows {
-    pairs: Vec<u32>,
+    values: Values,
     rows: usize,
     inputs: usize,
+}
+
+/// Numbers in bfloat16, as what multiplies them reads them.
+enum Values {
+    /// For each row, pairs of inputs, the first of a pair in the lower half: for the instruction.
+    #[cfg(target_arch = "x86_64")]
+    Pairs(Vec<u32>),
+    /// For the steps one after the other.
+    Steps(Steps),
 }
 
 impl HalfRows {
     /// Rounds the rows of a matrix.
     pub(crate) fn of(x: Matrix<'_>) -> Self {
         let [rows, inputs] = x.dims();
-        let width = inputs.div_ceil(PAIR);
-        let mut pairs = vec![0; rows * width];
-        let round = |(row, pairs): (usize, &mut [u32])| match x.lines() {
-            Some((values, stride)) => round_pairs(&values[row * stride..][..inputs], pairs),
-            None => {
-                let line: Vec<f32> = (0..inputs).map(|input| x.at(row, input)).collect();
-                round_pairs(&line, pairs);
-            }
-        };
-        if width > 0 {
-            pairs.par_chunks_exact_mut(width).with_min_len((GRAIN / inputs).max(1)).enumerate().for_each(round);
+        #[cfg(target_arch = "x86_64")]
+        if instruction::is_used(rows) {
+            let mut pairs = vec![0; rows * inputs.div_ceil(PAIR)];
+            by_lines(x, &mut pairs, inputs.div_ceil(PAIR), round_pairs);
+            return Self { values: Values::Pairs(pairs), rows, inputs };
         }
-        Self { pairs, rows, inputs }
+        Self { values: Values::Steps(Steps::of(x)), rows, inputs }
     }
 
     fn width(&self) -> usize {
@@ -65,6 +68,52 @@ impl HalfRows {
 
     pub(crate) fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// `out = x w`, or added to `out`, for rows from `row` on and pairs of inputs from `start` on.
+    fn multiply(&self, [row, start]: [usize; 2], panel: Panel<'_>, onto: Onto, out: &mut MatrixMut<'_>) {
+        match &self.values {
+            #[cfg(target_arch = "x86_64")]
+            Values::Pairs(pairs) => {
+                let width = self.width();
+                instruction::run(&instruction::Part { x: &pairs[row * width + start..], width, panel, onto }, out);
+            }
+            Values::Steps(steps) => steps.multiply([row, start], panel, onto, out),
+        }
+    }
+}
+
+/// Runs `work(values, written)` for each row of a matrix and so many values that are written for it.
+fn by_lines<T: Send>(
+    x: Matrix<'_>,
+    written: &mut [T],
+    width: usize,
+    work: impl for<'b> Fn(&'b [f32], &'b mut [T]) + Sync,
+) {
+    let [_, inputs] = x.dims();
+    if width == 0 {
+        return;
+    }
+    let rows = written.par_chunks_exact_mut(width).with_min_len((GRAIN / inputs.max(1)).max(1));
+    rows.enumerate().for_each(|(row, written)| match x.lines() {
+        Some((values, stride)) => work(&values[row * stride..][..inputs], written),
+        None => work(&(0..inputs).map(|input| x.at(row, input)).collect::<Vec<_>>(), written),
+    });
+}
+
+/// Weights that meet rows: so many pairs of inputs of vectors of columns, one vector so far from the next.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    lines: &'a [Line],
+    distance: usize,
+    pairs: usize,
+}
+
+impl<'a> Panel<'a> {
+    /// The pairs of a vector of columns.
+    #[inline(always)]
+    fn vector(self, vector: usize) -> &'a [Line] {
+        &self.lines[vector * self.distance..][..self.pairs]
     }
 }
 
@@ -102,7 +151,8 @@ pub(crate) fn rounded(value: f32) -> u16 {
 /// The value of a number in bfloat16, as the instruction reads it: 0 below the normal range.
 #[inline(always)]
 pub(crate) fn widened(half: u32) -> f32 {
-    normal(f32::from_bits(half << 16))
+    let value = f32::from_bits(half << 16);
+    if value.abs() < f32::MIN_POSITIVE { 0.0f32.copysign(value) } else { value }
 }
 
 /// `out = x w`, or added to `out`. No bit depends on the other rows and columns, the instructions or the threads.
@@ -125,7 +175,8 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, x: &HalfRows, w: Hal
         for (cut, start) in (0..width).step_by(CUT / PAIR).enumerate() {
             let pairs = (CUT / PAIR).min(width - start);
             let onto = if cut == 0 { onto } else { Onto::Add };
-            Part { x, row: block * height, start, pairs, lines: &lines[start..], distance: width, onto }.run(out);
+            let panel = Panel { lines: &lines[start..], distance: width, pairs };
+            x.multiply([block * height, start], panel, onto, out);
         }
     });
 }
@@ -192,7 +243,7 @@ pub(crate) fn multiply_with(
                 let pairs = (CUT / PAIR).min(width - start);
                 put([start, panel * COLUMNS], [pairs, out.dims()[1]], lines);
                 let onto = if start == 0 { onto } else { Onto::Add };
-                Part { x, row: block * height, start, pairs, lines, distance: pairs, onto }.run(out);
+                x.multiply([block * height, start], Panel { lines, distance: pairs, pairs }, onto, out);
             }
         });
     });
@@ -201,48 +252,6 @@ pub(crate) fn multiply_with(
 thread_local! {
     /// Rows of weights, put side by side as columns.
     static PANEL: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Some inputs of some rows, with a panel of columns.
-struct Part<'a> {
-    x: &'a HalfRows,
-    /// The first row.
-    row: usize,
-    /// The first pair, and the number of pairs.
-    start: usize,
-    pairs: usize,
-    /// The lines of the panel's vectors of columns, from one to the next of which it is so far.
-    lines: &'a [Line],
-    distance: usize,
-    onto: Onto,
-}
-
-impl Part<'_> {
-    fn run(&self, out: &mut MatrixMut<'_>) {
-        #[cfg(target_arch = "x86_64")]
-        if instruction::is_used() {
-            return instruction::run(self, out);
-        }
-        dispatch(Emulated { part: self, out });
-    }
-
-    /// The pairs of a row.
-    #[inline(always)]
-    fn row(&self, row: usize) -> &[u32] {
-        &self.x.pairs[(self.row + row) * self.x.width() + self.start..][..self.pairs]
-    }
-
-    /// The pairs of a vector of columns.
-    #[inline(always)]
-    fn vector(&self, vector: usize) -> &[Line] {
-        &self.lines[vector * self.distance..][..self.pairs]
-    }
-
-    /// Writes the sums of a row and a vector of columns.
-    #[inline(always)]
-    fn put(&self, out: &mut MatrixMut<'_>, row: usize, vector: usize, sums: &[f32; LANES]) {
-        put(out, self.onto, [row, vector * LANES], sums);
-    }
 }
 
 /// Writes sums into a row from a column on, or adds them: as many as there are columns.
@@ -262,42 +271,6 @@ pub(crate) fn put(out: &mut MatrixMut<'_>, onto: Onto, [row, column]: [usize; 2]
             });
         }
     }
-}
-
-/// The steps of the instruction one after the other.
-struct Emulated<'a, 'b, 'c> {
-    part: &'a Part<'a>,
-    out: &'b mut MatrixMut<'c>,
-}
-
-impl WithSimd for Emulated<'_, '_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { part, out } = self;
-        let [rows, columns] = out.dims();
-        for vector in 0..columns.div_ceil(LANES) {
-            let panel = part.vector(vector);
-            for row in 0..rows {
-                let mut sums = [0.0f32; LANES];
-                for (x, w) in part.row(row).iter().zip(panel) {
-                    let (lower, upper) = (widened(x & 0xffff), widened(x >> 16));
-                    for lane in 0..LANES {
-                        let (of_lower, of_upper) = (widened(w.0[lane] & 0xffff), widened(w.0[lane] >> 16));
-                        sums[lane] = normal(lower.mul_add(of_lower, normal(upper.mul_add(of_upper, sums[lane]))));
-                    }
-                }
-                part.put(out, row, vector, &sums);
-            }
-        }
-    }
-}
-
-/// 0 with the sign of a number below the normal range; other numbers as they are.
-#[inline(always)]
-fn normal(value: f32) -> f32 {
-    if value.abs() < f32::MIN_POSITIVE { 0.0f32.copysign(value) } else { value }
 }
 
 #[cfg(test)]
@@ -340,8 +313,9 @@ mod tests {
                 for pair in (first..end).step_by(2) {
                     for input in [pair + 1, pair] {
                         if input < end {
-                            let value = widened(rounded(x.at(row, input)).into());
-                            sum = value.mul_add(widened(rounded(w.at(input, column)).into()), sum);
+                            let [x, w] =
+                                [x.at(row, input), w.at(input, column)].map(|value| widened(rounded(value).into()));
+                            sum = x.mul_add(w, sum);
                         }
                     }
                 }
@@ -398,6 +372,70 @@ mod tests {
                 let found = of_each(|| product(Matrix::new(&values[..inputs], 1, inputs), &w, Some(&start)));
                 prop_assert_eq!(bits(&found[0]), bits(&found[1]));
                 prop_assert_eq!(bits(&found[0]), bits(&found[2]));
+            }
+        }
+    }
+
+    /// Pairs of numbers, on several rows so that the steps run too where the processor has an instruction for few.
+    fn sums(pairs: &[(f32, f32)]) -> [Vec<f32>; 3] {
+        const ROWS: usize = 6;
+        let (x, w): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
+        let halves = Halves::of(Matrix::new(&w, w.len(), 1));
+        of_each(|| {
+            let mut found = product(Matrix::new(&x, 1, x.len()), &halves, None);
+            found.extend(product(Matrix::new(&x.repeat(ROWS), ROWS, x.len()), &halves, None));
+            found
+        })
+    }
+
+    /// `mantissa * 2^exponent`, a number of bfloat16 in the normal range.
+    fn number(mantissa: u8, exponent: i32) -> f32 {
+        f32::from(mantissa) * 2.0f32.powi(exponent)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn instruction_and_emulation_agree_at_the_end_of_the_normal_range(
+            pairs in proptest::collection::vec((128..=255u8, 128..=255u8, -169..-130i32, any::<bool>()), 1..8),
+        ) {
+            let pairs: Vec<_> = pairs.into_iter().map(|(x, w, exponent, is_negative)| {
+                let x = number(x, exponent / 2);
+                (if is_negative { -x } else { x }, number(w, exponent - exponent / 2))
+            }).collect();
+            let found = sums(&pairs);
+            let expected = found[0][0].to_bits();
+            prop_assert!(found.iter().flatten().all(|sum| sum.to_bits() == expected), "{:?}", found);
+        }
+    }
+
+    #[test]
+    fn a_sum_below_the_normal_range_is_zero() {
+        let [small, large] = [-75, -63].map(|exponent| 2.0f32.powi(exponent));
+        // The first products of pairs are added last. Expected: what `vdpbf16ps` gives on a Xeon.
+        for (pairs, expected) in [
+            (&[(-1.5 * small, small / 2.0), (large, large)][..], 0.0f32),
+            (&[(-small, small / 2.0), (large, large)], f32::MIN_POSITIVE),
+            (&[(-1.25 * small, small), (large, large)], 0.0),
+            (&[(1.5 * small, -small / 2.0), (-large, -large)], 0.0),
+            (&[(1.5 * small, small / 2.0), (-large, large)], -0.0),
+            (&[(small, -small)], -0.0),
+        ] {
+            for found in sums(pairs) {
+                assert!(found.iter().all(|sum| sum.to_bits() == expected.to_bits()), "{pairs:?}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_difference_of_two_products_is_kept_in_the_normal_range_alone() {
+        // (129 129 - 128 130) 2^exponent.
+        for (exponent, expected) in [(-126, f32::MIN_POSITIVE), (-127, 0.0)] {
+            let pairs = [(number(129, exponent / 2), number(129, exponent - exponent / 2))];
+            let pairs = [pairs[0], (-number(128, exponent / 2), number(130, exponent - exponent / 2))];
+            for found in sums(&pairs) {
+                assert!(found.iter().all(|sum| *sum == expected), "{exponent}: {found:?}");
             }
         }
     }

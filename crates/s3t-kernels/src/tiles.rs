@@ -22,6 +22,9 @@ pub(crate) const CUT: usize = 256;
 /// Rows up to which columns are read where they lie: putting them side by side first pays for more.
 const FEW_ROWS: usize = 12;
 
+/// Rows whose results stay in the caches while the cuts of their inputs are added up: a multiple of the rows of every tile.
+const ROWS_TOGETHER: usize = 96;
+
 thread_local! {
     /// Columns of the second matrix, side by side.
     static PANELS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -57,79 +60,127 @@ impl WithSimd for Product<'_, '_> {
 }
 
 impl Product<'_, '_> {
-    /// Works through cuts of the inputs, and through tiles of `ROWS` rows and `VECTORS` vectors of `LANES` columns.
+    /// Works through panels of `VECTORS` vectors of `LANES` columns, for each through rows whose results stay in the caches, and for these
+    /// through cuts of the inputs.
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const LANES: usize>(self, simd: S) {
         let Self { out, onto, scale, a, b, panels } = self;
         let ([rows, inputs], [_, columns]) = (a.dims(), b.dims());
-        for first in (0..inputs).step_by(CUT) {
-            let depth = CUT.min(inputs - first);
-            let (a, b) = (a.columns(first..first + depth), b.rows(first..first + depth));
-            let onto = if first == 0 { onto } else { Onto::Add };
-            // Whole vectors of columns are read where they lie, if they lie side by side and few rows meet them.
-            let is_direct = rows <= FEW_ROWS && b.lines().is_some();
-            let packed_from = if is_direct { columns / LANES } else { 0 };
-            pack::<LANES>(b, packed_from, panels);
-            let vectors = columns.div_ceil(LANES);
-            let mut vector = 0;
-            while vector < vectors {
-                let is_packed = vector >= packed_from;
-                let end = if is_packed { vectors } else { packed_from };
-                let together = VECTORS.min(end - vector);
-                let column = vector * LANES;
-                let panel = if is_packed {
-                    let values = &panels[(vector - packed_from) * LANES * depth..][..together * LANES * depth];
-                    Panel { values, vector: LANES * depth, step: LANES }
-                } else {
-                    let (values, step) = b.lines().unwrap_or_default();
-                    Panel { values: &values[column..], vector: LANES, step }
-                };
-                let width = (together * LANES).min(columns - column);
-                let mut row = 0;
-                while row < rows {
-                    let height = ROWS.min(rows - row);
-                    let tile = Tile {
-                        a: a.rows(row..row + height),
-                        panel,
-                        onto,
-                        scale,
-                        out: out.block(row..row + height, column..column + width),
-                    };
-                    tile.run_sized::<S, ROWS, LANES>(simd, together);
-                    row += height;
-                }
-                vector += together;
+        if inputs == 0 {
+            if onto == Onto::Replace {
+                out.fill(0.0);
             }
+            return;
         }
-        if inputs == 0 && onto == Onto::Replace {
-            out.fill(0.0);
+        // Whole vectors of columns are read where they lie, if they lie side by side and few rows meet them.
+        let direct = b.lines().filter(|_| rows <= FEW_ROWS);
+        let direct_columns = if direct.is_some() { columns / LANES * LANES } else { 0 };
+        let mut column = 0;
+        while column < columns {
+            let end = if column < direct_columns { direct_columns } else { columns };
+            let width = (VECTORS * LANES).min(end - column);
+            let vectors = width.div_ceil(LANES);
+            let panel = match direct {
+                Some((values, step)) if column < direct_columns => {
+                    Panel { values: &values[column..], vector: LANES, step }
+                }
+                _ => {
+                    let step = vectors * LANES;
+                    let values = aligned(panels, step * inputs);
+                    pack::<LANES>(b.columns(column..column + width), values, step);
+                    Panel { values, vector: LANES, step }
+                }
+            };
+            for first_row in (0..rows).step_by(ROWS_TOGETHER) {
+                let end_row = rows.min(first_row + ROWS_TOGETHER);
+                for first in (0..inputs).step_by(CUT) {
+                    let a = a.rows(first_row..end_row).columns(first..inputs.min(first + CUT));
+                    let onto = if first == 0 { onto } else { Onto::Add };
+                    let panel = Panel { values: &panel.values[first * panel.step..], ..panel };
+                    let out = out.block(first_row..end_row, column..column + width);
+                    Tile { a, panel, onto, scale, out }.run_rows_of::<S, ROWS, LANES>(simd, vectors);
+                }
+            }
+            column += width;
         }
     }
 }
 
-/// Puts the columns of `b` from a vector of `LANES` on side by side: vector by vector, input by input, with zeros where a vector is
-/// longer than there are columns.
-#[inline(always)]
-fn pack<const LANES: usize>(b: Matrix<'_>, from: usize, panels: &mut Vec<f32>) {
-    let [depth, columns] = b.dims();
-    let length = (columns.div_ceil(LANES) - from) * LANES * depth;
-    if panels.len() < length {
-        panels.resize(length, 0.0);
+/// `out = a b`, or added to `out`, in this thread, for at most [`CUT`] inputs. The columns of `b` at an input follow each other from
+/// `b[input * step]` on, with anything behind them up to whole vectors.
+pub(crate) fn multiply_panel(out: &mut MatrixMut<'_>, onto: Onto, a: Matrix<'_>, b: &[f32], step: usize) {
+    dispatch(OnPanel { out, onto, a, b, step });
+}
+
+struct OnPanel<'a, 'b> {
+    out: &'a mut MatrixMut<'b>,
+    onto: Onto,
+    a: Matrix<'a>,
+    b: &'a [f32],
+    step: usize,
+}
+
+impl WithSimd for OnPanel<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            16 => self.run::<S, 6, 4, 16>(simd),
+            8 => self.run::<S, 4, 3, 8>(simd),
+            4 => self.run::<S, 6, 4, 4>(simd),
+            _ => self.run::<S, 4, 2, 1>(simd),
+        }
     }
-    for (index, panel) in panels[..length].chunks_exact_mut(LANES * depth).enumerate() {
-        let first = (from + index) * LANES;
-        let b = b.columns(first..(first + LANES).min(columns));
-        let panel = panel.as_chunks_mut::<LANES>().0;
-        let is_whole = b.dims()[1] == LANES;
-        match (b.lines(), b.transposed().lines()) {
-            (Some((values, stride)), _) if is_whole => {
-                for (input, panel) in panel.iter_mut().enumerate() {
-                    panel.copy_from_slice(&values[input * stride..][..LANES]);
-                }
+}
+
+impl OnPanel<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const LANES: usize>(self, simd: S) {
+        let Self { out, onto, a, b, step } = self;
+        let [rows, columns] = out.dims();
+        for first in (0..columns).step_by(VECTORS * LANES) {
+            let columns = first..columns.min(first + VECTORS * LANES);
+            let vectors = columns.len().div_ceil(LANES);
+            let panel = Panel { values: &b[first..], vector: LANES, step };
+            let out = out.block(0..rows, columns);
+            Tile { a, panel, onto, scale: 1.0, out }.run_rows_of::<S, ROWS, LANES>(simd, vectors);
+        }
+    }
+}
+
+/// So many values that begin with a line of the caches, so that no vector of them is in two.
+pub(crate) fn aligned(values: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    const LINE: usize = 64;
+    let room = length + LINE / size_of::<f32>();
+    if values.len() < room {
+        values.resize(room, 0.0);
+    }
+    let first = values.as_ptr().align_offset(LINE).min(room - length);
+    &mut values[first..first + length]
+}
+
+/// Puts columns side by side, in vectors of `LANES`: `step` values for each input, zeros behind the last column.
+#[inline(always)]
+fn pack<const LANES: usize>(b: Matrix<'_>, panel: &mut [f32], step: usize) {
+    let [_, columns] = b.dims();
+    if let Some((values, stride)) = b.lines()
+        && columns == step
+    {
+        for (input, panel) in panel.chunks_exact_mut(step).enumerate() {
+            panel.copy_from_slice(&values[input * stride..][..step]);
+        }
+        return;
+    }
+    for first in (0..columns).step_by(LANES) {
+        let b = b.columns(first..columns.min(first + LANES));
+        match b.transposed().lines() {
+            Some((values, stride)) if b.dims()[1] == LANES => {
+                pack_across::<LANES>(values, stride, &mut panel[first..], step, b.dims()[0]);
             }
-            (_, Some((values, stride))) if is_whole => pack_across(values, stride, panel),
             _ => {
-                for (input, panel) in panel.iter_mut().enumerate() {
+                for (input, panel) in panel.chunks_exact_mut(step).enumerate() {
+                    let panel = &mut panel[first..][..LANES];
                     panel.fill(0.0);
                     for column in 0..b.dims()[1] {
                         panel[column] = b.at(input, column);
@@ -140,27 +191,27 @@ fn pack<const LANES: usize>(b: Matrix<'_>, from: usize, panels: &mut Vec<f32>) {
     }
 }
 
-/// Packs columns whose values follow each other in memory, in squares that the compiler turns in registers.
+/// Packs a vector of columns whose values follow each other in memory, in squares that the compiler turns in registers.
 #[inline(always)]
-fn pack_across<const LANES: usize>(values: &[f32], stride: usize, panel: &mut [[f32; LANES]]) {
+fn pack_across<const LANES: usize>(values: &[f32], stride: usize, panel: &mut [f32], step: usize, inputs: usize) {
     const SIDE: usize = 8;
-    let (squares, whole) = (LANES / SIDE, panel.len() / SIDE * SIDE);
+    let (squares, whole) = (LANES / SIDE, inputs / SIDE * SIDE);
     for input in (0..whole).step_by(SIDE) {
         for square in 0..squares {
             let column = square * SIDE;
             let lines: [&[f32]; SIDE] =
                 std::array::from_fn(|place| &values[(column + place) * stride + input..][..SIDE]);
-            for (place, panel) in panel[input..input + SIDE].iter_mut().enumerate() {
+            for place in 0..SIDE {
                 let line: [f32; SIDE] = std::array::from_fn(|column| lines[column][place]);
-                panel[column..column + SIDE].copy_from_slice(&line);
+                panel[(input + place) * step + column..][..SIDE].copy_from_slice(&line);
             }
         }
     }
     let packed = squares * SIDE;
-    for (input, panel) in panel.iter_mut().enumerate() {
+    for input in 0..inputs {
         let first = if input < whole { packed } else { 0 };
         for column in first..LANES {
-            panel[column] = values[column * stride + input];
+            panel[input * step + column] = values[column * stride + input];
         }
     }
 }
@@ -182,6 +233,17 @@ struct Tile<'a, 'b> {
 }
 
 impl Tile<'_, '_> {
+    /// Works through tiles of `ROWS` rows.
+    #[inline(always)]
+    fn run_rows_of<S: Simd, const ROWS: usize, const LANES: usize>(mut self, simd: S, vectors: usize) {
+        let [rows, columns] = self.out.dims();
+        for first in (0..rows).step_by(ROWS) {
+            let rows = first..rows.min(first + ROWS);
+            let out = self.out.block(rows.clone(), 0..columns);
+            Tile { a: self.a.rows(rows), out, ..self }.run_sized::<S, ROWS, LANES>(simd, vectors);
+        }
+    }
+
     #[inline(always)]
     fn run_sized<S: Simd, const ROWS: usize, const LANES: usize>(self, simd: S, vectors: usize) {
         if self.a.dims()[0] == ROWS {

@@ -63,8 +63,8 @@ pub struct TrainingConfig {
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub activations: Precision,
     /// The precision of the products with frozen weights, in training and in answers: `f32`, or `bf16` for operands in bfloat16 and sums
-    /// in single precision, which takes half of the memory for the weights and is faster where the processor has instructions for
-    /// it (`avx512_bf16`). Adapters, normalisations, attention and losses stay in single precision. The bits are the same on every
+    /// in single precision, which takes half of the memory for the weights and is faster where the processor has fast instructions
+    /// for it (AMD's `avx512_bf16`). Adapters, normalisations, attention and losses stay in single precision. The bits are the same on every
     /// machine either way. Changing it changes every stage. With `model.weights` in `int8` or `nf4` it concerns the language head alone.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,

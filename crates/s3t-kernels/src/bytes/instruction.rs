@@ -5,25 +5,37 @@ use std::arch::x86_64::{
     _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
 };
 
-use super::Part;
+use super::{OFFSET, Panel};
 use crate::Instructions;
 use crate::by_tiles::by_tiles;
 use crate::halves::{LANES, Line};
-use crate::matrix::MatrixMut;
+use crate::matrix::{MatrixMut, Onto};
 
 pub(super) fn is_used() -> bool {
-    Instructions::chosen() == Instructions::Native
-        && std::arch::is_x86_feature_detected!("avx512vnni")
-        && std::arch::is_x86_feature_detected!("avx512f")
+    Instructions::chosen() == Instructions::Native && is_there()
+}
+
+/// True where the processor has the instruction.
+fn is_there() -> bool {
+    std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512f")
+}
+
+/// Rows with a panel of columns.
+pub(super) struct Part<'a> {
+    /// Fours of inputs of the first row on, and the divisors of the rows.
+    pub(super) fours: &'a [u32],
+    pub(super) of_rows: &'a [f32],
+    pub(super) panel: Panel<'a>,
+    pub(super) onto: Onto,
 }
 
 by_tiles!("avx512f,avx512vnni");
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn tile<const ROWS: usize, const VECTORS: usize>(part: &Part<'_>, out: &mut MatrixMut<'_>, row: usize) {
-    let x: [&[u32]; ROWS] = std::array::from_fn(|at| part.row(row + at));
-    let w: [&[Line]; VECTORS] = std::array::from_fn(|at| part.vector(at));
-    let width = part.width;
+    let width = part.panel.width;
+    let x: [&[u32]; ROWS] = std::array::from_fn(|at| &part.fours[(row + at) * width..][..width]);
+    let w: [&[Line]; VECTORS] = std::array::from_fn(|at| part.panel.vector(at));
     assert!(x.iter().all(|x| x.len() == width) && w.iter().all(|w| w.len() == width));
     let mut sums = [[_mm512_setzero_si512(); VECTORS]; ROWS];
     for four in 0..width {
@@ -56,7 +68,7 @@ fn tile<const ROWS: usize, const VECTORS: usize>(part: &Part<'_>, out: &mut Matr
     }
     for (at, buffers) in buffers.iter().enumerate() {
         for (vector, buffer) in buffers.iter().enumerate() {
-            part.put(out, row + at, vector, buffer);
+            part.panel.put(out, part.onto, [row + at, vector], buffer, (OFFSET, part.of_rows[row + at]));
         }
     }
 }
