@@ -5,14 +5,18 @@ use s3t_core::{CoreError, Limits};
 
 use crate::{DataError, input};
 
+/// The largest list of ids in megabytes, unpacked: a million ids of the greatest length.
+pub const MAX_LIST_MB: u64 = 256;
+
 /// Reads a file with one id a line; `check` makes an id of each, for example `RecordId::new`. Line ends and a byte order mark at the
-/// start are taken off, and nothing else: blanks belong to the id. A name ending in `.gz` is decompressed.
+/// start are taken off, and nothing else: blanks belong to the id. A name ending in `.gz` is decompressed. At most [`MAX_LIST_MB`].
 ///
 /// # Errors
 ///
 /// [`DataError`] naming the file and the first line that is no id.
 pub fn read_id_list<T>(path: &Path, check: impl Fn(String) -> Result<T, CoreError>) -> Result<Vec<T>, DataError> {
-    parse_id_list(&input::text(path, &Limits::default())?, path, check)
+    let limits = Limits { file_mb: MAX_LIST_MB, ..Limits::default() };
+    parse_id_list(&input::text(path, &limits)?, path, check)
 }
 
 /// The same for a text that was read already; `path` is what messages call it.

@@ -22,7 +22,7 @@ mod source;
 pub use csv_file::CsvSource;
 pub use duplicates::Duplicates;
 pub use error::DataError;
-pub use id_list::{parse_id_list, read_id_list};
+pub use id_list::{MAX_LIST_MB, parse_id_list, read_id_list};
 pub use idx::IdxSource;
 pub use image_folder::ImageFolderSource;
 pub use jsonl::JsonlSource;

@@ -11,6 +11,7 @@
 //! machines have switched the stages off before that, or may not answer any more (see the `followers` and `follow` modules).
 
 mod access;
+mod address;
 mod answers;
 mod app;
 mod auditing;
@@ -31,7 +32,6 @@ mod model;
 mod openai;
 mod opendsr;
 mod page;
-mod path;
 mod priority;
 mod questions;
 mod queue;

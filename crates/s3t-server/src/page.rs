@@ -15,7 +15,7 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Multipart, Query, State};
+use axum::extract::{Multipart, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -23,8 +23,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::access::{Ask, May, Operate};
+use crate::address::{Path, Query};
 use crate::app::App;
-use crate::path::Path;
 use crate::refusal::{Kind, Refusal};
 use crate::routes::{blocking, receipt_of};
 pub(crate) use live::places;
@@ -100,7 +100,7 @@ fn refused(refusal: &Refusal) -> Response {
 }
 
 /// The part of the history that is shown.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 pub(super) struct OverviewQuery {
     #[serde(default)]
     search: String,
@@ -110,13 +110,16 @@ pub(super) struct OverviewQuery {
 async fn show_overview(
     State(app): State<Arc<App>>,
     caller: Result<May<Operate>, Refusal>,
-    query: Result<Query<OverviewQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<OverviewQuery>, Refusal>,
 ) -> Response {
     let May { caller, .. } = match caller {
         Ok(caller) => caller,
         Err(refusal) => return refused(&refusal),
     };
-    let query = query.map(|Query(query)| query).unwrap_or_default();
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(refusal) => return refused(&refusal),
+    };
     let working = Arc::clone(&app);
     let view = blocking(move || View::new(&working, &query.search, query.before)).await;
     match view {

@@ -7,7 +7,7 @@ use s3t::core::limits::read_text_at_most;
 use s3t::core::spelling::{DIFFERENCES, Visible, beside};
 use s3t::core::wording::counted;
 use s3t::core::{CoreError, RecordId, SubjectId};
-use s3t::data::{parse_id_list, read_id_list};
+use s3t::data::{MAX_LIST_MB, parse_id_list, read_id_list};
 
 use crate::arguments::DeleteArgs;
 use crate::commands::shards::all_serving;
@@ -42,9 +42,6 @@ pub(crate) fn delete(args: DeleteArgs, output: &mut Output) -> Outcome {
     answer.unfinished.map_or(Ok(0), Err)
 }
 
-/// The largest size of a list of ids, in bytes: a million ids of the greatest length.
-const MAX_LIST_BYTES: u64 = 256 << 20;
-
 /// The ids on the command line and in a file with one a line.
 fn ids<T: Into<String>>(
     given: Vec<String>,
@@ -54,7 +51,7 @@ fn ids<T: Into<String>>(
     let listed = match file {
         Some(file) if file == Path::new("-") => {
             let refuse = |error| Failure::new(exit::REFUSED, format!("cannot read standard input: {error}"));
-            let text = read_text_at_most(std::io::stdin(), MAX_LIST_BYTES).map_err(refuse)?;
+            let text = read_text_at_most(std::io::stdin(), MAX_LIST_MB << 20).map_err(refuse)?;
             parse_id_list(&text, Path::new("standard input"), check)?
         }
         Some(file) => read_id_list(file, check)?,

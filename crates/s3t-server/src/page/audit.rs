@@ -11,11 +11,11 @@ use s3t_engine::{AuditReport, AuditRequest, VerifyScope};
 use super::view::{View, plural, span};
 use super::{answer, layout, refused};
 use crate::access::{May, Operate};
+use crate::address::Path;
 use crate::app::App;
 use crate::auditing;
 use crate::audits::{Audit, Outcome};
 use crate::clock::moment;
-use crate::path::Path;
 use crate::refusal::Refusal;
 
 /// Starts an audit of files and lineages, which trains nothing.

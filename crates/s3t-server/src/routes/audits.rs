@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::{Audit, May};
+use crate::address::Path;
 use crate::app::App;
 use crate::auditing;
 use crate::audits::{self, Outcome};
 use crate::body;
 use crate::clock::moment;
-use crate::path::Path;
 use crate::refusal::{ErrorBody, Refusal};
 
 /// The evidence that an auditor brings along. Everything may be left out.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use s3t_core::{RecordId, SubjectId};
@@ -12,11 +12,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::predict::blocking;
 use crate::access::{Audit, Delete, May, Run, See};
+use crate::address::{Path, Query};
 use crate::app::App;
 use crate::body;
 use crate::clock::moment;
 use crate::desk::NewDeletion;
-use crate::path::Path;
 use crate::refusal::{ErrorBody, Kind, Refusal};
 use crate::requests::{Names, Origin, Phase, Row};
 use crate::tokens::Caller;
@@ -235,9 +235,8 @@ pub(crate) async fn release(
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     May { caller, .. }: May<See>,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<Deletions>, Refusal> {
-    let Query(query) = query.map_err(|error| Refusal::invalid(error.body_text()))?;
     let known = caller.clone();
     let rows = blocking(move || {
         let own = (!known.may_know()).then_some(&*known.id);

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::predict::blocking;
 use crate::access::{Delete, May};
+use crate::address::Path;
 use crate::app::App;
 use crate::body::{Body, media_type, read_json};
 use crate::clock::moment;
 use crate::clock::now_ms;
 use crate::opendsr::{API_VERSION, DsrRequest, DsrState, HEADERS, OpenDsr, expected};
-use crate::path::Path;
 use crate::refusal::Refusal;
 use crate::requests::{Origin, Row};
 use crate::tokens::Caller;

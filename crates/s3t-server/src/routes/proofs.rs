@@ -7,8 +7,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::predict::blocking;
+use crate::address::Path;
 use crate::app::App;
-use crate::path::Path;
 use crate::refusal::{ErrorBody, Kind, Refusal};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");

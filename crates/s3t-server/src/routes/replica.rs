@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use s3t_core::StageKey;
@@ -14,9 +13,9 @@ use utoipa::IntoParams;
 
 use super::predict::blocking;
 use crate::access::{Follow, May};
+use crate::address::{Path, Query};
 use crate::app::App;
 use crate::body;
-use crate::path::Path;
 use crate::refusal::{ErrorBody, Refusal};
 use crate::replication::{Confirmation, Confirmed, FOLLOWER, Published};
 
@@ -51,9 +50,8 @@ pub(crate) struct StateQuery {
 pub(crate) async fn state(
     State(app): State<Arc<App>>,
     _caller: May<Follow>,
-    query: Result<Query<StateQuery>, QueryRejection>,
+    Query(query): Query<StateQuery>,
 ) -> Result<Response, Refusal> {
-    let Query(query) = query.map_err(|error| Refusal::invalid(error.body_text()))?;
     let until = tokio::time::Instant::now() + Duration::from_millis(query.wait_ms.min(MAX_WAIT_MS));
     let mut changes = app.followers.changes();
     loop {

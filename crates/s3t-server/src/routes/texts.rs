@@ -8,12 +8,12 @@ use axum::response::{IntoResponse, Json, Response};
 
 use super::predict::{EPOCH, MAX_NAMED_SHARDS, STAGES, blocking, check_min_epoch};
 use crate::access::{Ask, May};
+use crate::address::Path;
 use crate::answers::Answers;
 use crate::body::{Body, media_type};
 use crate::openai::{
     Asked, ChatAnswer, ChatRequest, Completion, CompletionRequest, Form, Model, Models, OpenAiError, Origin,
 };
-use crate::path::Path;
 use crate::refusal::{Kind, Refusal};
 use crate::tokens::Caller;
 use crate::written::Writing;

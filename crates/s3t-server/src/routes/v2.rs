@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 
 use super::predict::{blocking, check_min_epoch, origin_headers, stages_as_text};
 use crate::access::{Ask, May};
+use crate::address::Path;
 use crate::answers::Answers;
 use crate::body::{Body, media_type, read_json};
-use crate::path::Path;
 use crate::questions;
 use crate::refusal::{ErrorBody, Kind, Refusal};
 
