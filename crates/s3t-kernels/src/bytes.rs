@@ -317,13 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_sums_are_exact() {
-        for inputs in [255, 1023, 1024, 1025, 3000] {
-            let (x, mut w) = (vec![1.0; inputs * 7], vec![-1.0; inputs]);
-            // A last digit that a rounded sum would not have.
-            w[inputs - 1] = 1.0 / 127.0;
+    fn large_sums_are_exact() {
+        for inputs in [255, 1024, 1025, 4096, 9000] {
+            let x = vec![1.0; inputs * 7];
+            // The last digits of these sums would be lost in single precision.
+            let w: Vec<f32> = (0..inputs).map(|input| if input % 256 == 0 { 2.0 / 127.0 } else { -1.0 }).collect();
+            let small = inputs.div_ceil(256) as i32;
             let w = Bytes::of(Matrix::new(&w, inputs, 1));
-            let sum = 127 - 127 * 127 * (inputs as i32 - 1);
+            let sum = 127 * (2 * small - 127 * (inputs as i32 - small));
             let expected = sum as f32 * (1.0f32 / 127.0 * (1.0 / 127.0));
             for found in of_each(|| {
                 let mut out = vec![7.0; 7];

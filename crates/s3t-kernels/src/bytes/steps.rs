@@ -4,7 +4,8 @@
 //!
 //! *Before*: rows and columns of integers from -128 to 127. *After*: the integers that the instruction gives. *Why*: single precision has
 //! every integer up to 2^24, which no sum of [`EXACT`] products exceeds, so that neither products nor sums are rounded; such sums
-//! are added up as integers. A test compares the largest sums with those of the instruction.
+//! are added up as integers. A test compares sums that single
+//! precision would round.
 
 use std::cell::RefCell;
 
