@@ -100,18 +100,12 @@ fn round_rows<T: Clone + Default + Send>(
     let [rows, inputs] = x.dims();
     let (mut rounded, mut divisors) = (vec![T::default(); rows * width], vec![0.0; rows]);
     let round = |(row, (rounded, of_row)): (usize, (&mut [T], &mut f32))| {
-        let line: Vec<f32>;
-        let values = if let Some((values, stride)) = x.lines() {
-            &values[row * stride..][..inputs]
-        } else {
-            line = (0..inputs).map(|input| x.at(row, input)).collect();
-            &line
-        };
+        let values = x.row(row);
         let mut bits = 0;
-        largest(values, &mut bits);
+        largest(&values, &mut bits);
         let (divisor, factor) = divisor(bits);
         *of_row = divisor;
-        round(values, factor, rounded);
+        round(&values, factor, rounded);
     };
     if width > 0 {
         let rows = rounded.par_chunks_exact_mut(width).zip(divisors.par_iter_mut());

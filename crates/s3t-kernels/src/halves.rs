@@ -95,10 +95,7 @@ fn by_lines<T: Send>(
         return;
     }
     let rows = written.par_chunks_exact_mut(width).with_min_len((GRAIN / inputs.max(1)).max(1));
-    rows.enumerate().for_each(|(row, written)| match x.lines() {
-        Some((values, stride)) => work(&values[row * stride..][..inputs], written),
-        None => work(&(0..inputs).map(|input| x.at(row, input)).collect::<Vec<_>>(), written),
-    });
+    rows.enumerate().for_each(|(row, written)| work(&x.row(row), written));
 }
 
 /// Weights that meet rows: so many pairs of inputs of vectors of columns, one vector so far from the next.

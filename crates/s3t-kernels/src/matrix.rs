@@ -1,5 +1,6 @@
 //! Products of matrices that may lie in any order in memory.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -62,6 +63,14 @@ impl<'a, T: Copy> Matrix<'a, T> {
     /// The memory from the first row on and the distance of rows, if the values of a row follow each other.
     pub(crate) fn lines(self) -> Option<(&'a [T], usize)> {
         (self.column_stride == 1).then_some((self.values, self.row_stride))
+    }
+
+    /// The values of a row, where they lie if they follow each other.
+    pub(crate) fn row(self, row: usize) -> Cow<'a, [T]> {
+        match self.lines() {
+            Some((values, stride)) => Cow::Borrowed(&values[row * stride..][..self.columns]),
+            None => (0..self.columns).map(|column| self.at(row, column)).collect(),
+        }
     }
 
     /// The memory, and the distances of rows and of columns in it: element (i, j) is `values[i * strides[0] + j * strides[1]]`, and

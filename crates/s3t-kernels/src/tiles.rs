@@ -41,7 +41,7 @@ pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, scale: f32, a: Matri
             let some = first..inputs.min(first + PANEL_INPUTS);
             let (a, b) = (a.columns(some.clone()), b.rows(some));
             let onto = if first == 0 { onto } else { Onto::Add };
-            dispatch(Product { out, onto, scale, a, b, panels });
+            dispatch(Filling(Product { out, onto, scale, a, b, panels }));
         }
     });
 }
@@ -55,22 +55,30 @@ struct Product<'a, 'b> {
     panels: &'a mut Vec<f32>,
 }
 
-impl WithSimd for Product<'_, '_> {
+/// A product that is worked through by tiles.
+trait ByTiles {
+    /// Runs with tiles of `ROWS` rows and `VECTORS` vectors of `LANES` columns.
+    fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const LANES: usize>(self, simd: S);
+}
+
+/// A product with tiles that fill the registers of the processor, 32 or 16, with sums.
+struct Filling<T>(T);
+
+impl<T: ByTiles> WithSimd for Filling<T> {
     type Output = ();
 
-    // Tiles fill the registers with sums: 32 or 16 of the processor.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match S::F32_LANES {
-            16 => self.run::<S, 6, 4, 16>(simd),
-            8 => self.run::<S, 4, 3, 8>(simd),
-            4 => self.run::<S, 6, 4, 4>(simd),
-            _ => self.run::<S, 4, 2, 1>(simd),
+            16 => self.0.run::<S, 6, 4, 16>(simd),
+            8 => self.0.run::<S, 4, 3, 8>(simd),
+            4 => self.0.run::<S, 6, 4, 4>(simd),
+            _ => self.0.run::<S, 4, 2, 1>(simd),
         }
     }
 }
 
-impl Product<'_, '_> {
+impl ByTiles for Product<'_, '_> {
     /// Works through panels of `VECTORS` vectors of `LANES` columns, for each through rows whose results stay in the caches, and for these
     /// through cuts of the inputs.
     #[inline(always)]
@@ -120,7 +128,7 @@ impl Product<'_, '_> {
 /// `out = a b`, or added to `out`, in this thread, for at most [`CUT`] inputs. The columns of `b` at an input follow each other from
 /// `b[input * step]` on, with anything behind them up to whole vectors.
 pub(crate) fn multiply_panel(out: &mut MatrixMut<'_>, onto: Onto, a: Matrix<'_>, b: &[f32], step: usize) {
-    dispatch(OnPanel { out, onto, a, b, step });
+    dispatch(Filling(OnPanel { out, onto, a, b, step }));
 }
 
 struct OnPanel<'a, 'b> {
@@ -131,21 +139,7 @@ struct OnPanel<'a, 'b> {
     step: usize,
 }
 
-impl WithSimd for OnPanel<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match S::F32_LANES {
-            16 => self.run::<S, 6, 4, 16>(simd),
-            8 => self.run::<S, 4, 3, 8>(simd),
-            4 => self.run::<S, 6, 4, 4>(simd),
-            _ => self.run::<S, 4, 2, 1>(simd),
-        }
-    }
-}
-
-impl OnPanel<'_, '_> {
+impl ByTiles for OnPanel<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const LANES: usize>(self, simd: S) {
         let Self { out, onto, a, b, step } = self;

@@ -134,7 +134,7 @@ crate::rows::vectorised! {
 
 /// An integer of the four.
 #[inline(always)]
-fn byte(four: u32, at: usize) -> i8 {
+pub(super) fn byte(four: u32, at: usize) -> i8 {
     (four >> (8 * at)) as u8 as i8
 }
 

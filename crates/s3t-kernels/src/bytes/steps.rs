@@ -4,11 +4,11 @@
 //!
 //! *Before*: rows and columns of integers from -128 to 127. *After*: the integers that the instruction gives. *Why*: single precision has
 //! every integer up to 2^24, which no sum of [`EXACT`] products exceeds, so that neither products nor sums are rounded; such sums
-//! are added up as integers. A test compares sums that single
-//! precision would round.
+//! are added up as integers. A test compares sums that single precision would round.
 
 use std::cell::RefCell;
 
+use super::layout::byte;
 use super::{FOUR, OFFSET, Panel, byte_of};
 use crate::halves::{COLUMNS, LANES, Line};
 use crate::matrix::{Matrix, MatrixMut, Onto};
@@ -82,7 +82,7 @@ crate::rows::vectorised! {
         for (line, inputs) in lines.iter().zip(wide.chunks_exact_mut(FOUR * COLUMNS)) {
             for (at, input) in inputs.chunks_exact_mut(COLUMNS).enumerate() {
                 for (value, four) in input[column..][..LANES].iter_mut().zip(&line.0) {
-                    *value = (((four << (24 - 8 * at)).cast_signed()) >> 24) as f32;
+                    *value = f32::from(byte(*four, at));
                 }
             }
         }

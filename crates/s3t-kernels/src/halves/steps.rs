@@ -147,7 +147,7 @@ crate::rows::vectorised! {
     }
 }
 
-/// One step of the instruction: `x w + sum`, or 0 with its sign where that is below the normal range.
+/// The sum after a step of the instruction: `x w + sum`, or 0 with its sign where that is below the normal range.
 #[inline(always)]
 fn step_of(x: f32, w: f32, sum: f32) -> f32 {
     /// Half of the last place that numbers below 2^-126 had if exponents had no end, below it: a tie, which is rounded up.
