@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     let is_server = matches!(cli.command, Command::Serve(_));
     let done = choose_instructions()
         .and_then(|()| logging::start(&cli.log, is_server))
-        .and_then(|_diagnostics| commands::dispatch(cli.command, &mut output));
+        .and_then(|_diagnostics| commands::dispatch(cli.command, &cli.log, &mut output));
     let code = match done {
         Ok(code) => {
             output.finish();

@@ -2,11 +2,13 @@
 //!
 //! They hold epochs, keys of stages and numbers, and nothing personal; a test looks through a whole log.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use clap::ValueEnum as _;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -28,6 +30,18 @@ pub(crate) struct LogArgs {
     /// The form of the diagnostics: lines for people, or a JSON object a line.
     #[arg(long, global = true, requires = "log", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     log_format: LogFormat,
+}
+
+impl LogArgs {
+    /// The same options for a process that this one starts in its own folder.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let Some(filter) = &self.log else { return Vec::new() };
+        let format = self.log_format.to_possible_value().map(|format| format.get_name().to_owned());
+        let options =
+            [("--log-file", self.log_file.clone().map(OsString::from)), ("--log-format", format.map(OsString::from))];
+        let given = options.into_iter().filter_map(|(option, value)| Some([option.into(), value?])).flatten();
+        [OsString::from("--log"), filter.into()].into_iter().chain(given).collect()
+    }
 }
 
 // Without comments of their own, which would make every command's help twice as long.

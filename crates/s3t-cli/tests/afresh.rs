@@ -11,7 +11,8 @@ use s3t::engine::CheckedPipeline;
 use s3t::ledger::Epoch;
 use s3t::prelude::*;
 use s3t::store::{DeletionRequest, Place, Store, StoreError};
-use workspace::{Workspace, copy_folder};
+use s3t_testkit::copy_folder;
+use workspace::Workspace;
 
 fn pipeline_of(workspace: &Workspace) -> CheckedPipeline {
     Pipeline::read(&workspace.path("pipeline.toml")).unwrap()
@@ -67,11 +68,11 @@ fn a_store_that_another_has_changed_is_not_removed_and_a_removal_is_finished_wit
     assert_eq!(Store::open(&place).unwrap().snapshot().unwrap().epoch().0, 1);
     // A removal that stopped after the keys: the mark is there, and the folder keeps its name.
     let kept = tempfile::tempdir().unwrap();
-    copy_folder(&place.path, &kept.path().join("store"));
+    copy_folder(&place.path, &kept.path().join("store")).unwrap();
     Store::remove(&place, None).unwrap();
     let Err(StoreError::Removed(_)) = store.accept(&request) else { panic!("accepted in a removed store") };
     assert!(!place.path.exists());
-    copy_folder(&kept.path().join("store"), &place.path);
+    copy_folder(&kept.path().join("store"), &place.path).unwrap();
     let catalogue = rusqlite::Connection::open(place.path.join("catalogue.db")).unwrap();
     catalogue.execute("INSERT INTO store (key, value) VALUES ('removed', x'01')", []).unwrap();
     drop(catalogue);

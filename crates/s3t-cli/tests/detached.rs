@@ -39,7 +39,13 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 fn a_detached_training_goes_on_without_its_terminal_and_is_told_to_whoever_attaches() {
     let workspace = slow(300);
-    let owner = detach(&workspace);
+    let logged = ["--log", "s3t_engine=trace,info", "--log-file", "diagnostics", "--log-format", "json"];
+    let answer = workspace.json(&[&["train", "pipeline.toml", "--detach"], &logged[..]].concat());
+    let owner = Pid::from_raw(i32::try_from(answer["detached"]["process"].as_i64().unwrap()).unwrap()).unwrap();
+    // The diagnostics are those of the process that trains.
+    wait_until("no diagnostics", || {
+        std::fs::read(workspace.path("diagnostics")).is_ok_and(|log| log.starts_with(b"{"))
+    });
     // It stands still, so that it is in the middle of its work for as long as this takes.
     kill_process(owner, Signal::STOP).unwrap();
     // A session of its own: nothing that a terminal sends reaches it.

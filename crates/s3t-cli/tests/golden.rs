@@ -1,13 +1,11 @@
 //! Models and adapters as people have them, asked through the program: it gives the logits of Python `transformers` and `peft`, or
 //! refuses and names what it does not take. Made by `xtask/golden/make_cases.py`.
 
-mod workspace;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use s3t_testkit::copy_folder;
 use serde::Deserialize;
-use workspace::copy_folder;
 
 #[derive(Deserialize)]
 struct Case {
@@ -37,8 +35,8 @@ fn problem(name: &str) -> String {
     let case: Case =
         serde_json::from_str(&std::fs::read_to_string(root().join(name).join("case.json")).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    copy_folder(&root().join("bases").join(&case.base), folder.path());
-    copy_folder(&root().join(name), folder.path());
+    copy_folder(&root().join("bases").join(&case.base), folder.path()).unwrap();
+    copy_folder(&root().join(name), folder.path()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_s3t"));
     command.current_dir(folder.path()).args(["predict", "--model", ".", "--input", "questions.jsonl", "--json"]);
     if case.adapter {

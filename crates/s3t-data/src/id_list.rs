@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::Path;
 
 use s3t_core::ids::lines_of_list;
@@ -15,8 +16,15 @@ pub const MAX_LIST_MB: u64 = 256;
 ///
 /// [`DataError`] naming the file and the first line that is no id.
 pub fn read_id_list<T>(path: &Path, check: impl Fn(String) -> Result<T, CoreError>) -> Result<Vec<T>, DataError> {
-    let limits = Limits { file_mb: MAX_LIST_MB, ..Limits::default() };
-    parse_id_list(&input::text(path, &limits)?, path, check)
+    let limits = Limits { file_mb: MAX_LIST_MB, unpacked_ratio: u64::MAX, ..Limits::default() };
+    // The limit is not the pipeline's, which `Input` names.
+    let text = input::text(path, &limits).map_err(|error| match error {
+        DataError::Read { cause, .. } if cause.kind() == ErrorKind::FileTooLarge => {
+            DataError::file(path, format!("has more than the {MAX_LIST_MB} MB of a list of ids; split it into several"))
+        }
+        other => other,
+    })?;
+    parse_id_list(&text, path, check)
 }
 
 /// The same for a text that was read already; `path` is what messages call it.
@@ -45,9 +53,26 @@ pub fn parse_id_list<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
     use s3t_core::RecordId;
 
     use super::*;
+
+    #[test]
+    fn list_of_many_bytes_is_refused_without_a_setting_that_is_not_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("ids.txt.gz");
+        let mut packed = flate2::write::GzEncoder::new(std::fs::File::create(&list).unwrap(), Compression::fast());
+        let megabyte = vec![b'\n'; 1 << 20];
+        for _ in 0..=MAX_LIST_MB {
+            packed.write_all(&megabyte).unwrap();
+        }
+        packed.finish().unwrap();
+        let error = read_id_list(&list, RecordId::new).unwrap_err().to_string();
+        assert!(error.contains("has more than the 256 MB of a list of ids; split it into several"), "{error}");
+    }
 
     #[test]
     fn one_byte_order_mark_is_the_files_and_another_is_the_ids() {

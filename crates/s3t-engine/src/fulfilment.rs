@@ -212,6 +212,7 @@ impl System {
         }
         let digests: Vec<_> = erasure.records.iter().map(|(digest, _)| *digest).collect();
         self.executing.forget(&digests);
+        self.forget_dead_members();
         (erasure, failed)
     }
 

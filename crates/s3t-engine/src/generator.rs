@@ -83,7 +83,7 @@ struct State {
 /// The bytes of a megabyte.
 const MEGABYTE: usize = 1_000_000;
 
-/// The longest time between two looks for texts that nobody waits for.
+/// The longest time between two looks for texts that nobody waits for, and for models that have died.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Generator {
@@ -149,9 +149,9 @@ impl Generator {
             self.turn(&mut groups);
             self.note(&groups);
             let mut state = self.lock();
-            // Where nothing runs, what waits has no room, or no models.
+            // Where nothing runs, what waits has no room, or no models. Models that die are let go soon, whether somebody asks or not.
             if groups.iter().all(|group| group.batch.texts().is_empty()) && !state.is_closed {
-                let wait = if state.waiting.is_empty() { std::time::Duration::MAX } else { LOOK };
+                let wait = if state.waiting.is_empty() && groups.is_empty() { std::time::Duration::MAX } else { LOOK };
                 state = match wait {
                     std::time::Duration::MAX => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                     wait => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,

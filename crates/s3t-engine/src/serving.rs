@@ -46,6 +46,15 @@ impl System {
         }
     }
 
+    /// Forgets the models of stages that are live no more, as the next answer would.
+    pub(crate) fn forget_dead_members(&self) {
+        let lock = || self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_members = lock().is_some();
+        if has_members && !matches!(self.served(), Ok(_) | Err(EngineError::NothingServes)) {
+            *lock() = None;
+        }
+    }
+
     /// The members of a snapshot; those that have not changed are taken over.
     fn make_members(&self, snapshot: &Snapshot, old: &[Arc<Member>]) -> Result<Vec<Arc<Member>>, EngineError> {
         let read = |key: &StageKey| Ok(Arc::new(self.store.stage(key)?));

@@ -8,8 +8,8 @@ use rusqlite::{Connection, params};
 use s3t_core::Record;
 use s3t_engine::{AuditReport, AuditRequest, Quiet, System, VerifyScope};
 use s3t_ledger::{Receipt, SigningKey};
-use s3t_testkit::toy_records;
-use world::{Case, World, copy_folder, honest};
+use s3t_testkit::{copy_folder, toy_records};
+use world::{Case, World, honest};
 
 fn case() -> Case {
     Case { shards: 1, slices: 2, budget: 2, ..Case::cyclic() }
@@ -156,7 +156,7 @@ fn a_store_that_was_rolled_back_with_its_keys() {
     let world = World::trained(&case(), &records, &honest).unwrap();
     let folders = ["store", "store.keys"];
     for name in folders {
-        copy_folder(&world.folder().join(name), &world.folder().join(format!("{name}.backup")));
+        copy_folder(&world.folder().join(name), &world.folder().join(format!("{name}.backup"))).unwrap();
     }
     let receipt = world.system.delete(std::slice::from_ref(&records[3].id), &[]).unwrap().receipt;
     let checkpoint = receipt.checkpoint.clone();

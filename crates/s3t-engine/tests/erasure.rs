@@ -4,13 +4,14 @@ mod world;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use s3t_core::tensors::StageTensors;
 use s3t_core::{Payload, Record};
 use s3t_engine::{System, VerifyScope};
 use s3t_store::{DeletionRequest, Place, Store};
-use s3t_testkit::toy_records;
-use world::{Case, World, copy_folder, honest};
+use s3t_testkit::{copy_folder, toy_records};
+use world::{Case, World, honest};
 
 fn case() -> Case {
     Case { jobs: 2, ..Case::cyclic() }
@@ -95,7 +96,7 @@ fn a_copy_of_an_encrypted_store_says_nothing_and_after_an_erasure_not_even_with_
     }
     // A backup of the store from before the deletion, with the keys as they are after it.
     let backup = world.folder().join("backup");
-    copy_folder(&world.store(), &backup);
+    copy_folder(&world.store(), &backup).unwrap();
     let address = world.system.store().address(&records[1].id).unwrap().unwrap();
     let before = world.system.snapshot().unwrap();
     let deletion = world.system.delete(std::slice::from_ref(&records[1].id), &[]).unwrap();
@@ -112,6 +113,21 @@ fn a_copy_of_an_encrypted_store_says_nothing_and_after_an_erasure_not_even_with_
     }
     let readable = before.stages().iter().filter(|key| store.stage(key).is_ok()).count();
     assert_eq!(readable, before.stages().len() - deletion.receipt.effect.cut.len(), "the others open");
+}
+
+#[test]
+fn models_of_dead_stages_leave_the_memory_with_the_erasure() {
+    let records = toy_records(60, 0, 3);
+    let world = World::trained(&case(), &records, &honest).unwrap();
+    let members = world.system.members().unwrap();
+    let known: Vec<_> = members.iter().map(|member| (member.key.unwrap(), Arc::downgrade(member))).collect();
+    drop(members);
+    assert!(known.iter().all(|(_, member)| member.upgrade().is_some()), "they stay for the next answer");
+    let deletion = world.system.delete(std::slice::from_ref(&records[4].id), &[]).unwrap();
+    let (left, gone): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, member)| member.upgrade().is_some());
+    let cut = &deletion.receipt.effect.cut;
+    assert!(!left.is_empty() && !gone.is_empty());
+    assert!(left.iter().all(|(key, _)| !cut.contains(key)) && gone.iter().all(|(key, _)| cut.contains(key)));
 }
 
 #[test]

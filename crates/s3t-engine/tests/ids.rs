@@ -12,8 +12,8 @@ use s3t_core::{Payload, Record, RecordId, SubjectId, Target};
 use s3t_data::{CsvSource, JsonlSource, Source, read_id_list};
 use s3t_engine::{AuditRequest, EngineError, Pipeline, Quiet, System, VerifyScope};
 use s3t_store::{DeletionRequest, StoreError};
-use s3t_testkit::{FEATURES, tiny_pipeline, write_tiny_model};
-use world::{Case, World, copy_folder, honest};
+use s3t_testkit::{FEATURES, copy_folder, tiny_pipeline, write_tiny_model};
+use world::{Case, World, honest};
 
 /// Names of people and records with a number in them, and ways to write each that look the same. The first way is the name itself.
 const NAMES: [&[&str]; 5] = [
@@ -289,13 +289,13 @@ fn old_world() -> World {
         let world = World::new(&old_case(), &old_records(), &honest);
         fs::create_dir_all(&fixture).unwrap();
         for part in ["store", "store.keys"] {
-            copy_folder(&world.folder().join(part), &fixture.join(part));
+            copy_folder(&world.folder().join(part), &fixture.join(part)).unwrap();
         }
     }
     let folder = tempfile::tempdir().unwrap();
     write_tiny_model(&folder.path().join("model"), 2).unwrap();
     for part in ["store", "store.keys"] {
-        copy_folder(&fixture.join(part), &folder.path().join(part));
+        copy_folder(&fixture.join(part), &folder.path().join(part)).unwrap();
     }
     // Version control keeps no empty folder.
     fs::create_dir_all(folder.path().join("store/stages")).unwrap();

@@ -6,15 +6,18 @@
 //! crash, and no answer that begins from then on uses a stage that saw one of the records. *Why*: the row is given after the store
 //! has accepted the deletion, and that is what the store promises of it; where there are followers, after each of them has confirmed it
 //! or may not answer any more (see the `followers` module). A crash between the two leaves either a request that
-//! waits, which is done when the server starts again, or a deletion that the store knows and finds again by its id.
+//! waits, which is done when the server starts again, or a deletion that the store knows and finds again by its id and names: what the
+//! store is asked for is on disk before it is asked, so that an id which it has for other names is told from one that it has accepted here.
 //!
 //! A caller that may not know who is among the records gets the same answers for a known name as for an unknown one: unknown names
 //! are passed over, and neither counts nor receipts are shown to it.
 
 mod brake;
 mod finishing;
+mod turns;
 mod waiting;
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +32,7 @@ use crate::requests::{Names, NewRow, Origin, Phase, Put, Requests, Row};
 use crate::service::Service;
 use crate::tokens::Caller;
 use brake::Brake;
+use turns::Turns;
 
 /// The milliseconds before its due time in which a request is done at the latest.
 const MARGIN_MS: i64 = 5 * 60 * 1000;
@@ -70,7 +74,11 @@ pub(crate) struct Desk {
     /// The failure of the last erasure, if it failed.
     problem: Mutex<Option<String>>,
     /// When the last request arrived, in milliseconds since 1970.
-    arrived: std::sync::atomic::AtomicI64,
+    arrived: AtomicI64,
+    /// Requests are taken in one at a time for each id.
+    turns: Turns,
+    /// `true` if a request that waits may be one that the store has accepted already.
+    unsettled: AtomicBool,
     /// Held while a request that waits is done or cancelled, so that each is done once.
     doing: Mutex<()>,
 }
@@ -98,7 +106,10 @@ impl Desk {
             wake: Mutex::new(wake),
             changes,
             problem: Mutex::default(),
-            arrived: std::sync::atomic::AtomicI64::new(0),
+            arrived: AtomicI64::new(0),
+            turns: Turns::default(),
+            // After a crash.
+            unsettled: AtomicBool::new(true),
             doing: Mutex::default(),
         }
     }
@@ -122,7 +133,7 @@ impl Desk {
 
     /// `true` while requests arrive one upon the other.
     pub(crate) fn is_busy(&self) -> bool {
-        now_ms() - self.arrived.load(std::sync::atomic::Ordering::Relaxed) < PAUSE_MS
+        now_ms() - self.arrived.load(Ordering::Relaxed) < PAUSE_MS
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
@@ -132,10 +143,11 @@ impl Desk {
     /// Takes a request in, and does it unless it waits for its batch. Asking for the same again gives the request as it is.
     pub(crate) fn submit(&self, new: NewDeletion, caller: &Caller) -> Result<Row, Refusal> {
         let start = std::time::Instant::now();
-        self.arrived.store(now_ms(), std::sync::atomic::Ordering::Relaxed);
-        if new.names.records.is_empty() && new.names.subjects.is_empty() {
+        self.arrived.store(now_ms(), Ordering::Relaxed);
+        if new.names.is_empty() {
             return Err(StoreError::NothingNamed.into());
         }
+        let _turn = self.turns.of(&new.id);
         let taken = || Refusal::from(StoreError::OtherRequest(new.id.clone()));
         match self.requests.look_up(&new.id, &new.names)? {
             // Whoever sends the content of a request again has it; still, a request is its caller's.
@@ -145,7 +157,7 @@ impl Desk {
                         Kind::Conflict,
                         format!("request `{}` is {}; ask again under a new id", row.id, row.phase.name()),
                     )),
-                    // Another thread is about to do it.
+                    // It could not be done when it came.
                     Phase::Queued if row.due.is_none() => self.execute(&row.id, Brake::Weakest),
                     _ => Ok(row),
                 };
@@ -173,19 +185,26 @@ impl Desk {
             // Made by other means, or before a crash: the same names, or refused.
             return self.accepted(row, &request, start);
         }
+        // A name that nobody has is refused at once, whenever the rest would be done.
+        let check_names = || match row.origin {
+            Origin::Api if caller.may_know() => self.service.check_names(&request),
+            _ => Ok(()),
+        };
         let late = new.due.filter(|due| self.batch_ms > 0 && due - MARGIN_MS > received);
         if let Some(due) = late {
+            check_names()?;
             row.phase = Phase::Queued;
             row.run_at = Some((received + self.batch_ms).min(due - MARGIN_MS));
             return self.waits(&row);
         }
         let brake = if caller.may_know() { Brake::Hit } else { Brake::Weakest };
-        let known = self.service.known_names(&request)?;
+        let all_known = self.service.known_names(&request)? == row.names;
         // What the names do not tell, a request by OpenDSR has to keep with its callbacks, and what is held its names.
-        let waits = (!known.all && !caller.may_know())
+        let waits = (!all_known && !caller.may_know())
             || row.origin == Origin::OpenDsr
             || self.is_held(brake, &request, new.due)?;
         if waits {
+            check_names()?;
             row.phase = Phase::Queued;
             row.run_at = Some(received);
             let row = self.waits(&row)?;

@@ -1,7 +1,7 @@
-//! The thread that does what nobody waits for: batches of deletions, erasures, the figures, the file of tokens.
+//! The threads that do what nobody waits for: batches of deletions, the figures and the file of tokens; and erasures, which may take long.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::app::App;
@@ -40,33 +40,22 @@ pub(crate) fn watch_followers(app: &Arc<App>) {
     }
 }
 
-/// Works until the other end of the channel is gone or the server stops.
-pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
-    let mut wait = Duration::ZERO;
-    let mut not_before = Instant::now();
-    let (mut last_erasure, mut last_look) = (Instant::now(), None::<Instant>);
+/// Works until the other end of the channel is gone or the server stops, and wakes the thread that erases.
+pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>, erasing: &Sender<()>) {
+    let mut last_look = None::<Instant>;
     while !app.life.is_over() {
+        if let Err(refusal) = app.desk.recover() {
+            tracing::warn!(target: "s3t::deletions", "deletions that were accepted could not be noted: {}", refusal.message);
+        }
         if let Err(refusal) = app.desk.run_due() {
             tracing::warn!(target: "s3t::deletions", "deletions that wait could not be done: {}", refusal.message);
         }
         if let Err(refusal) = app.desk.run_held() {
             tracing::warn!(target: "s3t::deletions", "deletions that are held could not be done: {}", refusal.message);
         }
-        // While requests arrive one upon the other, erasures wait for a pause, and are done together: they need the same files and
-        // would keep the requests from taking effect.
-        let waits = app.desk.is_busy() && last_erasure.elapsed() < MAX_HOLD;
-        if !waits && Instant::now() >= not_before {
-            let erased = app.desk.erase();
-            if let Err(refusal) = &erased {
-                tracing::warn!(target: "s3t::erase", "{}", refusal.message);
-            }
-            // What fails is tried again after 1 s, 2 s, 4 s, ...
-            let failed = erased.is_err() || app.desk.problem().is_some();
-            wait = if failed { (2 * wait).clamp(LOOK, MAX_WAIT) } else { Duration::ZERO };
-            last_erasure = Instant::now();
-            not_before = last_erasure + wait;
-        }
-        // The figures can wait too.
+        // It is gone when the server stops.
+        let _ = erasing.send(());
+        // While requests arrive one upon the other, the figures can wait.
         let looks = !app.desk.is_busy() || last_look.is_none_or(|at| at.elapsed() >= LOOK);
         if looks {
             if let Err(refusal) = app.look() {
@@ -82,11 +71,47 @@ pub(crate) fn keep(app: &Arc<App>, wake: &Receiver<()>) {
             .ok()
             .flatten()
             .map_or(LOOK, |at| Duration::from_millis((at - now_ms()).max(10) as u64));
-        match wake.recv_timeout(next.min(if waits || !looks { PAUSE } else { LOOK })) {
-            // Those that came meanwhile are done together.
-            Ok(()) => while wake.try_recv().is_ok() {},
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+        if !is_woken(wake, next.min(if looks { LOOK } else { PAUSE })) {
+            return;
         }
+    }
+}
+
+/// Erases what was deleted, until the other end of the channel is gone or the server stops.
+pub(crate) fn erase(app: &Arc<App>, wake: &Receiver<()>) {
+    let mut wait = Duration::ZERO;
+    let mut last = Instant::now();
+    let mut not_before = last;
+    while !app.life.is_over() {
+        // While requests arrive one upon the other, erasures wait for a pause, and are done together: they need the same files and
+        // would keep the requests from taking effect.
+        let waits = app.desk.is_busy() && last.elapsed() < MAX_HOLD;
+        if !waits && Instant::now() >= not_before {
+            let erased = app.desk.erase();
+            if let Err(refusal) = &erased {
+                tracing::warn!(target: "s3t::erase", "{}", refusal.message);
+            }
+            // What fails is tried again after 1 s, 2 s, 4 s, ...
+            let failed = erased.is_err() || app.desk.problem().is_some();
+            wait = if failed { (2 * wait).clamp(LOOK, MAX_WAIT) } else { Duration::ZERO };
+            last = Instant::now();
+            not_before = last + wait;
+        }
+        if !is_woken(wake, if waits { PAUSE } else { LOOK }) {
+            return;
+        }
+    }
+}
+
+/// Waits to be woken, or for a time: `false` if the other end of the channel is gone.
+fn is_woken(wake: &Receiver<()>, time: Duration) -> bool {
+    match wake.recv_timeout(time) {
+        // Those that came meanwhile are done together.
+        Ok(()) => {
+            while wake.try_recv().is_ok() {}
+            true
+        }
+        Err(RecvTimeoutError::Timeout) => true,
+        Err(RecvTimeoutError::Disconnected) => false,
     }
 }

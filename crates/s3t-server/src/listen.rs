@@ -1,4 +1,5 @@
-//! Connections: how many, how long the head of a request may take and how large it may be, and their end when the server stops.
+//! Connections: how many, how long the head of a request may take and how large it may be, how long an answer may wait to be read, and
+//! their end when the server stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 
 use crate::tls::Tls;
 
@@ -87,7 +89,10 @@ where
         .header_read_timeout(limits.read_time)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // hyper begins to count the time for a head when the answer before it is written.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(3 * limits.read_time));
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     // A connection that breaks, or whose request cannot be read, is over; hyper has answered it where it could.
     let _ = watcher.watch(connection).await;
 }

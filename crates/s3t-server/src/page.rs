@@ -26,7 +26,7 @@ use crate::access::{Ask, May, Operate};
 use crate::address::{Path, Query};
 use crate::app::App;
 use crate::refusal::{Kind, Refusal};
-use crate::routes::{blocking, receipt_of};
+use crate::routes::{blocking, receipt_body};
 pub(crate) use live::places;
 use view::View;
 
@@ -155,18 +155,17 @@ async fn receipt(
 ) -> Response {
     let found = async {
         caller?;
-        let receipt = receipt_of(&app, id).await?;
-        serde_json::to_vec_pretty(&receipt).map_err(|error| Refusal::new(Kind::Failed, error.to_string()))
+        receipt_body(&app, id, serde_json::to_vec_pretty).await
     };
     match found.await {
         Err(refusal) => refused(&refusal),
-        Ok(text) => {
+        Ok(body) => {
             let headers = [
                 (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
                 (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"receipt.json\"")),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             ];
-            (headers, text).into_response()
+            (headers, body).into_response()
         }
     }
 }

@@ -14,23 +14,26 @@ use crate::priority::{TRAINING, step_back};
 pub(crate) fn work(app: &Arc<App>) {
     let repairs = &app.repairs;
     while !app.life.is_stopping() {
-        let due = repairs.next().filter(|policy| {
-            let snapshot = app.service.snapshot();
-            snapshot.is_ok_and(|snapshot| policy.is_due(&snapshot).is_ok())
+        let due = repairs.next().filter(|due| match app.service.snapshot() {
+            // Not even what was asked for is due: there is nothing to build.
+            Ok(snapshot) => due.policy.is_due(&snapshot).is_ok(),
+            Err(error) => {
+                tracing::warn!(target: "s3t::repair", "{error}");
+                repairs.put_off(*due);
+                false
+            }
         });
-        let Some(policy) = due else {
-            // Whatever was asked for is not due: there is nothing to build.
-            repairs.not_due();
+        let Some(due) = due else {
             repairs.wait();
             continue;
         };
         let started = Instant::now();
         repairs.began();
-        let result = app.service.repair(&policy, &Progress { app });
+        let result = app.service.repair(&due.policy, &Progress { app });
         if let Err(error) = &result {
             tracing::warn!(target: "s3t::repair", "{error}");
         }
-        repairs.ended(started, result);
+        repairs.ended(due, started, result);
         app.desk.tell();
     }
 }

@@ -40,6 +40,24 @@ struct State {
     problem: Option<String>,
     /// No repair by policy starts before this.
     not_before: Option<Instant>,
+    /// The hour in which minutes are counted now.
+    hour: Option<Hour>,
+}
+
+/// An hour that began with a repair by policy.
+#[derive(Debug, Clone, Copy)]
+struct Hour {
+    began: Instant,
+    /// The time that such repairs have taken.
+    used: Duration,
+}
+
+/// A repair that is to be tried.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Due {
+    pub(crate) policy: RepairPolicy,
+    /// `true` if an operator has asked for it.
+    is_asked: bool,
 }
 
 /// A repair that goes on.
@@ -125,28 +143,34 @@ impl Repairs {
         self.changed.notify_all();
     }
 
-    /// The policy of the next repair, if one is to be tried now.
-    pub(crate) fn next(&self) -> Option<RepairPolicy> {
-        let state = self.lock();
+    /// The next repair, if one is to be tried now. A wish is given once; [`put_off`](Self::put_off) gives it back.
+    pub(crate) fn next(&self) -> Option<Due> {
+        let mut state = self.lock();
         if state.is_paused {
             return None;
         }
-        if state.is_asked {
-            return Some(RepairPolicy::default());
+        if std::mem::take(&mut state.is_asked) {
+            return Some(Due { policy: RepairPolicy::default(), is_asked: true });
         }
-        let is_early = state.not_before.is_some_and(|at| Instant::now() < at);
-        self.settings.as_ref().filter(|_| !is_early).map(RepairSettings::policy)
+        if state.not_before.is_some_and(|at| Instant::now() < at) {
+            return None;
+        }
+        let mut policy = self.settings.as_ref()?.policy();
+        if let (Some(time), Some(hour)) = (&mut policy.time, state.hour.filter(|hour| hour.began.elapsed() < HOUR)) {
+            *time = time.saturating_sub(hour.used);
+        }
+        (policy.time != Some(Duration::ZERO)).then_some(Due { policy, is_asked: false })
+    }
+
+    /// Puts off a repair that could not be tried.
+    pub(crate) fn put_off(&self, due: Due) {
+        self.lock().put_off(due);
     }
 
     /// Waits for a wish, or until it is time to look again.
     pub(crate) fn wait(&self) {
         let state = self.lock();
         drop(self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Notes that there is nothing to build.
-    pub(crate) fn not_due(&self) {
-        self.lock().is_asked = false;
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -166,17 +190,20 @@ impl Repairs {
     }
 
     /// Notes the end of a repair.
-    pub(crate) fn ended(&self, started: Instant, result: Result<RepairReport, EngineError>) {
+    pub(crate) fn ended(&self, due: Due, started: Instant, result: Result<RepairReport, EngineError>) {
         let mut state = self.lock();
         state.running = None;
+        if let Some(left) = due.policy.time {
+            let is_out_of_time = result.as_ref().is_ok_and(|report| report.out_of_time);
+            let taken = if is_out_of_time { left } else { started.elapsed().min(left) };
+            let hour = state.hour.filter(|hour| started.duration_since(hour.began) < HOUR);
+            let hour = hour.unwrap_or(Hour { began: started, used: Duration::ZERO });
+            state.hour = Some(Hour { used: hour.used + taken, ..hour });
+        }
         let is_stopped = matches!(result, Err(EngineError::Executor(ExecutorError::Cancelled(_))));
         match result {
             Ok(report) => {
                 state.problem = None;
-                state.is_asked = false;
-                if report.out_of_time {
-                    state.not_before = Some(started + HOUR);
-                }
                 if let Some(build) = report.build {
                     let (trained, reason, out_of_time) = (build.trained, report.reason, report.out_of_time);
                     state.last = Some(Last { ended: now_ms(), trained, reason, out_of_time });
@@ -193,13 +220,20 @@ impl Repairs {
                 // Another process has the store in hand, and is done soon.
                 state.problem = Some(error.to_string());
                 state.not_before = Some(Instant::now() + LOOK);
+                state.put_off(due);
             }
             Err(error) => {
                 state.problem = Some(error.to_string());
-                state.is_asked = false;
                 state.not_before = Some(Instant::now() + AFTER_FAILURE);
             }
         }
+    }
+}
+
+impl State {
+    /// A wish stays, unless a pause has taken it back.
+    fn put_off(&mut self, due: Due) {
+        self.is_asked |= due.is_asked && !self.is_paused;
     }
 }
 
@@ -219,27 +253,50 @@ mod tests {
         let repairs = Repairs::new(None);
         assert!(repairs.next().is_none(), "no policy, no wish");
         repairs.wish(Wish::Run);
-        assert_eq!(repairs.next(), Some(RepairPolicy::default()));
+        let due = repairs.next().unwrap();
+        assert!(due.policy == RepairPolicy::default() && repairs.next().is_none(), "a wish is served once");
+        repairs.put_off(due);
+        assert_eq!(repairs.next(), Some(due), "unless it could not be");
+        repairs.wish(Wish::Run);
         repairs.wish(Wish::Pause);
+        repairs.put_off(due);
         assert!(repairs.next().is_none());
         repairs.wish(Wish::Resume);
         assert!(repairs.next().is_none(), "the pause took the wish back");
 
         let settings = RepairSettings { below_depth: Some(0.5), ..RepairSettings::default() };
         let repairs = Repairs::new(Some(settings));
-        assert_eq!(repairs.next().unwrap().below_depth, Some(0.5));
+        assert_eq!(repairs.next().unwrap().policy.below_depth, Some(0.5));
     }
 
     #[test]
     fn a_repair_that_used_its_minutes_waits_for_the_next_hour_unless_asked_for() {
         let repairs = Repairs::new(Some(RepairSettings { minutes_per_hour: 5, ..RepairSettings::default() }));
-        assert_eq!(repairs.next().unwrap().time, Some(Duration::from_secs(300)));
-        repairs.ended(Instant::now(), Ok(report(true)));
-        assert!(repairs.next().is_none());
-        assert_eq!(repairs.view().last.map(|last| (last.trained, last.out_of_time)), Some((2, true)));
+        let due = repairs.next().unwrap();
+        assert_eq!(due.policy.time, Some(Duration::from_secs(300)));
+        // A wish that comes while it goes on is served after it.
         repairs.wish(Wish::Run);
-        assert!(repairs.next().is_some());
-        repairs.ended(Instant::now(), Ok(report(false)));
-        assert!(repairs.next().is_none(), "the wish is done");
+        repairs.ended(due, Instant::now(), Ok(report(true)));
+        assert_eq!(repairs.view().last.map(|last| (last.trained, last.out_of_time)), Some((2, true)));
+        let wish = repairs.next().unwrap();
+        assert_eq!(wish.policy, RepairPolicy::default());
+        repairs.ended(wish, Instant::now(), Ok(report(false)));
+        assert!(repairs.next().is_none(), "the wish is done, and the minutes are used");
+    }
+
+    #[test]
+    fn repairs_that_end_in_time_share_the_minutes_of_an_hour() {
+        let repairs = Repairs::new(Some(RepairSettings { minutes_per_hour: 20, ..RepairSettings::default() }));
+        let ago = |minutes: u64| Instant::now().checked_sub(Duration::from_secs(60 * minutes)).unwrap();
+        let minutes_left = || repairs.next().map(|due| due.policy.time.unwrap().as_secs().div_ceil(60));
+        let first = repairs.next().unwrap();
+        repairs.ended(first, ago(15), Ok(report(false)));
+        assert_eq!(minutes_left(), Some(5));
+        let second = repairs.next().unwrap();
+        repairs.ended(second, ago(4), Ok(report(false)));
+        assert_eq!(minutes_left(), Some(1));
+        let third = repairs.next().unwrap();
+        repairs.ended(third, ago(2), Ok(report(true)));
+        assert_eq!(minutes_left(), None);
     }
 }

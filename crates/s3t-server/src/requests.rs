@@ -9,10 +9,13 @@ mod followers;
 mod outbox;
 mod row;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use rusqlite_migration::{M, Migrations};
 use s3t_core::{RecordId, SubjectId};
 
@@ -60,11 +63,18 @@ CREATE INDEX outbox_by_state ON outbox (state, next);
 CREATE TABLE depths (hour INTEGER PRIMARY KEY, served INTEGER NOT NULL, planned INTEGER NOT NULL) STRICT;
 ";
 
+/// The time for which a change waits for another process that has the database.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The database of a server.
 #[derive(Debug)]
 pub(crate) struct Requests {
     path: PathBuf,
     connection: Mutex<Connection>,
+    /// Locked as long as this server has the folder.
+    _lock: File,
+    /// `true` if names may be in the log of the database that are in it no more.
+    uncut: AtomicBool,
     /// Keys the hashes of contents.
     key: [u8; 32],
 }
@@ -83,6 +93,7 @@ pub(crate) enum Put {
 impl Requests {
     pub(crate) fn open(folder: &Path) -> Result<Self, ServerError> {
         make_private_folder(folder)?;
+        let lock = lock(folder)?;
         let path = folder.join("server.db");
         let failed = |source| ServerError::Database { path: path.clone(), source };
         let mut connection = Connection::open(&path).map_err(failed)?;
@@ -95,13 +106,14 @@ impl Requests {
         let prepare = |connection: &Connection| {
             connection.pragma_update(None, "journal_mode", "wal")?;
             connection.pragma_update(None, "secure_delete", true)?;
-            connection.busy_timeout(std::time::Duration::from_secs(10))
+            connection.busy_timeout(PATIENCE)
         };
         prepare(&connection).map_err(failed)?;
         let migrated = Migrations::new(vec![M::up(SCHEMA), M::up(followers::SCHEMA)]).to_latest(&mut connection);
         migrated.map_err(|error| ServerError::content(&path, error.to_string()))?;
         let key = key_of(&mut connection, &path)?;
-        Ok(Self { path, connection: Mutex::new(connection), key })
+        // A server before this one may have been killed between a change and the end of the log.
+        Ok(Self { path, connection: Mutex::new(connection), _lock: lock, uncut: AtomicBool::new(true), key })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -171,6 +183,16 @@ impl Requests {
         parsed.map_err(|error| ServerError::content(&self.path, format!("the names of a request: {error}")))
     }
 
+    /// Leaves only these of the names of a request that waits: what the store is about to be asked for, on disk for good when this returns.
+    pub(crate) fn narrow(&self, id: &str, names: &Names) -> Result<(), ServerError> {
+        let text = serde_json::to_string(names).map_err(|error| ServerError::content(&self.path, error.to_string()))?;
+        let connection = self.connection();
+        let narrowed = connection.pragma_update(None, "synchronous", "full").and_then(|()| {
+            connection.execute("UPDATE requests SET names = ?2 WHERE id = ?1 AND names IS NOT NULL", [id, &text])
+        });
+        narrowed.map(drop).map_err(self.failed())
+    }
+
     /// Moves a request to another phase, and queues its callbacks in the same transaction. The names go with the first phase.
     pub(crate) fn advance(&self, row: &Row, outgoing: &[Outgoing], at: i64) -> Result<(), ServerError> {
         let mut connection = self.connection();
@@ -192,13 +214,32 @@ impl Requests {
             ])?;
             outbox::insert(&open, &row.id, outgoing, at)?;
             open.commit()?;
-            if has_names == Some(true) {
-                // The names are in the log of the database too, until it is cut off.
-                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            }
+            // The names are in the log of the database too, until it is cut off.
+            self.uncut.fetch_or(has_names == Some(true), Ordering::Relaxed);
             Ok(())
         };
-        change().map_err(self.failed())
+        change().map_err(self.failed())?;
+        drop(connection);
+        self.cut_log().map(drop)
+    }
+
+    /// Cuts the log of the database off where names may be left in it: `false` as long as another process reads the database.
+    pub(crate) fn cut_log(&self) -> Result<bool, ServerError> {
+        if !self.uncut.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let connection = self.connection();
+        // SQLite would keep every request waiting while it waits for a reader; so it does not wait, and is asked again.
+        connection.busy_timeout(Duration::ZERO).map_err(self.failed())?;
+        let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        connection.busy_timeout(PATIENCE).map_err(self.failed())?;
+        let is_cut = match busy {
+            Ok(busy) => !busy,
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => false,
+            Err(error) => return Err(self.failed()(error)),
+        };
+        self.uncut.store(!is_cut, Ordering::Relaxed);
+        Ok(is_cut)
     }
 
     /// Holds a request that waits, until `run_at` at the latest. The names stay.
@@ -268,6 +309,22 @@ impl Requests {
     /// Forgets a follower, unless it was renewed since this row was read.
     pub(crate) fn remove_follower(&self, follower: &FollowerRow) -> Result<(), ServerError> {
         followers::remove(&self.connection(), follower).map_err(self.failed())
+    }
+}
+
+/// Takes a folder for one server: two would each do what waits in it.
+fn lock(folder: &Path) -> Result<File, ServerError> {
+    let path = folder.join("server.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(ServerError::file("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let problem =
+                "another server has it; end that one, or give this one a folder of its own with `server.data`";
+            Err(ServerError::content(folder, problem))
+        }
+        Err(TryLockError::Error(error)) => Err(ServerError::file("lock", &path)(error)),
     }
 }
 
@@ -373,5 +430,25 @@ mod tests {
         let due = requests.due_callbacks(now, 10).unwrap();
         requests.attempted(&due[0], true, now).unwrap();
         assert_eq!((requests.counts().unwrap().callbacks, requests.counts().unwrap().undelivered), (0, 1));
+    }
+
+    #[test]
+    fn callbacks_to_receivers_that_do_not_answer_keep_none_of_the_others_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let requests = Requests::open(folder.path()).unwrap();
+        let to = |url: &str| [Outgoing { url: url.into(), body: b"body".into(), signature: "s".into() }];
+        for number in 0..40 {
+            requests.put(&new(&format!("dead-{number}"), &["a"]), &to("https://dead")).unwrap();
+        }
+        for delivery in requests.due_callbacks(1, 40).unwrap() {
+            requests.attempted(&delivery, false, 1).unwrap();
+        }
+        requests.put(&new("alive", &["a"]), &to("https://alive")).unwrap();
+        let due = requests.due_callbacks(outbox::MAX_WAIT_MS, 32).unwrap();
+        assert_eq!((due.len(), &*due[0].url), (32, "https://alive"));
+        // Of those that wait again, the one that was due first.
+        requests.attempted(&due[1], false, 5000).unwrap();
+        let again = requests.due_callbacks(outbox::MAX_WAIT_MS, 100).unwrap();
+        assert_eq!((again.len(), again[40].attempts), (41, 2));
     }
 }

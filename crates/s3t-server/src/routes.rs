@@ -25,7 +25,7 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use deletions::{encoded, receipt_of};
+pub(crate) use deletions::{encoded, receipt_body};
 pub(crate) use predict::{Scored, answer_payload, blocking};
 
 use crate::access::identify;

@@ -105,7 +105,10 @@ impl Server {
         });
         let mut workers = Vec::new();
         let keeping = Arc::clone(&app);
-        workers.push(start_thread("s3t-keeper", move || keeper::keep(&keeping, &woken))?);
+        let (erase, to_erase) = mpsc::channel();
+        workers.push(start_thread("s3t-keeper", move || keeper::keep(&keeping, &woken, &erase))?);
+        let erasing = Arc::clone(&app);
+        workers.push(start_thread("s3t-erase", move || keeper::erase(&erasing, &to_erase))?);
         let app_to_repair = Arc::clone(&app);
         workers.push(start_thread("s3t-repair", move || repairing::work(&app_to_repair))?);
         if !app.witnesses.is_empty() {

@@ -5,19 +5,15 @@ use std::sync::Arc;
 use s3t_core::budget::lifetime::Lifetime;
 use s3t_core::{RecordId, ShardId, SubjectId};
 use s3t_engine::{AuditReport, AuditRequest, EngineError, Observer, RepairPolicy, RepairReport, Status, System};
-use s3t_ledger::{Epoch, Hash, Receipt};
+use s3t_ledger::{Epoch, Hash, Named, Receipt};
 use s3t_store::{Accepted, DeletionRequest, Snapshot, StoreError};
+
+use crate::requests::Names;
 
 /// The system that answers, deletes and proves.
 #[derive(Clone)]
 pub(crate) struct Service {
     system: Arc<System>,
-}
-
-/// The names in a request that are there, and whether all of them are.
-pub(crate) struct KnownNames {
-    pub(crate) request: DeletionRequest,
-    pub(crate) all: bool,
 }
 
 impl Service {
@@ -53,22 +49,43 @@ impl Service {
     }
 
     /// The names of a request that are there.
-    pub(crate) fn known_names(&self, request: &DeletionRequest) -> Result<KnownNames, EngineError> {
-        let store = self.system.store();
-        let mut records: Vec<RecordId> = Vec::with_capacity(request.records.len());
+    pub(crate) fn known_names(&self, request: &DeletionRequest) -> Result<Names, EngineError> {
+        let mut known = Names::default();
         for record in &request.records {
-            if store.address(record)?.is_some() {
-                records.push(record.clone());
+            if self.has_record(record)? {
+                known.records.push(record.clone());
             }
         }
-        let mut subjects: Vec<SubjectId> = Vec::with_capacity(request.subjects.len());
         for subject in &request.subjects {
-            if store.records_of(subject)? > 0 {
-                subjects.push(subject.clone());
+            if self.has_subject(subject)? {
+                known.subjects.push(subject.clone());
             }
         }
-        let all = records.len() == request.records.len() && subjects.len() == request.subjects.len();
-        Ok(KnownNames { request: DeletionRequest { id: request.id.clone(), records, subjects }, all })
+        Ok(known)
+    }
+
+    /// Refuses a request with a name that is not there, as [`accept`](Self::accept) does.
+    pub(crate) fn check_names(&self, request: &DeletionRequest) -> Result<(), EngineError> {
+        let unknown = |name| Err(self.system.store().unknown(name).into());
+        for record in &request.records {
+            if !self.has_record(record)? {
+                return unknown(Named::Record(record));
+            }
+        }
+        for subject in &request.subjects {
+            if !self.has_subject(subject)? {
+                return unknown(Named::Subject(subject));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_record(&self, record: &RecordId) -> Result<bool, EngineError> {
+        Ok(self.system.store().address(record)?.is_some())
+    }
+
+    fn has_subject(&self, subject: &SubjectId) -> Result<bool, EngineError> {
+        Ok(self.system.store().records_of(subject)? > 0)
     }
 
     /// Erases what was accepted, and publishes the ledger; the failure that kept something, if there was any.

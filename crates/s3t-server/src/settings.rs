@@ -54,7 +54,8 @@ pub struct ServerSettings {
     pub body_bytes: usize,
     /// The most open connections of each port. Further ones wait until one closes.
     pub connections: usize,
-    /// The most seconds in which the head of a request has to arrive, and its body after that.
+    /// The most seconds in which the head of a request has to arrive, and its body after that. A client that reads nothing of its answer for
+    /// three times as long is let go.
     pub read_seconds: f64,
     /// The seconds between the signal to stop and the end of new connections, in which `/readyz` says that the server stops.
     pub stop_delay_seconds: f64,

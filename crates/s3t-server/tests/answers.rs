@@ -94,8 +94,25 @@ fn the_open_inference_protocol_is_spoken() {
     let outputs = answer["outputs"].as_array().unwrap();
     assert_eq!((outputs.len(), &outputs[0]["shape"], &outputs[0]["name"]), (1, &json!([2]), &json!("label")));
 
+    let features = |field: &str, value: Value| {
+        let mut input = json!({ "name": "features", "shape": [1, 16], "datatype": "FP32", "data": vec![0; 16] });
+        input[field] = value;
+        json!({ "inputs": [input] })
+    };
+    let wanted =
+        |output: Value| json!({ "inputs": features("name", json!("features"))["inputs"], "outputs": [output] });
+    infer(&features("parameters", json!({ "content_type": "np" }))).expect(200);
+    infer(&wanted(json!({ "name": "label", "parameters": { "binary_data": false } }))).expect(200);
     for (body, part) in [
         (json!({ "inputs": [] }), "one tensor"),
+        (json!({ "inputs": [], "output": [{ "name": "label" }] }), "unknown field `output`"),
+        (json!({ "inputs": [], "parameters": { "timeout": 5 } }), "unknown parameter `timeout`"),
+        (features("datatype", json!("FP3")), "unknown type FP3"),
+        (features("classes", json!(3)), "unknown field `classes`"),
+        (
+            wanted(json!({ "name": "scores", "parameters": { "classification": 3 } })),
+            "unknown parameter `classification`",
+        ),
         (
             json!({ "inputs": [{ "name": "features", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3] }] }),
             "3 values",

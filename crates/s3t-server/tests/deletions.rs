@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use s3t_core::{RecordId, SubjectId};
 use s3t_ledger::{Named, Receipt, VerifyingKey};
-use s3t_server::Role;
+use s3t_server::{Role, Server};
+use s3t_store::DeletionRequest;
 use serde_json::json;
 use world::{World, question, stage_keys};
 
@@ -32,12 +34,14 @@ fn a_deletion_is_in_effect_when_it_is_answered_and_erased_soon_after() {
     assert!(refused.json()["error"].as_str().unwrap().contains("ticket-1"));
     assert_eq!(world.system().snapshot().unwrap().epoch().0, 1);
 
+    // The head alone leaves the key to the names where it is.
+    world.ask("HEAD", "/deletions/ticket-1/receipt").send().expect(200);
     // Whoever has the key alone can check the receipt, and see that it names the subject.
     let key: VerifyingKey = world.get("/ledger/key.pub").send().expect(200).text().parse().unwrap();
     let receipt = Receipt::parse(&world.get("/deletions/ticket-1/receipt").send().expect(200).text()).unwrap();
     let verified = receipt.verify(&key).unwrap();
     assert!(verified.effective.is_some() && verified.erased.is_some() && verified.request_checked);
-    assert!(receipt.names(Named::Subject(&s3t_core::SubjectId::new("subject-1").unwrap())).unwrap());
+    assert!(receipt.names(Named::Subject(&SubjectId::new("subject-1").unwrap())).unwrap());
     // It is handed out with the key to the names once.
     let again = Receipt::parse(&world.get("/deletions/ticket-1/receipt").send().expect(200).text()).unwrap();
     assert!(again.opening.is_none() && again.verify(&key).is_ok());
@@ -132,7 +136,7 @@ fn deletions_with_time_wait_for_their_batch_and_survive_a_restart() {
     assert_eq!(world.get("/deletions/1").send().expect(200).json()["phase"], "queued");
     world.ask("DELETE", "/deletions/1").send().expect(200);
     world.ask("DELETE", "/deletions/4").send().expect(409);
-    assert!(world.system().store().address(&s3t_core::RecordId::new("record-1").unwrap()).unwrap().is_some());
+    assert!(world.system().store().address(&RecordId::new("record-1").unwrap()).unwrap().is_some());
 }
 
 #[test]
@@ -154,8 +158,8 @@ fn the_same_request_from_many_sides_is_done_once() {
 fn a_deletion_by_another_process_is_known_by_its_id() {
     let world = World::new();
     let other = s3t_engine::System::open_to_delete(world::pipeline(world.folder.path())).unwrap();
-    let record = s3t_core::RecordId::new("record-1").unwrap();
-    let request = s3t_store::DeletionRequest { id: Some("ticket-1".into()), records: vec![record], subjects: vec![] };
+    let record = RecordId::new("record-1").unwrap();
+    let request = DeletionRequest { id: Some("ticket-1".into()), records: vec![record], subjects: vec![] };
     other.fulfil(&request).unwrap();
     let answer = world.post("/predict", &question(0)).send().expect(200);
     assert_eq!(answer.header("x-s3t-epoch"), Some("1"));
@@ -164,6 +168,114 @@ fn a_deletion_by_another_process_is_known_by_its_id() {
     assert_eq!(state.json()["epoch"], 1);
     world.post("/deletions", &json!({ "request_id": "ticket-1", "records": ["record-2"] })).send().expect(409);
     world.wait_for_phase("/deletions/ticket-1", None, "erased");
+}
+
+/// Has another process delete records and subjects under an id.
+fn delete_elsewhere(world: &World, id: &str, records: &[&str], subjects: &[&str]) {
+    let other = s3t_engine::System::open_to_delete(world::pipeline(world.folder.path())).unwrap();
+    let records = records.iter().map(|name| RecordId::new(*name).unwrap()).collect();
+    let subjects = subjects.iter().map(|name| SubjectId::new(*name).unwrap()).collect();
+    other.accept(&DeletionRequest { id: Some(id.into()), records, subjects }).unwrap();
+}
+
+fn tomorrow() -> String {
+    (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string()
+}
+
+#[test]
+fn a_request_that_waits_is_not_taken_for_another_of_its_id() {
+    let (mut world, _) = World::with(&[], |settings| settings.batch_minutes = 60);
+    let wait = |world: &World, id: &str, subject: &str| {
+        let body = json!({ "request_id": id, "subjects": [subject], "due": tomorrow() });
+        world.post("/deletions", &body).send().expect(202);
+    };
+    let phase =
+        |world: &World, id: &str| world.get(&format!("/deletions/{id}")).send().expect(200).json()["phase"].clone();
+    let has = |world: &World, subject: &str| {
+        world.system().store().records_of(&SubjectId::new(subject).unwrap()).unwrap() > 0
+    };
+    for (id, subject) in
+        [("other", "subject-1"), ("taken-back", "subject-2"), ("same", "subject-3"), ("waits", "subject-4")]
+    {
+        wait(&world, id, subject);
+    }
+    delete_elsewhere(&world, "other", &[], &["subject-5"]);
+    delete_elsewhere(&world, "taken-back", &[], &["subject-6"]);
+    delete_elsewhere(&world, "same", &[], &["subject-3"]);
+    // Who was not deleted can be taken back, whatever became of the id; who was cannot.
+    world.ask("DELETE", "/deletions/taken-back").send().expect(200);
+    world.ask("DELETE", "/deletions/same").send().expect(409);
+    assert_eq!(world.wait_for_phase("/deletions/same", None, "erased")["records"], 2);
+    // The next server tells what the store has for other names from what it has accepted, and lets the rest wait.
+    world.stop();
+    world.start();
+    world.wait_for_phase("/deletions/other", None, "failed");
+    assert_eq!(phase(&world, "waits"), "queued");
+    let left = ["subject-1", "subject-2", "subject-3", "subject-4"].map(|subject| has(&world, subject));
+    assert_eq!(left, [true, true, false, true]);
+}
+
+#[test]
+fn what_the_store_accepted_before_a_crash_is_found_by_the_names_that_it_was_asked_for() {
+    let (mut world, tokens) = World::with(&[&[Role::Delete]], |settings| settings.batch_minutes = 60);
+    let body = json!({ "request_id": "one", "subjects": ["nobody-at-all", "subject-1"], "due": tomorrow() });
+    world.post("/deletions", &body).token(&tokens[0]).send().expect(202);
+    world.stop();
+    // As a server leaves it that is killed between the store's acceptance and its own note of it.
+    let database = rusqlite::Connection::open(world.path("store.server/server.db")).unwrap();
+    let names = json!({ "records": [], "subjects": ["subject-1"] }).to_string();
+    database.execute("UPDATE requests SET names = ?1 WHERE id = 'one'", [names]).unwrap();
+    drop(database);
+    delete_elsewhere(&world, "one", &[], &["subject-1"]);
+    world.start();
+    world.wait_for_phase("/deletions/one", Some(&tokens[0]), "erased");
+    // The same content is the same request.
+    let again = world.post("/deletions", &body).token(&tokens[0]).send();
+    assert_eq!(again.expect(201).json()["phase"], "erased");
+    assert_eq!(world.system().snapshot().unwrap().epoch().0, 1);
+}
+
+#[test]
+fn a_name_that_nobody_has_is_refused_before_the_request_waits() {
+    let (world, tokens) =
+        World::with(&[&[Role::Delete, Role::Audit], &[Role::Delete]], |settings| settings.batch_minutes = 60);
+    for (id, names) in [("a", json!(["nobody"])), ("b", json!(["subject-1", "nobody"]))] {
+        let body = json!({ "request_id": id, "subjects": names, "due": tomorrow() });
+        let refused = world.post("/deletions", &body).token(&tokens[0]).send().expect(404);
+        assert!(refused.text().contains("nobody"), "{}", refused.text());
+        world.post("/deletions", &body).token(&tokens[1]).send().expect(202);
+    }
+}
+
+#[test]
+fn names_in_the_servers_log_are_erased_before_the_request_is_called_erased() {
+    let (world, tokens) = World::with(&[&[Role::Delete], &[Role::Operate]], |_| {});
+    let [tool, operator] = &tokens[..] else { panic!() };
+    let log = || std::fs::read(world.path("store.server/server.db-wal")).unwrap();
+    let has_name = || log().windows(13).any(|part| part == b"nobody-at-all");
+    // As a backup that goes on for long.
+    let reader = rusqlite::Connection::open(world.path("store.server/server.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM requests").unwrap();
+    let body = json!({ "request_id": "one", "subjects": ["nobody-at-all", "subject-1"] });
+    world.post("/deletions", &body).token(tool).send().expect(201);
+    let start = Instant::now();
+    while !world.get("/ui").token(operator).send().text().contains("server.db") {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(has_name());
+    assert_eq!(world.get("/deletions/one").token(tool).send().expect(200).json()["phase"], "in-effect");
+    drop(reader);
+    world.wait_for_phase("/deletions/one", Some(tool), "erased");
+    assert!(!has_name());
+}
+
+#[test]
+fn a_second_server_with_the_same_folder_is_refused() {
+    let world = World::new();
+    let system = s3t_engine::System::open_to_delete(world::pipeline(world.folder.path())).unwrap();
+    let Err(error) = Server::start(system, world.settings.clone()) else { panic!("two servers have one folder") };
+    assert!(error.to_string().contains("another server has it"), "{error}");
 }
 
 /// The promise: no answer that began after a deletion was acknowledged comes from a stage that the deletion cut.

@@ -42,6 +42,23 @@ fn slow_and_half_closed_connections_end() {
 }
 
 #[test]
+fn clients_that_do_not_read_their_answers_are_let_go() {
+    let (world, _) = World::with(&[], |settings| (settings.connections, settings.read_seconds) = (4, 0.3));
+    let many = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(500);
+    // Far more than the system keeps for a client that reads nothing.
+    let deaf: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = TcpStream::connect(world.server().address()).unwrap();
+            stream.write_all(many.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // There is no place for another until they are gone.
+    world.get("/livez").send().expect(200);
+    drop(deaf);
+}
+
+#[test]
 fn many_idle_connections_leave_room_for_others() {
     let (world, _) = World::with(&[], |settings| (settings.connections, settings.read_seconds) = (50, 0.5));
     let address = world.server().address();

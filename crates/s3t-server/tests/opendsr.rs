@@ -131,6 +131,7 @@ fn what_is_not_spoken_is_refused_without_the_identity() {
         (changed("status_callback_urls", json!(["http://dsr.example.com/x"])), "HTTPS"),
         (changed("status_callback_urls", json!(vec!["https://a"; 6])), "at most 5"),
         (json!({}), "missing field"),
+        (changed("status_callback_url", json!("https://dsr.example.com/x")), "unknown field `status_callback_url`"),
     ] {
         let refused = world.post("/v2/requests", &body).token(&tokens[0]).send().expect(400);
         check_signed(&refused);

@@ -42,7 +42,7 @@ pub use partitioner_laws::check_partitioner;
 pub use peft_laws::check_peft_method;
 pub use planted::Planted;
 pub use sequence_laws::check_sequence_strategy;
-pub use workspace::{PIPELINE, jsonl, write_workspace};
+pub use workspace::{PIPELINE, copy_folder, jsonl, write_workspace};
 
 /// The number of classes of the toy records.
 pub const CLASSES: usize = 3;

@@ -82,3 +82,22 @@ pub fn write_workspace(folder: &Path) -> io::Result<()> {
     fs::write(folder.join("train.jsonl"), jsonl(&toy_records(60, 20, 7)))?;
     fs::write(folder.join("test.jsonl"), jsonl(&toy_records(30, 0, 7)))
 }
+
+/// Copies a folder with everything in it, into one that may be there already.
+///
+/// # Errors
+///
+/// [`io::Error`] if a file or folder cannot be read or written.
+pub fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

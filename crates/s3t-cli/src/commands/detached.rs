@@ -3,6 +3,7 @@
 //! The owner is the same command in a session of its own. Beside the store it keeps a folder that only the user can read: a lock that it
 //! holds while it lives, what it says, its answer and its exit code. Whoever attaches reads these files, and is nothing to the owner.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -91,7 +92,7 @@ impl Detached {
     }
 
     /// Starts the owner, a process with these arguments, and returns when it works.
-    pub(crate) fn start(&self, pipeline: &Path, arguments: &[&str]) -> Result<Owner, Failure> {
+    pub(crate) fn start(&self, pipeline: &Path, arguments: &[OsString]) -> Result<Owner, Failure> {
         if cfg!(not(unix)) {
             return Err(Failure::new(
                 REFUSED,

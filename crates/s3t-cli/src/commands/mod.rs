@@ -33,11 +33,12 @@ use s3t::cluster::Registration;
 
 use crate::arguments::Command;
 use crate::exit::Outcome;
+use crate::logging::LogArgs;
 use crate::output::Output;
 use crate::{init, planning, serving};
 
 /// Runs a command.
-pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
+pub(crate) fn dispatch(command: Command, log: &LogArgs, output: &mut Output) -> Outcome {
     match command {
         Command::Run { pipeline, fresh } => run::run(pipeline.pipeline, fresh, output),
         Command::Plan(args) => planning::plan(&args, output),
@@ -45,7 +46,7 @@ pub(crate) fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Simulate(args) => planning::simulate(&args, output),
         Command::CompareSequences(args) => planning::compare(&args, output),
         Command::CompareMethods(args) => compare_methods::compare_methods(args, output),
-        Command::Train(args) => train::train(args, output),
+        Command::Train(args) => train::train(args, log, output),
         Command::Eval(args) => eval::eval(args, output),
         Command::Predict(args) => predict::predict(args, output),
         Command::Chat(args) => chat::chat(args, output),

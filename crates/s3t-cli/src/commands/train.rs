@@ -9,11 +9,12 @@ use s3t::core::wording::counted;
 use crate::arguments::{PipelineArg, TrainArgs};
 use crate::commands::detached::{Detached, Owning};
 use crate::exit::{Outcome, code_of, exit_code};
+use crate::logging::LogArgs;
 use crate::output::{Output, duration, say};
 use crate::progress::Bars;
 use crate::progress_lines::Lines;
 
-pub(crate) fn train(args: TrainArgs, output: &mut Output) -> Outcome {
+pub(crate) fn train(args: TrainArgs, log: &LogArgs, output: &mut Output) -> Outcome {
     let TrainArgs { pipeline: PipelineArg { pipeline }, fresh, detach, attach, owner } = args;
     let request = TrainRequest { pipeline: pipeline.clone(), start: fresh.into() };
     if let Some(folder) = owner {
@@ -30,8 +31,8 @@ pub(crate) fn train(args: TrainArgs, output: &mut Output) -> Outcome {
     detached.refuse_a_second(&pipeline)?;
     if detach {
         let flags = [("--fresh", fresh.fresh), ("--yes", fresh.yes)];
-        let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag)).collect();
-        let owner = detached.start(&pipeline, &flags)?;
+        let flags = flags.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag.into()));
+        let owner = detached.start(&pipeline, &flags.chain(log.arguments()).collect::<Vec<_>>())?;
         let (process, log) = (owner.process, detached.log());
         output.answer(&serde_json::json!({ "detached": { "process": process, "log": log } }), || {
             say!("Process {process} trains in the background; what it says is in {}.", log.display());

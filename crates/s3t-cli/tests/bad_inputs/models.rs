@@ -2,21 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use s3t_testkit::copy_folder;
+
 use crate::Case;
-use crate::workspace::{Workspace, copy_folder};
+use crate::workspace::Workspace;
 
 /// Puts a case of the golden files on its base into the folder `m`.
 fn golden(w: &Workspace, base: &str, name: &str) {
     let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    copy_folder(&root.join("bases").join(base), &w.path("m"));
-    copy_folder(&root.join(name), &w.path("m"));
+    copy_folder(&root.join("bases").join(base), &w.path("m")).unwrap();
+    copy_folder(&root.join(name), &w.path("m")).unwrap();
 }
 
 /// Puts a golden model of a plugin into the folder `m`, with another value of a field of its configuration.
 fn family(w: &Workspace, model: &str, field: &str, value: serde_json::Value) {
     let plugin = model.split('-').next().unwrap_or(model);
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
-    copy_folder(&plugins.join(format!("s3t-{plugin}/golden/{model}")), &w.path("m"));
+    copy_folder(&plugins.join(format!("s3t-{plugin}/golden/{model}")), &w.path("m")).unwrap();
     let path = w.path("m/config.json");
     let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     config[field] = value;

@@ -221,19 +221,6 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
     pipeline
 }
 
-/// Copies a folder with everything in it.
-pub fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The same record with other content.
 pub fn garbage(record: &Record) -> Record {
     Record {

@@ -7,6 +7,9 @@ use crate::clock::now_ms;
 use crate::refusal::Refusal;
 use crate::requests::{Phase, Row};
 
+/// The problem of names that cannot be erased from the server's own database.
+const UNCUT: &str = "another process reads the server's database `server.db`, and names of requests stay in its log until that process ends";
+
 impl Desk {
     /// Notes as in effect what was accepted and every follower has confirmed: `true` if anything still waits.
     pub(crate) fn take_effect(&self) -> Result<bool, Refusal> {
@@ -31,14 +34,24 @@ impl Desk {
 
     /// Erases what is in effect, and notes what is erased.
     pub(crate) fn erase(&self) -> Result<(), Refusal> {
-        if !self.service.snapshot()?.unerased().is_empty() {
+        // What failed before is tried again, with nothing left to erase too: the ledger may not be published yet.
+        if self.problem().is_some() || !self.service.snapshot()?.unerased().is_empty() {
             let failed = self.service.erase();
             if let Some(error) = &failed {
                 tracing::warn!(target: "s3t::erase", "the erasure is not finished: {error}");
             }
-            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = failed.map(|error| error.to_string());
+            self.set_problem(failed.map(|error| error.to_string()));
+        }
+        if !self.requests.cut_log()? {
+            tracing::warn!(target: "s3t::erase", "{UNCUT}");
+            self.set_problem(Some(UNCUT.to_owned()));
+            return Ok(());
         }
         self.settle()
+    }
+
+    fn set_problem(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// Notes what is erased.

@@ -1,6 +1,7 @@
 //! Requests that wait: for their batch, or because a shard has too little left.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use s3t_engine::EngineError;
 use s3t_ledger::Epoch;
@@ -11,6 +12,9 @@ use super::{Desk, MARGIN_MS, request_of};
 use crate::clock::now_ms;
 use crate::refusal::{Kind, Refusal};
 use crate::requests::{Names, Phase, Row};
+
+/// The epoch of a deletion, if there was anything to delete, and the number of its records.
+type Done = (Option<Epoch>, Option<u64>);
 
 impl Desk {
     /// `true` if a deletion has to wait because a shard would have too little left.
@@ -27,18 +31,25 @@ impl Desk {
 
     /// Does a request that waits: the names in it that are known are deleted. A request that was done meanwhile is given as it is.
     pub(super) fn execute(&self, id: &str, brake: Brake) -> Result<Row, Refusal> {
+        let done = self.try_to_execute(id, brake);
+        if done.is_err() {
+            // The store may have accepted it all the same.
+            self.unsettled.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    fn try_to_execute(&self, id: &str, brake: Brake) -> Result<Row, Refusal> {
         let _doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
         let start = std::time::Instant::now();
         let mut row = self.requests.row(id)?.ok_or_else(|| Refusal::not_found("no deletion request of this id"))?;
         if !row.phase.waits() {
             return Ok(row);
         }
-        if self.service.knows_request(&row.id)? {
-            // The store accepted it before a crash.
-            let effect = self.service.receipt(&row.id)?.effect;
-            (row.epoch, row.records) = (Some(effect.epoch), Some(effect.records));
+        let names = self.requests.names(&row.id)?.unwrap_or_default();
+        if let Some(done) = self.accepted_before(&row.id, &names)? {
+            (row.epoch, row.records) = done;
         } else {
-            let names = self.requests.names(&row.id)?.unwrap_or_default();
             if self.is_held(brake, &request_of(&row.id, &names), row.due)? {
                 if row.phase == Phase::Queued {
                     self.requests.hold(&row.id, row.due.map(|due| due - MARGIN_MS))?;
@@ -54,13 +65,28 @@ impl Desk {
         Ok(row)
     }
 
+    /// The epoch and the number of records of a request that waits, if the store has accepted it: before a crash, or from another process
+    /// for the same names. An id that it has for other names is a conflict.
+    fn accepted_before(&self, id: &str, names: &Names) -> Result<Option<Done>, Refusal> {
+        if !self.service.knows_request(id)? {
+            return Ok(None);
+        }
+        let effect = self.service.accept(&request_of(id, names))?.effect;
+        Ok(Some((Some(effect.epoch), Some(effect.records))))
+    }
+
     /// Has the store accept the names that it knows: the epoch and the number of records, if there are any.
-    fn accept_known(&self, id: &str, names: &Names) -> Result<(Option<Epoch>, Option<u64>), Refusal> {
+    fn accept_known(&self, id: &str, names: &Names) -> Result<Done, Refusal> {
         loop {
-            let known = self.service.known_names(&request_of(id, names))?.request;
-            if known.records.is_empty() && known.subjects.is_empty() {
+            let known = self.service.known_names(&request_of(id, names))?;
+            if known.is_empty() {
                 return Ok((None, Some(0)));
             }
+            if known != *names {
+                // The store knows the request by these names, after a crash too.
+                self.requests.narrow(id, &known)?;
+            }
+            let known = request_of(id, &known);
             match self.service.accept(&known) {
                 // Another process deleted one of them in the meantime.
                 Err(EngineError::Store(
@@ -82,6 +108,19 @@ impl Desk {
             let message = format!("request `{}` is {} already, so it cannot be cancelled", row.id, row.phase.name());
             return Err(Refusal::new(Kind::Conflict, message));
         }
+        let names = self.requests.names(id)?.unwrap_or_default();
+        match self.accepted_before(id, &names) {
+            Ok(None) => {}
+            // The store has the id for other names: these are as they were.
+            Err(refusal) if refusal.kind == Kind::Conflict => {}
+            Err(refusal) => return Err(refusal),
+            Ok(Some(_)) => {
+                self.unsettled.store(true, Ordering::Relaxed);
+                self.tell();
+                let message = format!("request `{id}` was done already, so it cannot be cancelled");
+                return Err(Refusal::new(Kind::Conflict, message));
+            }
+        }
         let row = Row { phase: Phase::Cancelled, ..row };
         self.advance(&row)?;
         Ok(row)
@@ -92,26 +131,39 @@ impl Desk {
         if self.requests.next_run()?.is_none_or(|at| at > now_ms()) {
             return Ok(());
         }
-        for row in self.requests.in_phase(Phase::Queued)? {
-            match self.execute(&row.id, Brake::Weakest) {
-                Ok(_) => {}
-                // The store has the id for other names: that will not change.
-                Err(refusal) if refusal.kind == Kind::Conflict => {
-                    self.advance(&Row { phase: Phase::Failed, ..row })?;
-                }
-                Err(refusal) => return Err(refusal),
-            }
+        self.requests.in_phase(Phase::Queued)?.into_iter().try_for_each(|row| self.execute_or_fail(row))
+    }
+
+    /// Does a request that waits, by the weakest shard, whatever the request names: an unknown name must not be done sooner than a known one.
+    fn execute_or_fail(&self, row: Row) -> Result<(), Refusal> {
+        match self.execute(&row.id, Brake::Weakest) {
+            Ok(_) => Ok(()),
+            // The store has the id for other names: that will not change.
+            Err(refusal) if refusal.kind == Kind::Conflict => self.advance(&Row { phase: Phase::Failed, ..row }),
+            Err(refusal) => Err(refusal),
         }
-        Ok(())
+    }
+
+    /// Notes what the store has accepted of the requests that wait: before a crash, or before this database failed. They are done,
+    /// whenever they would have been.
+    pub(crate) fn recover(&self) -> Result<(), Refusal> {
+        if !self.unsettled.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let recovered = [Phase::Queued, Phase::Held].into_iter().try_for_each(|phase| {
+            self.requests.in_phase(phase)?.into_iter().try_for_each(|row| {
+                if self.service.knows_request(&row.id)? { self.execute_or_fail(row) } else { Ok(()) }
+            })
+        });
+        if recovered.is_err() {
+            self.unsettled.store(true, Ordering::Relaxed);
+        }
+        recovered
     }
 
     /// Does the requests that are held and need not wait any more: the shards have more left, or they are due.
     pub(crate) fn run_held(&self) -> Result<(), Refusal> {
-        for row in self.requests.in_phase(Phase::Held)? {
-            // By the weakest shard, whatever the request names: an unknown name must not be done sooner than a known one.
-            self.execute(&row.id, Brake::Weakest)?;
-        }
-        Ok(())
+        self.requests.in_phase(Phase::Held)?.into_iter().try_for_each(|row| self.execute_or_fail(row))
     }
 
     /// Does a request that is held, whatever the shards have left.

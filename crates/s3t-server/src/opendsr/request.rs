@@ -21,6 +21,7 @@ const MAX_IDENTITIES: usize = 1000;
 
 /// A privacy request.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DsrRequest {
     /// A lowercase UUID of version 4, made by the controller.
     subject_request_id: String,
@@ -45,6 +46,7 @@ pub(crate) struct DsrRequest {
 
 /// An identity.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
     /// `controller_customer_id`.
     #[serde(rename = "identity_type")]

@@ -35,13 +35,14 @@ pub(super) fn insert(connection: &Connection, request: &str, outgoing: &[Outgoin
     Ok(())
 }
 
-/// The callbacks that are due, oldest first; of each request and address only the oldest, so that they arrive in order.
+/// The callbacks that are due: those that were not tried yet, and then those that have been due for longest, so that receivers that do not
+/// answer keep nothing from the others. Of each request and address only the oldest, so that they arrive in order.
 pub(super) fn due(connection: &Connection, now: i64, most: u32) -> rusqlite::Result<Vec<Delivery>> {
     let statement = "SELECT number, url, body, signature, attempts FROM outbox AS one
         WHERE state = 'waiting' AND next <= ?1 AND NOT EXISTS (
             SELECT 1 FROM outbox AS earlier WHERE earlier.state = 'waiting' AND earlier.request = one.request
             AND earlier.url = one.url AND earlier.number < one.number)
-        ORDER BY number LIMIT ?2";
+        ORDER BY attempts > 0, next, number LIMIT ?2";
     let read = |row: &rusqlite::Row<'_>| {
         Ok(Delivery {
             number: row.get(0)?,

@@ -74,6 +74,12 @@ pub(crate) struct Names {
     pub(crate) subjects: Vec<SubjectId>,
 }
 
+impl Names {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.subjects.is_empty()
+    }
+}
+
 /// A request that is put in. Times are milliseconds since 1970.
 #[derive(Debug, Clone)]
 pub(crate) struct NewRow {

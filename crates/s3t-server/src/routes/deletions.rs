@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
@@ -250,8 +251,8 @@ pub(crate) async fn list(
 
 /// The receipt of a deletion: a proof for whoever has the ledger's public key. For those who may know.
 ///
-/// The first receipt that is handed out after the erasure is the last one with the key to the names in it; `s3t delete` with the same
-/// names and id brings it back.
+/// The first receipt that is sent after the erasure is the last one with the key to the names in it; `s3t delete` with the id and those
+/// of its names that were there brings it back.
 #[utoipa::path(get, path = "/deletions/{request_id}/receipt", operation_id = "get_receipt", tag = "deletions",
     params(("request_id" = String, Path, description = "The request's id.")),
     responses(
@@ -265,20 +266,30 @@ pub(crate) async fn receipt(
     State(app): State<Arc<App>>,
     _caller: May<Audit>,
     Path(id): Path<String>,
-) -> Result<Json<Receipt>, Refusal> {
-    Ok(Json(receipt_of(&app, id).await?))
+) -> Result<Response, Refusal> {
+    let body = receipt_body(&app, id, serde_json::to_vec).await?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
 }
 
-pub(crate) async fn receipt_of(app: &Arc<App>, id: String) -> Result<Receipt, Refusal> {
+/// A receipt as the body of an answer. The store forgets the key in it when the body begins to be sent: a question for the head alone and
+/// a caller that has gone leave it.
+pub(crate) async fn receipt_body(
+    app: &Arc<App>,
+    id: String,
+    write: fn(&Receipt) -> serde_json::Result<Vec<u8>>,
+) -> Result<Body, Refusal> {
+    let (asked, of) = (Arc::clone(app), id.clone());
+    let receipt = blocking(move || Ok(asked.service.receipt(&of)?)).await?;
+    let text = write(&receipt).map_err(|error| Refusal::new(Kind::Failed, error.to_string()))?;
+    if receipt.erased.is_none() || receipt.opening.is_none() {
+        return Ok(Body::from(text));
+    }
     let app = Arc::clone(app);
-    blocking(move || {
-        let receipt = app.service.receipt(&id)?;
-        if receipt.erased.is_some() && receipt.opening.is_some() {
-            app.service.receipt_delivered(&id)?;
-        }
-        Ok(receipt)
-    })
-    .await
+    let sent = async move {
+        let forgotten = blocking(move || Ok(app.service.receipt_delivered(&id)?)).await;
+        forgotten.map(|()| text).map_err(|refusal| std::io::Error::other(refusal.message))
+    };
+    Ok(Body::from_stream(futures_util::stream::once(sent)))
 }
 
 /// A request that a caller may see.

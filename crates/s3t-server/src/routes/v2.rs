@@ -19,6 +19,10 @@ use crate::body::{Body, media_type, read_json};
 use crate::questions;
 use crate::refusal::{ErrorBody, Kind, Refusal};
 
+/// The types of numbers, as which features are given.
+const NUMBERS: [&str; 12] =
+    ["UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64"];
+
 /// The most numbers of an infer request.
 const MAX_NUMBERS: usize = 1 << 24;
 
@@ -51,21 +55,26 @@ pub(crate) struct TensorMetadata {
 
 /// A request for answers.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct InferRequest {
     /// An id that comes back.
     id: Option<String>,
-    /// Passed over.
-    #[allow(dead_code)]
+    /// `binary_data_output`, which changes nothing: outputs are JSON, and say so.
+    #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    parameters: Option<Value>,
+    parameters: Option<Parameters>,
     inputs: Vec<InputTensor>,
     /// The outputs that are wanted; all if it is not given.
     #[serde(default)]
     outputs: Vec<WantedOutput>,
 }
 
+/// Settings by name.
+type Parameters = BTreeMap<String, Value>;
+
 /// An input.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct InputTensor {
     /// `text`, `image` (picture files in base64) or `features`.
     name: String,
@@ -75,12 +84,21 @@ pub(crate) struct InputTensor {
     /// The values, rows first.
     #[schema(value_type = Vec<Object>)]
     data: Value,
+    /// `content_type`, which changes nothing: the name tells how the values are read.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    parameters: Option<Parameters>,
 }
 
 /// An output that is wanted.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct WantedOutput {
     name: String,
+    /// `binary_data`, which changes nothing: outputs are JSON, and say so.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    parameters: Option<Parameters>,
 }
 
 /// The answers.
@@ -212,6 +230,13 @@ pub(crate) async fn infer(
     let turn = app.reading.acquire().await;
     let read = blocking(move || {
         let request: InferRequest = read_json(&media_type, &body)?;
+        check_parameters(request.parameters.as_ref(), "the request", "binary_data_output")?;
+        for input in &request.inputs {
+            check_parameters(input.parameters.as_ref(), "an input", "content_type")?;
+        }
+        for output in &request.outputs {
+            check_parameters(output.parameters.as_ref(), "an output", "binary_data")?;
+        }
         let records = records(&working, &request)?;
         working.model.check(&records)?;
         Ok((request, records))
@@ -277,6 +302,11 @@ fn records(app: &Answers, request: &InferRequest) -> Result<Vec<Record>, Refusal
         return Err(Refusal::new(Kind::TooLarge, message));
     }
     let is_bytes = input.datatype == "BYTES";
+    if !is_bytes && !NUMBERS.contains(&input.datatype.as_str()) {
+        let message =
+            format!("{name} is of the unknown type {}; known: BYTES, {}", shown(&input.datatype), NUMBERS.join(", "));
+        return Err(Refusal::invalid(message));
+    }
     let payload = |row: &[&Value]| match (input.name.as_str(), row) {
         ("text", [Value::String(text)]) if is_bytes => Ok(Payload::Text(text.clone())),
         ("text", [Value::String(first), Value::String(second)]) if is_bytes => {
@@ -295,6 +325,15 @@ fn records(app: &Answers, request: &InferRequest) -> Result<Vec<Record>, Refusal
     };
     let rows = values.chunks(width as usize).enumerate();
     rows.map(|(index, row)| questions::question(index, payload(row)?)).collect()
+}
+
+/// Refuses a setting that would not be honoured.
+fn check_parameters(given: Option<&Parameters>, of: &str, harmless: &str) -> Result<(), Refusal> {
+    let unknown = given.into_iter().flatten().find(|(name, value)| *name != harmless && !value.is_null());
+    unknown.map_or(Ok(()), |(name, _)| {
+        let message = format!("unknown parameter `{}` of {of}; known: `{harmless}`", shown(name));
+        Err(Refusal::invalid(message))
+    })
 }
 
 /// The values of nested lists in order.
