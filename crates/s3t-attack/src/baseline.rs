@@ -33,19 +33,46 @@ pub fn blind(members: &[Vec<f64>], non_members: &[Vec<f64>]) -> Result<Scores, A
             same_length(what, record.len(), "features", members[0].len())?;
         }
     }
-    let column = |records: &[Vec<f64>], feature: usize| -> Vec<f64> {
-        records.iter().step_by(2).map(|record| record[feature]).collect()
+    let every_second = |records: &[Vec<f64>], first: usize| -> Vec<Vec<f64>> {
+        records.iter().skip(first).step_by(2).cloned().collect()
     };
+    let [even, odd] = [0, 1].map(|first| [every_second(members, first), every_second(non_members, first)]);
+    blind_by_halves([&even[0], &even[1]], [&odd[0], &odd[1]])
+}
+
+/// The same for halves that are given, each of members and of non-members: for records of subjects, which belong into one half together.
+///
+/// # Errors
+///
+/// [`AttackError`] for an empty part, different numbers of features, or values that are not finite.
+pub fn blind_by_halves(fitted: [&[Vec<f64>]; 2], scored: [&[Vec<f64>]; 2]) -> Result<Scores, AttackError> {
+    let features = fitted[0].first().map_or(0, Vec::len);
+    for (what, records) in [
+        ("fitted members", fitted[0]),
+        ("fitted non_members", fitted[1]),
+        ("members", scored[0]),
+        ("non_members", scored[1]),
+    ] {
+        if records.is_empty() {
+            return Err(AttackError::Length { what, found: 0, expected: 1, of: "records" });
+        }
+        for record in records {
+            finite(what, record)?;
+            same_length(what, record.len(), "features", features)?;
+        }
+    }
+    let column =
+        |records: &[Vec<f64>], feature: usize| -> Vec<f64> { records.iter().map(|record| record[feature]).collect() };
     let weight = |feature: usize| {
-        let (inside, outside) = (column(members, feature), column(non_members, feature));
+        let (inside, outside) = (column(fitted[0], feature), column(fitted[1], feature));
         let difference = mean(&inside) - mean(&outside);
         let all = [inside, outside].concat();
         let middle = mean(&all);
         let variance = all.iter().map(|value| (value - middle).powi(2)).sum::<f64>() / all.len() as f64;
         if variance > 0.0 { difference / variance } else { 0.0 }
     };
-    let weights: Vec<f64> = (0..members[0].len()).map(weight).collect();
+    let weights: Vec<f64> = (0..features).map(weight).collect();
     let score = |record: &Vec<f64>| record.iter().zip(&weights).map(|(value, weight)| value * weight).sum();
-    let odd = |records: &[Vec<f64>]| records.iter().skip(1).step_by(2).map(score).collect();
-    Ok(Scores { members: odd(members), non_members: odd(non_members) })
+    let [members, non_members] = scored.map(|records| records.iter().map(score).collect());
+    Ok(Scores { members, non_members })
 }

@@ -1,4 +1,5 @@
-//! The report of an attack: everything that a reader needs to judge it, as types. It holds no score of a record.
+//! The report of an attack: everything that a reader needs to judge it, as types. Of scores it holds the largest and the mean of some
+//! subjects only.
 
 use std::fmt;
 
@@ -304,7 +305,16 @@ impl AttackReport {
         if self.blind.as_ref().is_some_and(|blind| blind.auc.interval.low > 0.5) {
             return "MEMBERS AND NON-MEMBERS DIFFER without any model, so success of the attack is no sign of membership.".into();
         }
-        let found = format!("The attack finds members before the deletion (AUC {:.3})", self.before.auc.value);
+        let planted = self.planted.iter().find(|leak| leak.power.found);
+        let found = match planted.filter(|_| !self.power.found) {
+            Some(leak) => format!(
+                "The attack finds no members before the deletion (AUC {}), but a planted leak, \"{}\" (AUC {:.3})",
+                shown(&self.before.auc),
+                leak.name,
+                leak.performance.auc.value
+            ),
+            None => format!("The attack finds members before the deletion (AUC {:.3})", self.before.auc.value),
+        };
         match &self.comparison {
             Some(comparison) if comparison.equal => format!("{found}; after it every score equals the oracle's."),
             Some(_) => format!("{found}; after it scores differ from the oracle's (AUC {}).", shown(&self.after.auc)),

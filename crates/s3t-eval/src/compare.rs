@@ -215,6 +215,9 @@ pub fn compare(
     let forgotten = draw::records("forget", 0, records.clone(), settings.forget);
     let left: Vec<Record> =
         records.iter().filter(|of| forgotten.iter().all(|gone| gone.id != of.id)).cloned().collect();
+    if left.is_empty() && !records.is_empty() {
+        return Err(EvalError::AllForgotten { records: records.len() });
+    }
     if forgotten.len() < 2 || held_out.len() < 2 || left.is_empty() {
         return Err(EvalError::TooFewTargets { members: forgotten.len(), held_out: held_out.len() });
     }

@@ -46,6 +46,22 @@ pub enum EvalError {
         /// Held-out records.
         held_out: usize,
     },
+    /// More records than tests of distributions can compare.
+    #[error("{members} records would be deleted and attacked, and at most {most} are taken; name fewer")]
+    TooManyTargets {
+        /// The members.
+        members: usize,
+        /// The most that are taken.
+        most: usize,
+    },
+    /// A comparison of methods in which nothing is left.
+    #[error(
+        "all of the {records} records would be forgotten, and methods are compared on what is left; lower `compare.forget`"
+    )]
+    AllForgotten {
+        /// The records.
+        records: usize,
+    },
     /// A deletion after which nothing answers.
     #[error(
         "after the deletion no shard would answer, so there is nothing to attack; set `attack.repair = true`, or use more slices, sequences or shards"

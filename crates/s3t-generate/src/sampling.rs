@@ -66,6 +66,9 @@ impl Sampler {
             return Err(GenerateError::NotFinite);
         }
         let changed = self.changed(logits);
+        if changed.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+            return Err(GenerateError::NotFinite);
+        }
         let id = if self.settings.temperature == 0.0 { argmax(&changed) as u32 } else { self.draw(changed) };
         *self.seen.entry(id).or_default() += 1;
         let (logprob, top) = match self.settings.logprobs {

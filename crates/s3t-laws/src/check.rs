@@ -36,9 +36,14 @@ pub fn check_with(
         let case = settings.case(description.guarantee, round)?;
         let forgotten: Vec<Record> = case.forgotten.iter().map(|&row| case.records[row].clone()).collect();
         let needles = Needles::new(&forgotten, &case.without(&case.forgotten));
+        let [no_content, no_name] = [needles.without_content(), needles.without_name()];
         let runner = Runner::new(launcher, &case.questions, needles);
         let seed = settings.seed.wrapping_add(u64::from(round));
-        let checker = Checker { settings, description: &description, case: &case, runner: &runner, seed };
+        let checker =
+            Checker { settings, description: &description, case: &case, runner: &runner, seed, no_content, no_name };
+        if description.guarantee == Guarantee::Distribution {
+            checker.check_runs()?;
+        }
         // A system that cannot be trained and asked has no laws to keep.
         runner.observe(&Script(vec![Step::Train(case.records.clone())]), checker.first_seed())?;
         for law in laws.iter_mut().filter(|law| !law.verdict.is_final()) {
@@ -73,7 +78,14 @@ struct Checker<'a> {
     case: &'a Case,
     runner: &'a Runner<'a>,
     seed: u64,
+    /// A forgotten record with nothing in it that could be looked for.
+    no_content: Option<String>,
+    /// A forgotten record whose names are too short to look for.
+    no_name: Option<String>,
 }
+
+/// The most permutations of a test of two samples.
+const MOST_PERMUTATIONS: u32 = 200_000;
 
 impl Checker<'_> {
     fn check(&self, report: &mut LawReport) {
@@ -139,7 +151,7 @@ impl Checker<'_> {
     fn tested(&self, pair: &Pair) -> Result<(Option<String>, Option<TwoSample>), LawsError> {
         let (left, right) = (self.sample(&pair.left)?, self.sample(&pair.right)?);
         let rate = self.comparison_rate();
-        let permutations = ((20.0 / rate).ceil() as u32).clamp(999, 200_000);
+        let permutations = ((20.0 / rate).ceil() as u32).clamp(999, MOST_PERMUTATIONS);
         let test = energy_test(&left, &right, permutations, self.seed);
         let words = || {
             format!(
@@ -151,6 +163,28 @@ impl Checker<'_> {
             )
         };
         Ok(((test.p_value <= rate).then(words), Some(test)))
+    }
+
+    /// Refuses so few runs that no test could reject: the smallest p-value is that of two samples that are fully apart.
+    fn check_runs(&self) -> Result<(), LawsError> {
+        let rate = self.comparison_rate();
+        let smallest = 1.0 / f64::from(MOST_PERMUTATIONS + 1);
+        if smallest > rate {
+            let problem =
+                format!("leaves {rate:.1e} for a comparison, and no p-value is below {smallest:.1e}; use a larger one");
+            return Err(LawsError::InvalidSetting { setting: "--error-rate", problem });
+        }
+        let ways = |runs: usize| (1..=runs).fold(1.0, |ways, of| ways * (runs + of) as f64 / of as f64);
+        let can_reject = |runs: usize| 2.0 / ways(runs) <= rate;
+        if can_reject(self.settings.runs) {
+            return Ok(());
+        }
+        let needed = (self.settings.runs..).find(|runs| can_reject(*runs)).unwrap_or_default();
+        let problem = format!(
+            "is {}, and no test of so few runs has a p-value below {rate:.1e}, its share of the error rate; use at least {needed}",
+            self.settings.runs
+        );
+        Err(LawsError::InvalidSetting { setting: "--runs", problem })
     }
 
     /// The error rate of one comparison: Bonferroni's share of the whole.
@@ -195,9 +229,15 @@ impl Checker<'_> {
         }
         report.comparisons += 1;
         let mut traces = observation.traces.iter().filter(|trace| trace.name == (report.law == Law::DiskNames));
-        report.verdict = match traces.next() {
-            None => Verdict::Held,
-            Some(trace) => {
+        let unseen = if report.law == Law::DiskNames { &self.no_name } else { &self.no_content };
+        report.verdict = match (traces.next(), unseen) {
+            (None, Some(record)) => Verdict::NotTested {
+                reason: format!(
+                    "record `{record}` has nothing that is long enough to be told from other bytes by chance"
+                ),
+            },
+            (None, None) => Verdict::Held,
+            (Some(trace), _) => {
                 let more = traces.count();
                 let counterexample =
                     format!("`{}` of record `{}` is in {} ({more} more traces)", trace.found, trace.record, trace.file);

@@ -17,6 +17,9 @@ use crate::{LawsError, Record};
 /// The shortest text that is looked for, in bytes.
 const MIN_TEXT: usize = 6;
 
+/// The shortest name that is looked for and is no number, in bytes.
+const MIN_NAME: usize = 4;
+
 /// Decimal texts of numbers that must be found in one file before they count: a single one may be there by chance.
 const MIN_DECIMALS: usize = 2;
 
@@ -72,6 +75,19 @@ impl Needles {
         Self(needles.collect())
     }
 
+    /// The first record without anything to look for but its names.
+    pub(crate) fn without_content(&self) -> Option<String> {
+        let has_content = |needles: &RecordNeedles| {
+            !needles.texts.is_empty() || !needles.binaries.is_empty() || needles.decimals.len() >= MIN_DECIMALS
+        };
+        self.0.iter().find(|needles| !has_content(needles)).map(|needles| needles.record.clone())
+    }
+
+    /// The first record without a name to look for.
+    pub(crate) fn without_name(&self) -> Option<String> {
+        self.0.iter().find(|needles| needles.names.is_empty()).map(|needles| needles.record.clone())
+    }
+
     fn search(&self, path: &str, bytes: &[u8], traces: &mut BTreeSet<Trace>) {
         for needles in &self.0 {
             let mut seen = |name: bool, found: &str| {
@@ -98,7 +114,8 @@ impl Needles {
 
 impl RecordNeedles {
     fn of(record: &Record) -> Self {
-        let names = std::iter::once(record.id.clone()).chain(record.subject.clone()).collect();
+        let names = std::iter::once(record.id.clone()).chain(record.subject.clone()).filter(|name| is_telling(name));
+        let names = names.collect();
         let record_id = record.id.clone();
         let mut needles = Self {
             record: record_id,
@@ -131,7 +148,10 @@ impl RecordNeedles {
     fn add(&mut self, value: &Value) {
         match value {
             Value::String(text) if text.len() >= MIN_TEXT => {
-                self.texts.insert(text.clone());
+                // As it is, and as JSON has it, with and without escapes for what is not ASCII.
+                let escaped = Value::from(text.as_str()).to_string();
+                let escaped = escaped[1..escaped.len() - 1].to_owned();
+                self.texts.extend([text.clone(), in_ascii(&escaped), escaped]);
             }
             Value::Number(number) if number.is_f64() => self.add_number(number.as_f64().unwrap_or_default()),
             Value::Array(values) => {
@@ -158,6 +178,26 @@ impl RecordNeedles {
             self.binaries.insert((number.to_be_bytes().to_vec(), shown));
         }
     }
+}
+
+/// `true` for a name that is not in a file by chance: the number of a row is.
+fn is_telling(name: &str) -> bool {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    name.len() >= if is_number { MIN_TEXT } else { MIN_NAME }
+}
+
+/// A text with `\u` escapes, as `json.dumps` of Python writes it.
+fn in_ascii(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            let units = &mut [0; 2];
+            character.encode_utf16(units).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
 }
 
 /// `true` for a number with so many digits that it is not in a file by chance.
@@ -247,5 +287,24 @@ mod tests {
         for bytes in quiet {
             assert_eq!(traces("file", bytes), Vec::<String>::new(), "{}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn texts_are_found_as_json_writes_them_and_what_cannot_be_looked_for_is_named() {
+        let record = |id: &str, content: serde_json::Value| Record {
+            id: id.into(),
+            subject: None,
+            content: content.as_object().unwrap().clone(),
+        };
+        let text = "\u{c9}mile says \"hello\"";
+        let needles = Needles::new(&[record("record-1", serde_json::json!({ "text": text }))], &[]);
+        for written in [text, "\u{c9}mile says \\\"hello\\\"", "\\u00c9mile says \\\"hello\\\""] {
+            let mut traces = BTreeSet::new();
+            needles.search("file", format!("{{\"text\": \"{written}\"}}").as_bytes(), &mut traces);
+            assert_eq!(traces.len(), 1, "{written}");
+        }
+        assert_eq!((needles.without_content(), needles.without_name()), (None, None));
+        let numbers = Needles::new(&[record("7", serde_json::json!({ "pixels": [12, 200, 7], "label": 1 }))], &[]);
+        assert_eq!((numbers.without_content(), numbers.without_name()), (Some("7".into()), Some("7".into())));
     }
 }

@@ -17,7 +17,7 @@ struct Arguments {
 }
 
 const EXITS: &str = "Exit codes: 0 passed; 1 the system could not be launched, trained and asked, or a file cannot be read; \
-2 the command line was refused; 5 a law is broken, the system failed on the way, or the laws had no power.";
+2 the command line was refused; 5 a law is broken, the system failed on the way, the laws had no power, or none could be tested.";
 
 const EXAMPLES: &str = "Examples:
   s3t-laws check -- python3 system.py

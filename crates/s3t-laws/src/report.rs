@@ -126,7 +126,7 @@ pub struct Report {
     pub error_rate: Option<f64>,
     /// The laws.
     pub laws: Vec<LawReport>,
-    /// `true` if nothing was broken, nothing failed, and the laws had power.
+    /// `true` if a law was held, nothing was broken, nothing failed, and the laws had power.
     pub passed: bool,
 }
 
@@ -139,7 +139,8 @@ impl Report {
         laws: Vec<LawReport>,
     ) -> Self {
         let statistical = system.guarantee == Guarantee::Distribution;
-        let passed = !laws.iter().any(|law| law.verdict.is_bad());
+        let is_held = |law: &LawReport| law.law != Law::Power && law.verdict == Verdict::Held;
+        let passed = !laws.iter().any(|law| law.verdict.is_bad()) && laws.iter().any(is_held);
         Self {
             version: 1,
             system,
@@ -153,7 +154,7 @@ impl Report {
         }
     }
 
-    /// `true` if nothing was broken, nothing failed, and the laws had power.
+    /// `true` if a law was held, nothing was broken, nothing failed, and the laws had power.
     pub fn passed(&self) -> bool {
         self.passed
     }

@@ -67,9 +67,12 @@ impl Settings {
         Ok(())
     }
 
-    /// The laws to check, in their order.
+    /// The laws to check, in their order. Whether answers depend on records at all is always among them: without that nothing was shown.
     pub(crate) fn laws(&self) -> Vec<Law> {
-        Law::ALL.into_iter().filter(|law| self.only.is_empty() || self.only.contains(law)).collect()
+        Law::ALL
+            .into_iter()
+            .filter(|law| self.only.is_empty() || *law == Law::Power || self.only.contains(law))
+            .collect()
     }
 
     /// The records of a round.

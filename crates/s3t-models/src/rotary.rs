@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Map, Value};
 
 use crate::FieldError;
+use crate::fields::shown;
 
 /// The rotation of each pair of dimensions from position to position.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,13 +56,26 @@ impl Rotary {
             }
         }
         let number = |key: &str| section.get(key).and_then(Value::as_f64);
-        let theta = number("rope_theta").or_else(|| config.get("rope_theta").and_then(Value::as_f64)).unwrap_or(1e4);
+        let own =
+            [section, config].into_iter().find_map(|fields| fields.get("rope_theta").filter(|value| !value.is_null()));
+        let theta = match own.map(|value| (value, value.as_f64())) {
+            None => 1e4,
+            Some((_, Some(theta))) => theta,
+            Some((value, None)) => {
+                return Err(FieldError::new("rope_theta", format!("is {}; it takes a number above 0", shown(value))));
+            }
+        };
         if !theta.is_finite() || theta <= 0.0 {
             return Err(FieldError::new("rope_theta", format!("is {theta}; it takes a number above 0")));
         }
         let pairs = head_dim / 2;
         let mut frequencies: Vec<f64> =
             (0..pairs).map(|pair| libm::pow(theta, -2.0 * pair as f64 / head_dim as f64)).collect();
+        let not_text = |key: &&str| section.get(*key).is_some_and(|value| !value.is_null() && !value.is_string());
+        if let Some(key) = ["rope_type", "type"].into_iter().find(|key| not_text(key)) {
+            let problem = format!("is {}; supported: default, linear, llama3", shown(&section[key]));
+            return Err(FieldError::new(key, problem));
+        }
         let kind = |key: &str| section.get(key).and_then(Value::as_str);
         if let (Some(one), Some(other)) = (kind("rope_type"), kind("type"))
             && one != other

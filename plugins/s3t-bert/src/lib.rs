@@ -111,6 +111,9 @@ fn epsilon() -> f64 {
     1e-12
 }
 
+/// The most types of tokens: each has a table of its own for all positions.
+const MOST_TYPES: usize = 16;
+
 impl BertConfig {
     fn check(&self) -> Result<(), FieldError> {
         check_sizes(&[
@@ -121,6 +124,10 @@ impl BertConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ])?;
+        if self.type_vocab_size > MOST_TYPES {
+            let problem = format!("is {}; at most {MOST_TYPES} types of tokens are supported", self.type_vocab_size);
+            return Err(FieldError::new("type_vocab_size", problem));
+        }
         check_heads(("hidden_size", self.hidden_size), ("num_attention_heads", self.num_attention_heads))?;
         let positions = self.max_position_embeddings.saturating_sub(self.counting().first());
         check_epsilon("layer_norm_eps", self.layer_norm_eps)?;

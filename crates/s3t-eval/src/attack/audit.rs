@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{AttackSettings, OracleEvidence};
 
 /// An audit by attack: members are deleted from a copy of the system, and attacks try to tell them from held-out records before the
-/// deletion, after it, and on an oracle. It holds no score of a record.
+/// deletion, after it, and on an oracle. Of scores it holds the largest and the mean of some subjects only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MembershipAudit {
     /// The line that a reader must see first.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use s3t_core::tensors::NamedTensors;
-use s3t_core::{Record, ShardId, Task};
+use s3t_core::{MemberInfo, Record, ShardId, Task};
 use s3t_engine::{EngineError, System, serving_chains};
 
 use super::references::{chain, model_of};
@@ -56,7 +56,7 @@ pub(crate) fn planted(
         if let (Some((_, last)), Some(head)) = (stages.last_mut(), heads.0.get(&(shard, serving.sequence))) {
             last.head = Some(head.clone());
         }
-        models.push(model_of(after, &stages)?);
+        models.push((MemberInfo { shard, depth: serving.depth }, model_of(after, &stages)?));
     }
     if !models.is_empty() {
         let signals = Signals::of_models(after, &models, records)?;

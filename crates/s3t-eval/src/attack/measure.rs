@@ -1,9 +1,9 @@
 //! Reports from signals.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use s3t_attack::AttackError;
-use s3t_attack::baseline::blind;
+use s3t_attack::baseline::blind_by_halves;
 use s3t_attack::epsilon::{EpsilonBound, Guesses, lower_bound};
 use s3t_attack::lira::{Deviation, offline};
 use s3t_attack::power::Power;
@@ -78,7 +78,7 @@ pub(crate) fn measure(
     let epsilon = epsilon(targets, evidence.references, settings.confidence)?;
     let mut reports = Vec::new();
     for attack in attacks {
-        let mut report = report(&ground, targets, evidence, attack, settings)?;
+        let mut report = report(&ground, targets, evidence, attack, settings, share)?;
         report.power = Power::measure(&ground.scores(attack, evidence.before)?, &RATES, share)?;
         report.blind.clone_from(&blind);
         report.epsilon = epsilon;
@@ -109,6 +109,7 @@ fn report(
     evidence: &Evidence<'_>,
     attack: Attack,
     settings: &AttackSettings,
+    share: f64,
 ) -> Result<AttackReport, EvalError> {
     let AttackSettings { confidence, seed, .. } = *settings;
     let scores = |signals: &Signals| ground.scores(attack, signals);
@@ -125,8 +126,8 @@ fn report(
         report.planted.push(PlantedLeak {
             name: leak.name.to_owned(),
             performance: Performance::measure(&scores, confidence)?,
-            power: Power::measure(&scores, &RATES, confidence)?,
-            detection: Power::detection(&scores, &RATES, confidence, RESAMPLES, seed)?,
+            power: Power::measure(&scores, &RATES, share)?,
+            detection: Power::detection(&scores, &RATES, share, RESAMPLES, seed)?,
             equals_oracle: leak.signals.bits == evidence.oracle.bits,
         });
     }
@@ -183,17 +184,32 @@ fn vulnerable(ground: &Ground<'_>, before: &Scores, confidence: f64) -> Result<O
 
 /// The success of a classifier that sees records and no model; `None` if there are too few or they have no features in common.
 fn without_a_model(targets: &Targets, confidence: f64) -> Result<Option<Performance>, AttackError> {
-    let members: Vec<Vec<f64>> = targets.members.iter().map(|(_, record)| features(record)).collect();
-    let non_members: Vec<Vec<f64>> = targets.non_members.iter().map(features).collect();
-    if members.len() < FEWEST || non_members.len() < FEWEST {
+    let [fitted_members, members] = halves(targets.members.iter().map(|(_, record)| record));
+    let [fitted_non_members, non_members] = halves(targets.non_members.iter());
+    let fewest = [&fitted_members, &members, &fitted_non_members, &non_members].map(Vec::len).into_iter().min();
+    if fewest.is_none_or(|fewest| fewest < FEWEST / 2) {
         return Ok(None);
     }
-    match blind(&members, &non_members) {
+    match blind_by_halves([&fitted_members, &fitted_non_members], [&members, &non_members]) {
         Ok(scores) => Performance::measure(&scores, confidence).map(Some),
         // Pictures of unlike sizes.
         Err(AttackError::Length { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The features of records in two halves of about one size, that no subject has records in both of.
+fn halves<'a>(records: impl Iterator<Item = &'a Record>) -> [Vec<Vec<f64>>; 2] {
+    let mut groups: BTreeMap<String, Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        groups.entry(draw::group(record)).or_default().push(record);
+    }
+    let mut halves = [Vec::new(), Vec::new()];
+    for group in groups.values() {
+        let smaller = usize::from(halves[1].len() < halves[0].len());
+        halves[smaller].extend(group.iter().map(|record| features(record)));
+    }
+    halves
 }
 
 /// A lower bound on epsilon from one run: the first reference system is attacked, whose records were included by coins, with the help of

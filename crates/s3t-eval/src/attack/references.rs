@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use s3t_attack::report::{ReferenceKind, References};
 use s3t_core::tensors::StageTensors;
-use s3t_core::{Lineage, PlannedStage, Record, ShardId, SliceAddress, SliceId, StageKey, Task};
+use s3t_core::{Lineage, MemberInfo, PlannedStage, Record, ShardId, SliceAddress, SliceId, StageKey, Task};
 use s3t_engine::{EngineError, System};
 use s3t_train::StageModel;
 
@@ -32,6 +32,8 @@ pub(crate) struct Reference {
     pub kind: ReferenceKind,
     /// Its shard, if it is a prefix of the system's own.
     pub shard: Option<ShardId>,
+    /// The number of its pair, if it was trained on one of two halves: what one has seen, the other has not.
+    pub pair: Option<usize>,
     pub signals: Signals,
     /// The role in the attack on each record.
     pub roles: Vec<Role>,
@@ -47,7 +49,8 @@ impl ReferenceSet {
         self.without(None, record, role, value)
     }
 
-    /// The same without a model that is attacked itself, and without the other models of its shard.
+    /// The same without a model that is attacked itself, and without the other models of its shard or its pair. The other half of a pair
+    /// would tell what the attacked one has seen: it is a model without the record wherever that has the record.
     pub(crate) fn without(
         &self,
         attacked: Option<usize>,
@@ -55,9 +58,12 @@ impl ReferenceSet {
         role: Role,
         value: impl Fn(&Signals, usize) -> f64,
     ) -> Vec<f64> {
-        let shard = attacked.and_then(|attacked| self.0[attacked].shard);
-        let is_other =
-            |at: usize, reference: &Reference| attacked != Some(at) && (shard.is_none() || reference.shard != shard);
+        let (shard, pair) = attacked.map_or((None, None), |attacked| (self.0[attacked].shard, self.0[attacked].pair));
+        let is_other = |at: usize, reference: &Reference| {
+            attacked != Some(at)
+                && (shard.is_none() || reference.shard != shard)
+                && (pair.is_none() || reference.pair != pair)
+        };
         let fits = self.0.iter().enumerate().filter(|(at, of)| of.roles[record] == role && is_other(*at, of));
         fits.map(|(_, reference)| value(&reference.signals, record)).collect()
     }
@@ -116,12 +122,14 @@ pub(crate) fn of_prefixes(system: &System, targets: &Targets, seed: u64) -> Resu
                 *role = Role::Target;
             }
         }
-        let signals = Signals::of_models(system, &[model_of(system, &chain(system, stage)?)?], &records)?;
+        let place = MemberInfo { shard: stage.shard, depth: stage.slices.len() };
+        let model = model_of(system, &chain(system, stage)?)?;
+        let signals = Signals::of_models(system, &[(place, model)], &records)?;
         let is_beside =
             |(role, address): (&Role, &SliceAddress)| *role == Role::Outside && address.shard == stage.shard;
         let is_prefix = roles.iter().zip(&addresses).any(is_beside);
         let kind = if is_prefix { ReferenceKind::Prefixes } else { ReferenceKind::OtherShards };
-        references.push(Reference { kind, shard: Some(stage.shard), signals, roles });
+        references.push(Reference { kind, shard: Some(stage.shard), pair: None, signals, roles });
     }
     Ok(references)
 }

@@ -144,7 +144,7 @@ impl Attacked<'_> {
 
         observer.phase(Phase::Deletion);
         let subjects: Vec<_> = targets.subjects().into_iter().collect();
-        let deleted = system.delete(&targets.records_without_subject(), &subjects)?.records;
+        let deleted = system.delete(&targets.deleted.records, &targets.deleted.subjects)?.records;
         if settings.repair {
             system.train(&Steps(observer))?;
         }
@@ -167,8 +167,9 @@ impl Attacked<'_> {
         };
         let measured = measure(&targets, &evidence, settings)?;
         let count = |number: usize| number as u64;
-        let mut first_line =
-            measured.attacks.first().map(s3t_attack::report::AttackReport::first_line).unwrap_or_default();
+        // The strongest attack speaks, unless another one alone has shown that it finds something.
+        let told = measured.attacks.iter().find(|report| report.has_power()).or(measured.attacks.first());
+        let mut first_line = told.map(s3t_attack::report::AttackReport::first_line).unwrap_or_default();
         if !comparison.equal() || copy_equal == Some(false) {
             first_line =
                 "ANSWERS DIFFER: the system after the deletion is not the one that was trained without the records."
@@ -235,6 +236,7 @@ impl Attacked<'_> {
             references.0.push(Reference {
                 kind: ReferenceKind::Trained,
                 shard: None,
+                pair: Some(number / 2),
                 signals: Signals::of_system(&copy.system, records)?,
                 roles: records.iter().enumerate().map(role).collect(),
             });

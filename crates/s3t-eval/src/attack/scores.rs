@@ -59,7 +59,8 @@ impl Ground<'_> {
                 Attack::MinK { share: MIN_K },
             ]);
         }
-        let has_spread = outside.iter().any(|values| values.len() > 1);
+        let differs = |values: &Vec<f64>| values.windows(2).any(|pair| pair[0] != pair[1]);
+        let has_spread = outside.iter().any(differs);
         if outside.iter().all(|values| !values.is_empty()) {
             if has_spread {
                 attacks.push(Attack::LiraOffline { deviation: Deviation::Pooled });
@@ -68,7 +69,7 @@ impl Ground<'_> {
             let a = self.best_a().unwrap_or(DEFAULT_A);
             attacks.push(Attack::Rmia { marginal: Marginal::Offline { a }, gamma: GAMMA });
             let inside = self.scaled(Role::Inside);
-            if has_spread && inside.iter().all(|values| !values.is_empty()) && inside.iter().any(|of| of.len() > 1) {
+            if has_spread && inside.iter().all(|values| !values.is_empty()) && inside.iter().any(differs) {
                 attacks.push(Attack::LiraOnline { deviation: Deviation::Pooled });
             }
         }

@@ -40,6 +40,9 @@ impl Default for AttackSettings {
 }
 
 impl AttackSettings {
+    /// The most records that an attack takes: tests of distributions look at every pair.
+    pub const MOST_MEMBERS: usize = 20_000;
+
     /// The settings of a pipeline, checked.
     ///
     /// # Errors
@@ -58,6 +61,9 @@ impl AttackSettings {
         let sizes = [("members", self.members), ("non_members", self.non_members), ("population", self.population)];
         if let Some((key, value)) = sizes.into_iter().find(|(_, value)| *value < 2) {
             return Some((key, format!("is {value}; use at least 2")));
+        }
+        if self.members > Self::MOST_MEMBERS {
+            return Some(("members", format!("is {}; use at most {}", self.members, Self::MOST_MEMBERS)));
         }
         if !self.references.is_multiple_of(2) {
             let problem = format!("is {}; use an even number, as each record is in one of every two", self.references);

@@ -2,7 +2,7 @@
 
 use s3t_attack::language::ZoneToken;
 use s3t_attack::signal;
-use s3t_core::{Aggregator, Record, Target, Task};
+use s3t_core::{Aggregator, MemberInfo, Record, Target, Task};
 use s3t_engine::{Cutting, Likelihood, System, in_batches};
 use s3t_train::StageModel;
 
@@ -52,23 +52,34 @@ impl Signals {
         Ok(Self::of_likelihoods(system.base_likelihoods(records, Cutting::AsTrained)?))
     }
 
-    /// The signals of models that are combined as the system combines its members.
-    pub(crate) fn of_models(system: &System, models: &[StageModel], records: &[Record]) -> Result<Self, EvalError> {
+    /// The signals of models that are combined as the system combines its members, each with its place; with the bits that a system of these
+    /// members has.
+    pub(crate) fn of_models(
+        system: &System,
+        models: &[(MemberInfo, StageModel)],
+        records: &[Record],
+    ) -> Result<Self, EvalError> {
+        let places: Vec<MemberInfo> = models.iter().map(|(place, _)| *place).collect();
         let backbone = &**system.backbone();
         let inputs = records
             .iter()
             .map(|record| backbone.prepare(record))
             .collect::<Result<Vec<_>, _>>()
             .map_err(s3t_engine::EngineError::from)?;
-        let combined = in_batches(system.pipeline().resources.job_count(), &inputs, |batch| {
-            let of_models: Vec<Vec<Vec<f32>>> = models.iter().map(|model| model.outputs(backbone, batch)).collect();
+        let answers = in_batches(system.pipeline().resources.job_count(), &inputs, |batch| {
+            let of_models: Vec<Vec<Vec<f32>>> =
+                models.iter().map(|(_, model)| model.outputs(backbone, batch)).collect();
             let combine = |row: usize| {
                 let rows: Vec<&[f32]> = of_models.iter().map(|rows| &*rows[row]).collect();
-                aggregator(system).combine(&rows)
+                (aggregator(system).combine_placed(&rows, &places), rows.concat())
             };
             (0..batch.len()).map(combine).collect()
         })?;
-        Self::of_scores(combined.iter().map(Vec::as_slice), records, aggregator(system))
+        let mut signals = Self::of_scores(answers.iter().map(|(scores, _)| &**scores), records, aggregator(system))?;
+        for (bits, (_, outputs)) in signals.bits.iter_mut().zip(&answers) {
+            bits.extend(outputs.iter().map(|output| u64::from(output.to_bits())));
+        }
+        Ok(signals)
     }
 
     fn of_scores<'a>(

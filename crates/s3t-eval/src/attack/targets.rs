@@ -1,9 +1,10 @@
 //! The records that are attacked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use s3t_core::{Record, RecordId, SliceAddress, SliceId, SubjectId};
 use s3t_engine::{EngineError, System, serving_chains};
+use s3t_ledger as ledger;
 
 use super::{AttackSettings, draw};
 use crate::EvalError;
@@ -29,6 +30,8 @@ impl Named {
 pub(crate) struct Targets {
     /// Records that the system has seen and that are deleted, with the slices that they are in.
     pub members: Vec<(SliceAddress, Record)>,
+    /// The names by which they are deleted: what was named, or the subjects of what was drawn and its records without one.
+    pub deleted: Named,
     /// Held-out records that they are told from.
     pub non_members: Vec<Record>,
     /// Further held-out records.
@@ -44,16 +47,20 @@ impl Targets {
         settings: &AttackSettings,
     ) -> Result<Self, EvalError> {
         let members = if named.is_empty() { drawn(system, settings)? } else { of_names(system, named)? };
-        let wanted = settings.non_members + settings.population;
+        let wanted = settings.non_members.saturating_add(settings.population);
         let held_out = draw::records("held-out", settings.seed, held_out, wanted);
         // Where there are few held-out records, a fifth of them is the population.
-        let share = (held_out.len() * settings.population).div_ceil(wanted);
+        let share = (held_out.len() as u128 * settings.population as u128).div_ceil(wanted as u128) as usize;
         let (population, non_members) = held_out.split_at(share);
         if members.len() < 2 || non_members.len() < 2 || population.is_empty() {
             let (members, held_out) = (members.len(), held_out.len());
             return Err(EvalError::TooFewTargets { members, held_out });
         }
-        Ok(Self { members, non_members: non_members.to_vec(), population: population.to_vec() })
+        if members.len() > AttackSettings::MOST_MEMBERS {
+            return Err(EvalError::TooManyTargets { members: members.len(), most: AttackSettings::MOST_MEMBERS });
+        }
+        let deleted = if named.is_empty() { by_subject(&members) } else { named.clone() };
+        Ok(Self { members, deleted, non_members: non_members.to_vec(), population: population.to_vec() })
     }
 
     /// All records in the order in which signals are kept: members, non-members, population.
@@ -71,15 +78,16 @@ impl Targets {
     pub(crate) fn subjects(&self) -> BTreeSet<SubjectId> {
         self.members.iter().filter_map(|(_, record)| record.subject.clone()).collect()
     }
-
-    /// The records whose subject is not known.
-    pub(crate) fn records_without_subject(&self) -> Vec<RecordId> {
-        let without = self.members.iter().filter(|(_, record)| record.subject.is_none());
-        without.map(|(_, record)| record.id.clone()).collect()
-    }
 }
 
-/// The records that are named.
+/// The names of drawn records: a subject's records were drawn together.
+fn by_subject(members: &[(SliceAddress, Record)]) -> Named {
+    let subjects: BTreeSet<SubjectId> = members.iter().filter_map(|(_, record)| record.subject.clone()).collect();
+    let without = members.iter().filter(|(_, record)| record.subject.is_none());
+    Named { records: without.map(|(_, record)| record.id.clone()).collect(), subjects: subjects.into_iter().collect() }
+}
+
+/// The records that are named; a name that nobody has is refused, as in a deletion.
 fn of_names(system: &System, named: &Named) -> Result<Vec<(SliceAddress, Record)>, EvalError> {
     let store = system.store();
     let mut members = Vec::new();
@@ -91,6 +99,15 @@ fn of_names(system: &System, named: &Named) -> Result<Vec<(SliceAddress, Record)
                 members.push((address, record));
             }
         }
+    }
+    let unknown = |name: ledger::Named<'_>| EvalError::from(EngineError::from(store.unknown(name)));
+    let ids: HashSet<&RecordId> = members.iter().map(|(_, record)| &record.id).collect();
+    if let Some(record) = named.records.iter().find(|record| !ids.contains(record)) {
+        return Err(unknown(ledger::Named::Record(record)));
+    }
+    let owners: HashSet<&SubjectId> = members.iter().filter_map(|(_, record)| record.subject.as_ref()).collect();
+    if let Some(subject) = named.subjects.iter().find(|subject| !owners.contains(subject)) {
+        return Err(unknown(ledger::Named::Subject(subject)));
     }
     Ok(members)
 }

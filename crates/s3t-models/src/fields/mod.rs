@@ -112,6 +112,12 @@ impl FieldTable {
         Ok(())
     }
 
+    /// Checks those fields of another file that the table knows.
+    pub(crate) fn check_known(&self, fields: &Map<String, Value>, accepted: &[String]) -> Result<(), FieldError> {
+        let known = fields.iter().filter(|(name, _)| self.field(name).is_some());
+        self.check(&known.map(|(name, value)| (name.clone(), value.clone())).collect(), accepted)
+    }
+
     /// Refuses a field that the table does not know in a file of a later version.
     fn check_unknown(&self, name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> {
         let Some((key, known)) = self.version else { return Ok(()) };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use super::Side;
-use super::chat::ChatSource;
+use super::chat::{ChatSource, special};
 use crate::fields::{self, FieldTable, shown};
 use crate::json_file::read_json;
 use crate::model_file::ModelFile;
@@ -189,11 +189,12 @@ fn class(config: &Map<String, Value>, json: &Value) -> Result<(), FieldError> {
 /// `add_bos_token` and `add_eos_token` say what `tokenizer.json` does.
 fn ends(config: &Map<String, Value>, map: &Map<String, Value>, tokenizer: &Tokenizer) -> Result<(), FieldError> {
     let ids = tokenizer.encode("", true).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default();
-    for (field, token, found) in
-        [("add_bos_token", "bos_token", ids.first()), ("add_eos_token", "eos_token", ids.last())]
-    {
+    let asks = |field: &str| config.get(field).and_then(Value::as_bool) == Some(true);
+    // A token that stands alone may be either, but not both.
+    let (first, last) = (ids.first(), if ids.len() > 1 || !asks("add_bos_token") { ids.last() } else { None });
+    for (field, token, found) in [("add_bos_token", "bos_token", first), ("add_eos_token", "eos_token", last)] {
         let Some(asked) = config.get(field).and_then(Value::as_bool) else { continue };
-        let token = config.get(token).or_else(|| map.get(token)).and_then(|value| contents(value).into_iter().next());
+        let token = special(token, config, map).and_then(|value| contents(value).into_iter().next());
         let Some(id) = token.and_then(|token| tokenizer.token_to_id(&token)) else { continue };
         let does = found == Some(&id);
         if asked != does {

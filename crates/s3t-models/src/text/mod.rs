@@ -72,6 +72,10 @@ impl Ends {
 fn stops(file: &ModelFile, of_model: &[u32]) -> Result<Vec<u32>, ModelError> {
     let path = file.directory().join(fields::GENERATION.file);
     if !path.exists() {
+        // `generate` of Python takes what config.json says of generation then.
+        fields::GENERATION
+            .check_known(file.fields(), &file.options().accept_fields)
+            .map_err(|error| file.refuse(error))?;
         return Ok(of_model.to_vec());
     }
     let generation: Map<String, Value> = read_json(&path, &file.options().limits)?;

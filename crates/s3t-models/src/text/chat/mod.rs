@@ -26,7 +26,7 @@ use s3t_core::digest::DigestBuilder;
 
 use crate::ModelError;
 
-pub(crate) use source::ChatSource;
+pub(crate) use source::{ChatSource, special};
 
 /// The work that a rendering may take whatever the messages are.
 const WORK: u64 = 200_000;

@@ -43,7 +43,7 @@ impl ChatSource {
             (file.directory().join(fields::TOKENIZER_CONFIG.file), of_field(value))
         };
         let token = |name: &&str| {
-            let value = config.get(*name).or_else(|| map.get(*name))?;
+            let value = special(name, config, map)?;
             let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
             Some(((*name).to_owned(), text.to_owned()))
         };
@@ -85,6 +85,17 @@ fn of_field(value: &Value) -> Result<String, String> {
     }
     let names: Vec<String> = named.iter().take(8).map(|(name, _)| format!("`{}`", shown(name))).collect();
     Err(format!("`chat_template` has {}, but none named `default`, which is the one that is used", names.join(", ")))
+}
+
+/// A special token by its name. As in Python, the older `special_tokens_map.json` counts only where `added_tokens_decoder` is missing, and then
+/// before `tokenizer_config.json`.
+pub(crate) fn special<'a>(
+    name: &str,
+    config: &'a Map<String, Value>,
+    map: &'a Map<String, Value>,
+) -> Option<&'a Value> {
+    let older = if config.contains_key("added_tokens_decoder") { None } else { map.get(name) };
+    older.or_else(|| config.get(name))
 }
 
 #[cfg(test)]
