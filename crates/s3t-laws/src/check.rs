@@ -179,7 +179,8 @@ impl Checker<'_> {
         if can_reject(self.settings.runs) {
             return Ok(());
         }
-        let needed = (self.settings.runs..).find(|runs| can_reject(*runs)).unwrap_or_default();
+        // The ways grow like 4^runs, and the rate is at least 1 in the permutations.
+        let needed = (self.settings.runs..=64).find(|runs| can_reject(*runs)).unwrap_or(64);
         let problem = format!(
             "is {}, and no test of so few runs has a p-value below {rate:.1e}, its share of the error rate; use at least {needed}",
             self.settings.runs

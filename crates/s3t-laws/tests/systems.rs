@@ -83,6 +83,18 @@ fn a_system_that_is_exact_in_distribution_passes_and_gradient_ascent_is_caught()
 }
 
 #[test]
+fn a_check_that_could_show_nothing_is_refused_or_does_not_pass() {
+    let refused = |settings: Settings| check(&program("random_sisa"), &settings).unwrap_err().to_string();
+    // Of 252 ways to share out ten runs, the two that are fully apart have a p-value of 0.0079.
+    let few = refused(Settings { runs: 5, ..statistical(&[Law::NonInterference]) });
+    assert!(few.contains("--runs") && few.contains("use at least 6"), "{few}");
+    let rare = refused(Settings { error_rate: 1e-6, ..statistical(&[Law::NonInterference]) });
+    assert!(rare.contains("--error-rate"), "{rare}");
+    let powerless = report("sisa", &only(&[Law::Power]));
+    assert!(!powerless.passed() && powerless.broken().is_empty(), "nothing was tested: {powerless}");
+}
+
+#[test]
 fn a_system_without_seeds_is_told_that_it_does_not_keep_bits() {
     assert_eq!(report("unseeded", &only(&[Law::Power, Law::Determinism])).broken(), [Law::Determinism]);
 }
