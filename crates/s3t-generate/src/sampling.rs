@@ -60,13 +60,11 @@ impl Sampler {
     ///
     /// [`GenerateError::NotFinite`] if no token has a score that is a number.
     pub fn choose(&mut self, logits: &[f32]) -> Result<Chosen, GenerateError> {
-        if logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY)
-            || logits.iter().all(|logit| *logit == f32::NEG_INFINITY)
-        {
-            return Err(GenerateError::NotFinite);
-        }
         let changed = self.changed(logits);
-        if changed.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+        // Biases and penalties are finite, so that a score which was no number is none now either; they can make one.
+        if changed.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY)
+            || changed.iter().all(|logit| *logit == f32::NEG_INFINITY)
+        {
             return Err(GenerateError::NotFinite);
         }
         let id = if self.settings.temperature == 0.0 { argmax(&changed) as u32 } else { self.draw(changed) };

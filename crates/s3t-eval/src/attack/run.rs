@@ -143,7 +143,6 @@ impl Attacked<'_> {
         let shards_before = answering(system)?;
 
         observer.phase(Phase::Deletion);
-        let subjects: Vec<_> = targets.subjects().into_iter().collect();
         let deleted = system.delete(&targets.deleted.records, &targets.deleted.subjects)?.records;
         if settings.repair {
             system.train(&Steps(observer))?;
@@ -179,7 +178,7 @@ impl Attacked<'_> {
             first_line,
             settings: settings.clone(),
             members: count(targets.members.len()),
-            subjects: count(subjects.len()),
+            subjects: count(targets.subjects().len()),
             non_members: count(targets.non_members.len()),
             population: count(targets.population.len()),
             slices: count(targets.slices().len()),

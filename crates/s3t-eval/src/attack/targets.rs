@@ -59,8 +59,19 @@ impl Targets {
         if members.len() > AttackSettings::MOST_MEMBERS {
             return Err(EvalError::TooManyTargets { members: members.len(), most: AttackSettings::MOST_MEMBERS });
         }
-        let deleted = if named.is_empty() { by_subject(&members) } else { named.clone() };
-        Ok(Self { members, deleted, non_members: non_members.to_vec(), population: population.to_vec() })
+        let mut targets = Self {
+            members,
+            deleted: named.clone(),
+            non_members: non_members.to_vec(),
+            population: population.to_vec(),
+        };
+        if named.is_empty() {
+            // A subject's records were drawn together.
+            let without = targets.members.iter().filter(|(_, record)| record.subject.is_none());
+            let records = without.map(|(_, record)| record.id.clone()).collect();
+            targets.deleted = Named { records, subjects: targets.subjects().into_iter().collect() };
+        }
+        Ok(targets)
     }
 
     /// All records in the order in which signals are kept: members, non-members, population.
@@ -78,13 +89,6 @@ impl Targets {
     pub(crate) fn subjects(&self) -> BTreeSet<SubjectId> {
         self.members.iter().filter_map(|(_, record)| record.subject.clone()).collect()
     }
-}
-
-/// The names of drawn records: a subject's records were drawn together.
-fn by_subject(members: &[(SliceAddress, Record)]) -> Named {
-    let subjects: BTreeSet<SubjectId> = members.iter().filter_map(|(_, record)| record.subject.clone()).collect();
-    let without = members.iter().filter(|(_, record)| record.subject.is_none());
-    Named { records: without.map(|(_, record)| record.id.clone()).collect(), subjects: subjects.into_iter().collect() }
 }
 
 /// The records that are named; a name that nobody has is refused, as in a deletion.
