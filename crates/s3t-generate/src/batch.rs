@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::pass::{self, Logits, Part};
 use crate::sampling::{likeliest, log_softmax};
 use crate::text::{EndReason, Event, EventKind, NewToken, Prompt, Text};
-use crate::{Chosen, GenerateError, Lanes};
+use crate::{Chosen, GenerateError, Lanes, Sampling};
 
 /// Tokens of prompts that go through the models in one step, beside a token of each text that is being continued.
 const PROMPT_ROWS: usize = 256;
@@ -108,6 +108,11 @@ impl Batch {
         }
         let number = self.next;
         self.next += 1;
+        let mut prompt = prompt;
+        // Special tokens leave no text that could be searched.
+        let backbone = self.lanes.backbone();
+        let Sampling { stop, stop_token_ids, .. } = &mut prompt.sampling;
+        stop_token_ids.extend(stop.iter().filter_map(|stop| backbone.special_token(stop)));
         let mut text = Text::new(number, prompt, max);
         self.begin(&mut text);
         self.texts.push(text);

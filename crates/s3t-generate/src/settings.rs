@@ -40,7 +40,7 @@ pub struct Sampling {
     pub logit_bias: BTreeMap<u32, f32>,
     /// The seed of the draws: the same seed gives the same text, whatever is asked beside it.
     pub seed: u64,
-    /// Texts before which the made text ends.
+    /// Texts before which the made text ends. The text of a special token stands for the token.
     pub stop: Vec<String>,
     /// Tokens before which the made text ends, beside those of the model.
     pub stop_token_ids: Vec<u32>,

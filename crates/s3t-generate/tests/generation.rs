@@ -288,3 +288,19 @@ fn prompts_that_cannot_be_continued_are_refused_by_name() {
     );
     assert_eq!(batch.check(&Prompt { ids: vec![5; 30], sampling: greedy(2) }).unwrap(), 32);
 }
+
+#[test]
+fn the_text_of_a_special_token_stops_where_the_token_would_follow() {
+    let begin = 1;
+    let asked = |stop: &str| {
+        let stop = vec![stop.to_owned()];
+        let logit_bias = BTreeMap::from([(begin, 100.0)]);
+        let sampling = Sampling { stop, logit_bias, ..greedy(3) };
+        let prompts = [(0, Prompt { ids: vec![5, 6, 7], sampling })];
+        let (tokens, end) = made(&mut batch(&LORA, ROOM), &MeanLogits {}, &prompts).remove(0);
+        (tokens.iter().map(|token| token.id).collect::<Vec<_>>(), end)
+    };
+    assert_eq!(asked("<s>"), (vec![], Some(EndReason::Stop)));
+    // Not special: it would have to be in the text, where special tokens leave nothing.
+    assert_eq!(asked("s>"), (vec![begin; 3], Some(EndReason::Length)));
+}

@@ -438,6 +438,11 @@ impl Backbone {
         }
     }
 
+    /// The number of a special token by its text. Special tokens leave nothing in [`decode`](Self::decode)d text.
+    pub fn special_token(&self, text: &str) -> Option<u32> {
+        self.texts().ok()?.special_token(text)
+    }
+
     /// The tokens that a completion ends before, in causal language modelling.
     pub fn end_tokens(&self) -> &[u32] {
         match &self.reader {

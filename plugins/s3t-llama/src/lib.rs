@@ -57,11 +57,16 @@ struct LlamaConfig {
     attention_bias: bool,
     #[serde(default)]
     mlp_bias: bool,
-    #[serde(default)]
+    #[serde(default = "end")]
     eos_token_id: Value,
     // Read after the digest was defined: it is added where it is there.
     #[serde(default, skip_serializing)]
     pad_token_id: Option<u32>,
+}
+
+/// The default of the class in Python.
+fn end() -> Value {
+    Value::from(2)
 }
 
 fn specify(file: &ModelFile) -> Result<Specification, ModelError> {

@@ -114,6 +114,7 @@ pub const TEXT: &[Field] = &[
     size("vocab_size"),
     Field::honoured("max_position_embeddings", "the largest number of tokens of a text"),
     Field::harmless("bos_token_id", "the tokenizer puts it there"),
+    Field::honoured("tokenizer_class", "the class of the tokenizer, where tokenizer_config.json names none"),
 ];
 
 /// Encoders of texts with the layers of BERT.

@@ -154,7 +154,7 @@ impl FieldTable {
 }
 
 /// The end of a refusal that the user may overrule.
-const ACCEPT: &str =
+pub(crate) const ACCEPT: &str =
     " (`model.accept_fields` in a pipeline and `--accept-field` of `s3t predict` pass over a named field knowingly)";
 
 /// The tables of the files that stand beside a `config.json`.

@@ -51,7 +51,10 @@ pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
             Field::honoured("do_lower_case", "has to be that of tokenizer.json"),
             Field::honoured("strip_accents", "has to be that of tokenizer.json"),
             Field::honoured("tokenize_chinese_chars", "has to be that of tokenizer.json"),
-            Field::honoured("add_prefix_space", "for RoBERTa's class it has to be that of tokenizer.json"),
+            Field::honoured(
+                "add_prefix_space",
+                "followed for Llama's class; for those of RoBERTa, XLM-RoBERTa, GPT-2 and Qwen2 it has to be that of tokenizer.json",
+            ),
             Field::honoured("add_bos_token", "has to be what tokenizer.json does"),
             Field::honoured("add_eos_token", "has to be what tokenizer.json does"),
             Field::honoured(
@@ -60,7 +63,8 @@ pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
             ),
             Field::honoured(
                 "tokenizer_class",
-                "BERT's and RoBERTa's classes build a tokenizer of their own: tokenizer.json has to be one of its kind",
+                "Llama's class builds normalizer, pre-tokenizer and decoder anew, and is followed unless `tokenizer.json` is of bytes; \
+                 for the classes of BERT, RoBERTa, XLM-RoBERTa, GPT-2 and Qwen2 `tokenizer.json` has to say what they build",
             ),
             Field::only("split_special_tokens", &["false", "null"], "special tokens in a text are always special"),
             Field::only("do_basic_tokenize", &["true", "null"], "texts without basic tokenisation are not supported"),
@@ -80,8 +84,11 @@ pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
                 "clean_up_tokenization_spaces",
                 "completions are put together by the decoder of tokenizer.json",
             ),
-            Field::harmless("legacy", "tokenizer.json is read as it is"),
-            Field::harmless("model_input_names", "the form of outputs in Python"),
+            Field::honoured(
+                "legacy",
+                "true if Llama's class puts a blank before every part of a text, not the first alone",
+            ),
+            Field::honoured("model_input_names", "without `token_type_ids` both texts of a pair have one type"),
         ],
     ],
 };

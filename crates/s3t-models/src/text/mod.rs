@@ -3,6 +3,7 @@
 mod beside;
 mod chat;
 mod chats;
+mod class;
 mod continuation;
 mod prompts;
 mod tokenizer_file;
@@ -100,6 +101,8 @@ pub struct TextEncoder {
     chat: ChatSource,
     /// True if records may be chats that are learnt from.
     chats: bool,
+    /// True if the tokens of the second text of a pair get a type of their own.
+    types: bool,
     digest: Digest,
 }
 
@@ -119,8 +122,14 @@ impl TextEncoder {
         let bytes = read.map_err(|cause| ModelError::Tokenizer { path: path.clone(), cause })?;
         limits.check_json(&bytes).map_err(refuse)?;
         TokenizerFile::check(&bytes).map_err(refuse)?;
-        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let parsed = caught(|| Tokenizer::from_bytes(&bytes)).map_err(|panic| refuse(broken(&panic)))?;
+        let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let beside = Beside::read(file, &json)?;
+        let rebuilt = beside.rebuilt(&json)?;
+        let parsed = caught(|| match &rebuilt {
+            Some(rebuilt) => Tokenizer::from_bytes(rebuilt.to_string()),
+            None => Tokenizer::from_bytes(&bytes),
+        });
+        let parsed = parsed.map_err(|panic| refuse(broken(&panic)))?;
         let mut parts = parsed.map_err(|error| refuse(format!("not a tokenizer: {}", shown(&error.to_string()))))?;
         // Tokens that were added to the vocabulary may be more than the model has embeddings for; a text with one is refused.
         let largest = parts.get_vocab(false).into_values().max().unwrap_or(0) as usize;
@@ -131,8 +140,9 @@ impl TextEncoder {
             )));
         }
         parts.with_padding(None);
-        let Beside { side, chat } =
-            caught(|| beside::check(file, &json, &parts)).map_err(|panic| refuse(broken(&panic)))??;
+        let differs = rebuilt.as_ref().map(|built| format!("{}{}", built["pre_tokenizer"], built["decoder"]));
+        json = rebuilt.unwrap_or(json);
+        let side = caught(|| beside.check(file, &json, &parts)).map_err(|panic| refuse(broken(&panic)))??;
         let truncation = cuts.then(|| TruncationParams {
             max_length: max_tokens,
             direction: if side == Side::Left { TruncationDirection::Left } else { TruncationDirection::Right },
@@ -145,18 +155,22 @@ impl TextEncoder {
             Ok::<_, tokenizers::Error>(whole)
         });
         let whole = whole.map_err(|panic| refuse(broken(&panic)))?.map_err(|error| refuse(error.to_string()))?;
-        let chats = file.options().chats;
+        let (chat, chats) = (beside.chat(file), file.options().chats);
         let mut digest = DigestBuilder::new("tokenizer");
         digest.bytes(LIBRARY.as_bytes()).bytes(&bytes).number(max_tokens as u64);
         if cuts && side == Side::Left {
             digest.bytes(b"left");
+        }
+        // A tokenizer that counts as it is keeps the digest that it had before classes were followed.
+        if let Some(parts) = differs {
+            digest.bytes(parts.as_bytes());
         }
         // The template makes texts of records only where records are chats, and leaves the digests of other systems as they were.
         if chats {
             digest.bytes(b"chat").digest(&chat.template()?.digest());
         }
         let digest = digest.finish();
-        Ok(Self { whole, parts, max_tokens, cuts, room, limits, ends, chat, chats, digest })
+        Ok(Self { whole, parts, max_tokens, cuts, room, limits, ends, chat, chats, types: beside.class.types, digest })
     }
 
     /// The digest of the tokenizer and of the largest number of tokens of a record.
@@ -279,7 +293,7 @@ impl TextEncoder {
     /// The types of the tokens; empty if all are 0, or the model has no types.
     fn types(&self, encoding: &Encoding) -> Vec<u32> {
         let types = encoding.get_type_ids();
-        let has_types = self.room.types.is_some() && types.iter().any(|kind| *kind != 0);
+        let has_types = self.types && self.room.types.is_some() && types.iter().any(|kind| *kind != 0);
         if has_types { types.to_vec() } else { Vec::new() }
     }
 
@@ -290,6 +304,12 @@ impl TextEncoder {
     /// The text of tokens, without special tokens.
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         caught(|| self.parts.decode(ids, true)).ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The number of a special token.
+    pub(crate) fn special_token(&self, text: &str) -> Option<u32> {
+        let is_special = self.parts.get_added_vocabulary().is_special_token(text);
+        self.parts.token_to_id(text).filter(|_| is_special)
     }
 
     /// The tokens that a completion ends before.

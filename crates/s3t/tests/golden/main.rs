@@ -1,6 +1,7 @@
 //! Models and PEFT methods against Python: the golden files in this folder, and those in the folder `golden` of each plugin, which
 //! `xtask/golden/make.py` makes with `transformers` and `peft`. Every linked family is among them.
 
+mod classes;
 mod refusals;
 
 use std::path::{Path, PathBuf};
