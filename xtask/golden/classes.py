@@ -72,6 +72,8 @@ def cases():
     yield "pieces as Llama writes them", PIECES, {key: built[key] for key in ["normalizer", "pre_tokenizer", "decoder"]}, llama(), {}
     yield "pieces, any class", PIECES, {}, llama(tokenizer_class="TokenizersBackend"), {}
     yield "pieces, an unknown class", PIECES, {}, llama(tokenizer_class="HouseTokenizer"), {}
+    yield "pieces, Code Llama", PIECES, {}, llama(tokenizer_class="CodeLlamaTokenizer"), {}, "tokenizer_class"
+    yield "pieces, GPT-NeoX", PIECES, {}, llama(tokenizer_class="GPTNeoXTokenizerFast"), {}, "tokenizer_class"
     yield "pieces of Mistral, Llama", MISTRAL, {}, llama(), {}
     yield "bytes, Llama", BYTES, {}, llama(), {}
     yield "bytes, GPT-2", BYTES, {}, {"tokenizer_class": "GPT2Tokenizer", **names}, {}

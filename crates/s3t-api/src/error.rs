@@ -148,7 +148,8 @@ fn of_store(error: &StoreError) -> ErrorKind {
         | StoreError::RequestId(_)
         | StoreError::NothingNamed
         | StoreError::Foreign(_)
-        | StoreError::ExportInside { .. } => ErrorKind::Refused,
+        | StoreError::ExportInside { .. }
+        | StoreError::ExportThere(_) => ErrorKind::Refused,
         _ => ErrorKind::Store,
     }
 }

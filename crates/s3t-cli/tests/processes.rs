@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
+use s3t::core::RecordId;
 use s3t::core::digest::DigestBuilder;
 use s3t::ledger::{Epoch, Event};
-use s3t::store::{Place, Store};
+use s3t::store::{DeletionRequest, Place, Store};
 use workspace::Workspace;
 
 /// The longest that a command may take, besides the time that it was stopped itself: some waits of 2 seconds, on a machine with
@@ -444,4 +445,29 @@ fn a_word_that_is_given_before_the_log_is_cut_is_caught() {
         (0..5).find_map(|seed| play(seed, Duration::from_secs(20), Some(Plant::ErasedBeforeTruncation)).err());
     let problem = problem.expect("the digests of erased records are in the log");
     assert!(problem.contains("is called erased, but"), "{problem}");
+}
+
+#[test]
+fn a_process_that_erases_and_stays_keeps_its_locks_of_the_catalogue() {
+    let workspace = Workspace::new();
+    workspace.edit("pipeline.toml", "[store]\n", "[store]\nsecret = \"from-seed\"\n");
+    workspace.json(&["train", "pipeline.toml"]);
+    let store = Store::open(&Place::new(workspace.path("store"))).unwrap();
+    let accept = |number: u64| {
+        let records = vec![RecordId::new(format!("record-{number}")).unwrap()];
+        store.accept(&DeletionRequest { records, ..DeletionRequest::default() }).unwrap().effect.epoch
+    };
+    // An erasure looks through the catalogue's pages, and looks who holds it. A file that is opened and closed beside SQLite takes the process's
+    // locks with it: the next process to close the store would take itself for the last, and take the log of the others away.
+    for round in 0..3 {
+        accept(3 * round);
+        store.erase().unwrap();
+        workspace.json(&["delete", "pipeline.toml", "--record", &format!("record-{}", 3 * round + 1)]);
+        assert_eq!(accept(3 * round + 2), Epoch(3 * round + 3));
+        let status = workspace.json(&["status", "pipeline.toml"]);
+        assert_eq!(status["status"]["epoch"], 3 * round + 3, "round {round}");
+    }
+    store.erase().unwrap();
+    drop(store);
+    assert_eq!(workspace.run(&["store", "check", "pipeline.toml"]).code, 0);
 }

@@ -148,7 +148,7 @@ fn work_for(address: &str, workers: usize, kilobytes: usize) {
                 let registration = Registration::of_this_process(number.to_string(), Some(1));
                 let joined = join(address, invitation, &registration, Duration::from_secs(60)).unwrap();
                 let trainer: Arc<dyn Trainer> = Arc::new(Second { kilobytes });
-                let _ = work(joined.reader, joined.writer, Some(joined.lease), |_| Ok(trainer), || {});
+                let _ = work(joined.reader, joined.writer, Some(joined.lease), |_| Ok(trainer), |_| {});
             };
             std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, run).unwrap();
         }

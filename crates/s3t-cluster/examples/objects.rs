@@ -70,7 +70,7 @@ fn measure(name: &str, objects: Option<ObjectStorage>, workers: usize, slices: u
             let registration = Registration::of_this_process(String::new(), Some(1));
             let joined = join(&call.address, &call.invitation, &registration, Duration::from_secs(60)).unwrap();
             let load = |_: &_| Ok(trainer);
-            let _ = work_with_objects(joined.reader, joined.writer, Some(joined.lease), joined.objects, load, || {});
+            let _ = work_with_objects(joined.reader, joined.writer, Some(joined.lease), joined.objects, load, |_| {});
         });
     }
     train_all(&*session, slices, slice);

@@ -94,24 +94,29 @@ pub(crate) fn admit(
     settings: &WorkerSettings,
     lease: Duration,
     objects: Option<&LaunchAddress>,
-) -> Result<Registration, String> {
+) -> Result<Registration, Refusal> {
+    let stranger = |problem: String| Refusal { worker: None, problem };
     let mut token = [0; LENGTH];
-    reader.read_exact(&mut token).map_err(|error| format!("it sent no token: {error}"))?;
+    reader.read_exact(&mut token).map_err(|error| stranger(format!("it sent no token: {error}")))?;
     let registration = if invitation.is_token(&token) {
         match read_frame::<Registration>(reader) {
-            Ok(Some(registration)) => registration.unfit(settings).map_or(Ok(registration), Err),
-            Ok(None) => return Err("it went away".into()),
-            Err(error) => Err(error.to_string()),
+            Ok(Some(registration)) => match registration.unfit(settings) {
+                None => Ok(registration),
+                Some(problem) => Err(Refusal { worker: Some(registration), problem }),
+            },
+            Ok(None) => return Err(stranger("it went away".into())),
+            Err(error) => Err(stranger(error.to_string())),
         }
     } else {
-        Err("its token is not that of this launch".into())
+        Err(stranger("its token is not that of this launch".into()))
     };
     let answer = match &registration {
         Ok(_) => Admission::Admitted { lease, objects: objects.cloned() },
-        Err(reason) => Admission::Refused(reason.clone()),
+        Err(refusal) => Admission::Refused(refusal.problem.clone()),
     };
-    let frame = write_frame(&answer).map_err(|error| error.to_string())?;
-    writer.write_all(&frame).and_then(|()| writer.flush()).map_err(|error| format!("it went away: {error}"))?;
+    let frame = write_frame(&answer).map_err(|error| stranger(error.to_string()))?;
+    let sent = writer.write_all(&frame).and_then(|()| writer.flush());
+    sent.map_err(|error| stranger(format!("it went away: {error}")))?;
     registration
 }
 

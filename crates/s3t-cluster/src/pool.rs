@@ -268,6 +268,11 @@ impl Pool {
         self.changed.notify_all();
     }
 
+    /// Returns `true` once no worker will come any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.lock().failure.is_some()
+    }
+
     /// Waits for this time, or until the pool is over.
     pub(crate) fn wait(&self, time: Duration) {
         let until = Instant::now() + time;
@@ -373,10 +378,18 @@ impl Pool {
         if let Some(objects) = &self.objects {
             objects.relay.forget(records);
         }
+        let mut told = false;
         while let Some(until) = {
             let now = self.now();
             self.lock().roster.remembering_until(now)
         } {
+            if !told {
+                let left = until.saturating_sub(self.now()).as_secs_f64().ceil();
+                self.tell(format!(
+                    "a worker that was cut off may remember records for {left} s more: they are waited for"
+                ));
+                told = true;
+            }
             std::thread::sleep(until.saturating_sub(self.now()).min(POLL));
         }
         // Whoever was cut off may have left an object until its lease ended. A failure is told, and tried again.

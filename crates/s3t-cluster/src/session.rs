@@ -106,6 +106,10 @@ impl Session for Cluster {
         self.pool.permit(permit);
     }
 
+    fn has_failed(&self) -> bool {
+        self.pool.has_failed()
+    }
+
     fn unforgotten(&self) -> Option<String> {
         self.pool.objects.as_ref()?.relay.unforgotten()
     }

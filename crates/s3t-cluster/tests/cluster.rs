@@ -100,7 +100,7 @@ fn worker(call: &Call, number: usize, trainer: Arc<dyn Trainer>) -> Arc<AtomicBo
     let (call, ended, closed) = (call.clone(), Arc::clone(&has_ended), Arc::clone(&has_ended));
     std::thread::spawn(move || {
         let joined = join(&call.address, &call.invitation, &registration(number), Duration::from_secs(5)).unwrap();
-        let closed = move || closed.store(true, Ordering::SeqCst);
+        let closed = move |_| closed.store(true, Ordering::SeqCst);
         let _ = work(joined.reader, joined.writer, Some(joined.lease), |_| Ok(trainer), closed);
         ended.store(true, Ordering::SeqCst);
     });
@@ -168,7 +168,7 @@ fn strangers_and_workers_of_another_kind_are_refused_by_what_differs() {
     );
 
     let joined = join(&owner.call.address, &owner.call.invitation, &registration(0), patience).unwrap();
-    let error = work(joined.reader, joined.writer, Some(joined.lease), |_| Ok(Arc::new(Foreign) as _), || {});
+    let error = work(joined.reader, joined.writer, Some(joined.lease), |_| Ok(Arc::new(Foreign) as _), |_| {});
     let message = error.unwrap_err().to_string();
     assert!(message.contains("its instructions is `avx2+avx512`, and the store's `avx2`"), "{message}");
 

@@ -63,7 +63,7 @@ fn worker(call: &Call) {
         let registration = Registration::of_this_process("1".into(), Some(1));
         let joined = join(&call.address, &call.invitation, &registration, Duration::from_secs(5)).unwrap();
         let load = |_: &_| Ok(Arc::new(Counting::default()) as _);
-        let _ = work_with_objects(joined.reader, joined.writer, Some(joined.lease), joined.objects, load, || {});
+        let _ = work_with_objects(joined.reader, joined.writer, Some(joined.lease), joined.objects, load, |_| {});
     });
 }
 

@@ -80,6 +80,19 @@ pub enum EngineError {
         /// The deletions, in words.
         deletions: String,
     },
+    /// Starting afresh would forget where adapters were written.
+    #[error(
+        "the store `{store}` has written {}, of {} in all, which a deletion would remove; a new store would not know of them: remove them, or say \
+         --yes to leave them where they are",
+        folders.iter().take(8).map(|folder| format!("`{}`", folder.display())).collect::<Vec<_>>().join(", "),
+        folders.len()
+    )]
+    LeavesExports {
+        /// The store.
+        store: PathBuf,
+        /// The folders of the adapters.
+        folders: Vec<PathBuf>,
+    },
     /// A folder that is to be deleted as a store and is not a store.
     #[error("`{0}` is not a store, so --fresh does not delete it")]
     NotAStoreToDelete(PathBuf),

@@ -2,11 +2,11 @@
 
 use std::num::NonZero;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use s3t_core::digest::DigestBuilder;
 use s3t_core::{Digest, NumericEnvironment};
-use s3t_executor::{BaseModel, Executor, ExecutorError, Session, Site, WorkerSettings};
+use s3t_executor::{BaseModel, Executor, ExecutorError, Session, Site, Trainer, WorkerSettings};
 use s3t_models::Backbone;
 use s3t_train::StageTrainer;
 
@@ -16,7 +16,7 @@ use crate::pipeline::Pipeline;
 /// An executor that may have been started.
 pub(crate) struct Executing {
     site: Site,
-    session: OnceLock<Arc<dyn Session>>,
+    session: Mutex<Option<Arc<dyn Session>>>,
     starting: Mutex<()>,
 }
 
@@ -40,36 +40,51 @@ impl Executing {
             threads: NonZero::new(pipeline.resources.job_count()).unwrap_or(NonZero::<usize>::MIN),
             trainer: Arc::new(trainer.with_spill(&pipeline.store, disk).with_checkpointing(gradient_checkpointing)),
         };
-        Ok(Self { site, session: OnceLock::new(), starting: Mutex::new(()) })
+        Ok(Self { site, session: Mutex::default(), starting: Mutex::new(()) })
     }
 
-    /// The executor, which is started now if it was not before.
+    fn started(&self) -> Option<Arc<dyn Session>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The executor, which is started now if it was not before, or if no worker of it is left: what ended them may be over.
     pub(crate) fn session(&self, executor: &dyn Executor) -> Result<Arc<dyn Session>, ExecutorError> {
         let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = self.session.get() {
-            return Ok(Arc::clone(session));
+        if let Some(session) = self.started().filter(|session| !session.has_failed()) {
+            return Ok(session);
         }
+        // It is dropped first, outside of the lock: it may have the port, and takes its time to end.
+        let failed = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(failed);
         let span = tracing::info_span!("start executor", capacity = tracing::field::Empty).entered();
         let session: Arc<dyn Session> = Arc::from(executor.start(self.site.clone())?);
         span.record("capacity", session.capacity().get());
-        Ok(Arc::clone(self.session.get_or_init(|| session)))
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
+        Ok(session)
     }
 
     /// The arithmetic of the executor if it was started, and of this process before.
     pub(crate) fn environment(&self) -> NumericEnvironment {
-        self.session.get().map_or_else(|| self.site.trainer.environment(), |session| session.environment())
+        self.started().map_or_else(|| self.site.trainer.environment(), |session| session.environment())
+    }
+
+    /// The trainer of this process, whatever the executor.
+    pub(crate) fn in_process(&self) -> Arc<dyn Trainer> {
+        Arc::clone(&self.site.trainer)
     }
 
     /// Drops everything that is remembered of these records. An executor that was not started remembers nothing.
     pub(crate) fn forget(&self, records: &[Digest]) {
-        if let Some(session) = self.session.get().filter(|_| !records.is_empty()) {
+        self.site.trainer.forget(records);
+        if let Some(session) = self.started().filter(|_| !records.is_empty()) {
             session.forget(records);
         }
     }
 
     /// Drops everything that is remembered of any record.
     pub(crate) fn forget_all(&self) {
-        if let Some(session) = self.session.get() {
+        self.site.trainer.forget_all();
+        if let Some(session) = self.started() {
             session.forget_all();
         }
     }

@@ -15,7 +15,8 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Resurrection`] without consent, where a deletion was ever accepted or that cannot be told;
+    /// Without consent [`EngineError::Resurrection`], where a deletion was ever accepted or that cannot be told, and
+    /// [`EngineError::LeavesExports`], where adapters were exported that are still there;
     /// [`EngineError::NotAStoreToDelete`]; whatever is wrong with the pipeline. Nothing is deleted then.
     pub fn start_afresh(pipeline: &CheckedPipeline, consent: bool) -> Result<Option<u64>, EngineError> {
         if !pipeline.store.exists() && !pipeline.store.is_symlink() {
@@ -37,6 +38,12 @@ impl System {
             };
             if let Some(deletions) = words.filter(|_| !consent) {
                 return Err(EngineError::Resurrection { store: pipeline.store.clone(), deletions });
+            }
+            let exports = || Store::open_read_only(&place).and_then(|store| store.exports()).unwrap_or_default();
+            let mut folders = if consent { Vec::new() } else { exports() };
+            folders.retain(|folder| folder.exists());
+            if !folders.is_empty() {
+                return Err(EngineError::LeavesExports { store: pipeline.store.clone(), folders });
             }
             if !previewed {
                 Preview::new(pipeline)?;

@@ -140,8 +140,12 @@ impl System {
         let effective_seconds = start.elapsed().as_secs_f64();
         let (erasure, failed) = self.erase_pending();
         let Erasure { slices, stages, records, exports, remaining_exports } = erasure;
-        // Nobody else deleted anything in between, so nothing else is to be forgotten.
-        let _ = self.forgotten.compare_exchange(epoch.previous().0, epoch.0, Ordering::Relaxed, Ordering::Relaxed);
+        let mut records: Vec<RecordId> =
+            records.into_iter().filter(|record| record.epoch == epoch).map(|record| record.id).collect();
+        // Where nobody else deleted anything in between, or erased some of it, nothing else is to be forgotten.
+        if records.len() as u64 == accepted.effect.records {
+            let _ = self.forgotten.compare_exchange(epoch.previous().0, epoch.0, Ordering::Relaxed, Ordering::Relaxed);
+        }
         let published = self.store.publish_unless_held();
         let erased_seconds = start.elapsed().as_secs_f64();
         let now = self.store.snapshot().unwrap_or(snapshot);
@@ -157,7 +161,6 @@ impl System {
             (Cut { after: left.serving(address.shard), ..availability.hit(*address) }, members)
         };
         let (cuts, members) = hits.map(cut).unzip();
-        let mut records: Vec<RecordId> = records.into_iter().map(|(_, record)| record).collect();
         records.sort_unstable();
         let receipt = self.store.receipt(&accepted.request, Some(accepted.opening)).map_err(stands)?;
         published.map_err(stands)?;
@@ -210,7 +213,7 @@ impl System {
             // Which records were erased all the same is not known.
             self.executing.forget_all();
         }
-        let digests: Vec<_> = erasure.records.iter().map(|(digest, _)| *digest).collect();
+        let digests: Vec<_> = erasure.records.iter().map(|record| record.digest).collect();
         self.executing.forget(&digests);
         self.forget_dead_members();
         (erasure, failed)

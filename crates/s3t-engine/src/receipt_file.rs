@@ -102,11 +102,20 @@ impl ReceiptFile {
     fn write(self, receipt: &Receipt) -> Result<(), EngineError> {
         let path = self.path;
         let written = || -> std::io::Result<()> {
+            #[cfg(unix)]
+            use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
             let text = serde_json::to_string_pretty(receipt)?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             writeln!(file, "{text}").and_then(|()| file.as_file().sync_all())?;
             file.persist(&path).map_err(|error| error.error)?;
+            // The store forgets the key to the names next: the file must have its name for good by then.
+            #[cfg(unix)]
+            match std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
+                // A folder that may be written and not read, and file systems that sync none.
+                Err(error) if [PermissionDenied, InvalidInput, Unsupported].contains(&error.kind()) => {}
+                synced => synced?,
+            }
             Ok(())
         };
         let (request, epoch) = (receipt.request.clone(), receipt.effect.epoch);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use s3t_core::budget::cost::ModelShape;
 use s3t_core::{PerShard, Record};
-use s3t_executor::Session;
+use s3t_executor::{Session, Trainer};
 use s3t_ledger::ShardServes;
 use s3t_models::{Backbone, Device, Input};
 use s3t_store::{Snapshot, Store};
@@ -161,6 +161,12 @@ impl System {
     /// [`EngineError::Executor`] if it cannot be started.
     pub fn session(&self) -> Result<Arc<dyn Session>, EngineError> {
         Ok(self.executing.session(&*self.pipeline.executor)?)
+    }
+
+    /// The trainer of this process: for a job that is no stage of the store, so that no hold is kept for it and workers elsewhere, which
+    /// a deletion has to wait for, never see its records.
+    pub fn trainer_in_process(&self) -> Arc<dyn Trainer> {
+        self.executing.in_process()
     }
 
     /// The executor, if its arithmetic is that of the store.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use s3t_core::tensors::StageTensors;
 use s3t_core::{Payload, Record};
-use s3t_engine::{System, VerifyScope};
+use s3t_engine::{AuditRequest, System, VerifyScope};
 use s3t_store::{DeletionRequest, Place, Store};
 use s3t_testkit::{copy_folder, toy_records};
 use world::{Case, World, honest};
@@ -128,6 +128,40 @@ fn models_of_dead_stages_leave_the_memory_with_the_erasure() {
     let cut = &deletion.receipt.effect.cut;
     assert!(!left.is_empty() && !gone.is_empty());
     assert!(left.iter().all(|(key, _)| !cut.contains(key)) && gone.iter().all(|(key, _)| cut.contains(key)));
+}
+
+#[test]
+fn an_audit_does_not_call_gone_what_waits_to_be_erased() {
+    let records = toy_records(60, 0, 3);
+    let world = World::trained(&case(), &records, &honest).unwrap();
+    let gone = records[4].id.clone();
+    world
+        .system
+        .store()
+        .accept(&DeletionRequest { records: vec![gone.clone()], ..DeletionRequest::default() })
+        .unwrap();
+    let request = AuditRequest { absent_records: vec![gone], scope: VerifyScope::Lineages, ..AuditRequest::default() };
+    let look = || {
+        let report = world.system.audit(&request, &s3t_engine::Quiet).unwrap();
+        report.checks.into_iter().find(|check| check.what == "What must be gone is gone").unwrap()
+    };
+    let waiting = look();
+    assert_eq!(waiting.passed, Some(false));
+    assert!(waiting.problems[0].contains("could not be looked through"), "{:?}", waiting.problems);
+    assert!(world.system.erase_pending().1.is_none());
+    assert_eq!(look().passed, Some(true));
+}
+
+#[test]
+fn a_deletion_names_its_own_records_whatever_it_erases_with_them() {
+    let records = toy_records(60, 0, 3);
+    let world = World::trained(&case(), &records, &honest).unwrap();
+    let [earlier, own] = [4, 7].map(|number: usize| records[number].id.clone());
+    let request = |id| DeletionRequest { records: vec![id], ..DeletionRequest::default() };
+    world.system.store().accept(&request(earlier)).unwrap();
+    let deletion = world.system.fulfil(&request(own.clone())).unwrap();
+    assert_eq!(deletion.records, [own]);
+    assert!(!world.system.snapshot().unwrap().is_erasing(), "the earlier one is erased too");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use s3t_core::digest::DigestBuilder;
 use s3t_core::tensors::BlockTensors;
 use s3t_core::{BlockRange, Lineage, Record, Task};
 use s3t_engine::{EngineError, System, in_batches};
-use s3t_executor::{Session, StageJob, StageProgress, StageRecord};
+use s3t_executor::{StageJob, StageProgress, StageRecord, Trainer};
 use s3t_models::{Backbone, Device, Input};
 use s3t_train::{StageModel, TrainError, TrainingConfig};
 
@@ -18,7 +18,7 @@ use crate::Metric;
 /// A baseline that can be trained while the system is, because it holds all it needs.
 pub struct Baseline {
     job: StageJob,
-    session: Arc<dyn Session>,
+    trainer: Arc<dyn Trainer>,
     backbone: Arc<Backbone>,
     device: Device,
     training: TrainingConfig,
@@ -70,7 +70,7 @@ impl Baseline {
         let lineage = Lineage { recipe, groups, slices: vec![all.finish()] };
         Ok(Self {
             job: StageJob { lineage, records, ancestors: BlockTensors::new() },
-            session: system.session()?,
+            trainer: system.trainer_in_process(),
             backbone: Arc::clone(system.backbone()),
             device: system.device().clone(),
             training,
@@ -89,7 +89,7 @@ impl Baseline {
     ///
     /// [`EngineError::Executor`] with the failure of training or of the executor.
     pub fn train(self, progress: &dyn StageProgress) -> Result<BaselineModel, EngineError> {
-        let tensors = self.session.train(&self.job, progress)?.tensors;
+        let tensors = self.trainer.train(&self.job, progress)?.tensors;
         let model = StageModel::new(&self.backbone, &self.device, &self.job.lineage, &[&tensors])?;
         let task = self.job.lineage.recipe.task;
         Ok(BaselineModel { model, backbone: self.backbone, task, jobs: self.jobs, epochs: self.training.epochs })

@@ -116,6 +116,11 @@ pub trait Session: Trainer {
     /// lease from then on; without a permit always.
     fn permit(&self, _permit: Option<Permit>) {}
 
+    /// `true` once no worker will come any more: another session may do better.
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// The sealed copies of forgotten records that may be in object storage yet, in words; `None` if there are none. Tries again to remove
     /// them, now and then. While there are some, a deletion is not called erased.
     fn unforgotten(&self) -> Option<String> {

@@ -41,7 +41,7 @@ pub use message::{Answer, Failure, Request};
 pub use progress::{Silent, StageProgress, Step};
 pub use relay::{LAUNCH_OBJECT, Random, Relay};
 pub use sealed::{ObjectContent, ObjectFolder, ObjectKey, ObjectKind, ObjectReference, ObjectSlot};
-pub use worker::{work, work_with_objects};
+pub use worker::{WorkEnd, work, work_with_objects};
 
 /// The macro that registers a plugin, and the core crate, for plugins that depend on this crate alone.
 pub use s3t_core::{self, plugin};

@@ -21,6 +21,15 @@ use crate::{
 /// The time between two signs of life.
 const BEAT: Duration = Duration::from_secs(1);
 
+/// The loss for which a worker ends in the middle of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkEnd {
+    /// The owner is gone: there is nothing more to do.
+    Owner,
+    /// The lease: the owner was not heard for so long, and may still be there.
+    Lease,
+}
+
 /// Works for the owner at the other end of `input` and `output` until it closes `input`: loads the base model as the first frame
 /// says, then trains one job after the other. `closed` is called, on another thread, as soon as the owner is gone: a program may end
 /// there, in the middle of a step. With a lease it is called too when the lease ends, and has to end the program: what the worker
@@ -35,7 +44,7 @@ pub fn work<L>(
     output: impl Write + Send + 'static,
     lease: Option<Lease>,
     load: L,
-    closed: impl FnOnce() + Send + 'static,
+    closed: impl FnOnce(WorkEnd) + Send + 'static,
 ) -> Result<(), ExecutorError>
 where
     L: FnOnce(&WorkerSettings) -> Result<Arc<dyn Trainer>, ExecutorError>,
@@ -54,7 +63,7 @@ pub fn work_with_objects<L>(
     lease: Option<Lease>,
     objects: Option<Arc<dyn ObjectFolder>>,
     load: L,
-    closed: impl FnOnce() + Send + 'static,
+    closed: impl FnOnce(WorkEnd) + Send + 'static,
 ) -> Result<(), ExecutorError>
 where
     L: FnOnce(&WorkerSettings) -> Result<Arc<dyn Trainer>, ExecutorError>,
@@ -76,7 +85,7 @@ where
         let (leased, closed) = (Arc::clone(&shared), Arc::clone(&closed));
         start(move || {
             if leased.lease.as_ref().is_some_and(LeaseClock::wait_for_end) {
-                closed.call();
+                closed.call(WorkEnd::Lease);
             }
         })?;
     }
@@ -95,7 +104,7 @@ where
     let listening = Arc::clone(&shared);
     start(move || {
         match listening.listen(input, &give) {
-            Ok(()) => closed.call(),
+            Ok(()) => closed.call(WorkEnd::Owner),
             Err(error) => {
                 listening.send(&Answer::Damaged(error.to_string()));
                 let _ = listening.failure.set(error);
@@ -183,13 +192,13 @@ impl Drop for Wiped {
 }
 
 /// The call that says that the owner is gone. It is made once.
-struct Closed(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+struct Closed(Mutex<Option<Box<dyn FnOnce(WorkEnd) + Send>>>);
 
 impl Closed {
-    fn call(&self) {
+    fn call(&self, end: WorkEnd) {
         let call = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(call) = call {
-            call();
+            call(end);
         }
     }
 }

@@ -88,7 +88,7 @@ fn worker(folder: &Arc<impl ObjectFolder + 'static>) -> Link {
     let (owner_in, worker_out) = std::io::pipe().unwrap();
     let objects = Some(Arc::clone(folder) as Arc<dyn ObjectFolder>);
     let load = |_: &_| Ok(Arc::new(Counting::default()) as Arc<dyn Trainer>);
-    std::thread::spawn(move || work_with_objects(worker_in, worker_out, None, objects, load, || {}));
+    std::thread::spawn(move || work_with_objects(worker_in, worker_out, None, objects, load, |_| {}));
     Link::open("worker 1", owner_in, owner_out, &settings(), Duration::from_secs(60)).unwrap()
 }
 
@@ -292,7 +292,7 @@ fn a_worker_that_cannot_read_the_storage_is_not_taken_and_says_why() {
     let (owner_in, worker_out) = std::io::pipe().unwrap();
     let objects = Some(Arc::clone(&folder) as Arc<dyn ObjectFolder>);
     let load = |_: &_| -> Result<Arc<dyn Trainer>, _> { panic!("nothing is loaded") };
-    std::thread::spawn(move || work_with_objects(worker_in, worker_out, None, objects, load, || {}));
+    std::thread::spawn(move || work_with_objects(worker_in, worker_out, None, objects, load, |_| {}));
     let opened = Link::open("worker 1", owner_in, owner_out, &settings(), Duration::from_secs(60));
     let message = opened.err().unwrap().to_string();
     assert!(message.contains("memory: has no object `launch`") && message.contains("own credentials"), "{message}");

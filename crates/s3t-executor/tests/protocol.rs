@@ -153,7 +153,7 @@ fn a_damaged_job_is_told_by_the_worker_that_got_it() {
     let (worker_in, mut owner_out) = std::io::pipe().unwrap();
     let (mut owner_in, worker_out) = std::io::pipe().unwrap();
     let load = |_: &_| Ok(Arc::new(Counting::default()) as _);
-    let worker = std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, load, || {}));
+    let worker = std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, load, |_| {}));
     owner_out.write_all(&write_frame(&Request::Hello(settings())).unwrap()).unwrap();
     let mut frame = write_frame(&Request::Threads(2)).unwrap();
     let end = frame.len() - 1;
@@ -176,7 +176,7 @@ fn a_worker_that_cannot_start_says_why() {
     let (worker_in, owner_out) = std::io::pipe().unwrap();
     let (owner_in, worker_out) = std::io::pipe().unwrap();
     let other = ExecutorError::OtherModel { expected: digest("base"), found: digest("another") };
-    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Err(other), || {}));
+    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Err(other), |_| {}));
     let opened = Link::open("worker 1", owner_in, owner_out, &settings(), Duration::from_secs(60));
     let message = opened.err().unwrap().to_string();
     assert!(message.starts_with("worker 1 cannot be started: the base model is "), "{message}");
@@ -261,7 +261,7 @@ fn records_travel_once_until_they_are_forgotten_or_another_job_does_without_them
     let (owner_in, worker_out) = std::io::pipe().unwrap();
     let (trainer, sent) = (Arc::new(Noting::default()), Arc::new(AtomicUsize::new(0)));
     let noting = Arc::clone(&trainer);
-    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Ok(noting as _), || {}));
+    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Ok(noting as _), |_| {}));
     let counted = Counted(owner_out, Arc::clone(&sent));
     let mut link = Link::open("worker 1", owner_in, counted, &settings(), Duration::from_secs(60)).unwrap();
     let mut first = job(&["one"]);
@@ -299,7 +299,7 @@ fn a_job_with_a_record_that_was_not_sent_is_refused() {
     let (worker_in, mut owner_out) = std::io::pipe().unwrap();
     let (mut owner_in, worker_out) = std::io::pipe().unwrap();
     std::thread::spawn(move || {
-        s3t_executor::work(worker_in, worker_out, None, |_| Ok(Arc::new(Noting::default()) as _), || {})
+        s3t_executor::work(worker_in, worker_out, None, |_| Ok(Arc::new(Noting::default()) as _), |_| {})
     });
     let job = job(&["one"]);
     let all = job.records.iter().map(|record| record.digest).collect();

@@ -10,13 +10,16 @@
 //! [`superseded`] tells from these which exports hold a stage that is no longer live. Where it was written, the store removes its
 //! files with the stages.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use s3t_core::digest::DigestBuilder;
+use s3t_core::limits::read_text_at_most;
 use s3t_core::tensors::StageTensors;
 use s3t_core::{BlockRange, Digest, Serving, ShardId, StageKey};
 use s3t_engine::{System, serving_chains};
 use s3t_ledger::{Epoch, Event};
+use s3t_models::open_file;
 use s3t_peft::PeftMethod;
 use s3t_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,9 @@ use crate::{InterchangeError, write_adapter};
 
 /// The file in an export's folder that names its store, epoch and stages.
 pub const MANIFEST: &str = "s3t-export.json";
+
+/// The largest size of it, in bytes.
+const MOST_MANIFEST_BYTES: u64 = 64 << 20;
 
 /// The content of an export.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +41,11 @@ pub struct Export {
     pub epoch: Epoch,
     /// The base model's digest.
     pub base: String,
-    /// The class names.
+    /// The class names; none for regression and language models.
     pub labels: Vec<String>,
+    /// The number of outputs of each head: what the base model's `num_labels` has to be; 0 without a head.
+    #[serde(default)]
+    pub outputs: usize,
     /// An adapter for each member of each shard that serves.
     pub shards: Vec<ExportedShard>,
 }
@@ -149,6 +158,7 @@ fn write_shards(
         epoch,
         base: system.backbone().digest().to_string(),
         labels: pipeline.labels.names().to_vec(),
+        outputs: pipeline.task.outputs(),
         shards,
     };
     let path = directory.join(MANIFEST);
@@ -206,7 +216,7 @@ pub fn superseded(system: &System, directory: &Path) -> Result<Superseded, Inter
     let snapshot = system.snapshot()?;
     for folder in folders {
         let path = folder.join(MANIFEST);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match open_file(&path).and_then(|file| read_text_at_most(file, MOST_MANIFEST_BYTES)) {
             Ok(text) => text,
             Err(error) => {
                 let absent = [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory].contains(&error.kind());
@@ -221,8 +231,8 @@ pub fn superseded(system: &System, directory: &Path) -> Result<Superseded, Inter
         if export.store != system.store().id() {
             continue;
         }
-        let stages = export.shards.iter().flat_map(|shard| &shard.stages);
-        let gone = stages.filter(|key| !snapshot.has_stage(key)).count();
+        let stages: BTreeSet<&StageKey> = export.shards.iter().flat_map(|shard| &shard.stages).collect();
+        let gone = stages.into_iter().filter(|key| !snapshot.has_stage(key)).count();
         if gone > 0 {
             found.exports.push(SupersededExport { folder, gone });
         }

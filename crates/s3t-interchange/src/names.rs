@@ -16,7 +16,9 @@ pub(crate) fn shape_with(shape: &BlockShape, names: &ModuleNames) -> BlockShape 
 /// bare model, leads nowhere: PEFT finds no place for it in a model with a head.
 pub(crate) fn split<'a>(path: &'a str, blocks: &str) -> Option<(usize, &'a str)> {
     let (index, inside) = path.strip_prefix(blocks)?.strip_prefix('.')?.split_once('.')?;
-    Some((index.parse().ok()?, inside))
+    // As Python writes it: `01` and `+1` are other names.
+    let number: usize = index.parse().ok()?;
+    (number.to_string() == index).then_some((number, inside))
 }
 
 #[cfg(test)]
@@ -34,6 +36,8 @@ mod tests {
             "bert.encoder.layers.1.a",
             "classifier.weight",
             "bert.encoder.layer.x.a",
+            "bert.encoder.layer.01.a",
+            "bert.encoder.layer.+1.a",
         ] {
             assert_eq!(split(path, blocks), None, "{path}");
         }

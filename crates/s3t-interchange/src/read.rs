@@ -6,14 +6,17 @@ use std::path::Path;
 use s3t_core::Limits;
 use s3t_core::limits::read_text_at_most;
 use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
-use s3t_models::{Backbone, ModuleNames, head_outputs, is_class_for_records, known_classes, read_safetensors};
+use s3t_models::{
+    Backbone, ModelError, ModuleNames, head_outputs, is_class_for_records, known_classes, open_file, read_safetensors,
+    safetensors_names,
+};
 use s3t_peft::tensors::{on_device, to_host};
 use s3t_peft::{BlockShape, Linear, LinearSite, Tensor, bind, interchange};
 use serde_json::{Map, Value, json};
 
 use crate::adapter::{CONFIG, WEIGHTS};
 use crate::names::{ROOT, shape_with, split};
-use crate::targets::{self, Targets};
+use crate::targets::{self, FeedForward, Patterns, Targets};
 use crate::{Adapter, AdapterPart, InterchangeError, fields};
 
 /// Blocks with equal settings: the fields of their configuration, the layers that it changes, and the blocks.
@@ -35,7 +38,7 @@ const ASKING: &str = "the fields of adapter_config.json (`peft_type`, `target_mo
 /// whose layer before the head is missing.
 pub fn read_adapter(directory: &Path, backbone: &Backbone, accepted: &[String]) -> Result<Adapter, InterchangeError> {
     let path = directory.join(CONFIG);
-    let read_text = std::fs::File::open(&path).and_then(|file| read_text_at_most(file, MOST_CONFIG_BYTES));
+    let read_text = open_file(&path).and_then(|file| read_text_at_most(file, MOST_CONFIG_BYTES));
     let text = read_text.map_err(|cause| InterchangeError::Read { path: path.clone(), cause })?;
     let refuse = |problem: String| InterchangeError::Config { path: path.clone(), problem };
     // An adapter is read with the limits of a model whose pipeline says nothing.
@@ -47,8 +50,15 @@ pub fn read_adapter(directory: &Path, backbone: &Backbone, accepted: &[String]) 
         table.check(&config, accepted).map_err(|error| refuse(error.to_string()))?;
     }
     config.retain(|name, _| name == "peft_type" || !accepted.contains(name));
-    let tensors = read_safetensors(&directory.join(WEIGHTS))?;
-    let adapter = read(directory, &config, tensors, backbone, refuse)?;
+    // The model's own message is about a model's folder.
+    let of_adapter = |error| match error {
+        ModelError::Read { path, cause } => InterchangeError::Read { path, cause },
+        other => other.into(),
+    };
+    let weights = directory.join(WEIGHTS);
+    let held = safetensors_names(&weights).map_err(of_adapter)?;
+    let read_all = || read_safetensors(&weights).map_err(of_adapter);
+    let adapter = read(directory, &config, &held, read_all, backbone, refuse)?;
     let saved_pooler = adapter.pooler.is_some();
     targets::check_saved(&config, backbone, adapter.outputs() > 0, saved_pooler).map_err(refuse)?;
     check_task(&config, &adapter, backbone).map_err(refuse)?;
@@ -61,16 +71,17 @@ pub fn read_adapter(directory: &Path, backbone: &Backbone, accepted: &[String]) 
 fn read(
     directory: &Path,
     config: &Map<String, Value>,
-    tensors: NamedTensors,
+    held: &[String],
+    read_all: impl FnOnce() -> Result<NamedTensors, InterchangeError>,
     backbone: &Backbone,
     refuse: impl Fn(String) -> InterchangeError,
 ) -> Result<Adapter, InterchangeError> {
     // Versions of `transformers` name modules differently; the names that fit the tensors are those it was made with.
     let all = backbone.module_names();
-    let in_block = |names: &&ModuleNames| tensors.keys().any(|name| split(bare(name), names.blocks).is_some());
+    let in_block = |names: &&ModuleNames| held.iter().any(|name| split(bare(name), names.blocks).is_some());
     let fits = |names: &&ModuleNames| {
         let known = |inside: &str| names.linears.iter().any(|(_, module)| inside.starts_with(&format!("{module}.")));
-        tensors.keys().any(|name| split(bare(name), names.blocks).is_some_and(|(_, inside)| known(inside)))
+        held.iter().any(|name| split(bare(name), names.blocks).is_some_and(|(_, inside)| known(inside)))
     };
     let names = all.iter().find(fits).or_else(|| all.iter().find(in_block)).or_else(|| all.last());
     let Some(names) = names else { return Err(refuse("this model type has no adapters".into())) };
@@ -83,7 +94,20 @@ fn read(
     let parts = parts_of(config, &targets, names, backbone).map_err(&refuse)?;
     let pooler = targets.pooler.then(|| backbone.pooler()).flatten().map(|(name, _)| name);
     let of_pooler = pooler.map(|name| pooler_config(config, name)).transpose().map_err(&refuse)?;
-    place(directory, backbone, names, parts, of_pooler, tensors)
+    // Embeddings and language heads, which adapters are saved with too, are large: they are refused before anything is read.
+    let head = backbone.head().names();
+    let has_place = |name: &&String| {
+        let short = bare(name);
+        let of_pooler = backbone.pooler().is_some_and(|(module, _)| short.starts_with(&format!("{module}.")));
+        split(short, names.blocks).is_some() || of_pooler || head.iter().any(|(_, theirs)| *theirs == short)
+    };
+    if let Some(name) = held.iter().find(|name| !has_place(name)) {
+        let problem = format!(
+            "holds `{name}`, which is neither in a block nor in the head of this model (see `target_modules` and `modules_to_save`)"
+        );
+        return Err(InterchangeError::Tensors { path: directory.join(WEIGHTS), problem });
+    }
+    place(directory, backbone, names, parts, of_pooler, read_all()?)
 }
 
 /// A name without PEFT's prefix.
@@ -115,11 +139,22 @@ fn config_of(
 /// The fields of a module that a pattern gives another value than the configuration's.
 type Own = [(&'static str, Option<Value>); 2];
 
-fn own_fields(config: &Map<String, Value>, module: &str) -> Result<Own, String> {
-    Ok([
-        ("r", targets::pattern_value(config, "rank_pattern", module)?),
-        ("lora_alpha", targets::pattern_value(config, "alpha_pattern", module)?),
-    ])
+/// The fields of a configuration that are values by module.
+struct ByModule {
+    ranks: Patterns,
+    alphas: Patterns,
+    feed_forward: FeedForward,
+}
+
+impl ByModule {
+    fn read(config: &Map<String, Value>) -> Result<Self, String> {
+        let [ranks, alphas] = ["rank_pattern", "alpha_pattern"].map(|key| Patterns::read(config, key));
+        Ok(Self { ranks: ranks?, alphas: alphas?, feed_forward: FeedForward::read(config)? })
+    }
+
+    fn own(&self, module: &str) -> Result<Own, String> {
+        Ok([("r", self.ranks.value(module)?), ("lora_alpha", self.alphas.value(module)?)])
+    }
 }
 
 /// The targets as methods, each on the blocks and layers that share its fields.
@@ -129,16 +164,17 @@ fn parts_of(
     names: &ModuleNames,
     backbone: &Backbone,
 ) -> Result<Vec<AdapterPart>, String> {
+    let by_module = ByModule::read(config)?;
     let mut of_blocks: BTreeMap<String, OfBlocks> = BTreeMap::new();
     for (block, sites) in &targets.blocks {
         let mut alike: BTreeMap<String, (Own, Vec<LinearSite>, Vec<LinearSite>)> = BTreeMap::new();
         for (site, inside) in names.linears.iter().filter(|(site, _)| sites.contains(site)) {
             let module = targets::module(names, *block, inside);
-            let own = own_fields(config, &module)?;
+            let own = by_module.own(&module)?;
             let key = format!("{own:?}");
             let entry = alike.entry(key).or_insert_with(|| (own, Vec::new(), Vec::new()));
             entry.1.push(*site);
-            if targets::feed_forward(config, &module)? {
+            if by_module.feed_forward.has(&module) {
                 entry.2.push(*site);
             }
         }
@@ -159,8 +195,9 @@ fn parts_of(
 
 /// The configuration of the layer before the head, as if it were the query of a block.
 fn pooler_config(config: &Map<String, Value>, module: &str) -> Result<Map<String, Value>, String> {
-    let own = own_fields(config, module)?;
-    let inputs = if targets::feed_forward(config, module)? { vec![LinearSite::Query] } else { Vec::new() };
+    let by_module = ByModule::read(config)?;
+    let own = by_module.own(module)?;
+    let inputs = if by_module.feed_forward.has(module) { vec![LinearSite::Query] } else { Vec::new() };
     Ok(config_of(config, &[LinearSite::Query], &inputs, &own))
 }
 
@@ -182,16 +219,22 @@ fn place(
     let pooler = backbone.pooler();
     for (name, tensor) in file {
         let short = bare(&name);
+        let is_second;
         let of_pooler = pooler.and_then(|(module, _)| short.strip_prefix(module)?.strip_prefix('.'));
         if let Some((block, rest)) = split(short, names.blocks) {
-            inside.insert((block, rest.to_owned()), tensor);
+            is_second = inside.insert((block, rest.to_owned()), tensor).is_some();
         } else if let Some(rest) = of_pooler {
-            before_head.insert(rest.to_owned(), tensor);
+            is_second = before_head.insert(rest.to_owned(), tensor).is_some();
         } else if let Some((ours, _)) = head.iter().find(|(_, theirs)| theirs == short) {
+            is_second = tensors.head.as_ref().is_some_and(|head| head.contains_key(*ours));
             tensors.insert_head(*ours, tensor);
         } else {
+            // Names without a place were refused before the tensors were read.
+            continue;
+        }
+        if is_second {
             return Err(refuse(format!(
-                "holds `{name}`, which is neither in a block nor in the head of this model (see `target_modules` and `modules_to_save`)"
+                "holds the tensor `{short}` twice, with and without the prefix `{ROOT}`; leave one"
             )));
         }
     }

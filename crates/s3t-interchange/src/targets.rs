@@ -44,7 +44,9 @@ pub(crate) fn resolve(
     }
     let is_target = |name: &str| {
         let saved = saved.iter().any(|pattern| pattern.is_match(name));
-        !saved && !excluded.matches(name) && wanted.matches(name) && layers.contain(name)
+        // A target that is a module's whole name is adapted in whatever block.
+        let is_whole = matches!(&wanted, Matcher::Names(targets) if targets.iter().any(|target| target == name));
+        !saved && !excluded.matches(name) && wanted.matches(name) && (is_whole || layers.contain(name))
     };
     let mut targets = Targets::default();
     for block in 0..backbone.blocks() {
@@ -226,35 +228,71 @@ impl Layers {
     }
 }
 
-/// The value of a pattern field (`rank_pattern`, `alpha_pattern`) for a module; `None` if no pattern matches it.
-///
-/// # Errors
-///
-/// In words: a field of another kind, or patterns with different values that match one module. (Which of them counts is in the
-/// order of the file, which JSON does not promise.)
-pub(crate) fn pattern_value(config: &Map<String, Value>, key: &str, module: &str) -> Result<Option<Value>, String> {
-    let patterns = match config.get(key) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Object(patterns)) => patterns,
-        Some(other) => return Err(format!("`{key}` is {other}, not values by module")),
-    };
-    let mut found: Option<Value> = None;
-    for (pattern, value) in patterns {
-        if !expression(key, pattern, &format!(r"^(?:.*\.)?(?:{pattern})$"))?.is_match(module) {
-            continue;
+/// The values of a field by patterns of module names: `rank_pattern`, `alpha_pattern`.
+pub(crate) struct Patterns {
+    key: &'static str,
+    values: Vec<(Regex, Value)>,
+}
+
+/// The largest number of patterns of a field: adapters with a rank for each layer have one for each.
+const MOST_PATTERNS: usize = 10_000;
+
+impl Patterns {
+    /// Reads the field.
+    ///
+    /// # Errors
+    ///
+    /// In words: a field of another kind, too many patterns, or one that is no regular expression.
+    pub(crate) fn read(config: &Map<String, Value>, key: &'static str) -> Result<Self, String> {
+        let patterns = match config.get(key) {
+            None | Some(Value::Null) => return Ok(Self { key, values: Vec::new() }),
+            Some(Value::Object(patterns)) => patterns,
+            Some(other) => return Err(format!("`{key}` is {other}, not values by module")),
+        };
+        if patterns.len() > MOST_PATTERNS {
+            return Err(format!("`{key}` has {} patterns; it takes up to {MOST_PATTERNS}", patterns.len()));
         }
-        if found.as_ref().is_some_and(|other| other != value) {
+        let compiled = |(pattern, value): (&String, &Value)| {
+            Ok((expression(key, pattern, &format!(r"^(?:.*\.)?(?:{pattern})$"))?, value.clone()))
+        };
+        Ok(Self { key, values: patterns.iter().map(compiled).collect::<Result<_, String>>()? })
+    }
+
+    /// The value for a module; `None` if no pattern matches it.
+    ///
+    /// # Errors
+    ///
+    /// In words: patterns with different values that match the module. (Which of them counts is in the order of the file, which JSON
+    /// does not promise.)
+    pub(crate) fn value(&self, module: &str) -> Result<Option<Value>, String> {
+        let mut matching = self.values.iter().filter(|(pattern, _)| pattern.is_match(module)).map(|(_, value)| value);
+        let first = matching.next();
+        if matching.any(|other| Some(other) != first) {
+            let key = self.key;
             return Err(format!("`{key}` has several values for `{module}`; leave one pattern that matches it"));
         }
-        found = Some(value.clone());
+        Ok(first.cloned())
     }
-    Ok(found)
 }
 
 /// The layers whose input IA3 scales: as in PEFT by any end of the name, even within a word.
-pub(crate) fn feed_forward(config: &Map<String, Value>, module: &str) -> Result<bool, String> {
-    Ok(match Matcher::read(config, "feedforward_modules")? {
-        Matcher::Names(names) => names.iter().any(|name| module.ends_with(name.as_str())),
-        matcher => matcher.matches(module),
-    })
+pub(crate) struct FeedForward(Matcher);
+
+impl FeedForward {
+    /// Reads `feedforward_modules`.
+    ///
+    /// # Errors
+    ///
+    /// In words: a field of another kind, or a pattern that is no regular expression.
+    pub(crate) fn read(config: &Map<String, Value>) -> Result<Self, String> {
+        Matcher::read(config, "feedforward_modules").map(Self)
+    }
+
+    /// `true` for such a layer.
+    pub(crate) fn has(&self, module: &str) -> bool {
+        match &self.0 {
+            Matcher::Names(names) => names.iter().any(|name| module.ends_with(name.as_str())),
+            matcher => matcher.matches(module),
+        }
+    }
 }

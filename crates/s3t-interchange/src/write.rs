@@ -12,7 +12,7 @@ use crate::InterchangeError;
 use crate::adapter::{CONFIG, WEIGHTS};
 use crate::names::{ROOT, shape_with};
 
-/// Writes an adapter as PEFT does. `tensors` are a stage chain's, `base_model` is what `base_model_name_or_path` says.
+/// Writes an adapter as PEFT does, into a folder that is there. `tensors` are a stage chain's, `base_model` is what `base_model_name_or_path` says.
 ///
 /// # Errors
 ///
@@ -91,8 +91,6 @@ pub fn write_adapter(
             file.insert(format!("{ROOT}{theirs}"), tensor.clone());
         }
     }
-    let write = |cause| InterchangeError::Write { path: directory.into(), cause };
-    std::fs::create_dir_all(directory).map_err(write)?;
     let path = directory.join(CONFIG);
     let text = format!("{:#}\n", Value::Object(config));
     std::fs::write(&path, text).map_err(|cause| InterchangeError::Write { path, cause })?;

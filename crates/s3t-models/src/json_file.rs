@@ -9,8 +9,12 @@ use s3t_core::limits::read_text_at_most;
 
 use crate::ModelError;
 
-/// Opens a file of a model. A pipe or a device is none: nobody can say when it has something to read.
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+/// Opens a file of a model or an adapter. A pipe or a device is none: nobody can say when it has something to read.
+///
+/// # Errors
+///
+/// The system's, and one for what is no file.
+pub fn open_file(path: &Path) -> io::Result<File> {
     let kind = std::fs::metadata(path)?.file_type();
     if kind.is_file() || kind.is_dir() { File::open(path) } else { Err(io::Error::other("it is not a file")) }
 }

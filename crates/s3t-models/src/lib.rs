@@ -49,6 +49,7 @@ pub use family::{
 pub use feed_forward::FeedForward;
 pub use head::{DenseLayer, Head, HeadActivation, HeadLayout, head_outputs};
 pub use input::{Hidden, Input};
+pub use json_file::open_file;
 pub use model_file::{LoadOptions, ModelFile};
 pub use norm::{Norm, NormKind, NormSpec};
 pub use own_head::{Classes, OwnHead};
@@ -56,7 +57,7 @@ pub use pooling::{PooledToken, Pooler};
 pub use rotary::Rotary;
 pub use specification::{BlockSpec, EmbeddingSpec, LanguageSpec, ModuleNames, PoolerSpec, ReaderSpec, Specification};
 pub use text::{ChatTemplate, Ends, Room, TextEncoder};
-pub use weights::{Loader, read_safetensors, write_safetensors};
+pub use weights::{Loader, read_safetensors, safetensors_names, write_safetensors};
 
 pub use precision::{Precision, WeightFormat};
 pub use s3t_core::chat::{Message, Role};

@@ -75,6 +75,8 @@ pub(crate) struct Requests {
     _lock: File,
     /// `true` if names may be in the log of the database that are in it no more.
     uncut: AtomicBool,
+    /// `true` if pieces of names may be left between the rows.
+    unswept: AtomicBool,
     /// Keys the hashes of contents.
     key: [u8; 32],
 }
@@ -106,6 +108,8 @@ impl Requests {
         let prepare = |connection: &Connection| {
             connection.pragma_update(None, "journal_mode", "wal")?;
             connection.pragma_update(None, "secure_delete", true)?;
+            // A copy of the database on its way to being written anew is in no file.
+            connection.pragma_update(None, "temp_store", "memory")?;
             connection.busy_timeout(PATIENCE)
         };
         prepare(&connection).map_err(failed)?;
@@ -113,7 +117,8 @@ impl Requests {
         migrated.map_err(|error| ServerError::content(&path, error.to_string()))?;
         let key = key_of(&mut connection, &path)?;
         // A server before this one may have been killed between a change and the end of the log.
-        Ok(Self { path, connection: Mutex::new(connection), _lock: lock, uncut: AtomicBool::new(true), key })
+        let [uncut, unswept] = [true; 2].map(AtomicBool::new);
+        Ok(Self { path, connection: Mutex::new(connection), _lock: lock, uncut, unswept, key })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -216,11 +221,28 @@ impl Requests {
             open.commit()?;
             // The names are in the log of the database too, until it is cut off.
             self.uncut.fetch_or(has_names == Some(true), Ordering::Relaxed);
+            self.unswept.fetch_or(has_names == Some(true), Ordering::Relaxed);
             Ok(())
         };
         change().map_err(self.failed())?;
         drop(connection);
         self.cut_log().map(drop)
+    }
+
+    /// Leaves nothing of names that are gone: `false` as long as another process reads the database. Deleted names are written over where
+    /// they were, but SQLite moves rows about, and the gaps between them keep what was there: so every page is written anew.
+    pub(crate) fn sweep(&self) -> Result<bool, ServerError> {
+        // Names that go from here on are for the next time.
+        if self.unswept.swap(false, Ordering::Relaxed) {
+            let swept = self.connection().execute_batch("VACUUM");
+            self.uncut.store(true, Ordering::Relaxed);
+            if let Err(error) = swept {
+                self.unswept.store(true, Ordering::Relaxed);
+                let is_busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+                return if is_busy { Ok(false) } else { Err(self.failed()(error)) };
+            }
+        }
+        self.cut_log()
     }
 
     /// Cuts the log of the database off where names may be left in it: `false` as long as another process reads the database.

@@ -1,24 +1,27 @@
 //! Erasing what was accepted: the records, the stages that saw them, and the keys that open any copy of these. The proof is in
 //! [`deletion`](crate::deletion).
 
-use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use s3t_core::record::slice_digest;
-use s3t_core::{Digest, RecordId, SliceAddress};
+use s3t_core::{Digest, SliceAddress};
 use s3t_ledger::Event;
 
 use crate::catalogue::{ShortId, slice_number};
 use crate::clock::now;
+use crate::contents::SliceEntry;
 use crate::disk::{remove, sync_folder};
 use crate::elsewhere::Holds;
-use crate::erasure::Erasure;
+use crate::erasure::{ErasedRecord, Erasure};
 use crate::names::Generation;
 use crate::snapshot::digest_of_stages;
 use crate::store::ErasingLock;
 use crate::{Store, StoreError};
+
+/// The number of digests that were removed from the catalogue, of which pieces may be left in its file.
+const UNSWEPT: &str = "unswept";
 
 impl Store {
     /// Erases what was accepted, by whatever process: the records, the stages that saw them, their keys, and what the catalogue
@@ -50,14 +53,18 @@ impl Store {
         let snapshot = self.snapshot()?;
         let pending: Vec<SliceAddress> = snapshot.hit.iter().copied().collect();
         let _span = tracing::debug_span!("store_erase", epoch = snapshot.epoch().0, slices = pending.len()).entered();
-        let failed = self.erase_slices(&pending, lock, erasure)?;
+        let (digests, failed) = self.erase_slices(&pending, lock, erasure)?;
         self.remove_unnamed(lock, erasure)?;
         if self.snapshot()?.unerased.is_empty() {
             // A crash may have left the log of an erasure that was finished; nothing that is promised is in it.
             self.own_connection()?.try_to_truncate_log()?;
         } else {
             // Before anything is called erased: the log has pages as they were before.
-            self.own_connection()?.truncate_log()?;
+            let catalogue = self.own_connection()?;
+            catalogue.truncate_log()?;
+            let removed =
+                u64::from_le_bytes(catalogue.get(UNSWEPT)?.unwrap_or_default().try_into().unwrap_or_default());
+            catalogue.sweep(&digests, removed > digests.len() as u64)?;
             self.finish_erasure()?;
         }
         // What could be erased is erased.
@@ -67,15 +74,15 @@ impl Store {
     }
 
     /// Writes the remaining records of slices anew, under new keys, and makes the catalogue point there in one transaction. Slices
-    /// that cannot be read are left as they are; gives the first failure.
+    /// that cannot be read are left as they are; gives the digests that were removed from the catalogue, and the first failure.
     fn erase_slices(
         &self,
         addresses: &[SliceAddress],
         _held: &ErasingLock,
         erasure: &mut Erasure,
-    ) -> Result<Option<StoreError>, StoreError> {
+    ) -> Result<(Vec<Vec<u8>>, Option<StoreError>), StoreError> {
         if addresses.is_empty() {
-            return Ok(None);
+            return Ok((Vec::new(), None));
         }
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(addresses.len());
         let next = AtomicUsize::new(0);
@@ -107,15 +114,20 @@ impl Store {
         // The new files and keys are there for good before anything points to them.
         sync_folder(&*self.disk, &self.records)?;
         self.keys.sync()?;
-        self.change(|change, _| {
+        let digests = self.change(|change, _| {
             change.check_marks()?;
+            let mut digests: Vec<Vec<u8>> = Vec::new();
             for slice in &rewritten {
                 let mut row = change.slice(slice_number(self.settings().shape.slices, slice.new.slice))?;
                 row.generation = slice.new.number;
                 row.digest = slice.digest;
                 change.set_slice(&row)?;
-                change.remove_records(&slice.dead)?;
+                digests.extend(slice.dead.iter().map(|id| id.to_vec()));
+                digests.extend(change.remove_records(&slice.dead)?);
             }
+            let before = change.read(|queries| queries.setting(UNSWEPT))?.unwrap_or_default();
+            let before = u64::from_le_bytes(before.try_into().unwrap_or_default());
+            change.set(UNSWEPT, &before.saturating_add(digests.len() as u64).to_le_bytes())?;
             for address in addresses {
                 let number = slice_number(self.settings().shape.slices, *address);
                 // Those that were accepted since the slice was written anew, or that cannot be erased yet.
@@ -126,13 +138,13 @@ impl Store {
                     change.set_slice(&row)?;
                 }
             }
-            Ok(())
+            Ok(digests)
         })?;
         for slice in rewritten {
             erasure.slices.push(slice.new.slice);
             erasure.records.extend(slice.gone);
         }
-        Ok(failed)
+        Ok((digests, failed))
     }
 
     /// Writes the remaining records of a slice to a new file under a new key; `None` if none is dead.
@@ -145,9 +157,8 @@ impl Store {
         let snapshot = self.snapshot()?;
         let old = snapshot.generation(address);
         let new = old.next();
-        let ids: HashSet<&ShortId> = dead.iter().collect();
         let (gone, left): (Vec<_>, Vec<_>) =
-            self.read_slice(old)?.into_iter().partition(|entry| ids.contains(&entry.id));
+            self.read_slice(old)?.into_iter().partition(|entry| dead.contains_key(&entry.id));
         if gone.len() != dead.len() {
             let problem = format!("it lacks {} of the records that are to be erased from it", dead.len() - gone.len());
             return Err(StoreError::damaged(&self.slice_path(old), problem));
@@ -162,15 +173,21 @@ impl Store {
         } else {
             self.write_slice(new, &left)?;
         }
-        let gone = gone.into_iter().map(|entry| (entry.digest, entry.record.id)).collect();
+        let erased = |entry: SliceEntry| {
+            let epoch = dead.get(&entry.id).copied().unwrap_or_default();
+            ErasedRecord { digest: entry.digest, id: entry.record.id, epoch }
+        };
+        let gone = gone.into_iter().map(erased).collect();
+        let dead = dead.into_keys().collect();
         Ok(Some(Rewritten { new, digest: (!left.is_empty()).then_some(digest), dead, gone }))
     }
 
-    /// Writes into the ledger what is erased. Before it, the log must have been truncated.
+    /// Writes into the ledger what is erased. Before it, the log must have been truncated, and the catalogue's file swept.
     fn finish_erasure(&self) -> Result<(), StoreError> {
         let effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let finished = self.change(|change, snapshot| {
             change.check_marks()?;
+            change.set(UNSWEPT, &0u64.to_le_bytes())?;
             let holds = Holds::of_change(change)?;
             let mut done = Vec::new();
             for epoch in &snapshot.unerased {
@@ -203,5 +220,5 @@ struct Rewritten {
     new: Generation,
     digest: Option<Digest>,
     dead: Vec<ShortId>,
-    gone: Vec<(Digest, RecordId)>,
+    gone: Vec<ErasedRecord>,
 }

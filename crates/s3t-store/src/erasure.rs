@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use s3t_core::{Digest, RecordId, SliceAddress, StageKey};
+use s3t_ledger::Epoch;
 
 /// The files and records that an erasure removed from disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,12 +12,23 @@ pub struct Erasure {
     pub slices: Vec<SliceAddress>,
     /// The stages whose files were removed.
     pub stages: Vec<StageKey>,
-    /// The records that were removed, with their digests.
-    pub records: Vec<(Digest, RecordId)>,
+    /// The records that were removed, of whatever deletion.
+    pub records: Vec<ErasedRecord>,
     /// The exported adapters whose files were removed.
     pub exports: Vec<PathBuf>,
     /// Exported adapters of dead stages that could not be removed, or not whole.
     pub remaining_exports: Vec<RemainingExport>,
+}
+
+/// A record that was removed from its slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedRecord {
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Its id.
+    pub id: RecordId,
+    /// The deletion that took it.
+    pub epoch: Epoch,
 }
 
 /// An exported adapter of a dead stage that is still there, or may be.

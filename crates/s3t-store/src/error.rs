@@ -132,6 +132,12 @@ pub enum StoreError {
         /// The folder of the store, or of its keys.
         folder: PathBuf,
     },
+    /// An export that is to be forgotten, but is there.
+    #[error(
+        "the export `{0}` is still there, and a deletion that takes its stages will remove it; only an export whose files are gone is taken off the \
+         list. Remove it first, or leave it on the list"
+    )]
+    ExportThere(PathBuf),
     /// A store on a disk that cannot be written, in a state that cannot be read there.
     #[error(
         "`{path}` cannot be read where nothing can be written: SQLite has to finish its log `{log}` first; run any command on \

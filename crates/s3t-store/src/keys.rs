@@ -113,7 +113,12 @@ impl Keys {
 
     /// Draws and keeps a key for a slice. The caller syncs with [`sync`](Self::sync).
     pub(crate) fn make_slice(&self, generation: Generation) -> Result<(), StoreError> {
-        self.write(&self.slices, &generation.key(), &Zeroizing::new(random::bytes::<32>()?))
+        // One of an attempt that was interrupted may open a file of it that somebody has copied.
+        let name = generation.key();
+        for left in [format!("{TEMPORARY}{name}"), name.clone()] {
+            destroy(&*self.disk, &self.slices, &left)?;
+        }
+        self.write(&self.slices, &name, &Zeroizing::new(random::bytes::<32>()?))
     }
 
     /// The slice keys that are there.

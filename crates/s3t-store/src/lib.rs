@@ -52,7 +52,7 @@ pub use contents::SliceRecords;
 pub use deletion::{Accepted, DeletionRequest};
 pub use disk::{Disk, SystemDisk};
 pub use elsewhere::Elsewhere;
-pub use erasure::{Erasure, RemainingExport};
+pub use erasure::{ErasedRecord, Erasure, RemainingExport};
 pub use error::StoreError;
 pub use exports::NewExport;
 pub use folder::Folder;

@@ -57,8 +57,9 @@ impl Holder {
     /// Whoever keeps the catalogue with this path locked for writing, or reads an old state of it.
     pub(crate) fn of_catalogue_at(path: &Path, kind: CatalogueLock) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let shared = Folder::open(crate::disk::parent(path)).and_then(|folder| folder.open_file(format!("{name}-shm")));
-        let process = shared.ok().and_then(|file| locks::holder_of_range(&file, kind.range()));
+        // Not opened: whoever closes a file gives up all locks of it that the process has, SQLite's among them.
+        let shared = Folder::open(crate::disk::parent(path)).and_then(|folder| folder.entry(format!("{name}-shm")));
+        let process = shared.ok().flatten().and_then(|entry| locks::holder_of_range(&entry, kind.range()));
         process.map(Self::of_process).unwrap_or_default()
     }
 }
@@ -189,18 +190,17 @@ mod locks {
 
     /// The process that holds the lock of a whole file.
     pub(super) fn holder_of_file(file: &File) -> Option<u32> {
-        find(file, |kind, _| kind == "FLOCK")
+        find(file.metadata().ok()?.ino(), |kind, _| kind == "FLOCK")
     }
 
     /// The process that holds a lock of some of these bytes.
-    pub(super) fn holder_of_range(file: &File, (first, last): (u64, u64)) -> Option<u32> {
-        find(file, |kind, range| kind == "POSIX" && range.0 <= last && range.1 >= first)
+    pub(super) fn holder_of_range(entry: &Entry, (first, last): (u64, u64)) -> Option<u32> {
+        find(entry.identity.1, |kind, range| kind == "POSIX" && range.0 <= last && range.1 >= first)
     }
 
     /// Looks into Linux's list of locks: `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF`.
-    fn find(file: &File, wanted: impl Fn(&str, (u64, u64)) -> bool) -> Option<u32> {
-        let found = file.metadata().ok()?;
-        let inode = found.ino().to_string();
+    fn find(inode: u64, wanted: impl Fn(&str, (u64, u64)) -> bool) -> Option<u32> {
+        let inode = inode.to_string();
         let own = std::process::id();
         let list = std::fs::read_to_string("/proc/locks").ok()?;
         list.lines().find_map(|line| {
@@ -232,7 +232,7 @@ mod locks {
         None
     }
 
-    pub(super) fn holder_of_range(_file: &File, _range: (u64, u64)) -> Option<u32> {
+    pub(super) fn holder_of_range(_entry: &Entry, _range: (u64, u64)) -> Option<u32> {
         None
     }
 }

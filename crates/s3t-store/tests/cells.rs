@@ -27,7 +27,6 @@ fn world(folder: &Path) -> Place {
     let stages: Vec<_> = store.snapshot().unwrap().stages().iter().copied().collect();
     let adapters = [("shard-0".to_owned(), stages)];
     let export = store.begin_export(&folder.join("export"), &adapters).unwrap();
-    fs::create_dir(export.path().join("shard-0")).unwrap();
     fs::write(export.path().join("shard-0/adapter.safetensors"), "tensors").unwrap();
     assert!(export.finish().unwrap());
     store.accept(&request(5)).unwrap();

@@ -4,13 +4,16 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, io};
 
 use common::{RECORDS, create, record, train};
 use proptest::prelude::*;
 use s3t_core::StageKey;
-use s3t_store::{DeletionRequest, Place, Store};
+use s3t_store::{DeletionRequest, Disk, Folder, Place, Store, SystemDisk};
 
 /// Something that somebody does to an exported adapter's folder.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +74,6 @@ fn export(store: &Store, folder: &Path, name: &str) -> Vec<Known> {
     for (adapter, stages) in &adapters {
         let inside = export.path().join(adapter);
         let tensors = format!("tensors of {stages:?}");
-        fs::create_dir(&inside).unwrap();
         fs::write(inside.join("adapter_config.json"), CONFIG).unwrap();
         fs::write(inside.join("adapter_model.safetensors"), &tensors).unwrap();
         let folder = folder.join(name).join(adapter);
@@ -208,12 +210,13 @@ fn an_erasure_takes_an_export_from_under_the_hands_of_who_writes_it() {
     let to = folder.path().join("export");
     let adapters = [("shard-0".to_owned(), stages)];
     let export = store.begin_export(&to, &adapters).unwrap();
-    fs::create_dir(export.path().join("shard-0")).unwrap();
     fs::write(export.path().join("shard-0/adapter_model.safetensors"), "tensors").unwrap();
     store.accept(&DeletionRequest { records: vec![record(0).id], ..DeletionRequest::default() }).unwrap();
     let written = export.path();
     assert!(store.erase().unwrap().remaining_exports.is_empty());
     assert!(!written.exists());
+    // Whoever still writes finds no folder, and makes none: no deletion would look there again.
+    assert!(fs::write(written.join("shard-0/adapter_model.safetensors"), "tensors").is_err());
     assert!(export.is_hit().unwrap());
     assert!(!export.finish().unwrap(), "it is overtaken, not an error");
     assert!(!to.exists());
@@ -222,4 +225,102 @@ fn an_erasure_takes_an_export_from_under_the_hands_of_who_writes_it() {
         fs::read_dir(folder.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "export").count(),
         0
     );
+}
+
+/// The disk of the system, of whose commits one fails: the first if it is 1, none if it is 0.
+#[derive(Debug)]
+struct FailingCommits(AtomicUsize);
+
+impl Disk for FailingCommits {
+    fn write_new(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        SystemDisk.write_new(folder, name, bytes)
+    }
+
+    fn rename(&self, from: &Folder, name: &OsStr, to: &Folder, new: &OsStr) -> io::Result<()> {
+        SystemDisk.rename(from, name, to, new)
+    }
+
+    fn overwrite(&self, folder: &Folder, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        SystemDisk.overwrite(folder, name, bytes)
+    }
+
+    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
+        SystemDisk.remove(folder, name)
+    }
+
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        SystemDisk.sync_folder(folder)
+    }
+
+    fn before_commit(&self) -> io::Result<()> {
+        let before = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)));
+        if before == Ok(1) { Err(io::Error::other("no room")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn an_export_whose_commit_fails_is_not_there_and_no_row_of_it_is_left() {
+    for succeed in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FailingCommits(AtomicUsize::new(0)));
+        let place = Place { disk: Arc::clone(&disk) as Arc<dyn Disk>, ..Place::new(folder.path().join("store")) };
+        let store = create(&place).unwrap();
+        train(&store, usize::MAX).unwrap();
+        let stages: Vec<StageKey> = store.snapshot().unwrap().stages().iter().copied().collect();
+        let to = folder.path().join("export");
+        let export = store.begin_export(&to, &[("shard-0".to_owned(), stages)]).unwrap();
+        fs::write(export.path().join("shard-0/adapter_model.safetensors"), "tensors").unwrap();
+        disk.0.store(succeed + 1, Ordering::SeqCst);
+        let finished = export.finish();
+        if finished.is_ok_and(|finished| finished) {
+            assert!(succeed >= 2, "the names of files and the new name are two changes");
+            assert!(to.join("shard-0/adapter_model.safetensors").exists());
+            return;
+        }
+        assert!(!to.exists(), "after {succeed} commits");
+        // Whatever is left, a deletion finds.
+        store.accept(&DeletionRequest { records: vec![record(0).id], ..DeletionRequest::default() }).unwrap();
+        assert_eq!(store.erase().unwrap().remaining_exports, []);
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(
+            left.iter().all(|name| !name.to_string_lossy().contains("export")),
+            "after {succeed} commits: {left:?}"
+        );
+    }
+}
+
+#[test]
+fn an_interrupted_export_on_a_disk_that_is_away_is_named_until_it_is_back() {
+    let (folder, place, store) = trained();
+    let stages: Vec<StageKey> = store.snapshot().unwrap().stages().iter().copied().collect();
+    let (disk, away) = (folder.path().join("disk"), folder.path().join("away"));
+    let export = store.begin_export(&disk.join("export"), &[("shard-0".to_owned(), stages)]).unwrap();
+    fs::write(export.path().join("shard-0/adapter_model.safetensors"), "tensors").unwrap();
+    let unfinished = export.path();
+    // As if the process had been killed: nothing tidies up.
+    std::mem::forget(export);
+    fs::rename(&disk, &away).unwrap();
+    store.accept(&DeletionRequest { records: vec![record(0).id], ..DeletionRequest::default() }).unwrap();
+    let remaining = store.erase().unwrap().remaining_exports;
+    assert_eq!(remaining.len(), 1, "it may come back");
+    assert!(remaining[0].reason.contains("cannot be looked at"), "{}", remaining[0].reason);
+    fs::rename(&away, &disk).unwrap();
+    assert!(unfinished.exists());
+    drop(store);
+    let store = Store::open(&place).unwrap();
+    assert_eq!(store.erase().unwrap().remaining_exports, []);
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn an_export_that_is_there_is_not_forgotten_nor_all_that_are_below_a_folder() {
+    let (folder, _, store) = trained();
+    let known = export(&store, folder.path(), "first");
+    export(&store, folder.path(), "second");
+    let there = store.forget_exports(&folder.path().join("first")).unwrap_err().to_string();
+    assert!(there.contains("is still there"), "{there}");
+    assert_eq!(store.forget_exports(folder.path()).unwrap(), 0);
+    fs::remove_dir_all(folder.path().join("first")).unwrap();
+    assert_eq!(store.forget_exports(&known[0].folder).unwrap(), 1);
+    assert_eq!(store.forget_exports(&folder.path().join("first")).unwrap(), known.len() - 1);
 }

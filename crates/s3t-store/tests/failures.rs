@@ -222,7 +222,7 @@ fn a_deletion_takes_the_copies_along_whoever_they_belong_to() {
     let accepted = store.accept(&request(7)).unwrap();
     assert_eq!(accepted.effect.records, 3);
     let mut gone: Vec<String> =
-        store.erase().unwrap().records.into_iter().map(|(_, record)| record.to_string()).collect();
+        store.erase().unwrap().records.into_iter().map(|record| record.id.to_string()).collect();
     gone.sort();
     assert_eq!(gone, ["record-11", "record-2", "record-7"]);
     // Only the group of what was named: not the other records of a copy's subject.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use s3t_backends::{BackendError, DeviceSpec};
-use s3t_executor::{ExecutorError, Lease, ObjectFolder, Trainer, WorkerSettings};
+use s3t_executor::{ExecutorError, Lease, ObjectFolder, Trainer, WorkEnd, WorkerSettings};
 use s3t_models::LoadOptions;
 
 use crate::StageTrainer;
@@ -20,7 +20,7 @@ pub fn work(
     output: impl Write + Send + 'static,
     closed: impl FnOnce() + Send + 'static,
 ) -> Result<(), ExecutorError> {
-    s3t_executor::work(input, output, None, load, closed)
+    s3t_executor::work(input, output, None, load, |_| closed())
 }
 
 /// Works as [`work`] does, under a lease: `closed` is called too when the lease ends, and has to end the program. Large parts of jobs and
@@ -34,7 +34,7 @@ pub fn work_under_lease(
     output: impl Write + Send + 'static,
     lease: Lease,
     objects: Option<Arc<dyn ObjectFolder>>,
-    closed: impl FnOnce() + Send + 'static,
+    closed: impl FnOnce(WorkEnd) + Send + 'static,
 ) -> Result<(), ExecutorError> {
     s3t_executor::work_with_objects(input, output, Some(lease), objects, load, closed)
 }

@@ -252,6 +252,14 @@ impl StageProgress for PassingOn<'_> {
         self.progress.is_cancelled()
     }
 
+    fn waits_for_step(&self) -> bool {
+        self.progress.waits_for_step()
+    }
+
+    fn look_every(&self) -> Duration {
+        self.progress.look_every()
+    }
+
     fn worker_said(&self, worker: &str, line: &str) {
         self.progress.worker_said(worker, line);
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use s3t_core::budget::prior::rates_of_prior;
+use s3t_core::limits::shown;
 use s3t_core::spelling::Spellings;
 use s3t_core::{PartitionShape, Prior};
 use s3t_simulation::{CurvePoint, Lifetimes, PlannedSystem, Simulation, Stream, Trace};
@@ -186,6 +187,12 @@ fn stream(request: &SimulateRequest, described: &Described) -> Result<Stream, Ap
 fn read_trace(path: &Path) -> Result<Trace, ApiError> {
     let mut seen: Option<Spellings<'static, u64>> = None;
     let check = |kind: &'static str, id: &str, line: u64| {
+        if id.contains(['\n', '\r']) {
+            return Err(format!(
+                "the {kind} `{}` has several lines; a quote that is never closed takes in those behind it",
+                shown(id)
+            ));
+        }
         let clash = seen.get_or_insert_with(|| Spellings::new(kind)).add(id.to_owned(), line);
         clash.map(drop).map_err(|clash| clash.problem(|line| format!(" in line {line}")))
     };
@@ -209,7 +216,12 @@ fn starts(simulation: &Simulation, described: &Described) -> f64 {
 /// Requests after which a trial is given up: the number that was asked for, or far more than a system lasts; refused if the trials
 /// would take minutes or hours.
 fn max_requests(request: &SimulateRequest, system: &PlannedSystem, trials: usize) -> Result<u64, ApiError> {
-    let expected = system.lifetime().independent;
+    // The prior says how long a system lasts where requests follow it; others may hit slices that it never does.
+    let expected = match request.stream {
+        StreamName::Prior => system.lifetime(),
+        _ => PlannedSystem { rates: rates_of_prior(&Prior::Uniform, system.shape), ..system.clone() }.lifetime(),
+    };
+    let expected = expected.independent;
     let slices = f64::from(system.shape.shards) * f64::from(system.shape.slices);
     let burst = if request.stream == StreamName::Bursty { request.burst.max(1.0) } else { 1.0 };
     // Lifetimes beyond fifty times their mean do not occur. A system with a slice that is never hit lives for ever: then

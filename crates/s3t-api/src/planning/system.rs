@@ -124,18 +124,21 @@ impl Default for ModelSize {
 impl ModelSize {
     /// Refuses numbers whose products would be no numbers any more.
     pub(super) fn check(&self) -> Result<(), ApiError> {
-        for (field, value, max) in [
-            ("records", self.records, 1 << 40),
-            ("epochs", self.epochs, 1 << 20),
-            ("blocks", self.blocks as u64, 1 << 17),
-            ("hidden", self.hidden, 1 << 20),
-            ("intermediate", self.intermediate, 1 << 22),
-            ("tokens", self.tokens, 1 << 24),
-            ("rank", self.rank, 1 << 20),
-            ("classes", self.classes, 1 << 24),
+        for (field, value, min, max) in [
+            ("records", self.records, 0, 1 << 40),
+            ("epochs", self.epochs, 1, 1 << 20),
+            ("blocks", self.blocks as u64, 1, 1 << 17),
+            ("hidden", self.hidden, 1, 1 << 20),
+            ("intermediate", self.intermediate, 0, 1 << 22),
+            ("tokens", self.tokens, 1, 1 << 24),
+            ("rank", self.rank, 0, 1 << 20),
+            ("classes", self.classes, 0, 1 << 24),
         ] {
             if value > max {
                 return Err(ApiError::field(field, format!("is {value}; it takes up to {max}")));
+            }
+            if value < min {
+                return Err(ApiError::field(field, format!("is {value}; it takes {min} to {max}")));
             }
         }
         Ok(())

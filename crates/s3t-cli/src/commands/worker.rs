@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use s3t::cluster::{ClusterError, INVITATION, Invitation, Registration};
+use s3t::executor::WorkEnd;
 
-use crate::exit::{FAILED, Failure, Outcome, REFUSED};
+use crate::exit::{FAILED, Failure, Outcome, REFUSED, exit_code};
 
 /// Trains stages for the process at the other end of standard input and output, until it closes them.
 #[allow(clippy::exit, reason = "a worker whose owner is gone ends in the middle of a step")]
@@ -44,10 +45,14 @@ pub(crate) fn join(
         })?,
     };
     let invitation: Invitation = text.parse().map_err(|error: ClusterError| refuse(error.to_string()))?;
-    let joined = s3t::cluster::join(address, &invitation, registration, patience)
-        .map_err(|error| Failure::new(FAILED, error.to_string()))?;
+    let joined = s3t::cluster::join(address, &invitation, registration, patience).map_err(|error| {
+        // The owner would refuse it again.
+        let code = if matches!(error, ClusterError::Refused(_)) { REFUSED } else { FAILED };
+        Failure::new(code, error.to_string())
+    })?;
     tracing::info!(address, lease = joined.lease.length.as_secs_f64(), "joined");
-    let closed = || std::process::exit(0);
+    // Who lost its lease has not done its work: an engine that sees to the number of workers starts another.
+    let closed = |end| std::process::exit(if end == WorkEnd::Owner { 0 } else { exit_code(FAILED).into() });
     s3t::train::work_under_lease(joined.reader, joined.writer, joined.lease, joined.objects, closed)?;
     Ok(0)
 }

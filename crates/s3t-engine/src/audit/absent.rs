@@ -7,11 +7,14 @@ use s3t_core::{Digest, Record};
 use s3t_ledger::{Named, Opening, Receipt};
 
 use super::AuditRequest;
+use s3t_store::StoreError;
+
 use crate::{EngineError, System};
 
 impl System {
-    /// Looks for what must be gone: how many names and commitments, and what was found.
-    pub(super) fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>), EngineError> {
+    /// Looks for what must be gone: how many names and commitments, what was found, and the slices that could not be looked
+    /// through: because a deletion is not finished there, and for another reason.
+    pub(super) fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>, [usize; 2]), EngineError> {
         // Sets: a receipt may name a hundred thousand.
         let set = |receipt: &Receipt| receipt.named.iter().copied().collect::<HashSet<Digest>>();
         let opened: Vec<(Opening, HashSet<Digest>)> =
@@ -28,17 +31,30 @@ impl System {
                 problems.push(format!("subject `{}` has records in the catalogue", Visible(subject.as_str())));
             }
         }
+        let mut closed = [0; 2];
         if names + opened.len() > 0 {
             let absent = Absent::new(request, &opened);
             for address in self.store().settings().shape.addresses() {
-                // A slice that cannot be read is told by another check.
-                for (_, record) in self.store().records(address).unwrap_or_default() {
+                let records = match self.store().records(address) {
+                    Ok(records) => records,
+                    // It still holds what the deletion takes.
+                    Err(StoreError::BeingErased(_)) => {
+                        closed[0] += 1;
+                        continue;
+                    }
+                    // Another check tells why.
+                    Err(_) => {
+                        closed[1] += 1;
+                        continue;
+                    }
+                };
+                for (_, record) in records {
                     let id = Visible(record.id.as_str());
                     problems.extend(absent.problem(&record).map(|why| format!("record `{id}` is in {address}{why}")));
                 }
             }
         }
-        Ok((names + opened.len(), problems))
+        Ok((names + opened.len(), problems, closed))
     }
 }
 

@@ -133,7 +133,7 @@ impl Trainer for Counting {
 pub fn honest(trainer: Arc<Counting>) -> Link {
     let (worker_in, owner_out) = std::io::pipe().unwrap();
     let (owner_in, worker_out) = std::io::pipe().unwrap();
-    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Ok(trainer as _), || {}));
+    std::thread::spawn(move || s3t_executor::work(worker_in, worker_out, None, |_| Ok(trainer as _), |_| {}));
     Link::open("worker 1", owner_in, owner_out, &settings(), Duration::from_secs(60)).unwrap()
 }
 

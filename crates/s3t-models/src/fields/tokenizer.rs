@@ -64,7 +64,8 @@ pub(crate) static TOKENIZER_CONFIG: FieldTable = FieldTable {
             Field::honoured(
                 "tokenizer_class",
                 "Llama's class builds normalizer, pre-tokenizer and decoder anew, and is followed unless `tokenizer.json` is of bytes; \
-                 for the classes of BERT, RoBERTa, XLM-RoBERTa, GPT-2 and Qwen2 `tokenizer.json` has to say what they build",
+                 for the classes of BERT, RoBERTa, XLM-RoBERTa, GPT-2 and Qwen2 `tokenizer.json` has to say what they build; \
+                 the others that build their own are refused",
             ),
             Field::only("split_special_tokens", &["false", "null"], "special tokens in a text are always special"),
             Field::only("do_basic_tokenize", &["true", "null"], "texts without basic tokenisation are not supported"),

@@ -1,8 +1,8 @@
 //! The tokenizers that classes of Python's library build for themselves.
 //!
 //! `AutoTokenizer` of transformers 5.24 takes the vocabulary, the merges and the added tokens of `tokenizer.json`; where the class
-//! that the files name sets the rest up itself, it passes over what `tokenizer.json` says of it. Llama's class is followed. For the
-//! others `tokenizer.json` has to say the same, and is refused by name where it does not.
+//! that the files name sets the rest up itself, it passes over what `tokenizer.json` says of it. Llama's class is followed. For those of
+//! BERT, RoBERTa, XLM-RoBERTa, GPT-2 and Qwen2 `tokenizer.json` has to say the same. The others are refused by name.
 
 use serde_json::{Map, Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -24,6 +24,8 @@ enum Kind {
     Qwen2,
     Roberta,
     XlmRoberta,
+    /// Something of its own that is not known here.
+    Other,
 }
 
 /// The classes that are subclasses or other names of BERT's, and those with the types of the tokens of a pair among their outputs.
@@ -38,6 +40,55 @@ const BERT: [&str; 8] = [
     "SqueezeBertTokenizer",
 ];
 const ROBERTA: [&str; 5] = ["RobertaTokenizer", "BartTokenizer", "LEDTokenizer", "LongformerTokenizer", "MvpTokenizer"];
+
+/// The other classes of the library that set a tokenizer up themselves, whatever `tokenizer.json` says.
+const OTHERS: [&str; 45] = [
+    "AlbertTokenizer",
+    "BarthezTokenizer",
+    "BigBirdTokenizer",
+    "BlenderbotTokenizer",
+    "CLIPTokenizer",
+    "CamembertTokenizer",
+    "CodeGenTokenizer",
+    "CodeLlamaTokenizer",
+    "CohereTokenizer",
+    "DPRReaderTokenizer",
+    "DebertaTokenizer",
+    "DebertaV2Tokenizer",
+    "EsmcTokenizer",
+    "FNetTokenizer",
+    "FunnelTokenizer",
+    "GPTNeoXTokenizer",
+    "GemmaTokenizer",
+    "HerbertTokenizer",
+    "LasrTokenizer",
+    "LayoutLMv2Tokenizer",
+    "LayoutLMv3Tokenizer",
+    "LayoutXLMTokenizer",
+    "LukeTokenizer",
+    "MBart50Tokenizer",
+    "MBartTokenizer",
+    "MLukeTokenizer",
+    "MPNetTokenizer",
+    "MarkupLMTokenizer",
+    "NllbTokenizer",
+    "NougatTokenizer",
+    "OpenAIGPTTokenizer",
+    "PegasusTokenizer",
+    "Qwen3_5Tokenizer",
+    "ReformerTokenizer",
+    "RemBertTokenizer",
+    "SeamlessM4TTokenizer",
+    "Siglip2Tokenizer",
+    "SplinterTokenizer",
+    "T5Tokenizer",
+    "Tipsv2Tokenizer",
+    "UdopTokenizer",
+    "VideoPrismTokenizer",
+    "WhisperTokenizer",
+    "XGLMTokenizer",
+    "XLNetTokenizer",
+];
 
 /// The letter that stands for a blank in vocabularies of pieces.
 const BLANK: &str = "\u{2581}";
@@ -72,6 +123,7 @@ impl Class {
             (_, "XLMRobertaTokenizer") => Kind::XlmRoberta,
             (_, class) if BERT.contains(&class) => Kind::Bert,
             (_, class) if ROBERTA.contains(&class) => Kind::Roberta,
+            (_, class) if OTHERS.contains(&class) => Kind::Other,
             _ => Kind::File,
         };
         let types = match config.get("model_input_names").and_then(Value::as_array) {
@@ -131,6 +183,14 @@ impl Class {
         let asked = |name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
         match self.kind {
             Kind::File | Kind::Llama => return Ok(()),
+            Kind::Other => {
+                let problem = format!(
+                    "is `{}`, which in transformers 5.24 builds a tokenizer of its own whatever tokenizer.json says; name the class \
+                     `PreTrainedTokenizerFast`, or cut texts by tokenizer.json alone{ACCEPT}",
+                    self.name
+                );
+                return Err(FieldError::new("tokenizer_class", problem));
+            }
             Kind::Bert => {
                 self.model(json, "WordPiece")?;
                 self.pre_tokenizers(json, &[json!({ "type": "BertPreTokenizer" })])?;
@@ -202,7 +262,7 @@ impl Class {
         {
             let found = model.get(field).unwrap_or(&Value::Null);
             let nothing = [Value::Null, "".into(), false.into()].contains(found);
-            // What is unknown is nothing where every byte is known.
+            // Nothing is unknown where every byte is known.
             let of_unknown = ["unk_token", "byte_fallback"].contains(&field);
             if !(nothing || of_unknown && ByteLevel::alphabet().iter().all(knows)) {
                 let found = format!("BPE with `{field}` {}", shown(found));

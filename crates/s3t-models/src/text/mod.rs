@@ -165,6 +165,14 @@ impl TextEncoder {
         if let Some(parts) = differs {
             digest.bytes(parts.as_bytes());
         }
+        // Where a class passes no types on, the second text of a pair is another input than the tokenizer makes of it.
+        let has_types = || {
+            caught(|| parts.encode(("", ""), true))
+                .is_ok_and(|pair| pair.is_ok_and(|pair| pair.get_type_ids().contains(&1)))
+        };
+        if room.types.is_some() && !beside.class.types && has_types() {
+            digest.bytes(b"no types");
+        }
         // The template makes texts of records only where records are chats, and leaves the digests of other systems as they were.
         if chats {
             digest.bytes(b"chat").digest(&chat.template()?.digest());

@@ -18,7 +18,7 @@ use self::safetensors::Weights;
 use crate::norm::{Norm, NormKind, NormSpec};
 use crate::{HeadLayout, LoadOptions, ModelError, Precision, WeightFormat};
 
-pub use self::safetensors::{read_safetensors, write_safetensors};
+pub use self::safetensors::{read_safetensors, safetensors_names, write_safetensors};
 
 /// The loader of a model: it builds layers from tensors and digests the tensors that it takes.
 pub struct Loader<'a> {

@@ -236,6 +236,15 @@ pub fn read_safetensors(path: &Path) -> Result<NamedTensors, ModelError> {
     weights.names().into_iter().map(|name| Ok((name.clone(), weights.take_any(&name)?))).collect()
 }
 
+/// The names of the tensors of a safetensors file, which are read without the tensors.
+///
+/// # Errors
+///
+/// As [`read_safetensors`].
+pub fn safetensors_names(path: &Path) -> Result<Vec<String>, ModelError> {
+    Ok(Weights::open_file(path, &Limits::default())?.names())
+}
+
 /// Writes tensors as a safetensors file with the metadata that Hugging Face expects.
 ///
 /// # Errors

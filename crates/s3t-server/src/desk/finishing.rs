@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 use crate::requests::{Phase, Row};
 
 /// The problem of names that cannot be erased from the server's own database.
-const UNCUT: &str = "another process reads the server's database `server.db`, and names of requests stay in its log until that process ends";
+const UNCUT: &str = "another process reads or writes the server's database `server.db`, and names of requests stay in it or in its log until that process ends";
 
 impl Desk {
     /// Notes as in effect what was accepted and every follower has confirmed: `true` if anything still waits.
@@ -42,7 +42,7 @@ impl Desk {
             }
             self.set_problem(failed.map(|error| error.to_string()));
         }
-        if !self.requests.cut_log()? {
+        if !self.requests.sweep()? {
             tracing::warn!(target: "s3t::erase", "{UNCUT}");
             self.set_problem(Some(UNCUT.to_owned()));
             return Ok(());

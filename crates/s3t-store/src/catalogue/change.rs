@@ -220,8 +220,8 @@ impl Change<'_> {
         waiting.ok_or_else(|| StoreError::damaged(self.path, problem()))
     }
 
-    /// Removes dead records of a slice, and the subjects that have none left.
-    pub(crate) fn remove_records(&mut self, ids: &[ShortId]) -> Result<(), StoreError> {
+    /// Removes dead records of a slice, and the subjects that have none left; gives the names of these.
+    pub(crate) fn remove_records(&mut self, ids: &[ShortId]) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut subjects = BTreeSet::new();
         let mut erased: BTreeMap<i64, u64> = BTreeMap::new();
         for id in ids {
@@ -244,6 +244,7 @@ impl Change<'_> {
                 connection.prepare_cached(statement)?.execute(params![epoch, left as i64]).map(drop)
             })?;
         }
+        let mut names = Vec::new();
         for subject in subjects {
             let name: Option<Vec<u8>> = self.run(|connection| {
                 let statement = "DELETE FROM subjects WHERE number = ?1
@@ -252,9 +253,10 @@ impl Change<'_> {
             })?;
             if let Some(name) = name {
                 self.sums.records.subtract(&subject_sum(self.secret, subject, &name));
+                names.push(name);
             }
         }
-        Ok(())
+        Ok(names)
     }
 
     /// Compares the marks of the records with the deletions that are waiting to be erased.

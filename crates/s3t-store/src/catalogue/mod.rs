@@ -9,6 +9,7 @@
 mod change;
 mod ids;
 mod queries;
+mod residue;
 mod rows;
 mod sums;
 
@@ -247,10 +248,12 @@ impl Catalogue {
         Ok(result)
     }
 
-    /// Begins a transaction that writes, waiting for another as long as the patience lasts. SQLite's own wait sleeps for up to 100 ms at
-    /// a time, which a deletion would feel.
+    /// Begins a transaction that writes, waiting for another as long as the patience lasts, and for as long as writing the file anew takes.
+    /// SQLite's own wait sleeps for up to 100 ms at a time, which a deletion would feel.
     fn begin(&self) -> rusqlite::Result<Transaction<'_>> {
-        let until = Instant::now() + self.patience;
+        const BYTES_A_SECOND: f64 = 2e7;
+        let anew = std::fs::metadata(&self.file).map_or(0.0, |found| found.len() as f64 / BYTES_A_SECOND);
+        let until = Instant::now() + self.patience + Duration::from_secs_f64(anew);
         self.connection.busy_timeout(Duration::ZERO)?;
         let begun = loop {
             match Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate) {

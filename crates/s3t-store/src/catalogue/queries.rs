@@ -110,10 +110,10 @@ impl Queries<'_> {
         query.query_map([slice as i64], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     }
 
-    /// The records of a slice that a deletion takes.
-    pub(crate) fn dead_in(self, slice: u64) -> rusqlite::Result<Vec<ShortId>> {
-        let mut query = self.0.prepare_cached("SELECT id FROM records WHERE slice = ? AND dead IS NOT NULL")?;
-        query.query_map([slice as i64], |row| row.get(0))?.collect()
+    /// The records of a slice that a deletion takes, each with the deletion.
+    pub(crate) fn dead_in(self, slice: u64) -> rusqlite::Result<HashMap<ShortId, Epoch>> {
+        let mut query = self.0.prepare_cached("SELECT id, dead FROM records WHERE slice = ? AND dead IS NOT NULL")?;
+        query.query_map([slice as i64], |row| Ok((row.get(0)?, Epoch(row.get::<_, i64>(1)? as u64))))?.collect()
     }
 
     /// `true` if a deletion takes a record of the slice.

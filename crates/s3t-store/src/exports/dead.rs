@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::unfinished::remove_unfinished;
 use crate::catalogue::{ExportRow, ExportedFile};
@@ -49,6 +49,16 @@ impl Store {
         Ok(())
     }
 
+    /// The folders of the adapters that were exported, whether their stages are gone or not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub fn exports(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let rows = self.inner().catalogue.read(|queries| queries.exports())?;
+        Ok(rows.into_iter().map(|row| row.folder).collect())
+    }
+
     /// The exports of stages that are gone whose files are still there, or of which that cannot be told.
     ///
     /// # Errors
@@ -74,15 +84,20 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Busy`] or [`StoreError::Database`].
+    /// [`StoreError::ExportThere`] for one whose files are still there: then none is forgotten. [`StoreError::Busy`] or
+    /// [`StoreError::Database`].
     pub fn forget_exports(&self, folder: &Path) -> Result<usize, StoreError> {
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
         // The folder may be gone, but the one it was in need not be; links were resolved when it was written.
         let around = parent(&absolute).canonicalize().unwrap_or_else(|_| parent(&absolute).into());
         let resolved = around.join(absolute.file_name().unwrap_or_default());
         let rows = self.inner().catalogue.read(|queries| queries.exports())?;
-        let here = |row: &&ExportRow| row.folder.starts_with(&absolute) || row.folder.starts_with(&resolved);
+        let is_here = |place: &Path| place == absolute || place == resolved;
+        let here = |row: &&ExportRow| is_here(&row.folder) || is_here(parent(&row.folder));
         let found: Vec<&ExportRow> = rows.iter().filter(here).collect();
+        if let Some(row) = found.iter().find(|row| matches!(self.look_at(row, false), Found::Present)) {
+            return Err(StoreError::ExportThere(row.folder.clone()));
+        }
         found.iter().try_for_each(|row| self.forget_row(row))?;
         Ok(found.len())
     }
@@ -98,23 +113,28 @@ impl Store {
                     Some(Err(error)) => Found::Unknown(error.to_string()),
                 };
             }
-            if !row.folder.exists() {
+            match is_away(parent(unfinished))
+                .and_then(|away| Ok(away && (is_away(parent(&row.folder))? || is_away(&row.folder)?)))
+            {
                 // It was never made, or it was renamed in the moment before a crash and moved away since.
-                return Found::Gone { removed: false, others: 0 };
+                Ok(true) => return Found::Gone { removed: false, others: 0 },
+                Ok(false) => {}
+                Err(error) => {
+                    return Found::Unknown(format!("the folder around it cannot be looked at: {error}; {FORGET}"));
+                }
             }
         }
-        let forget = "when it is gone, `s3t store forget-export` takes it off the list";
         let Some(files) = &row.files else {
             return Found::Unknown(format!(
-                "it was written by an earlier version, which kept no digests of files; {forget}"
+                "it was written by an earlier version, which kept no digests of files; {FORGET}"
             ));
         };
         let folder = match Folder::open_without_links(&row.folder) {
             Ok(folder) => folder,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Found::Unknown(format!("it is not there: its disk may be away, or it was moved; {forget}"));
+                return Found::Unknown(format!("it is not there: its disk may be away, or it was moved; {FORGET}"));
             }
-            Err(error) => return Found::Unknown(format!("it cannot be looked at: {error}; {forget}")),
+            Err(error) => return Found::Unknown(format!("it cannot be looked at: {error}; {FORGET}")),
         };
         self.look_in(&folder, files, remove).unwrap_or_else(|error| Found::Unknown(error.to_string()))
     }
@@ -155,6 +175,15 @@ impl Store {
         sync_folder(&*self.disk, folder)?;
         Ok(Found::Gone { removed: true, others })
     }
+}
+
+/// The way out for an export of which the store cannot tell anything.
+const FORGET: &str = "when it is gone, `s3t store forget-export` takes it off the list";
+
+/// `true` if the folder around a folder is there, without it.
+fn is_away(folder: &Path) -> std::io::Result<bool> {
+    let around = Folder::open_without_links(parent(folder))?;
+    Ok(around.entry(folder.file_name().unwrap_or_default())?.is_none())
 }
 
 fn is_dead(row: &ExportRow, snapshot: &Snapshot) -> bool {

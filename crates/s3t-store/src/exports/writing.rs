@@ -101,6 +101,13 @@ impl Store {
             Err(_) if !place.exists() => return Ok(None),
             Err(error) => return Err(error),
         };
+        // Made here and nowhere else: once an erasure has removed one and forgotten its row, nothing can be written into it.
+        for (adapter, _) in adapters {
+            match folder.make(adapter) {
+                Err(_) if !place.exists() => return Ok(None),
+                made => made.map(drop).map_err(StoreError::io("make", folder.path_of(adapter)))?,
+            }
+        }
         let export = NewExport { store: self, parent, name: name.to_owned(), unfinished, rows, _lock: lock };
         // An erasure that looked before the folder was there has forgotten the rows of stages that were gone.
         let snapshot = self.snapshot()?;
@@ -113,7 +120,8 @@ impl Store {
 }
 
 impl NewExport<'_> {
-    /// The folder to write into. Only its owner can enter it.
+    /// The folder to write into, with a folder for each adapter. Only its owner can enter it. A folder that is gone was removed by a
+    /// deletion, and must not be made again.
     pub fn path(&self) -> PathBuf {
         self.parent.path_of(&self.unfinished)
     }
@@ -158,6 +166,7 @@ impl NewExport<'_> {
             let mut files = Vec::new();
             restrict(&adapter)?;
             for name in names(&adapter)? {
+                sync_file(&adapter, name.as_ref())?;
                 let bytes = adapter.read(&name).map_err(StoreError::io("read", adapter.path_of(&name)))?;
                 files.push(ExportedFile { length: bytes.len() as u64, digest: store.digest_of_file(&bytes), name });
             }
@@ -171,8 +180,18 @@ impl NewExport<'_> {
             }
             Ok(known)
         })?;
+        for name in names(&folder)? {
+            if folder
+                .entry(&name)
+                .map_err(StoreError::io("look at", folder.path_of(&name)))?
+                .is_some_and(|entry| entry.kind == Kind::File)
+            {
+                sync_file(&folder, name.as_ref())?;
+            }
+        }
         sync_folder(&*store.disk, &folder)?;
         restrict(&folder)?;
+        let mut has_name = false;
         let renamed = store.change(|change, snapshot| {
             // An adapter that the catalogue does not know of is not handed out: no deletion would find it.
             let is_live = self.stages().all(|key| snapshot.has_stage(key));
@@ -186,9 +205,16 @@ impl NewExport<'_> {
                 }
                 StoreError::io("make", place)(error)
             })?;
+            has_name = true;
             self.rows.iter().try_for_each(|row| change.finish_export(row))?;
             Ok(true)
-        })?;
+        });
+        if renamed.is_err() && has_name {
+            // The catalogue still calls it unfinished, and looks for it there.
+            let back = self.parent.rename_new(&self.name, &self.unfinished);
+            back.map_err(StoreError::io("take back", self.parent.path_of(&self.name)))?;
+        }
+        let renamed = renamed?;
         if renamed {
             // Not before the rename is in the catalogue: without the lock's file the export counts as interrupted.
             remove(&*store.disk, &folder, WRITING)?;
@@ -201,12 +227,22 @@ impl NewExport<'_> {
     /// Removes what was written.
     pub fn abandon(&self) {
         for row in &self.rows {
+            // An export that has its name and could not be taken back stays in the catalogue, and an erasure finds it.
+            if self.parent.entry(&self.unfinished).is_ok_and(|entry| entry.is_none()) && row.folder.exists() {
+                continue;
+            }
             // What stays is removed by the next export or erasure: its row stays too.
             if row.unfinished.as_deref().is_some_and(|adapter| remove_unfinished(adapter).is_ok()) {
                 drop(self.store.forget_row(row));
             }
         }
     }
+}
+
+/// Makes the content of a file durable: its digest goes into the catalogue, and no deletion would know half of it again.
+fn sync_file(folder: &Folder, name: &OsStr) -> Result<(), StoreError> {
+    let synced = folder.open_file(name).and_then(|file| file.sync_all());
+    synced.map_err(StoreError::io("sync", folder.path_of(name)))
 }
 
 /// Lets only their owner use a folder and the files in it.

@@ -80,7 +80,7 @@ fn tokens(model: &Backbone, payload: Payload) -> Option<(Vec<u32>, Vec<u32>)> {
 #[test]
 fn a_class_cuts_texts_as_in_python_or_is_refused() {
     let cases = cases();
-    assert_eq!(cases.len(), 43);
+    assert_eq!(cases.len(), 45);
     let mut compared = 0;
     for case in &cases {
         let name = &case.name;
@@ -129,4 +129,10 @@ fn a_tokenizer_that_a_class_rebuilds_is_another_base() {
     assert_ne!(rebuilt, digest("pieces, Llama, legacy", LoadOptions::default()));
     let options = LoadOptions { accept_fields: vec!["tokenizer_class".into()], ..LoadOptions::default() };
     assert_eq!(digest("pieces, Llama", options), as_it_is);
+    // So is one whose class passes on no types of the tokens of a pair.
+    let of_bert = digest("BERT, BertTokenizer", LoadOptions::default());
+    assert_eq!(of_bert, digest("BERT, types asked for", LoadOptions::default()));
+    for name in ["BERT, PreTrainedTokenizerFast", "BERT, types left out", "BERT, DistilBertTokenizer"] {
+        assert_ne!(of_bert, digest(name, LoadOptions::default()), "{name}");
+    }
 }
