@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use s3t_core::StageKey;
-use s3t_generate::{Batch, BatchLimits, EventKind, GenerateError, Lanes, Prompt, Text};
+use s3t_generate::{Batch, BatchLimits, EventKind, GenerateError, Lanes, Prompt, PromptRoom, Text};
 use s3t_ledger::{Epoch, ShardServes};
 use s3t_models::Backbone;
 use s3t_train::on_threads;
@@ -67,8 +67,8 @@ pub trait ServesModels: Send + Sync {
 pub struct Generator {
     source: Arc<dyn ServesModels>,
     settings: GenerationSettings,
-    /// For checks of prompts: nothing runs on it.
-    checks: Batch,
+    /// The room of the newest models, by which prompts are checked: not the models, which may die.
+    room: Mutex<PromptRoom>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -94,13 +94,17 @@ impl Generator {
     /// [`EngineError::Generate`] for a base model that does not continue texts; the errors of the source.
     pub fn new(source: Arc<dyn ServesModels>) -> Result<Self, EngineError> {
         let settings = source.pipeline().serving.generation;
-        let checks = batch(&source.serving()?, source.backbone(), settings)?;
-        Ok(Self { source, settings, checks, state: Mutex::default(), changed: Condvar::new() })
+        let room = Mutex::new(batch(&source.serving()?, source.backbone(), settings)?.room());
+        Ok(Self { source, settings, room, state: Mutex::default(), changed: Condvar::new() })
     }
 
     /// The settings.
     pub fn settings(&self) -> GenerationSettings {
         self.settings
+    }
+
+    fn room(&self) -> MutexGuard<'_, PromptRoom> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that a prompt can be continued, if not now.
@@ -109,7 +113,7 @@ impl Generator {
     ///
     /// [`EngineError::Generate`] for a prompt or a setting that the model cannot take, or that the memory never holds.
     pub fn check(&self, prompt: &Prompt) -> Result<(), EngineError> {
-        self.checks.check(prompt)?;
+        self.room().check(prompt)?;
         Ok(())
     }
 
@@ -191,8 +195,12 @@ impl Generator {
         if let Some((newest, older)) = groups.split_last_mut() {
             // All groups together hold what the settings allow.
             older.iter_mut().for_each(|group| group.batch.shrink());
-            let held: usize = older.iter().map(|group| group.batch.memory()[1]).sum();
-            newest.batch.limit((self.settings.cache_mb * MEGABYTE).saturating_sub(held));
+            let taken = |group: &Group| {
+                let [reserved, held, _] = group.batch.memory();
+                reserved.max(held)
+            };
+            let taken: usize = older.iter().map(taken).sum();
+            newest.batch.limit((self.settings.cache_mb * MEGABYTE).saturating_sub(taken));
             self.admit(newest);
         }
         let aggregator = &*self.source.pipeline().serving.aggregator;
@@ -227,7 +235,10 @@ impl Generator {
         let mut homeless: Vec<(Text, Waiter)> = Vec::new();
         if !groups.last().is_some_and(same) {
             match batch(serving, self.source.backbone(), self.settings) {
-                Ok(batch) => groups.push(Group { serving: serving.clone(), batch, listeners: HashMap::new() }),
+                Ok(batch) => {
+                    *self.room() = batch.room();
+                    groups.push(Group { serving: serving.clone(), batch, listeners: HashMap::new() });
+                }
                 Err(error) => {
                     let reason = FinishReason::Failed(error.to_string());
                     groups.drain(..).for_each(|mut group| group.end_all(&reason));
@@ -311,7 +322,7 @@ impl Generator {
             waiting: state.waiting.len(),
             reserved_bytes: memory(0),
             held_bytes: memory(1),
-            max_bytes: self.checks.memory()[2],
+            max_bytes: self.room().max_bytes(),
             tokens: state.figures.tokens,
         };
     }

@@ -107,6 +107,10 @@ impl JoinedSystem {
     ///
     /// As [`predict`](Self::predict).
     pub fn answer(&self, records: &[Record]) -> Result<Answer, EngineError> {
+        // Nothing to join: two calls would both take themselves for the first of a group.
+        if records.is_empty() {
+            return self.system.answer(records);
+        }
         // A record that the model cannot take is refused before it joins others.
         self.system.prepare(records)?;
         let mut state = self.lock();

@@ -169,10 +169,10 @@ fn log_probability(row: &[f32], at: usize, logits: bool) -> f64 {
     let value = row.get(at).copied().map_or(f64::NEG_INFINITY, f64::from);
     if logits {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - f64::from(largest)).exp()).sum();
-        value - f64::from(largest) - sum.ln()
+        let sum: f64 = row.iter().map(|logit| libm::exp(f64::from(*logit) - f64::from(largest))).sum();
+        value - f64::from(largest) - libm::log(sum)
     } else {
-        value.ln() - row.iter().copied().map(f64::from).sum::<f64>().ln()
+        libm::log(value) - libm::log(row.iter().copied().map(f64::from).sum::<f64>())
     }
 }
 

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use s3t_core::{Record, Serving, ShardId, StageKey};
 use s3t_ledger::{Epoch, ShardServes};
@@ -44,6 +44,8 @@ pub struct Replica {
     max: MaxSizes,
     content: Mutex<Content>,
     served: Mutex<Arc<Served>>,
+    /// Members that were taken away, and may be in an answer that is under way.
+    leaving: Mutex<Vec<Weak<Member>>>,
 }
 
 /// The newest state, and the stages of it that have arrived.
@@ -154,7 +156,7 @@ impl Replica {
         let stages = model.shape.shards as usize * model.shape.slices as usize * pipeline.budget;
         let max = MaxSizes { stages, bytes: 4 * numbers + (blocks + 1) * BYTES_BESIDE };
         let (content, served) = (Mutex::default(), Mutex::default());
-        Ok(Self { pipeline, device, backbone, model, max, content, served })
+        Ok(Self { pipeline, device, backbone, model, max, content, served, leaving: Mutex::default() })
     }
 
     /// The pipeline.
@@ -211,7 +213,24 @@ impl Replica {
         let mut content = self.content();
         *content = Content { newest: content.newest.take(), ..Content::default() };
         let epoch = content.newest.as_ref().map(|(epoch, _)| *epoch).unwrap_or_default();
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Served { epoch, ..Served::default() });
+        self.replace(Served { epoch, ..Served::default() });
+    }
+
+    /// Puts members in the place of the ones before, and keeps an eye on those that go.
+    fn replace(&self, served: Served) {
+        let mut now = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = |member: &&Arc<Member>| served.members.iter().any(|of| Arc::ptr_eq(of, member));
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|member| member.strong_count() > 0);
+        leaving.extend(now.members.iter().filter(|member| !stays(member)).map(Arc::downgrade));
+        *now = Arc::new(served);
+    }
+
+    /// Returns `true` once nothing in this process, not even an answer that is under way, has a member that was taken away.
+    pub fn has_forgotten(&self) -> bool {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|member| member.strong_count() > 0);
+        leaving.is_empty()
     }
 
     /// Puts the members of the stages that are held in the place of the ones before.
@@ -243,7 +262,7 @@ impl Replica {
                 held: content.held.len(),
                 wanted: content.places.len(),
             };
-            *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+            self.replace(served);
         };
         let made = self.answering().members(chains, &survivors, &read);
         // Where new members cannot be made, the dead ones go all the same.

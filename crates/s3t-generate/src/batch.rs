@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use s3t_core::{Aggregator, MemberInfo};
 use s3t_kernels::PAGE;
+use s3t_models::Backbone;
 
 use crate::cache::Cache;
 use crate::pass::{self, Logits, Part};
@@ -31,6 +32,50 @@ pub struct Batch {
     max_texts: usize,
     texts: Vec<Text>,
     next: u64,
+}
+
+/// The room of a batch for prompts, without its models: it may outlive them.
+pub struct PromptRoom {
+    backbone: Arc<Backbone>,
+    /// The numbers of a page, over all models.
+    page_values: usize,
+    /// The pages that may be held.
+    pages: usize,
+}
+
+impl PromptRoom {
+    /// The bytes of keys and values that may be held.
+    pub fn max_bytes(&self) -> usize {
+        self.pages * self.page_values * size_of::<f32>()
+    }
+
+    /// Checks that a prompt can be continued, if not now: the largest number of its tokens with those behind.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerateError`] for a prompt or a setting that the model cannot take, or that the memory never holds.
+    pub fn check(&self, prompt: &Prompt) -> Result<usize, GenerateError> {
+        prompt.sampling.check()?;
+        let backbone = &self.backbone;
+        let (tokens, max) = (prompt.ids.len(), backbone.max_tokens());
+        if tokens == 0 {
+            return Err(GenerateError::Empty);
+        }
+        if tokens > max || (tokens == max && prompt.sampling.max_tokens > 0) {
+            return Err(GenerateError::TooLong { tokens, max: max.saturating_sub(1) });
+        }
+        let known = backbone.vocabulary();
+        if let Some(token) = prompt.ids.iter().find(|id| **id as usize >= known) {
+            return Err(GenerateError::UnknownToken { token: *token, max: known.saturating_sub(1) });
+        }
+        let all = tokens.saturating_add(prompt.sampling.max_tokens).min(max);
+        if all.div_ceil(PAGE) > self.pages {
+            let mb = |pages: usize| (pages * self.page_values * size_of::<f32>()).div_ceil(1_000_000);
+            let (needed_mb, total_mb) = (mb(all.div_ceil(PAGE)), mb(self.pages));
+            return Err(GenerateError::NeverFits { tokens: all, needed_mb, total_mb });
+        }
+        Ok(all)
+    }
 }
 
 impl Batch {
@@ -68,32 +113,22 @@ impl Batch {
         self.cache.shrink();
     }
 
+    /// The room that prompts are checked by.
+    pub fn room(&self) -> PromptRoom {
+        PromptRoom {
+            backbone: Arc::clone(self.lanes.backbone()),
+            page_values: self.lanes.page_values(),
+            pages: self.cache.max(),
+        }
+    }
+
     /// Checks that a prompt can be continued, if not now: the largest number of its tokens with those behind.
     ///
     /// # Errors
     ///
-    /// [`GenerateError`] for a prompt or a setting that the model cannot take, or that the memory never holds.
+    /// As [`PromptRoom::check`].
     pub fn check(&self, prompt: &Prompt) -> Result<usize, GenerateError> {
-        prompt.sampling.check()?;
-        let backbone = self.lanes.backbone();
-        let (tokens, max) = (prompt.ids.len(), backbone.max_tokens());
-        if tokens == 0 {
-            return Err(GenerateError::Empty);
-        }
-        if tokens > max || (tokens == max && prompt.sampling.max_tokens > 0) {
-            return Err(GenerateError::TooLong { tokens, max: max.saturating_sub(1) });
-        }
-        let known = backbone.vocabulary();
-        if let Some(token) = prompt.ids.iter().find(|id| **id as usize >= known) {
-            return Err(GenerateError::UnknownToken { token: *token, max: known.saturating_sub(1) });
-        }
-        let all = tokens.saturating_add(prompt.sampling.max_tokens).min(max);
-        if all.div_ceil(PAGE) > self.cache.max() {
-            let mb = |pages: usize| (pages * self.lanes.page_values() * size_of::<f32>()).div_ceil(1_000_000);
-            let (needed_mb, total_mb) = (mb(all.div_ceil(PAGE)), mb(self.cache.max()));
-            return Err(GenerateError::NeverFits { tokens: all, needed_mb, total_mb });
-        }
-        Ok(all)
+        self.room().check(prompt)
     }
 
     /// Adds a text if there is room for it now: its number, or the prompt back.
@@ -233,7 +268,7 @@ impl Batch {
     }
 
     /// The tokens that follow, chosen side by side.
-    fn news(&mut self, running: &[usize], combined: Vec<Vec<Vec<f32>>>, backbone: &s3t_models::Backbone) -> Vec<Event> {
+    fn news(&mut self, running: &[usize], combined: Vec<Vec<Vec<f32>>>, backbone: &Backbone) -> Vec<Event> {
         let mut logits: Vec<Option<Vec<Vec<f32>>>> = (0..self.texts.len()).map(|_| None).collect();
         for (index, rows) in running.iter().zip(combined) {
             logits[*index] = Some(rows);
@@ -261,7 +296,7 @@ fn combined(
     let of_token = |wanted: usize| {
         let mut scores = aggregator.combine_placed(&logits.of(wanted), members);
         if !is_logits {
-            scores.iter_mut().for_each(|share| *share = share.ln());
+            scores.iter_mut().for_each(|share| *share = libm::logf(*share));
         }
         scores
     };

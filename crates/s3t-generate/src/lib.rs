@@ -23,7 +23,7 @@ mod settings;
 mod stream;
 mod text;
 
-pub use batch::{Batch, BatchLimits};
+pub use batch::{Batch, BatchLimits, PromptRoom};
 pub use error::GenerateError;
 pub use lanes::Lanes;
 pub use sampling::{Chosen, Sampler, TokenScore};

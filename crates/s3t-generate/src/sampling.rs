@@ -131,7 +131,7 @@ fn kept(logits: Vec<f32>, settings: &Sampling) -> Vec<(u32, f64)> {
         let last = *last;
         tokens.retain(|(_, logit)| *logit >= last);
     }
-    let weight = |logit: f32| (f64::from(logit - top) / temperature).exp();
+    let weight = |logit: f32| libm::exp(f64::from(logit - top) / temperature);
     let mut tokens: Vec<(u32, f64)> = tokens.into_iter().map(|(id, logit)| (id, weight(logit))).collect();
     if settings.top_p < 1.0 {
         tokens.sort_by(|(one, a), (other, b)| b.total_cmp(a).then(one.cmp(other)));
@@ -157,7 +157,7 @@ fn kept(logits: Vec<f32>, settings: &Sampling) -> Vec<(u32, f64)> {
 /// Natural log-probabilities from logits.
 pub(crate) fn log_softmax(logits: &[f32]) -> Vec<f32> {
     let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let total = logits.iter().map(|logit| (f64::from(*logit) - top).exp()).sum::<f64>().ln();
+    let total = libm::log(logits.iter().map(|logit| libm::exp(f64::from(*logit) - top)).sum::<f64>());
     logits.iter().map(|logit| (f64::from(*logit) - top - total) as f32).collect()
 }
 

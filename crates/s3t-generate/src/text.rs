@@ -109,8 +109,11 @@ impl Text {
         (self.prompt, self.ids.len() - self.prompt)
     }
 
-    /// Forgets all keys and values: other models are to go on.
+    /// Forgets all keys and values, and the scores of the prompt that were not told yet: other models are to go on. Scores that were told stay
+    /// told.
     pub(crate) fn forget(&mut self) {
+        let is_told = self.ids.len() > self.prompt;
+        self.prompt_scores = self.prompt_scores.take().filter(|_| !is_told).map(|_| Vec::new());
         self.pages.clear();
         self.cached = 0;
         self.node = 0;

@@ -304,3 +304,64 @@ fn the_text_of_a_special_token_stops_where_the_token_would_follow() {
     // Not special: it would have to be in the text, where special tokens leave nothing.
     assert_eq!(asked("s>"), (vec![begin; 3], Some(EndReason::Length)));
 }
+
+/// Takes texts that have the scores of their prompts told from one set of models to another after so many steps.
+fn adopted(steps: usize) -> (Vec<(Vec<NewToken>, Option<EndReason>)>, Vec<Prompt>, Vec<Vec<u32>>) {
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let sampling = Sampling { prompt_logprobs: true, logprobs: Some(1), ..greedy(8) };
+    // More rows than go through the models in one step, so that a prompt is cut.
+    let prompts: Vec<Prompt> =
+        (0..3).map(|_| Prompt { ids: prompt(&mut random, 100), sampling: sampling.clone() }).collect();
+    let (mut dead, mut alive) = (batch(&LORA[..2], ROOM), batch(&LORA[2..], ROOM));
+    let numbers: Vec<u64> = prompts.iter().map(|prompt| dead.add(prompt.clone()).unwrap().unwrap()).collect();
+    let mut told: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for _ in 0..steps {
+        for event in dead.step(&MeanLogits {}).unwrap() {
+            if let EventKind::Token(token) = event.kind {
+                told.entry(event.text).or_default().push(token.id);
+            }
+        }
+    }
+    let mut results: Vec<(Vec<NewToken>, Option<EndReason>)> = vec![Default::default(); prompts.len()];
+    let taken: Vec<_> = numbers.iter().map(|number| dead.remove(*number).unwrap()).collect();
+    let places: BTreeMap<u64, usize> =
+        taken.into_iter().enumerate().map(|(place, text)| (alive.adopt(text).unwrap(), place)).collect();
+    while !alive.texts().is_empty() {
+        for event in alive.step(&MeanLogits {}).unwrap() {
+            let result = &mut results[places[&event.text]];
+            match event.kind {
+                EventKind::Prompt(tokens) => result.0.extend(tokens),
+                EventKind::Token(token) => result.0.push(token),
+                EventKind::End(reason, ..) => result.1 = Some(reason),
+                EventKind::Failed(error, _) => panic!("{error}"),
+            }
+        }
+    }
+    let begun = numbers.iter().map(|number| told.remove(number).unwrap_or_default()).collect();
+    (results, prompts, begun)
+}
+
+#[test]
+fn a_text_that_other_models_go_on_with_has_no_score_of_those_before() {
+    let alone = |prompt: Prompt| {
+        let (tokens, end) = made(&mut batch(&LORA[2..], ROOM), &MeanLogits {}, &[(0, prompt)]).remove(0);
+        (tokens.into_iter().map(|token| (token.id, token.logprob)).collect::<Vec<_>>(), end)
+    };
+    for steps in [1, 2, 4] {
+        let (results, prompts, begun) = adopted(steps);
+        assert_eq!(begun.iter().any(Vec::is_empty), steps == 1, "a prompt is cut in the first of {steps} steps");
+        for ((result, prompt), begun) in results.into_iter().zip(prompts).zip(begun) {
+            let found = (result.0.into_iter().map(|token| (token.id, token.logprob)).collect::<Vec<_>>(), result.1);
+            let expected = if begun.is_empty() {
+                // Nothing was told yet: all of it is of the models alive, once.
+                alone(prompt)
+            } else {
+                // The rest is what they make of the text so far.
+                let sampling =
+                    Sampling { max_tokens: 8 - begun.len(), prompt_logprobs: false, ..prompt.sampling.clone() };
+                alone(Prompt { ids: [prompt.ids, begun].concat(), sampling })
+            };
+            assert_eq!(found, expected, "{steps} steps");
+        }
+    }
+}

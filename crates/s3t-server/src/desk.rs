@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use s3t_store::{DeletionRequest, StoreError};
 
+use crate::ServerError;
 use crate::clock::now_ms;
 use crate::followers::Followers;
 use crate::metrics::Metrics;
@@ -121,6 +122,11 @@ impl Desk {
     /// A number that rises with every change of a request.
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Returns `true` if a follower may have a lease.
+    pub(crate) fn has_followers(&self) -> Result<bool, ServerError> {
+        Ok(self.followers.number()? > 0)
     }
 
     /// Tells those who watch that something has changed.

@@ -229,7 +229,12 @@ impl Follower {
         if is_doubtful || !self.replica.has_state() {
             *version = None;
         }
-        let wait = if version.is_some() { MAX_WAIT.min(self.state().lease / 3) } else { Duration::ZERO };
+        let wait = match version {
+            None => Duration::ZERO,
+            // Members that a deletion took away go with the answers that have them: the leader is told soon.
+            Some(_) if !self.replica.has_forgotten() => LOOK,
+            Some(_) => MAX_WAIT.min(self.state().lease / 3),
+        };
         let asked = Instant::now();
         if let Some(published) = self.leader.state(version.as_deref(), wait)? {
             self.replica.apply(published.state).map_err(|error| error.to_string())?;
@@ -240,7 +245,7 @@ impl Follower {
         let epoch = self.replica.epoch();
         let erased = {
             let mut state = self.state();
-            if !is_arriving {
+            if !is_arriving && self.replica.has_forgotten() {
                 state.erased = epoch;
             }
             state.erased.min(epoch)

@@ -35,7 +35,7 @@ pub struct ServerSettings {
     /// The address and port of health and figures alone, without encryption: probes are answered there however many connections are open
     /// elsewhere. The other ports have these routes too.
     pub health_address: Option<String>,
-    /// The file of tokens; `server/tokens.json` beside the store if it is not given. `s3t token` makes and revokes them.
+    /// The file of tokens; `tokens.json` in the folder `STORE.server` beside the store if it is not given. `s3t token` makes and revokes them.
     pub tokens: Option<PathBuf>,
     /// The folder of the server's own database of requests and callbacks; `STORE.server` if it is not given.
     pub data: Option<PathBuf>,

@@ -37,7 +37,22 @@ pub fn write_golden_stages(digests: &str) {
 ///
 /// Never: settings are JSON.
 pub fn golden_stage(backbone: &Backbone, device: &DeviceSpec, start: usize, records: u32) -> StageJob {
-    let method: Box<dyn PeftMethod> = Box::new(Lora::default());
+    golden_stage_of(Box::new(Lora::default()), backbone, device, start, records)
+}
+
+/// The same stage of another method.
+///
+/// # Panics
+///
+/// Never: settings are JSON.
+#[allow(clippy::needless_pass_by_value, reason = "a method is written as what it is in a pipeline, a box")]
+pub fn golden_stage_of(
+    method: Box<dyn PeftMethod>,
+    backbone: &Backbone,
+    device: &DeviceSpec,
+    start: usize,
+    records: u32,
+) -> StageJob {
     let precision = backbone.precision();
     let training = TrainingConfig { epochs: 2, batch_size: 16, precision, ..TrainingConfig::default() };
     let json = "settings are written as JSON";

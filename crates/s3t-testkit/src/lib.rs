@@ -35,7 +35,9 @@ pub use executor_laws::check_executor;
 pub use family::check_model_family;
 pub use family_laws::{AsWritten, RunBlocks, check_blocks};
 pub use golden::{check_golden_adapters, check_golden_model};
-pub use golden_stage::{GOLDEN_RECORDS, GOLDEN_STAGES, digest_of_stages, golden_stage, write_golden_stages};
+pub use golden_stage::{
+    GOLDEN_RECORDS, GOLDEN_STAGES, digest_of_stages, golden_stage, golden_stage_of, write_golden_stages,
+};
 pub use linked_laws::check_linked_plugins;
 pub use members_laws::check_members;
 pub use partitioner_laws::check_partitioner;

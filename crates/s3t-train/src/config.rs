@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::batches::BatchSize;
 
+/// The largest number of epochs: with `batch_tokens` the batches of all are counted before the first step.
+const MOST_EPOCHS: usize = 100_000;
+
 /// The fall of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -111,6 +114,9 @@ impl TrainingConfig {
             if value == 0 {
                 return refuse(field, "is 0; use at least 1".into());
             }
+        }
+        if self.epochs > MOST_EPOCHS {
+            return refuse("epochs", format!("is {}; it takes up to {MOST_EPOCHS}", self.epochs));
         }
         // Compared as f32: a value that underflows to 0 is refused.
         for (field, value) in [("learning_rate", self.learning_rate), ("epsilon", self.epsilon)] {

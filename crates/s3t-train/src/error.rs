@@ -39,6 +39,19 @@ pub enum TrainError {
     /// A stage without records.
     #[error("stage {0} has no records to train on; use fewer slices or more data")]
     NoRecords(StageKey),
+    /// A layer of the base model that a method divides by, and that has nothing to divide by.
+    #[error(
+        "the weights of output {output} of `{site}` in block {block} are all 0, and the method divides by their length; leave `{site}` out of \
+         `peft.targets`, or take another method"
+    )]
+    NoLength {
+        /// The block.
+        block: usize,
+        /// The layer.
+        site: &'static str,
+        /// The output.
+        output: usize,
+    },
     /// A loss that is not a number.
     #[error("stage {key}: the loss is {loss} in step {step}; lower `learning_rate` or raise `warmup`")]
     Diverged {

@@ -75,14 +75,19 @@ impl StageTrainer {
     }
 
     /// The stage's parameters as they start: its group's adapters block by block, then the head.
-    fn initial(&self, lineage: &Lineage, method: &dyn PeftMethod, rng: &mut ChaCha8Rng) -> StageTensors {
+    fn initial(
+        &self,
+        lineage: &Lineage,
+        method: &dyn PeftMethod,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<StageTensors, TrainError> {
         let specs = method.parameters(&self.backbone.block_shape());
         let head = self.backbone.head().parameters(lineage.recipe.task.outputs(), self.backbone.hidden());
         let mut tensors = StageTensors::default();
         for block in lineage.trained().range() {
             for spec in &specs {
                 let values = match spec.init {
-                    Init::WeightNorm(site) => self.weight_norms(block, site),
+                    Init::WeightNorm(site) => self.weight_norms(block, site)?,
                     init => initial_values(init, spec.len(), rng),
                 };
                 tensors.insert(block, &spec.name, HostTensor { shape: spec.shape.clone(), values });
@@ -92,13 +97,18 @@ impl StageTrainer {
             let values = initial_values(spec.init, spec.len(), rng);
             tensors.insert_head(spec.name, HostTensor { shape: spec.shape, values });
         }
-        tensors
+        Ok(tensors)
     }
 
     /// The length of each output's weights in a linear layer of the base model.
-    fn weight_norms(&self, block: usize, site: LinearSite) -> Vec<f32> {
+    fn weight_norms(&self, block: usize, site: LinearSite) -> Result<Vec<f32>, TrainError> {
         let layer = self.backbone.linear(block, site);
-        layer.map(|layer| to_host(layer.weight.full().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default()
+        let norms: Vec<f32> =
+            layer.map(|layer| to_host(layer.weight.full().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default();
+        match norms.iter().position(|norm| *norm == 0.0) {
+            Some(output) => Err(TrainError::NoLength { block, site: site.name(), output }),
+            None => Ok(norms),
+        }
     }
 
     /// The stage of a job.
@@ -118,7 +128,7 @@ impl StageTrainer {
         }
         let method = read_method(lineage)?;
         let mut rng = ChaCha8Rng::from_seed(key.seed());
-        let initial = on_threads(progress.threads(), || self.initial(lineage, &*method, &mut rng))?;
+        let initial = on_threads(progress.threads(), || self.initial(lineage, &*method, &mut rng))??;
         let mut parameters = Parameters::new(&initial, &job.ancestors, &config, &self.device);
 
         let prepared = job

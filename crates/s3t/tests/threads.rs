@@ -10,8 +10,11 @@ use s3t::core::Digest;
 use s3t::core::tensors::StageTensors;
 use s3t::executor::{StageProgress, Step, Trainer};
 use s3t::models::{Backbone, LoadOptions, Precision, WeightFormat};
+use s3t::plugins::lora::Dora;
 use s3t::train::StageTrainer;
-use s3t_testkit::{GOLDEN_RECORDS, GOLDEN_STAGES, digest_of_stages, golden_stage, write_golden_stages};
+use s3t_testkit::{
+    GOLDEN_RECORDS, GOLDEN_STAGES, digest_of_stages, golden_stage, golden_stage_of, write_golden_stages,
+};
 
 /// Gives a stage so many threads.
 struct Threads(usize);
@@ -30,13 +33,16 @@ impl StageProgress for Threads {
 const STARTS: [usize; 2] = [0, 4];
 
 /// The names of the ways to keep and multiply frozen weights, and the first blocks of the golden stages, which an emulator trains too: of
-/// what is multiplied as bfloat16 one is enough.
-const FORMS: [(&str, Precision, WeightFormat, &[usize]); 4] = [
+/// what is multiplied as bfloat16 one is enough. The last is of another method, whose steps take more than products and rows.
+const FORMS: [(&str, Precision, WeightFormat, &[usize]); 5] = [
     ("f32", Precision::F32, WeightFormat::Full, &STARTS),
     ("bf16", Precision::Bf16, WeightFormat::Full, &[0]),
     ("int8", Precision::F32, WeightFormat::Int8, &STARTS),
     ("nf4", Precision::F32, WeightFormat::Nf4, &[0]),
+    (DORA, Precision::F32, WeightFormat::Full, &[4]),
 ];
+
+const DORA: &str = "dora";
 
 /// The records of a stage of six steps.
 const RECORDS: u32 = 40;
@@ -44,7 +50,7 @@ const RECORDS: u32 = 40;
 /// Trains on so many threads from a block on, with the form of this number.
 fn train(form: usize, threads: usize, start: usize, records: u32) -> StageTensors {
     static MODELS: [OnceLock<Arc<Backbone>>; FORMS.len()] = [const { OnceLock::new() }; FORMS.len()];
-    let (_, precision, weights, _) = FORMS[form];
+    let (name, precision, weights, _) = FORMS[form];
     let device: DeviceSpec = "flex".parse().unwrap();
     let load = || {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/vit-mnist");
@@ -52,7 +58,10 @@ fn train(form: usize, threads: usize, start: usize, records: u32) -> StageTensor
         s3t::models::load(&folder, options, &device.open().unwrap()).unwrap()
     };
     let backbone = MODELS[form].get_or_init(load);
-    let job = golden_stage(backbone, &device, start, records);
+    let job = match name {
+        DORA => golden_stage_of(Box::new(Dora::default()), backbone, &device, start, records),
+        _ => golden_stage(backbone, &device, start, records),
+    };
     let trainer = StageTrainer::new(Arc::clone(backbone), device, 1 << 30).unwrap();
     trainer.train(&job, &Threads(threads)).unwrap().tensors
 }

@@ -133,8 +133,16 @@ impl Layer {
         let base = weight.clone().powi_scalar(2).sum_dim(0);
         let mixed = (crossed * up.clone()).sum_dim(0).mul_scalar(2.0 * scale);
         let own = (matmul(squared, up.clone()) * up.clone()).sum_dim(0).mul_scalar(scale * scale);
-        (base + mixed + own).sqrt()
+        root(base + mixed + own)
     }
+}
+
+/// The square root, with its derivative by a division. Burn's own derivative is a power, which libraries of C round differently.
+fn root(x: Tensor<2>) -> Tensor<2> {
+    let fixed = x.clone().detach();
+    let root = fixed.clone().sqrt();
+    // The difference is 0, and has the derivative of `x`.
+    root.clone() + (x - fixed) / root.mul_scalar(2.0)
 }
 
 impl BlockAdapter for DoraAdapter {

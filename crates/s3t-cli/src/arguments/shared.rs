@@ -11,7 +11,8 @@ pub(crate) struct FreshArgs {
     /// Delete the store first and start again from the source of the data.
     #[arg(long)]
     pub(crate) fresh: bool,
-    /// With --fresh: go on although the store has accepted deletions. Records that are still in the source come back.
+    /// With --fresh: go on although the store has accepted deletions or has exports that are still there. Deleted records that are still in the
+    /// source come back, and the new store does not know of the exports.
     #[arg(long, requires = "fresh")]
     pub(crate) yes: bool,
 }

@@ -21,8 +21,9 @@ const HEAD: &str = "\
 # Every key of a pipeline file
 
 What a pipeline file may say, section by section. `s3t init` writes a file with the keys that most people need, and `s3t plan` checks one
-without training. A key that is not on this page is refused by name, with its line. Paths start from the file's folder. `training` and
-the plugins are part of what a store is made from: another value there means another store.
+without training. A key that is not on this page is refused by name, with its line. Paths start from the file's folder, those of `executor`
+from the folder that the command runs in. `model`, `data`, `partition`, `sequences`, `peft` and `training` say what a store is made from: another
+value there means another store. `serving`, `executor`, `resources`, `run` and `server` may change at any time.
 
 This page is made from the types that the program reads.
 ";
@@ -104,8 +105,8 @@ const SERVING: Keys = &[
     ("aggregator", "`{ type = \"mean-logits\" }`", "How members' answers become one: a table with a `type` as below."),
     (
         "dead_shard",
-        "`\"skip\"`",
-        "What a shard without a live stage does: `skip`, or `base` to answer with the base model's own head.",
+        "`\"leave-out\"`",
+        "What a shard without a live stage does: `leave-out`, or `base` to answer with the base model's own head.",
     ),
     ("generation", "`{}`", "Of models that continue texts: see below."),
     ("members", "`{ type = \"deepest\" }`", "Which live stages answer: a table with a `type` as below."),

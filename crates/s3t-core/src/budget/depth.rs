@@ -169,7 +169,8 @@ pub fn untouched_sets(hits: &[f64], requests: u64) -> Vec<f64> {
         chances[set] = chances[set & (set - 1)] + hits[lowest];
     }
     for chance in &mut chances {
-        *chance = (1.0 - *chance).max(0.0).powf(requests as f64);
+        // Sequences are chosen by it, of equal ones by the last bit: the same on every machine.
+        *chance = libm::pow((1.0 - *chance).max(0.0), requests as f64);
     }
     // Inclusion and exclusion: exactly V is untouched.
     for slice in 0..hits.len() {

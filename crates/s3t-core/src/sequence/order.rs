@@ -79,7 +79,7 @@ impl Sequence {
 
 /// The probability that slices which a request hits with probability `hit` are untouched after t requests.
 pub fn untouched(hit: f64, t: u32) -> f64 {
-    (1.0 - hit).max(0.0).powi(t.min(i32::MAX as u32) as i32)
+    libm::pow((1.0 - hit).max(0.0), f64::from(t))
 }
 
 /// The mean distance of two different sequences of a set, 0 for one sequence: what the paper calls diversity (S3T, section

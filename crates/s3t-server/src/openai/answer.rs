@@ -42,8 +42,9 @@ impl Origin {
         all.min_by_key(|origin| (origin.began, origin.epoch)).cloned()
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
+    /// The deletions that every token knows of.
+    pub(crate) fn began(&self) -> u64 {
+        self.began
     }
 
     /// `SHARD=KEY`, with commas between.

@@ -279,7 +279,18 @@ pub(crate) async fn receipt_body(
     write: fn(&Receipt) -> serde_json::Result<Vec<u8>>,
 ) -> Result<Body, Refusal> {
     let (asked, of) = (Arc::clone(app), id.clone());
-    let receipt = blocking(move || Ok(asked.service.receipt(&of)?)).await?;
+    let receipt = blocking(move || {
+        let mut receipt = asked.service.receipt(&of)?;
+        // The ledger speaks for the store. What a follower may still answer with, or remember, is neither in effect nor erased yet.
+        if asked.desk.has_followers()? {
+            let phase = asked.desk.requests().row(&of)?.map(|row| row.phase);
+            let is_erased = matches!(phase, None | Some(Phase::Erased));
+            receipt.erased = receipt.erased.filter(|_| is_erased);
+            receipt.effective = receipt.effective.filter(|_| is_erased || phase == Some(Phase::InEffect));
+        }
+        Ok(receipt)
+    })
+    .await?;
     let text = write(&receipt).map_err(|error| Refusal::new(Kind::Failed, error.to_string()))?;
     if receipt.erased.is_none() || receipt.opening.is_none() {
         return Ok(Body::from(text));

@@ -119,7 +119,7 @@ async fn texts(
 
 fn origin_headers(origin: &Origin) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(EPOCH, HeaderValue::from(origin.epoch()));
+    headers.insert(EPOCH, HeaderValue::from(origin.began()));
     if origin.shards() <= MAX_NAMED_SHARDS
         && let Ok(stages) = HeaderValue::try_from(origin.stages_as_text())
     {
