@@ -76,7 +76,7 @@ fn greet(pool: &Arc<Pool>, socket: TcpStream, is_greeted: &AtomicBool) -> Result
     let lease = pool.settings.lease();
     let objects = pool.objects.as_ref().map(|objects| objects.address());
     let registration = admit(&mut reader, &mut writer, &pool.owner.invitation, &pool.worker, lease, objects);
-    let registration = registration.map_err(Box::new)?;
+    let registration = registration?;
     is_greeted.store(true, Ordering::Release);
     let refused = |problem: String| Box::new(Refusal { worker: Some(registration.clone()), problem });
     let cut = reader.cut().map_err(|error| refused(error.to_string()))?;

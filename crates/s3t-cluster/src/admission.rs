@@ -94,15 +94,15 @@ pub(crate) fn admit(
     settings: &WorkerSettings,
     lease: Duration,
     objects: Option<&LaunchAddress>,
-) -> Result<Registration, Refusal> {
-    let stranger = |problem: String| Refusal { worker: None, problem };
+) -> Result<Registration, Box<Refusal>> {
+    let stranger = |problem: String| Box::new(Refusal { worker: None, problem });
     let mut token = [0; LENGTH];
     reader.read_exact(&mut token).map_err(|error| stranger(format!("it sent no token: {error}")))?;
     let registration = if invitation.is_token(&token) {
         match read_frame::<Registration>(reader) {
             Ok(Some(registration)) => match registration.unfit(settings) {
                 None => Ok(registration),
-                Some(problem) => Err(Refusal { worker: Some(registration), problem }),
+                Some(problem) => Err(Box::new(Refusal { worker: Some(registration), problem })),
             },
             Ok(None) => return Err(stranger("it went away".into())),
             Err(error) => Err(stranger(error.to_string())),

@@ -53,9 +53,13 @@ impl Executing {
         if let Some(session) = self.started().filter(|session| !session.has_failed()) {
             return Ok(session);
         }
-        // It is dropped first, outside of the lock: it may have the port, and takes its time to end.
+        // It is dropped first, outside of the lock: it has the port, and takes its time to end. Where somebody else still has it, its failure is
+        // told once more.
         let failed = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(failed);
+        if let Some(failed) = failed.filter(|failed| Arc::strong_count(failed) > 1) {
+            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&failed));
+            return Ok(failed);
+        }
         let span = tracing::info_span!("start executor", capacity = tracing::field::Empty).entered();
         let session: Arc<dyn Session> = Arc::from(executor.start(self.site.clone())?);
         span.record("capacity", session.capacity().get());

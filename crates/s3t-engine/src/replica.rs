@@ -226,11 +226,14 @@ impl Replica {
         *now = Arc::new(served);
     }
 
-    /// Returns `true` once nothing in this process, not even an answer that is under way, has a member that was taken away.
+    /// Returns `true` once nothing in this process, not even an answer that is under way, has a member of a stage that is gone.
     pub fn has_forgotten(&self) -> bool {
+        let content = self.content();
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         leaving.retain(|member| member.strong_count() > 0);
-        leaving.is_empty()
+        // One that a deeper stage has replaced is alive, and may die later.
+        let is_alive = |member: Arc<Member>| member.key.is_none_or(|key| content.places.contains_key(&key));
+        leaving.iter().filter_map(Weak::upgrade).all(is_alive)
     }
 
     /// Puts the members of the stages that are held in the place of the ones before.

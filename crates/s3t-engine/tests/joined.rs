@@ -79,6 +79,8 @@ fn a_group_is_answered_when_it_is_full_and_no_sooner() {
         assert_eq!(joined.predict(records).unwrap().len(), records.len());
         answered.fetch_add(1, Ordering::SeqCst);
     };
+    // Nothing joins no group: it would take the place of whoever begins one, and leave that one waiting.
+    assert!(joined.answer(&[]).unwrap().predictions.is_empty());
     std::thread::scope(|scope| {
         for record in asked[..3].chunks(1) {
             scope.spawn(|| call(record));

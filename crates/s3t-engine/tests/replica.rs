@@ -5,7 +5,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use s3t_core::{Record, RecordId, SliceId, StageKey};
-use s3t_engine::{EngineError, Quiet, Replica, ReplicaShard, ReplicaState, StageContent, System, VerifyScope};
+use s3t_engine::{
+    EngineError, Quiet, Replica, ReplicaShard, ReplicaState, ServesModels, StageContent, System, VerifyScope,
+};
 use s3t_models::Precision;
 use s3t_store::DeletionRequest;
 use s3t_testkit::{tiny_pipeline, toy_records, write_tiny_model};
@@ -267,4 +269,30 @@ fn answers_in_bfloat16_change_no_stage_and_a_follower_gives_the_same_bits() {
     assert_eq!(follower.answer(&questions()).unwrap(), leader.answer(&questions()).unwrap());
     let message = Replica::open(pipeline("none", None)).unwrap().apply(state).unwrap_err().to_string();
     assert!(message.contains("`serving.precision` of the leader is \"bf16\", and here it is \"f32\""), "{message}");
+}
+
+#[test]
+fn a_stage_is_forgotten_once_no_answer_has_it_and_one_that_lives_keeps_nobody_waiting() {
+    let mut world = World::new("deepest");
+    let state = world.state();
+    world.replica.apply(state).unwrap();
+    world.add(usize::MAX);
+    // An answer under way, while a deletion takes stages away.
+    let before = world.replica.serving().unwrap();
+    world.delete(4);
+    let state = world.state();
+    world.replica.apply(state).unwrap();
+    assert!(!world.replica.has_forgotten());
+    drop(before);
+    assert!(world.replica.has_forgotten());
+    // The same, while deeper stages take members' places.
+    world.add(usize::MAX);
+    let before = world.replica.serving().unwrap();
+    world.leader.train(&Quiet).unwrap();
+    let state = world.state();
+    world.replica.apply(state).unwrap();
+    world.add(usize::MAX);
+    let after = world.replica.serving().unwrap();
+    assert_ne!(before.stages, after.stages);
+    assert!(world.replica.has_forgotten(), "what was replaced is alive");
 }

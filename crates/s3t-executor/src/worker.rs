@@ -192,7 +192,9 @@ impl Drop for Wiped {
 }
 
 /// The call that says that the owner is gone. It is made once.
-struct Closed(Mutex<Option<Box<dyn FnOnce(WorkEnd) + Send>>>);
+struct Closed(Mutex<Option<OnEnd>>);
+
+type OnEnd = Box<dyn FnOnce(WorkEnd) + Send>;
 
 impl Closed {
     fn call(&self, end: WorkEnd) {

@@ -69,13 +69,12 @@ fn greedy(max_tokens: usize) -> Sampling {
     Sampling { max_tokens, ignore_eos: true, ..Sampling::default() }
 }
 
+/// The tokens of a text, and its end.
+type MadeText = (Vec<NewToken>, Option<EndReason>);
+
 /// The tokens that follow prompts that join a batch after so many steps, each with its end.
-fn made(
-    batch: &mut Batch,
-    aggregator: &dyn Aggregator,
-    prompts: &[(usize, Prompt)],
-) -> Vec<(Vec<NewToken>, Option<EndReason>)> {
-    let mut results: Vec<(Vec<NewToken>, Option<EndReason>)> = vec![Default::default(); prompts.len()];
+fn made(batch: &mut Batch, aggregator: &dyn Aggregator, prompts: &[(usize, Prompt)]) -> Vec<MadeText> {
+    let mut results: Vec<MadeText> = vec![Default::default(); prompts.len()];
     let mut numbers: BTreeMap<u64, usize> = BTreeMap::new();
     let mut left: Vec<usize> = (0..prompts.len()).collect();
     for step in 0.. {
@@ -306,7 +305,7 @@ fn the_text_of_a_special_token_stops_where_the_token_would_follow() {
 }
 
 /// Takes texts that have the scores of their prompts told from one set of models to another after so many steps.
-fn adopted(steps: usize) -> (Vec<(Vec<NewToken>, Option<EndReason>)>, Vec<Prompt>, Vec<Vec<u32>>) {
+fn adopted(steps: usize) -> (Vec<MadeText>, Vec<Prompt>, Vec<Vec<u32>>) {
     let mut random = ChaCha8Rng::seed_from_u64(5);
     let sampling = Sampling { prompt_logprobs: true, logprobs: Some(1), ..greedy(8) };
     // More rows than go through the models in one step, so that a prompt is cut.
@@ -322,7 +321,7 @@ fn adopted(steps: usize) -> (Vec<(Vec<NewToken>, Option<EndReason>)>, Vec<Prompt
             }
         }
     }
-    let mut results: Vec<(Vec<NewToken>, Option<EndReason>)> = vec![Default::default(); prompts.len()];
+    let mut results: Vec<MadeText> = vec![Default::default(); prompts.len()];
     let taken: Vec<_> = numbers.iter().map(|number| dead.remove(*number).unwrap()).collect();
     let places: BTreeMap<u64, usize> =
         taken.into_iter().enumerate().map(|(place, text)| (alive.adopt(text).unwrap(), place)).collect();

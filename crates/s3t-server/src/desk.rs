@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use s3t_ledger::Epoch;
 use s3t_store::{DeletionRequest, StoreError};
 
 use crate::ServerError;
@@ -122,6 +123,11 @@ impl Desk {
     /// A number that rises with every change of a request.
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Returns `true` if every follower that has a lease has forgotten what the deletions up to this one cut.
+    pub(crate) fn followers_have_erased(&self, epoch: Epoch) -> Result<bool, ServerError> {
+        Ok(self.followers.erased()?.is_none_or(|erased| epoch <= erased))
     }
 
     /// Returns `true` if a follower may have a lease.

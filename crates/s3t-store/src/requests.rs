@@ -27,12 +27,15 @@ impl Store {
     /// [`StoreError::UnknownRequest`], [`StoreError::Busy`] or [`StoreError::Database`].
     pub fn forget_opening(&self, request: &str) -> Result<(), StoreError> {
         let row = self.request(request)?;
-        if row.opening.is_none() {
-            return Ok(());
-        }
+        let Some(opening) = row.opening else { return Ok(()) };
         self.change(|change, _| change.forget_opening(row.effect.epoch))?;
-        // Zeros are written over it where it was; the log is cut when nobody reads it.
-        self.own_connection()?.try_to_truncate_log()
+        // Zeros are written over it where it was, and pieces of it where it had been; the log is cut when nobody reads it.
+        let catalogue = self.own_connection()?;
+        catalogue.try_to_truncate_log()?;
+        if catalogue.write_anew_if_left(&[opening.as_bytes().to_vec()], false)? {
+            catalogue.try_to_truncate_log()?;
+        }
+        Ok(())
     }
 
     /// The deletions that were accepted and are not erased yet, with the moment they were accepted.

@@ -173,6 +173,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn epochs_without_end_are_refused() {
+        let with = |epochs| TrainingConfig { epochs, ..TrainingConfig::default() }.check();
+        assert!(with(MOST_EPOCHS).is_ok());
+        let refused = with(MOST_EPOCHS + 1).unwrap_err().to_string();
+        assert!(refused.contains("epochs") && refused.contains("up to 100000"), "{refused}");
+    }
+
+    #[test]
     fn learning_rate_rises_then_falls() {
         let config = TrainingConfig { learning_rate: 1.0, warmup: 0.2, ..TrainingConfig::default() };
         let rates: Vec<f64> = (0..10).map(|step| config.learning_rate_at(step, 10)).collect();

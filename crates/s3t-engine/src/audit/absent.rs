@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use s3t_core::spelling::{DIFFERENCES, Visible, comparison_form, side_by_side};
+use s3t_core::wording::counted;
 use s3t_core::{Digest, Record};
 use s3t_ledger::{Named, Opening, Receipt};
 
@@ -12,9 +13,8 @@ use s3t_store::StoreError;
 use crate::{EngineError, System};
 
 impl System {
-    /// Looks for what must be gone: how many names and commitments, what was found, and the slices that could not be looked
-    /// through: because a deletion is not finished there, and for another reason.
-    pub(super) fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>, [usize; 2]), EngineError> {
+    /// Looks for what must be gone: how many names and commitments, and what was found, or could not be looked through.
+    pub(super) fn look_for(&self, request: &AuditRequest) -> Result<(usize, Vec<String>), EngineError> {
         // Sets: a receipt may name a hundred thousand.
         let set = |receipt: &Receipt| receipt.named.iter().copied().collect::<HashSet<Digest>>();
         let opened: Vec<(Opening, HashSet<Digest>)> =
@@ -54,7 +54,15 @@ impl System {
                 }
             }
         }
-        Ok((names + opened.len(), problems, closed))
+        for (slices, why) in closed.into_iter().zip([
+            "a deletion that hit them is not finished; any command that changes the store goes on with it, then audit again",
+            "another check tells why",
+        ]) {
+            if slices > 0 {
+                problems.push(format!("{} could not be looked through: {why}", counted(slices, "slice")));
+            }
+        }
+        Ok((names + opened.len(), problems))
     }
 }
 

@@ -112,14 +112,12 @@ impl Class {
         let class = name.strip_suffix("Fast").unwrap_or(name);
         let model_type = file.fields().get("model_type").and_then(Value::as_str).unwrap_or_default();
         let kind = match (model_type, class) {
-            (_, "") => Kind::File,
+            (_, "") | ("mistral", _) => Kind::File,
             // Its files are known to name wrong classes.
-            ("qwen2", _) => Kind::Qwen2,
-            ("mistral", _) => Kind::File,
+            ("qwen2", _) | (_, "Qwen2Tokenizer") => Kind::Qwen2,
             (_, "LlamaTokenizer") if has_byte_level(json) => Kind::File,
             (_, "LlamaTokenizer") => Kind::Llama,
             (_, "GPT2Tokenizer") => Kind::Gpt2,
-            (_, "Qwen2Tokenizer") => Kind::Qwen2,
             (_, "XLMRobertaTokenizer") => Kind::XlmRoberta,
             (_, class) if BERT.contains(&class) => Kind::Bert,
             (_, class) if ROBERTA.contains(&class) => Kind::Roberta,

@@ -283,10 +283,21 @@ pub(crate) async fn receipt_body(
         let mut receipt = asked.service.receipt(&of)?;
         // The ledger speaks for the store. What a follower may still answer with, or remember, is neither in effect nor erased yet.
         if asked.desk.has_followers()? {
-            let phase = asked.desk.requests().row(&of)?.map(|row| row.phase);
-            let is_erased = matches!(phase, None | Some(Phase::Erased));
+            let is_erased = match asked.desk.requests().row(&of)?.map(|row| row.phase) {
+                Some(Phase::InEffect) => false,
+                Some(phase) if phase != Phase::Erased => {
+                    receipt.effective = None;
+                    false
+                }
+                Some(_) => true,
+                // It came to the store by another way, and followers learn of it from the store's state.
+                None => {
+                    let is_erased = asked.desk.followers_have_erased(receipt.effect.epoch)?;
+                    receipt.effective = receipt.effective.filter(|_| is_erased);
+                    is_erased
+                }
+            };
             receipt.erased = receipt.erased.filter(|_| is_erased);
-            receipt.effective = receipt.effective.filter(|_| is_erased || phase == Some(Phase::InEffect));
         }
         Ok(receipt)
     })

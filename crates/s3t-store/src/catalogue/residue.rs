@@ -28,15 +28,33 @@ impl Catalogue {
     ///
     /// [`StoreError::Database`], [`StoreError::Reading`]; the pieces may then be there.
     pub(crate) fn sweep(&self, digests: &[Vec<u8>], all: bool) -> Result<(), StoreError> {
-        let is_clean = !all && digests.len() <= MOST && {
-            let pages = self.connection.serialize(MAIN_DB).map_err(|error| self.failed(error))?;
-            !holds_piece(&pages, digests)
-        };
-        if is_clean {
-            return Ok(());
+        if self.write_anew_if_left(digests, all)? { self.truncate_log() } else { Ok(()) }
+    }
+
+    /// Writes every page anew if a piece of these digests is left, and the log has the pages as they were: `true` if it did.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub(crate) fn write_anew_if_left(&self, digests: &[Vec<u8>], all: bool) -> Result<bool, StoreError> {
+        let is_clean = !all
+            && (digests.is_empty()
+                || digests.len() <= MOST
+                    // What has no room in memory is not searched.
+                    && self.connection.serialize(MAIN_DB).is_ok_and(|pages| !holds_piece(&pages, digests)));
+        if !is_clean {
+            self.write_anew()?;
         }
-        self.connection.execute_batch("VACUUM").map_err(|error| self.failed(error))?;
-        self.truncate_log()
+        Ok(!is_clean)
+    }
+
+    /// Writes every page anew, so that nothing is between the rows.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`].
+    pub(crate) fn write_anew(&self) -> Result<(), StoreError> {
+        self.connection.execute_batch("VACUUM").map_err(|error| self.failed(error))
     }
 }
 

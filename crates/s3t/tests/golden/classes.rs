@@ -23,20 +23,20 @@ struct Case {
     /// The field for which the model is refused.
     refused: Option<String>,
     #[serde(default)]
-    texts: Vec<Text>,
+    texts: Vec<Single>,
     #[serde(default)]
-    pairs: Vec<Pair>,
+    pairs: Vec<Double>,
 }
 
 #[derive(Deserialize)]
-struct Text {
+struct Single {
     text: String,
     ids: Vec<u32>,
     decoded: String,
 }
 
 #[derive(Deserialize)]
-struct Pair {
+struct Double {
     pair: (String, String),
     ids: Vec<u32>,
     types: Vec<u32>,
@@ -99,7 +99,7 @@ fn a_class_cuts_texts_as_in_python_or_is_refused() {
             (Ok(_), Some(field)) => panic!("{name}: `{field}` is not refused"),
             (Err(error), _) => panic!("{name}: {error}"),
         };
-        for Text { text, ids, decoded } in &case.texts {
+        for Single { text, ids, decoded } in &case.texts {
             let Some((found, _)) = tokens(&model, Payload::Text(text.clone())) else { continue };
             assert_eq!(found, *ids, "{name}: {text:?}");
             // Encoders give no texts.
@@ -108,7 +108,7 @@ fn a_class_cuts_texts_as_in_python_or_is_refused() {
             }
             compared += 1;
         }
-        for Pair { pair: (first, second), ids, types } in &case.pairs {
+        for Double { pair: (first, second), ids, types } in &case.pairs {
             let found = tokens(&model, Payload::TextPair(first.clone(), second.clone()));
             assert_eq!(found, Some((ids.clone(), types.clone())), "{name}: {first:?} and {second:?}");
         }
