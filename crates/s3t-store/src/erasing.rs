@@ -23,6 +23,11 @@ use crate::{Store, StoreError};
 /// The number of digests that were removed from the catalogue, of which pieces may be left in its file.
 const UNSWEPT: &str = "unswept";
 
+/// The number as it is written; 0 before the first.
+fn unswept(written: Option<Vec<u8>>) -> u64 {
+    u64::from_le_bytes(written.unwrap_or_default().try_into().unwrap_or_default())
+}
+
 impl Store {
     /// Erases what was accepted, by whatever process: the records, the stages that saw them, their keys, and what the catalogue
     /// held of them. Waits for another process that erases, as long as the store's patience lasts.
@@ -62,8 +67,7 @@ impl Store {
             // Before anything is called erased: the log has pages as they were before.
             let catalogue = self.own_connection()?;
             catalogue.truncate_log()?;
-            let removed =
-                u64::from_le_bytes(catalogue.get(UNSWEPT)?.unwrap_or_default().try_into().unwrap_or_default());
+            let removed = unswept(catalogue.get(UNSWEPT)?);
             catalogue.sweep(&digests, removed > digests.len() as u64)?;
             self.finish_erasure()?;
         }
@@ -125,8 +129,7 @@ impl Store {
                 digests.extend(slice.dead.iter().map(|id| id.to_vec()));
                 digests.extend(change.remove_records(&slice.dead)?);
             }
-            let before = change.read(|queries| queries.setting(UNSWEPT))?.unwrap_or_default();
-            let before = u64::from_le_bytes(before.try_into().unwrap_or_default());
+            let before = unswept(change.read(|queries| queries.setting(UNSWEPT))?);
             change.set(UNSWEPT, &before.saturating_add(digests.len() as u64).to_le_bytes())?;
             for address in addresses {
                 let number = slice_number(self.settings().shape.slices, *address);

@@ -180,15 +180,7 @@ impl NewExport<'_> {
             }
             Ok(known)
         })?;
-        for name in names(&folder)? {
-            if folder
-                .entry(&name)
-                .map_err(StoreError::io("look at", folder.path_of(&name)))?
-                .is_some_and(|entry| entry.kind == Kind::File)
-            {
-                sync_file(&folder, name.as_ref())?;
-            }
-        }
+        files(&folder)?.iter().try_for_each(|name| sync_file(&folder, name.as_ref()))?;
         sync_folder(&*store.disk, &folder)?;
         restrict(&folder)?;
         let mut has_name = false;
@@ -249,10 +241,15 @@ fn sync_file(folder: &Folder, name: &OsStr) -> Result<(), StoreError> {
 fn restrict(folder: &Folder) -> Result<(), StoreError> {
     let failed = |error| StoreError::io("restrict", folder.path())(error);
     folder.restrict().map_err(failed)?;
+    files(folder)?.iter().try_for_each(|name| folder.restrict_file(name).map_err(failed))
+}
+
+/// The names of the files in a folder, without folders and links.
+fn files(folder: &Folder) -> Result<Vec<String>, StoreError> {
+    let mut files = Vec::new();
     for name in names(folder)? {
-        if folder.entry(&name).map_err(failed)?.is_some_and(|entry| entry.kind == Kind::File) {
-            folder.restrict_file(&name).map_err(failed)?;
-        }
+        let entry = folder.entry(&name).map_err(StoreError::io("look at", folder.path_of(&name)))?;
+        files.extend(entry.is_some_and(|entry| entry.kind == Kind::File).then_some(name));
     }
-    Ok(())
+    Ok(files)
 }
