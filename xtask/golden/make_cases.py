@@ -1,4 +1,4 @@
-"""Makes the cases that `crates/s3t-cli/tests/golden.rs` asks the program about: files as people have them, each with what Python
+"""Makes the cases that `crates/s3t-cli/tests/all/golden.rs` asks the program about: files as people have them, each with what Python
 gives for it or what a refusal has to name.
 
     venv/bin/python xtask/golden/make_cases.py [FOLDER]

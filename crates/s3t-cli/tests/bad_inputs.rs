@@ -22,6 +22,8 @@ mod pictures;
 mod server;
 #[path = "bad_inputs/tasks.rs"]
 mod tasks;
+#[path = "all/workspace/mod.rs"]
+#[allow(dead_code, reason = "this program uses a part of it")]
 mod workspace;
 
 use workspace::{Workspace, repository};

@@ -9,6 +9,8 @@
 mod pipeline_page;
 #[path = "snapshots/readme.rs"]
 mod readme;
+#[path = "all/workspace/mod.rs"]
+#[allow(dead_code, reason = "this program uses a part of it")]
 mod workspace;
 
 use workspace::Workspace;

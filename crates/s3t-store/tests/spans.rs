@@ -9,6 +9,8 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
+#[allow(dead_code, reason = "this program uses a part of it")]
+#[path = "all/common/mod.rs"]
 mod common;
 
 /// The fields of each span, by the span's name.

@@ -1,6 +1,7 @@
 //! Rules of the repository that can be checked without building it.
 
 mod architecture;
+mod belonging;
 mod circles;
 mod names;
 mod pages;
@@ -20,6 +21,7 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
     names::check(&workspace, &mut problems)?;
     supply::check(&workspace, &mut problems)?;
     pins::check(&workspace.metadata, &mut problems);
+    belonging::check(&workspace, &mut problems);
     circles::check(&workspace, &mut problems);
     plugins::check(&workspace, &mut problems);
     words::check(&workspace, &mut problems)?;

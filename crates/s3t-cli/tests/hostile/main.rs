@@ -9,7 +9,8 @@
 mod cases;
 mod flags;
 mod mutate;
-#[path = "../workspace/mod.rs"]
+#[path = "../all/workspace/mod.rs"]
+#[allow(dead_code, reason = "this program uses a part of it")]
 mod workspace;
 
 use std::io::{BufRead, BufReader, Read};

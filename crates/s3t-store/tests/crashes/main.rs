@@ -2,7 +2,8 @@
 //! lost, none is half done, no dead stage is there, nothing is left over, and what is there is what a store that never
 //! stopped holds.
 
-#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "this program uses a part of it")]
+#[path = "../all/common/mod.rs"]
 mod common;
 mod disk;
 

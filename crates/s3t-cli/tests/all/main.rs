@@ -1,0 +1,43 @@
+//! One program, as each is linked with everything: `cargo test -p s3t-cli --test all slurm::` runs the tests of one file.
+
+#[cfg(unix)]
+mod afresh;
+mod attack;
+mod by_hand;
+mod commands;
+#[cfg(unix)]
+mod detached;
+#[cfg(unix)]
+mod executors;
+mod golden;
+mod ids;
+mod json;
+#[cfg(unix)]
+mod kills;
+#[cfg(target_os = "linux")]
+mod kubernetes;
+mod laws;
+mod logging;
+#[cfg(unix)]
+mod network;
+#[cfg(unix)]
+mod objects;
+#[cfg(unix)]
+mod outsiders;
+mod owner;
+mod planning;
+#[cfg(unix)]
+mod processes;
+#[cfg(target_os = "linux")]
+mod ray;
+#[cfg(unix)]
+mod server_kills;
+#[cfg(unix)]
+mod serving;
+#[cfg(target_os = "linux")]
+mod slurm;
+#[cfg(target_os = "linux")]
+mod ssh;
+mod texts;
+mod texts_world;
+mod workspace;
