@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use s3t_engine::Pipeline;
 use s3t_eval::compare::{CompareObserver, CompareSettings, Comparison, MethodFigures};
 use s3t_eval::methods::Guarantee;
-use s3t_plot::{Axis, Chart, Format, Series};
+use s3t_plot::{Axis, Chart, Series};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::ApiError;
+use crate::picture::Picture;
 use crate::reply::plain_answers;
-use crate::{ApiError, ErrorKind};
 
 /// The request to compare methods. What is not given is as the pipeline's section `[compare]` says.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -74,15 +75,10 @@ pub fn compare_methods(
     request: &CompareMethodsRequest,
     observer: &dyn CompareObserver,
 ) -> Result<CompareMethodsAnswer, ApiError> {
-    let format = request.plot.as_deref().map(Format::of).transpose()?;
+    let picture = Picture::at(request.plot.as_deref())?;
     let settings = request.settings(&*Pipeline::read(&request.pipeline)?)?;
     let comparison = s3t_eval::compare::compare(&|| Pipeline::read(&request.pipeline), &settings, observer)?;
-    let plot = request.plot.as_ref().zip(format).map(|(path, format)| {
-        let name = path.display().to_string();
-        std::fs::write(path, chart(&comparison).draw(format)?)
-            .map_err(|error| ApiError::new(ErrorKind::Failed, format!("cannot write `{name}`: {error}")))?;
-        Ok::<_, ApiError>(name)
-    });
+    let plot = picture.map(|picture| picture.draw(&chart(&comparison)));
     Ok(CompareMethodsAnswer { plot: plot.transpose()?, comparison })
 }
 

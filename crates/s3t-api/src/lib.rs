@@ -19,6 +19,7 @@ mod export;
 mod memorisation;
 mod open;
 mod parts;
+mod picture;
 mod planning;
 mod plugins;
 mod prediction;

@@ -9,9 +9,10 @@ use s3t_core::{CoreError, PluginKind, SequenceStrategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::charts::{advice_chart, picture};
+use super::charts::advice_chart;
 use super::described::Workload;
 use super::system::SystemRequest;
+use crate::picture::Picture;
 use crate::reply::plain_answers;
 use crate::{ApiError, ErrorKind};
 
@@ -121,7 +122,7 @@ plain_answers!(AdviseAnswer);
 ///
 /// [`ErrorKind::Refused`] if no shape is within the limits, naming the limit that leaves none, or if the search would take too long.
 pub fn advise(request: &AdviseRequest) -> Result<AdviseAnswer, ApiError> {
-    let picture = picture(request.plot.as_deref())?;
+    let picture = Picture::at(request.plot.as_deref())?;
     let Workload { records, epochs, model, prior, strategy, fixed, seed } = Workload::new(&request.system)?;
     let strategies = match strategy {
         Some(strategy) => vec![strategy],

@@ -1,19 +1,17 @@
 //! The pictures of planning answers.
 
-use std::path::Path;
-
 use s3t_core::budget::lifetime::{FirstSlices, Lifetime, Requests};
 use s3t_core::budget::search::{Advice, Candidate, Goal};
 use s3t_core::sequence::{factorial, plan_sequences};
 use s3t_core::{PartitionShape, Prior, SequenceRequest, ShardId};
-use s3t_plot::{Axis, Chart, Format, Series};
+use s3t_plot::{Axis, Chart, Series};
 use s3t_simulation::{CurvePoint, PlannedSystem, StrategyFigures, Upkeep};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::described::Described;
 use super::extent::{grouped, steps};
-use crate::{ApiError, ErrorKind};
+use crate::ApiError;
 
 /// The picture of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,28 +28,6 @@ pub enum Against {
     Slices,
     /// Total training against requests, for full retraining, SISA, S3T and S3T with repairs.
     Upkeep,
-}
-
-/// The file of a picture.
-pub(super) struct Picture<'a> {
-    path: &'a Path,
-    format: Format,
-}
-
-/// The file of a picture; refused before any work if the name does not say its format.
-pub(super) fn picture(path: Option<&Path>) -> Result<Option<Picture<'_>>, ApiError> {
-    let Some(path) = path else { return Ok(None) };
-    Ok(Some(Picture { path, format: Format::of(path)? }))
-}
-
-impl Picture<'_> {
-    /// Draws the picture, and returns the name of its file.
-    pub(super) fn draw(&self, chart: &Chart) -> Result<String, ApiError> {
-        let name = self.path.display().to_string();
-        std::fs::write(self.path, chart.draw(self.format)?)
-            .map_err(|error| ApiError::new(ErrorKind::Failed, format!("cannot write `{name}`: {error}")))?;
-        Ok(name)
-    }
 }
 
 pub(super) fn depth_chart(system: &PlannedSystem, lifetime: f64) -> Result<Chart, ApiError> {

@@ -10,10 +10,11 @@ use s3t_simulation::{Comparison, StrategyFigures};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::charts::{comparison_chart, picture};
+use super::charts::comparison_chart;
 use super::described::Described;
 use super::extent::steps;
 use super::system::{SystemRequest, parse_strategy};
+use crate::picture::Picture;
 use crate::reply::plain_answers;
 use crate::{ApiError, ErrorKind};
 
@@ -102,7 +103,7 @@ pub struct RefusedStrategy {
 ///
 /// [`ErrorKind::Refused`] for a strategy that was asked for and cannot do this, or if none can.
 pub fn compare_sequences(request: &CompareRequest) -> Result<CompareAnswer, ApiError> {
-    let picture = picture(request.plot.as_deref())?;
+    let picture = Picture::at(request.plot.as_deref())?;
     let described = Described::new(&request.system)?;
     let (system, shape) = (&described.system, described.system.shape);
     let requests = request.requests_for(shape);

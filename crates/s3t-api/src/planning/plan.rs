@@ -9,11 +9,12 @@ use s3t_simulation::{ClusterFigures, DepthFigures, LifetimeFigures, PlannedSyste
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::charts::{Against, depth_chart, picture, rate_chart, upkeep_chart};
+use super::charts::{Against, depth_chart, rate_chart, upkeep_chart};
 use super::described::Described;
 use super::extent::milestones;
 use super::system::SystemRequest;
 use crate::ApiError;
+use crate::picture::Picture;
 use crate::reply::plain_answers;
 
 /// The request for the figures of a system.
@@ -185,7 +186,7 @@ impl PlanFigures {
 ///
 /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a system that cannot be planned, or whose figures take too long.
 pub fn plan(request: &PlanRequest) -> Result<PlanAnswer, ApiError> {
-    let picture = picture(request.plot.as_deref())?;
+    let picture = Picture::at(request.plot.as_deref())?;
     let described = Described::new(&request.system)?;
     let system = &described.system;
     let points = if picture.is_some() { 208 } else { 6 };

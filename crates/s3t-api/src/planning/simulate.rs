@@ -11,10 +11,11 @@ use s3t_simulation::{CurvePoint, Lifetimes, PlannedSystem, Simulation, Stream, T
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::charts::{curve_chart, picture};
+use super::charts::curve_chart;
 use super::described::Described;
 use super::extent::{grouped, steps};
 use super::system::SystemRequest;
+use crate::picture::Picture;
 use crate::reply::plain_answers;
 use crate::{ApiError, ErrorKind};
 
@@ -120,7 +121,7 @@ plain_answers!(SimulateAnswer);
 ///
 /// [`ErrorKind::Refused`] for a system or stream that cannot be simulated, or that takes too long.
 pub fn simulate(request: &SimulateRequest) -> Result<SimulateAnswer, ApiError> {
-    let picture = picture(request.plot.as_deref())?;
+    let picture = Picture::at(request.plot.as_deref())?;
     if request.trace.is_some() != (request.stream == StreamName::Trace) {
         return Err(ApiError::new(ErrorKind::Refused, "`trace` with a file and `stream` = trace go together"));
     }

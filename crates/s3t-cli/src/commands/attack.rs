@@ -14,7 +14,7 @@ use crate::progress::Bars;
 
 pub(crate) fn attack(args: AttackArgs, output: &mut Output) -> Outcome {
     let html = args.html;
-    html::refuse_existing(html.as_deref())?;
+    html::check_new(html.as_deref())?;
     let request = AttackRequest {
         pipeline: args.pipeline,
         records: args.record,

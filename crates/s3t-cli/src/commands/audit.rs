@@ -12,7 +12,7 @@ use crate::progress::Bars;
 
 pub(crate) fn audit(args: AuditArgs, output: &mut Output) -> Outcome {
     let AuditArgs { pipeline, key, checkpoint, receipt, absent_record, absent_subject, scope, attack, html } = args;
-    html::refuse_existing(html.as_deref())?;
+    html::check_new(html.as_deref())?;
     let request = AuditRequest {
         pipeline,
         key,

@@ -4,13 +4,19 @@ use std::path::Path;
 
 use crate::exit::{self, Failure};
 
-/// Refuses a report's file that is there already, before any work.
-pub(crate) fn refuse_existing(file: Option<&Path>) -> Result<(), Failure> {
-    match file.filter(|file| file.exists()) {
-        Some(file) => {
-            let message = format!("`{}` exists already; a report is a new file", file.display());
-            Err(Failure::new(exit::REFUSED, message))
-        }
+/// Refuses a report's file that is there already, or that cannot be made, before any work.
+pub(crate) fn check_new(file: Option<&Path>) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    let refused = |problem: String| Err(Failure::new(exit::REFUSED, problem));
+    if file.exists() {
+        return refused(format!("`{}` exists already; a report is a new file", file.display()));
+    }
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) => refused(format!(
+            "`{}` cannot be written: there is no folder `{}`; make it first",
+            file.display(),
+            folder.display()
+        )),
         None => Ok(()),
     }
 }
