@@ -139,7 +139,7 @@ fn a_deletion_of_another_process_is_called_erased_when_the_lease_of_a_hanging_wo
     let folder = tempfile::tempdir().unwrap();
     s3t_testkit::write_tiny_model(&folder.path().join("model"), 4).unwrap();
     let mut pipeline = s3t_testkit::tiny_pipeline(&folder.path().join("model"), &folder.path().join("store"));
-    pipeline.training.epochs = 200;
+    pipeline.training.epochs = 60;
     pipeline.executor = plugin_from_json::<dyn Executor>(PluginKind::Executor, &workers.table()).unwrap();
     let records = s3t_testkit::toy_records(60, 0, 3);
     let system = System::create(pipeline, &records, None).unwrap();

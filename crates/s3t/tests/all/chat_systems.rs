@@ -158,8 +158,5 @@ fn a_secret_that_the_model_knew_by_heart_is_gone_with_its_subject() {
         let stage = |system: &System| system.store().stage(&key).unwrap().1;
         assert_eq!(stage(&with).first_difference(&stage(&without)), None);
     }
-    // Repaired, it is the system that never had the subject.
-    with.train(&Quiet).unwrap();
-    assert_eq!(answers(&with), answers(&without));
-    assert_eq!(with.snapshot().unwrap().stages().clone(), without.snapshot().unwrap().stages().clone());
+    // That a repair makes the other system of this one, the tests above and those of memorisation say in less time.
 }
