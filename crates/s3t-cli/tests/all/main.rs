@@ -1,4 +1,5 @@
-//! One program, as each is linked with everything: `cargo test -p s3t-cli --test all slurm::` runs the tests of one file.
+//! The command line, run as its users run it. The files are one program, because linking one takes seconds: `cargo test -p s3t-cli --test all slurm::` runs
+//! the tests of `slurm.rs`.
 
 #[cfg(unix)]
 mod afresh;

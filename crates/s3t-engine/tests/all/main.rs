@@ -1,4 +1,5 @@
-//! The engine on tiny models, in one program as each is linked with everything: `cargo test -p s3t-engine --test all ids::` runs the tests of one file.
+//! The engine on tiny models. The files are one program, because linking one takes seconds: `cargo test -p s3t-engine --test all ids::` runs
+//! the tests of `ids.rs`.
 
 mod activations;
 mod audit;

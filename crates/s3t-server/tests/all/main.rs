@@ -1,4 +1,5 @@
-//! The service over HTTP, in one program as each is linked with everything: `cargo test -p s3t-server --test all follow::` runs the tests of one file.
+//! The service over HTTP. The files are one program, because linking one takes seconds: `cargo test -p s3t-server --test all follow::` runs
+//! the tests of `follow.rs`.
 
 mod access;
 mod answers;

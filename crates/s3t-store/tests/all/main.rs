@@ -1,4 +1,5 @@
-//! The store from outside, in one program as each is linked with everything: `cargo test -p s3t-store --test all cells::` runs the tests of one file.
+//! The store from outside. The files are one program, because linking one takes seconds: `cargo test -p s3t-store --test all cells::` runs
+//! the tests of `cells.rs`.
 
 mod adding;
 mod cells;

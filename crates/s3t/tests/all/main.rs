@@ -1,4 +1,5 @@
-//! Systems of real families on tiny models, in one program as each is linked with everything: `cargo test -p s3t --test all chat::` runs the tests of one file.
+//! Systems of real model families, on tiny models. The files are one program, because linking one takes seconds: `cargo test -p s3t --test all chat::` runs
+//! the tests of `chat.rs`.
 
 mod batches;
 mod chat;
