@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use syn::{Expr, Item, Lit, Meta};
+use syn::{Attribute, Expr, Item, Lit, Meta};
 
 use super::workspace::{File, Workspace};
 
@@ -47,16 +47,7 @@ fn modules(items: &[Item], folder: &Path, below: &Path, found: &mut Vec<(PathBuf
             modules(items, &below.join(&name), &below.join(&name), found);
             continue;
         }
-        let given = module.attrs.iter().find_map(|attribute| match &attribute.meta {
-            Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
-                Expr::Lit(text) => match &text.lit {
-                    Lit::Str(text) => Some(text.value()),
-                    _ => None,
-                },
-                _ => None,
-            },
-            _ => None,
-        });
+        let given = module.attrs.iter().find_map(path_of);
         match given {
             // The modules of a file that is named like this lie beside it, as those of a root do.
             Some(given) => found.push((plain(&folder.join(given)), true)),
@@ -66,6 +57,18 @@ fn modules(items: &[Item], folder: &Path, below: &Path, found: &mut Vec<(PathBuf
             }
         }
     }
+}
+
+/// The file that an attribute `#[path]` gives.
+fn path_of(attribute: &Attribute) -> Option<String> {
+    if let Meta::NameValue(pair) = &attribute.meta
+        && pair.path.is_ident("path")
+        && let Expr::Lit(literal) = &pair.value
+        && let Lit::Str(text) = &literal.lit
+    {
+        return Some(text.value());
+    }
+    None
 }
 
 /// A path without `..`.

@@ -1,8 +1,6 @@
 //! The ledger over HTTP, audits, the document of the routes, figures.
 
-use std::time::{Duration, Instant};
-
-use crate::world::{World, question};
+use crate::world::{World, question, wait_for};
 use s3t_ledger::{VerifyingKey, leaf_hash, read_entries};
 use s3t_server::Role;
 use serde_json::{Value, json};
@@ -41,17 +39,9 @@ fn the_ledger_can_be_checked_by_whoever_has_its_key() {
 }
 
 /// The state of the audit that an answer started, once it ended.
+#[track_caller]
 fn report_of(world: &World, started: &crate::world::Reply) -> Value {
-    let path = started.header("location").unwrap();
-    let start = Instant::now();
-    loop {
-        let state = world.get(path).send().expect(200).json();
-        if state["state"] != "running" {
-            return state;
-        }
-        assert!(start.elapsed() < Duration::from_secs(120), "{state}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(|| world.get(started.header("location").unwrap()), |state| state["state"] != "running")
 }
 
 #[test]

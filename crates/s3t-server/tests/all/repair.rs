@@ -1,6 +1,6 @@
 //! Repair behind the answers, and the brake on deletions that come faster than it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::world::{World, question};
 use s3t_server::{RepairSettings, Role};
@@ -9,15 +9,7 @@ use serde_json::{Value, json};
 /// Waits until the state of repair is as asked for.
 #[track_caller]
 fn wait_for(world: &World, token: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let start = Instant::now();
-    loop {
-        let state = world.get("/repair").token(token).send().expect(200).json();
-        if is_so(&state) {
-            return state;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "still {state}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    crate::world::wait_for(|| world.get("/repair").token(token), is_so)
 }
 
 #[test]

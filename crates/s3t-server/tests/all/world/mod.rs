@@ -181,17 +181,28 @@ impl World {
     /// Waits until the state of a request is this.
     #[track_caller]
     pub fn wait_for_phase(&self, path: &str, token: Option<&str>, phase: &str) -> Value {
-        let start = Instant::now();
-        loop {
+        let ask = || {
             let ask = self.ask_private("GET", path);
-            let state =
-                token.map_or_else(|| self.ask_private("GET", path), |token| ask.token(token)).send().expect(200).json();
-            if state["phase"] == phase || state["request_status"] == phase {
-                return state;
+            match token {
+                Some(token) => ask.token(token),
+                None => ask,
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "still {state}");
-            std::thread::sleep(Duration::from_millis(20));
+        };
+        wait_for(ask, |state| state["phase"] == phase || state["request_status"] == phase)
+    }
+}
+
+/// Asks until the answer is as wanted, and gives it.
+#[track_caller]
+pub fn wait_for<'a>(ask: impl Fn() -> Ask<'a>, is_so: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+    loop {
+        let state = ask().send().expect(200).json();
+        if is_so(&state) {
+            return state;
         }
+        assert!(start.elapsed() < Duration::from_secs(60), "still {state}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
