@@ -70,7 +70,8 @@ impl CompareMethodsRequest {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Refused`] for a pipeline or a request that cannot be used; [`ErrorKind::Interrupted`] if the observer stops it.
+/// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a pipeline or a request that cannot be used;
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if the observer stops it.
 pub fn compare_methods(
     request: &CompareMethodsRequest,
     observer: &dyn CompareObserver,
