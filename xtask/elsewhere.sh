@@ -23,7 +23,7 @@ if [ "${1:-}" = aarch64 ]; then
     arm() { cargo test --target aarch64-unknown-linux-gnu "$@"; }
     arm -p s3t-kernels
     arm -p s3t-backends --features flex --lib
-    arm -p s3t --test threads
+    arm -p s3t --test threads on_every_machine
     exit
 fi
 

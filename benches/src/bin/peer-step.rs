@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use s3t::core::digest::DigestBuilder;
 use s3t::core::tensors::BlockTensors;
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let backbone = s3t::models::load(model, options, &opened)?;
     let method: Box<dyn s3t::peft::PeftMethod> = Box::new(Lora { rank: 16, alpha: 32.0, ..Lora::default() });
     let training =
-        TrainingConfig { epochs: 1_000_000, batch_size: records.len(), precision, ..TrainingConfig::default() };
+        TrainingConfig { epochs: 100_000, batch_size: records.len(), precision, ..TrainingConfig::default() };
     let recipe = |training: &TrainingConfig| -> Result<Recipe, serde_json::Error> {
         Ok(Recipe {
             format: lineage::FORMAT,
@@ -76,7 +76,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             match line?.as_str() {
                 "train" => {
                     go.send(())?;
-                    finished.recv()?;
+                    while finished.recv_timeout(LOOKS).is_err() {
+                        if training.is_finished() {
+                            // It ends by itself only where it fails.
+                            return Err(training.join().map_or("training panicked".into(), |ended| match ended {
+                                Ok(()) => "training ended".into(),
+                                Err(error) => Box::<dyn Error>::from(error),
+                            }));
+                        }
+                    }
                 }
                 "forward" => {
                     s3t::train::on_threads(threads, || answering.outputs(&backbone, &inputs))?;
@@ -91,6 +99,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     })
 }
+
+/// The time between two looks whether training still runs.
+const LOOKS: Duration = Duration::from_millis(200);
 
 /// Lets one step run for each message.
 struct Gate {

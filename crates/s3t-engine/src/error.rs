@@ -50,7 +50,7 @@ pub enum EngineError {
     },
     /// Training or verifying on another arithmetic than the store's.
     #[error(
-        "the store was trained with {stored}, but the executor computes with {here}; bits are comparable on equal arithmetic only: serving and deleting work here, training, repair and verification do not"
+        "the store was trained with {stored}, but the executor computes with {here}; bits are comparable on equal arithmetic only: serving and deleting work here. Train, repair and verify with the version of s3t and the kind of device that made it, or train a new store"
     )]
     Environment {
         /// The store's.

@@ -70,3 +70,24 @@ pub(crate) fn dispatch<K: pulp::WithSimd>(kernel: K) -> K::Output {
         _ => pulp::Arch::new().dispatch(kernel),
     }
 }
+
+/// The turn of a test that chooses instructions, which are those of the whole process. At its end the widest are chosen again.
+#[cfg(test)]
+pub(crate) struct Turn {
+    _turn: std::sync::MutexGuard<'static, ()>,
+}
+
+#[cfg(test)]
+impl Turn {
+    pub(crate) fn take() -> Self {
+        static TURNS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        Self { _turn: TURNS.lock().unwrap_or_else(std::sync::PoisonError::into_inner) }
+    }
+}
+
+#[cfg(test)]
+impl Drop for Turn {
+    fn drop(&mut self) {
+        Instructions::Native.choose();
+    }
+}

@@ -47,6 +47,8 @@ mod streamed;
 mod tensors;
 #[cfg(feature = "flex")]
 mod tiles;
+#[cfg(feature = "flex")]
+mod turned;
 mod weight;
 
 use std::sync::Arc;

@@ -233,6 +233,7 @@ mod tests {
     use super::*;
     use crate::Instructions;
     use crate::halves::Halves;
+    use crate::instructions::Turn;
 
     fn product(
         x: Matrix<'_>,
@@ -273,6 +274,7 @@ mod tests {
             let near = |place: usize| (values[place] - of_w[place]).abs() <= 0.16 * factor(place % outputs);
             prop_assert!((0..values.len()).all(near));
             let of_results = Matrix::new(&of_results, rows, outputs);
+            let turn = Turn::take();
             for set in Instructions::ALL {
                 set.choose();
                 for threads in [Threads::One, Threads::Pool] {
@@ -284,7 +286,7 @@ mod tests {
                 let expected = halves::gradient(of_results, halves.view());
                 prop_assert_eq!(gradient(of_results, nibbles.view()), expected, "gradient, {}", set);
             }
-            Instructions::Native.choose();
+            drop(turn);
             // Some columns of a layer.
             let some = 64.min(outputs)..outputs;
             let whole = product(x, outputs, Onto::Replace, |out, x| {

@@ -187,7 +187,6 @@ fn activations() {
     }
 }
 
-/// Records of different lengths or causal, heads that share keys, keys before the queries' own.
 #[test]
 fn layers_with_weights_in_bfloat16() {
     let mut source = Source(11);
@@ -263,6 +262,7 @@ fn losses() {
     }
 }
 
+/// Records of different lengths or causal, heads that share keys, keys before the queries' own.
 fn shapes() -> impl Strategy<Value = AttentionShape> {
     let lengths = proptest::collection::vec(1usize..12, 1..4);
     let window = proptest::option::of(1usize..6);

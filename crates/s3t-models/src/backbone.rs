@@ -30,8 +30,9 @@ enum Reader {
 /// # Contract
 ///
 /// - Every method is a function of the model and its arguments, and treats each record of a batch the same whatever the
-///   other records are and wherever it stands. The number of records in a batch and the number of tokens that they are padded
-///   to may change last bits, because products of other sizes add up in another order; the values of padding may not.
+///   other records are and wherever it stands. The number of tokens that they are padded to may change last bits, and on devices
+///   other than `flex` the number of records in a batch, where products of other sizes add up in another order; the values of padding may
+///   not.
 /// - `run(run(h, a..b), b..c)` equals `run(h, a..c)` bit for bit.
 /// - Only blocks with an adapter in `adapters` compute anything else than the base model.
 ///

@@ -55,6 +55,23 @@ fn delete_cuts_repair_rebuilds_and_exit_codes_say_what_happened() {
 }
 
 #[test]
+fn a_store_is_verified_on_other_vector_instructions_than_it_was_trained_on() {
+    for (trained, verified) in [("", "avx2"), ("scalar", "native")] {
+        let workspace = Workspace::new();
+        let on = |instructions: &str, args: &[&str]| {
+            workspace.command().env("S3T_INSTRUCTIONS", instructions).args(args).output().unwrap()
+        };
+        assert!(on(trained, &["train", "pipeline.toml"]).status.success());
+        let told = on(verified, &["verify", "pipeline.toml", "--scope", "all", "--json"]);
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(told["verification"]["passed"], true, "trained on `{trained}`, verified on `{verified}`");
+        let unknown = on("sse9", &["verify", "pipeline.toml"]);
+        assert_eq!(unknown.status.code(), Some(2));
+        assert!(String::from_utf8(unknown.stderr).unwrap().contains("`sse9` is no set of instructions"));
+    }
+}
+
+#[test]
 fn a_receipt_is_checked_with_the_public_key_alone_and_a_request_is_done_once() {
     let workspace = Workspace::new();
     workspace.json(&["train", "pipeline.toml"]);
