@@ -31,6 +31,9 @@ pub struct CompareMethodsRequest {
     /// In place of `compare.records`.
     #[serde(default)]
     pub records: Option<usize>,
+    /// In place of `compare.held_out`.
+    #[serde(default)]
+    pub held_out: Option<usize>,
     /// The file of a picture, SVG or PNG: the success of the attack against the time to forget.
     #[serde(default)]
     pub plot: Option<PathBuf>,
@@ -56,7 +59,7 @@ impl CompareMethodsRequest {
             seeds: self.seeds.unwrap_or(given.seeds),
             forget: self.forget.unwrap_or(given.forget),
             records: self.records.or(given.records),
-            held_out: given.held_out,
+            held_out: self.held_out.unwrap_or(given.held_out),
             methods: if named.is_empty() { given.methods } else { named },
         };
         match settings.problem() {

@@ -62,7 +62,7 @@ impl Attack {
         let of = |deviation: Deviation| match deviation {
             Deviation::PerExample => "a deviation for each record",
             Deviation::Pooled => "one deviation",
-            Deviation::Shrunk { .. } => "deviations with a prior",
+            Deviation::Shrunk { .. } => "deviations with a prior (BaVarIA)",
         };
         match self {
             Self::LiraOnline { deviation } => format!("LiRA online, {}", of(deviation)),

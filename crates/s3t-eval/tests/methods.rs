@@ -10,8 +10,8 @@ use s3t_core::{PluginKind, Record, Task};
 use s3t_engine::{Pipeline, Quiet, System};
 use s3t_eval::compare::{CompareSettings, compare};
 use s3t_eval::methods::{
-    AdamW, FastNtk, FineTuning, FullRetraining, Guarantee, Influence, NegGradPlus, RandomLabels, S3t, Scrub, Sisa,
-    TaskVector, Term, Tuner, UnlearningMethod, ntk_move, solve, with_bench,
+    AdamW, Adapter, FastNtk, FineTuning, FullRetraining, Goal, Guarantee, Influence, NegGradPlus, RandomLabels, S3t,
+    Scrub, Sisa, TaskVector, Term, Tuner, UnlearningMethod, hessian_product, ntk_move, solve, with_bench,
 };
 use s3t_lora::Lora;
 use s3t_models::Input;
@@ -208,6 +208,91 @@ fn influence_is_the_step_of_its_formula_on_a_quadratic_loss() {
     let step = solve(&wanted, 0.0, 4, |v| Ok(times(v))).unwrap();
     // A^-1 A (t - x) / n
     assert!((step[0] - 2.5 / 4.0).abs() < 1e-12 && (step[1] + 3.0 / 4.0).abs() < 1e-12, "{step:?}");
+}
+
+#[test]
+fn a_product_with_the_hessian_is_that_of_softmax_regression_by_hand() {
+    let world = world();
+    let records = toy_records(7, 0, 5);
+    let values = world.tuner.initial(7);
+    let inputs = world.tuner.prepare(&records).unwrap();
+    let inputs: Vec<&Input<'_>> = inputs.iter().collect();
+    let features = world.features(&inputs);
+    let mut direction = vec![0.0; values.len()];
+    for (at, of) in world.tuner.head().enumerate() {
+        direction[of] = ((at * 7) % 5) as f64 - 1.5;
+    }
+    let along: Vec<f32> = direction.iter().map(|of| *of as f32).collect();
+    // With shares p, and logits that move by d: the slopes p - y of a record move by p (d - p d).
+    let slopes: Vec<Vec<f64>> = features
+        .iter()
+        .map(|features| {
+            let (shares, moves) = (softmax(&world.logits(&values, features), 1.0), world.logits(&along, features));
+            let mean: f64 = shares.iter().zip(&moves).map(|(share, by)| share * by).sum();
+            shares.iter().zip(&moves).map(|(share, by)| share * (by - mean) / records.len() as f64).collect()
+        })
+        .collect();
+    let by_hand = world.of_head(&features, &slopes);
+    let terms = [Term { goal: Goal::classes(&inputs), batch: inputs, weight: 1.0 }];
+    let product = hessian_product(&values, &direction, |at| Ok(world.tuner.gradient(at, &terms)?.1)).unwrap();
+    let largest = by_hand.iter().fold(0.0_f64, |largest, of| largest.max(of.abs()));
+    assert!(largest > 0.05, "the product by hand says nothing");
+    for (found, by_hand) in product[world.tuner.head()].iter().zip(&by_hand) {
+        assert!((found - by_hand).abs() < 1e-3 * largest, "{found} is not {by_hand}");
+    }
+}
+
+#[test]
+fn influence_moves_away_from_the_forgotten_records() {
+    on_bench(|bench, records| {
+        let gone = &records[..4];
+        let loss = |answers: &[Vec<f32>]| -> f64 {
+            let of = |(logits, record): (&Vec<f32>, &Record)| {
+                let logits: Vec<f64> = logits.iter().map(|logit| f64::from(*logit)).collect();
+                -softmax(&logits, 1.0)[record.target.class().unwrap() as usize].ln()
+            };
+            answers.iter().zip(gone).map(of).sum()
+        };
+        let influence = Influence::default();
+        let mut model = influence.train(bench, records, 3).unwrap();
+        let before = loss(&model.answer(gone).unwrap());
+        model.forget(gone).unwrap();
+        let after = loss(&model.answer(gone).unwrap());
+        assert!(after > before, "the loss of what is forgotten goes from {before} to {after}");
+    });
+}
+
+#[test]
+fn fine_tuning_takes_the_steps_of_training_on_what_is_left() {
+    on_bench(|bench, records| {
+        // What is left is one batch.
+        let size = bench.training().batch_size;
+        let (left, gone) = records.split_at(size);
+        assert!(left.len() == size && !gone.is_empty());
+        let method = FineTuning { epochs: 1, rate: 0.5 };
+        let mut model = method.train(bench, records, 3).unwrap();
+        let by_hand = |bench: &s3t_eval::methods::Bench<'_>, adapter: &mut Adapter<'_>, _: &[Record]| {
+            let (tuner, config) = (bench.tuner(), bench.training());
+            let inputs = tuner.prepare(left)?;
+            let batch: Vec<&Input<'_>> = inputs.iter().collect();
+            let terms = [Term { goal: Goal::classes(&batch), batch, weight: 1.0 }];
+            let (_, gradient) = tuner.gradient(&adapter.values, &terms)?;
+            let rate = 0.5 * config.learning_rate_at(0, 1);
+            assert!(rate > 0.0, "the step says nothing");
+            AdamW::new(adapter.values.len()).step(&mut adapter.values, &gradient, config, rate);
+            Ok(())
+        };
+        let mut expected = Adapter::train(bench, records, 3, by_hand).unwrap();
+        let questions = toy_records(20, 0, 9);
+        let before = bits(&model.answer(&questions).unwrap());
+        model.forget(gone).unwrap();
+        expected.forget(gone).unwrap();
+        let (found, expected) = (model.answer(&questions).unwrap(), expected.answer(&questions).unwrap());
+        assert_ne!(before, bits(&found));
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
+        }
+    });
 }
 
 #[test]

@@ -293,6 +293,9 @@ pub(crate) struct CompareMethodsArgs {
     /// The most records to train on.
     #[arg(long)]
     pub(crate) records: Option<usize>,
+    /// The most held-out records, which every method answers before and after; a rate at 1 % needs 100.
+    #[arg(long)]
+    pub(crate) held_out: Option<usize>,
     /// The file of a picture (.svg or .png): the success of the attack against the time to forget.
     #[arg(long)]
     pub(crate) plot: Option<PathBuf>,

@@ -23,15 +23,21 @@ pub(crate) fn priv_leak(comparison: &OracleComparison) -> String {
 pub(crate) fn told(audit: &MembershipAudit) -> String {
     let count = with_commas;
     let repaired = if audit.settings.repair { ", repaired afterwards" } else { "" };
+    let copied = match audit.copy_equal {
+        Some(true) => " Before, the copy answered with the bits of the store.",
+        Some(false) => " Before, the copy did NOT answer with the bits of the store.",
+        None => "",
+    };
     format!(
         "{} records ({} subjects) of {} slices were deleted from a copy{repaired}, and told from {} held-out records; {} of {} shards \
-         answer after the deletion.",
+         answer after the deletion.{copied} Intervals in brackets are of {} % confidence.",
         count(audit.members),
         count(audit.subjects),
         count(audit.slices),
         count(audit.non_members),
         audit.shards[1],
         audit.shards[0],
+        100.0 * audit.settings.confidence,
     )
 }
 

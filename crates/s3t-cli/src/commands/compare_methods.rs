@@ -10,8 +10,8 @@ use crate::output::{Output, duration, say, table};
 use crate::progress::Bars;
 
 pub(crate) fn compare_methods(args: CompareMethodsArgs, output: &mut Output) -> Outcome {
-    let CompareMethodsArgs { pipeline, method, seeds, forget, records, plot } = args;
-    let request = CompareMethodsRequest { pipeline, methods: method, seeds, forget, records, plot };
+    let CompareMethodsArgs { pipeline, method, seeds, forget, records, held_out, plot } = args;
+    let request = CompareMethodsRequest { pipeline, methods: method, seeds, forget, records, held_out, plot };
     let bars = Bars::new(output.shows_progress());
     let answer = s3t::api::compare_methods(&request, &bars.units());
     drop(bars);
@@ -55,7 +55,7 @@ fn show(comparison: &Comparison) {
 fn row(of: &MethodFigures) -> Vec<String> {
     let share = |spread: Spread| format!("{:.1} \u{b1} {:.1} %", 100.0 * spread.mean, 100.0 * spread.deviation);
     let area = |spread: Spread| format!("{:.3} \u{b1} {:.3}", spread.mean, spread.deviation);
-    let time = |spread: Spread| duration(spread.mean);
+    let time = |spread: Spread| format!("{} \u{b1} {}", duration(spread.mean), duration(spread.deviation));
     let forget = match of.off_seconds {
         Some(off) => format!("{}, off in {}", time(of.forget_seconds), time(off)),
         None => time(of.forget_seconds),

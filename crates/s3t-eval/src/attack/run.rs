@@ -169,9 +169,15 @@ impl Attacked<'_> {
         // The strongest attack speaks, unless another one alone has shown that it finds something.
         let told = measured.attacks.iter().find(|report| report.has_power()).or(measured.attacks.first());
         let mut first_line = told.map(s3t_attack::report::AttackReport::first_line).unwrap_or_default();
-        if !comparison.equal() || copy_equal == Some(false) {
+        if !comparison.equal() {
             first_line =
                 "ANSWERS DIFFER: the system after the deletion is not the one that was trained without the records."
+                    .into();
+        }
+        if copy_equal == Some(false) {
+            first_line =
+                "ANSWERS DIFFER: the store's answers are not those of a copy that was trained on its records, so that \
+                 what follows is not about the store."
                     .into();
         }
         Ok(MembershipAudit {

@@ -71,6 +71,7 @@ impl Ground<'_> {
             let inside = self.scaled(Role::Inside);
             if has_spread && inside.iter().all(|values| !values.is_empty()) && inside.iter().any(differs) {
                 attacks.push(Attack::LiraOnline { deviation: Deviation::Pooled });
+                attacks.push(Attack::LiraOnline { deviation: Deviation::Shrunk { prior: PRIOR } });
             }
         }
         attacks
@@ -123,7 +124,11 @@ impl Ground<'_> {
             }
             Attack::LossRatio => of_texts(&|at| {
                 let base = self.base.map(|base| base.log_probabilities(at)).unwrap_or_default();
-                loss_ratio(&target.log_probabilities(at), &base)
+                match loss_ratio(&target.log_probabilities(at), &base) {
+                    // Of a text that the target knows by heart no ratio is larger.
+                    Err(AttackError::Undefined { .. }) => Ok(f64::MAX),
+                    ratio => ratio,
+                }
             })?,
             Attack::MinK { share } => of_texts(&|at| min_k(&target.log_probabilities(at), share))?,
             Attack::ErrorZone { shift } => of_texts(&|at| {

@@ -27,7 +27,7 @@ pub struct Influence {
 
 impl Default for Influence {
     fn default() -> Self {
-        Self { damping: 0.01, iterations: 8, sample: 256 }
+        Self { damping: 0.01, iterations: 8, sample: 128 }
     }
 }
 
@@ -73,7 +73,20 @@ impl UnlearningMethod for Influence {
 }
 
 /// The product of a Hessian with a direction, by the difference of two gradients around the point.
-fn hessian_product(
+///
+/// # Errors
+///
+/// The errors of `gradient`.
+///
+/// ```
+/// use s3t_eval::methods::hessian_product;
+///
+/// // The loss x^2 + x y has the Hessian [[2, 1], [1, 0]].
+/// let product = hessian_product(&[0.5, 2.0], &[1.0, 3.0], |at| Ok(vec![2.0 * at[0] + at[1], at[0]]))?;
+/// assert!((product[0] - 5.0).abs() < 1e-4 && (product[1] - 1.0).abs() < 1e-4);
+/// # Ok::<(), s3t_eval::EvalError>(())
+/// ```
+pub fn hessian_product(
     at: &[f32],
     direction: &[f64],
     mut gradient: impl FnMut(&[f32]) -> Result<Vec<f32>, EvalError>,

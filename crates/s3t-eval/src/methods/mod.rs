@@ -25,7 +25,7 @@ pub use approximate::{FineTuning, NegGradPlus, RandomLabels, TaskVector};
 pub use bench::{Adapter, Bench, with_bench};
 pub use exact::{FullRetraining, S3t, Sisa};
 pub use fast_ntk::{FastNtk, ntk_move};
-pub use influence::{Influence, solve};
+pub use influence::{Influence, hessian_product, solve};
 pub use scrub::Scrub;
 pub use steps::{AdamW, Passes};
 

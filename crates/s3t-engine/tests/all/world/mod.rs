@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use s3t_baseline_sequences::Random;
+use s3t_core::aggregate::{DepthWeighted, MajorityVote, MeanLogits, MeanProbabilities, TrimmedMean};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::members::{AllLive, Covering, Deepest};
 use s3t_core::partition::{Contiguous, KeyedHash};
@@ -201,6 +202,13 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
         0 => Box::new(Deepest {}),
         1 => Box::new(AllLive::default()),
         _ => Box::new(Covering {}),
+    };
+    pipeline.serving.aggregator = match case.seed / 3 % 5 {
+        0 => Box::new(MeanLogits {}),
+        1 => Box::new(MeanProbabilities {}),
+        2 => Box::new(MajorityVote {}),
+        3 => Box::new(TrimmedMean::default()),
+        _ => Box::new(DepthWeighted::default()),
     };
     pipeline.strategy = match case.order {
         Order::Single => Box::new(Single {}),
