@@ -244,15 +244,14 @@ fn choices() -> Outcome<Vec<Choice>> {
 
 /// The accuracy after many deletions by the number of sequences that a shard has: one is SISA with the same stages.
 fn by_budget(runs: &[Answers]) -> Outcome<String> {
-    let choices = [("deepest", "mean-logits"), ("all-live", "depth-weighted")];
+    let choices =
+        [(json!({"type": "deepest"}), "mean-logits"), (json!({"type": "all-live", "slack": 0}), "depth-weighted")];
     let mut rows = Vec::new();
     for budget in 1..=runs[0].orders[0].len() {
-        for (members, aggregator) in choices {
-            let table =
-                if members == "all-live" { json!({"type": members, "slack": 0}) } else { json!({"type": members}) };
+        for (members, aggregator) in &choices {
             let choice = Choice {
-                names: [plugin_name(&table), aggregator.to_owned()],
-                members: plugin_from_json(PluginKind::Members, &table)?,
+                names: [plugin_name(members), (*aggregator).to_owned()],
+                members: plugin_from_json(PluginKind::Members, members)?,
                 aggregator: plugin_from_json(PluginKind::Aggregator, &json!({"type": aggregator}))?,
             };
             let measure = |run: &Answers| measure(run, &choice, budget, &MANY_DELETIONS);
