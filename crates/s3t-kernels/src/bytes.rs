@@ -234,10 +234,10 @@ mod tests {
 
     use super::*;
     use crate::Instructions;
-    use crate::instructions::Turn;
+    use crate::instructions::Choosing;
 
     fn of_each(product: impl Fn() -> Vec<f32>) -> [Vec<f32>; 3] {
-        let _turn = Turn::take();
+        let _turn = Choosing::take();
         Instructions::ALL.map(|set| {
             set.choose();
             product()

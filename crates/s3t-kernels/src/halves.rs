@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
     use crate::Instructions;
-    use crate::instructions::Turn;
+    use crate::instructions::Choosing;
 
     fn bits(values: &[f32]) -> Vec<u32> {
         values.iter().map(|value| if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() }).collect()
@@ -285,7 +285,7 @@ mod tests {
 
     /// Of each set of instructions.
     fn of_each(product: impl Fn() -> Vec<f32>) -> [Vec<f32>; 3] {
-        let _turn = Turn::take();
+        let _turn = Choosing::take();
         Instructions::ALL.map(|set| {
             set.choose();
             product()

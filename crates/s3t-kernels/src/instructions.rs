@@ -73,12 +73,12 @@ pub(crate) fn dispatch<K: pulp::WithSimd>(kernel: K) -> K::Output {
 
 /// The turn of a test that chooses instructions, which are those of the whole process. At its end the widest are chosen again.
 #[cfg(test)]
-pub(crate) struct Turn {
+pub(crate) struct Choosing {
     _turn: std::sync::MutexGuard<'static, ()>,
 }
 
 #[cfg(test)]
-impl Turn {
+impl Choosing {
     pub(crate) fn take() -> Self {
         static TURNS: std::sync::Mutex<()> = std::sync::Mutex::new(());
         Self { _turn: TURNS.lock().unwrap_or_else(std::sync::PoisonError::into_inner) }
@@ -86,7 +86,7 @@ impl Turn {
 }
 
 #[cfg(test)]
-impl Drop for Turn {
+impl Drop for Choosing {
     fn drop(&mut self) {
         Instructions::Native.choose();
     }

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::Instructions;
     use crate::halves::Halves;
-    use crate::instructions::Turn;
+    use crate::instructions::Choosing;
 
     fn product(
         x: Matrix<'_>,
@@ -274,7 +274,7 @@ mod tests {
             let near = |place: usize| (values[place] - of_w[place]).abs() <= 0.16 * factor(place % outputs);
             prop_assert!((0..values.len()).all(near));
             let of_results = Matrix::new(&of_results, rows, outputs);
-            let turn = Turn::take();
+            let turn = Choosing::take();
             for set in Instructions::ALL {
                 set.choose();
                 for threads in [Threads::One, Threads::Pool] {

@@ -341,7 +341,7 @@ mod tests {
 
     use super::*;
     use crate::Instructions;
-    use crate::instructions::Turn;
+    use crate::instructions::Choosing;
 
     /// Values whose sums depend on their order.
     fn values(length: usize, seed: usize) -> Vec<f32> {
@@ -384,7 +384,7 @@ mod tests {
                     }
                 }
             }
-            let _turn = Turn::take();
+            let _turn = Choosing::take();
             for set in Instructions::ALL {
                 set.choose();
                 let mut found = start.clone();

@@ -70,14 +70,14 @@ class Reference:
         shape = transformers.RobertaConfig(
             vocab_size=64, hidden_size=16, num_hidden_layers=BLOCKS, num_attention_heads=2, intermediate_size=32,
             max_position_embeddings=16, num_labels=3, pad_token_id=1)
-        if not resume:
-            transformers.RobertaForSequenceClassification(shape).save_pretrained(base)
         self.published = published(sys.argv[1], base)
-        self.depth = SLICES
         if resume:
             self.depth = json.loads((self.folder / "depth").read_text())
             # As the next stage would go on.
             self.model = self.start(self.depth)
+        else:
+            self.depth = SLICES
+            transformers.RobertaForSequenceClassification(shape).save_pretrained(base)
 
     def start(self, stage):
         torch.manual_seed(self.seed + stage)
