@@ -1,13 +1,15 @@
 """Ensemble prediction beside PyTorch: the answers of all shards for one text and for 64, as a service gives them.
 
     cargo xtask fetch minilm && cargo xtask fetch sentiment
-    python predict.py PEER_PREDICT [--shards N] [--rounds N] [--threads N] [--device DEVICE] [--json]
+    python predict.py PEER_PREDICT [--shards N] [--rounds N] [--threads N] [--device DEVICE] [--form FORM] [--bf16] [--json]
 
 PEER_PREDICT is our side's program (`target/release/peer-predict`). Both sides have MiniLM with LoRA r 16 on query and value and a
 head for each shard, the same 64 texts of the sentiment set, and the same threads. PyTorch has one resident model, pads a batch to its
 longest text, and answers in two ways: its adapters are switched from shard to shard, or all shards go through the model in one batch
 that is so many times as large, each part with its adapter (`adapter_names`). `full` is a system without deletions: every shard has adapters on all six
 blocks. `cut` is one after deletions: the shards serve with adapters on the upper 6, 6, 4, 4 and 2 blocks, and so on in turn.
+`--form` is that of our frozen weights: `f32`, `bf16`, `int8` or `nf4`. With `--bf16` PyTorch answers in both ways under bfloat16 autocast too, and the
+ratio is to the fastest of all.
 With `--device cuda` or `vulkan`, of a program that was built with that feature, PyTorch runs on the same card through CUDA.
 """
 
@@ -29,13 +31,18 @@ def texts():
     return [row["text"] for row in rows("test", 64)]
 
 
-def worker(shards, threads, device, mixed):
+def worker(shards, threads, device, way):
     """PyTorch's side: a line `full one`, `cut batch` and so on answers once."""
+    import contextlib
+
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     torch.set_num_threads(threads)
+    autocast = contextlib.nullcontext
+    if way.endswith("bf16"):
+        autocast = lambda: torch.autocast("cpu" if device == "flex" else "cuda", dtype=torch.bfloat16)
     config = AutoConfig.from_pretrained(MODEL)
     config.num_labels = len(LABELS)
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
@@ -55,11 +62,11 @@ def worker(shards, threads, device, mixed):
         state, size = line.split()
         model, asked = models[state], all_texts if size == "batch" else all_texts[:1]
         started = time.perf_counter()
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast():
             inputs = tokenizer(asked, padding=True, truncation=True, max_length=64, return_tensors="pt")
             if device != "flex":
                 inputs = inputs.to("cuda")
-            if mixed:
+            if way.startswith("mixed"):
                 names = [f"shard{shard}" for shard in range(shards) for _ in asked]
                 inputs = {name: tensor.repeat(shards, 1) for name, tensor in inputs.items()}
                 outputs = model(**inputs, adapter_names=names).logits.view(shards, len(asked), -1)
@@ -69,7 +76,7 @@ def worker(shards, threads, device, mixed):
                     model.set_adapter(f"shard{shard}")
                     outputs.append(model(**inputs).logits)
                 outputs = torch.stack(outputs)
-            outputs.mean(0).tolist()
+            outputs.float().mean(0).tolist()
         print(f"{(time.perf_counter() - started) * 1e3:.3f}", flush=True)
 
 
@@ -80,29 +87,34 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="flex")
+    parser.add_argument("--form", choices=["f32", "bf16", "int8", "nf4"], default="f32")
+    parser.add_argument("--bf16", action="store_true", help="PyTorch answers under bfloat16 autocast too")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", choices=["switched", "mixed"], help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return worker(args.shards, args.threads, args.device, args.worker == "mixed")
+        return worker(args.shards, args.threads, args.device, args.worker)
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    ours = subprocess.Popen([args.peer_predict, MODEL, str(args.threads), str(args.shards), args.device], **pipes)
+    ours = subprocess.Popen([args.peer_predict, MODEL, str(args.threads), str(args.shards), args.device, args.form], **pipes)
     ours.stdin.write(json.dumps(texts()) + "\n")
     def peer(form):
         return subprocess.Popen([sys.executable, __file__, args.peer_predict, "--shards", str(args.shards), "--threads", str(args.threads),
                                  "--device", args.device, "--worker", form], **pipes)
 
-    processes = (ours, peer("switched"), peer("mixed"))
+    ways = ["switched", "mixed"] + (["switched bf16", "mixed bf16"] if args.bf16 else [])
+    processes = (ours, *(peer(way) for way in ways))
     results = []
     for state in STATES:
         for size in ("one", "batch"):
-            mine, switched, mixed = take_turns(processes, f"{state} {size}", args.rounds, 5)
-            ratio = min(switched, mixed) / mine
+            mine, *times = take_turns(processes, f"{state} {size}", args.rounds, 5)
+            best = min(range(len(ways)), key=lambda way: times[way])
+            ratio = times[best] / mine
             results.append({"state": state, "texts": 64 if size == "batch" else 1, "shards": args.shards, "s3t_ms": round(mine, 2),
-                            "pytorch_switched_ms": round(switched, 2), "pytorch_mixed_ms": round(mixed, 2), "ratio": round(ratio, 2)})
+                            "pytorch_ms": {way: round(of, 2) for way, of in zip(ways, times)}, "ratio": round(ratio, 2)})
             if not args.json:
-                print(f"{args.shards} shards, {state:5} {results[-1]['texts']:3} texts {mine:9.2f} ms  PyTorch switched {switched:9.2f} ms, "
-                      f"mixed {mixed:9.2f} ms  ratio to the faster {ratio:.2f}", flush=True)
+                theirs = ", ".join(f"{way} {of:.2f}" for way, of in zip(ways, times))
+                print(f"{args.shards} shards, {state:5} {results[-1]['texts']:3} texts {mine:9.2f} ms  PyTorch ms: {theirs}  ratio to "
+                      f"{ways[best]} {ratio:.2f}", flush=True)
     for process in processes:
         process.stdin.close()
         process.wait()

@@ -3,7 +3,8 @@
     python step.py PEER_STEP [--rounds N] [--threads N] [--device DEVICE] [--ways WAY,...] [--json]
 
 PEER_STEP is our side's program (`target/release/peer-step`). Both sides have the same random weights, the same batch, LoRA r 16
-on query and value of all blocks, a head of 3 classes, AdamW, and the same number of threads. We run in single precision and with
+on query and value of all blocks, a head of 3 classes, AdamW, and the same number of threads. The language model has the sizes of Qwen2.5-0.5B and learns
+every token but the first; a forward pass gives the likeliest token at each place. We run in single precision and with
 products in bfloat16 (`training.precision = "bf16"`); PyTorch runs in each of WAYS: `f32`, `bf16` (autocast), `f32+compile`, `bf16+compile`
 (`torch.compile`). The ratios are the time of PyTorch's fastest way divided by ours: of those in single precision for `f32`, of all for `bf16`.
 With `--device cuda` or `vulkan`, of a program that was built with that feature (`cargo build --release -p s3t-benches --features
@@ -13,6 +14,7 @@ vulkan`), PyTorch runs on the same card through CUDA.
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +28,7 @@ CONFIGS = [
     ("encoder d 768, 32 x 64", "bert", 768, 6, 12, 32, 64),
     ("encoder d 768, 8 x 128", "bert", 768, 6, 12, 8, 128),
     ("ViT-Tiny/16, 8 images of 224", "vit", 192, 12, 3, 8, 197),
+    ("Qwen2.5-0.5B, 2 x 128", "qwen2", 896, 24, 14, 2, 128),
 ]
 WORDS = 1000
 
@@ -58,6 +61,22 @@ def make(directory, kind, hidden, blocks, heads, batch, tokens):
             for _ in range(batch):
                 words = rng.integers(0, WORDS, tokens - 2)
                 file.write(json.dumps(" ".join(f"w{word}" for word in words)) + "\n")
+    elif kind == "qwen2":
+        import shutil
+
+        from generate import DATA, MODELS
+        from tokenizers import Tokenizer
+        from transformers import Qwen2Config, Qwen2ForCausalLM
+
+        model = Qwen2ForCausalLM(Qwen2Config(**MODELS["qwen-0.5b"][1]))
+        shutil.copy(f"{DATA}/tokenizer.json", directory)
+        tokenizer = Tokenizer.from_file(f"{DATA}/tokenizer.json")
+        with open(f"{directory}/continuations.jsonl", "w") as file:
+            for _ in range(batch):
+                # Random text that is cut where the tokens are enough: there is one more at the start, and one at the end.
+                words = " ".join("".join(chr(97 + letter) for letter in rng.integers(0, 26, 5)) for _ in range(4 * tokens))
+                offsets = tokenizer.encode(words, add_special_tokens=False).offsets
+                file.write(json.dumps(["", words[:offsets[tokens - 3][1]]]) + "\n")
     else:
         model = ViTForImageClassification(ViTConfig(image_size=224, patch_size=16, **size))
         with open(f"{directory}/preprocessor_config.json", "w") as file:
@@ -66,6 +85,8 @@ def make(directory, kind, hidden, blocks, heads, batch, tokens):
         with open(f"{directory}/images.bin", "wb") as file:
             file.write(rng.integers(0, 256, batch * 224 * 224 * 3, dtype=numpy.uint8).tobytes())
     model.save_pretrained(directory)
+    if kind == "qwen2":
+        os.remove(f"{directory}/generation_config.json")
 
 
 def worker(directory, kind, threads, device, way):
@@ -87,6 +108,15 @@ def worker(directory, kind, threads, device, way):
         ids = torch.tensor(rows)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         targets, head = ["query", "value"], ["classifier"]
+    elif kind == "qwen2":
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(directory)
+        # The time does not depend on which tokens they are.
+        shape = next(config[-2:] for config in CONFIGS if config[1] == kind)
+        ids = torch.randint(3, 400, shape, generator=torch.Generator().manual_seed(0))
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        targets, head = ["q_proj", "v_proj"], None
     else:
         model = AutoModelForImageClassification.from_pretrained(directory)
         pixels = numpy.fromfile(f"{directory}/images.bin", dtype=numpy.uint8).reshape(-1, 224, 224, 3)
@@ -96,7 +126,7 @@ def worker(directory, kind, threads, device, way):
         head = ["classifier"]
     model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=targets, modules_to_save=head))
     batch = next(iter(inputs.values())).shape[0]
-    labels = torch.arange(batch) % 3
+    labels = torch.arange(batch) % 3 if head else inputs["input_ids"]
     if device != "flex":
         model, labels = model.cuda(), labels.cuda()
         inputs = {name: tensor.cuda() for name, tensor in inputs.items()}
@@ -107,6 +137,9 @@ def worker(directory, kind, threads, device, way):
         autocast = lambda: torch.autocast("cpu" if device == "flex" else "cuda", dtype=torch.bfloat16)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     for line in sys.stdin:
+        if line.strip() == "memory":
+            print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.1f}", flush=True)
+            continue
         started = time.perf_counter()
         if line.strip() == "train":
             model.train()
@@ -119,7 +152,8 @@ def worker(directory, kind, threads, device, way):
         else:
             model.eval()
             with torch.inference_mode(), autocast():
-                answering(**inputs).logits.tolist()
+                logits = answering(**inputs).logits
+                (logits if head else logits.argmax(-1)).tolist()
         print(f"{(time.perf_counter() - started) * 1e3:.3f}", flush=True)
 
 
@@ -186,6 +220,10 @@ def main():
                     of_peers = "  ".join(f"{way} {ms:.1f}" for way, ms in peers.items())
                     print(f"{name:30} {what:8} f32 {single:8.1f} ms, bf16 {half:8.1f} ms  PyTorch: {of_peers}  ratio f32 "
                           f"{best_single[0] / single:.2f} ({best_single[1]}), bf16 {best[0] / half:.2f} ({best[1]})", flush=True)
+            memory = dict(zip(["s3t f32", "s3t bf16", *ways], [ask(process, "memory") for process in ours + theirs]))
+            results.append({"configuration": name, "what": "peak memory", "mb": memory})
+            if not args.json:
+                print(f"{name:30} memory   " + "  ".join(f"{way} {mb:.0f} MB" for way, mb in memory.items()), flush=True)
             for process in ours + theirs:
                 process.stdin.close()
                 process.wait()

@@ -2,7 +2,7 @@
 
     cargo xtask fetch minilm && cargo xtask fetch sentiment    (for the example `sentiment`; `images` is bundled)
     python system.py S3T [--example sentiment|images] [--records N] [--budget B] [--epochs N] [--threads N] [--eval N]
-                         [--no-evaluation] [--skip-reference] [--device DEVICE] [--json]
+                         [--no-evaluation] [--skip-reference] [--device DEVICE] [--bf16] [--precision f32|bf16] [--json]
 
 S3T is our program (`target/release/s3t`). `sentiment` is `examples/sentiment-minilm.toml`, `images` is `examples/quickstart.toml`.
 The reference recipe is what the paper's scripts do, in `transformers` and `peft`: one
@@ -11,6 +11,7 @@ random order, a checkpoint and an evaluation after each epoch; earlier groups ar
 method says. It runs in one process, without the seconds that importing its libraries takes for every run. Both sides have the same
 records, shards, slices, sequences, epochs, batch size, optimiser settings and threads. The accuracy is that of the ensemble of the
 first sequence of each shard. Peak memory is that of the process.
+With `--bf16` the reference's trainer has its own `bf16=True`; `--precision` is `training.precision` of our side.
 With `--device cuda` or `vulkan`, of a program that was built with that feature, the reference runs on the same card through CUDA.
 """
 
@@ -129,6 +130,8 @@ def ours(args, folder):
     pipeline = re.sub(r"(?m)^budget = \d+", f"budget = {args.budget}", pipeline)
     pipeline = re.sub(r"(?m)^epochs = \d+", f"epochs = {args.epochs}", pipeline)
     pipeline = f"device = {json.dumps(args.device)}\n" + re.sub(r"(?m)^device = .*\n", "", pipeline)
+    pipeline, sections = re.subn(r"(?m)^\[training\].*\n", f"[training]\nprecision = {json.dumps(args.precision)}\n", pipeline)
+    assert sections == 1
     if "[resources]" not in pipeline:
         pipeline += "\n[resources]\n"
     pipeline = pipeline.replace("[resources]\n", f"[resources]\njobs = {args.threads}\n")
@@ -187,7 +190,7 @@ def reference(args, folder):
                     output_dir=f"{folder}/{shard}-{number}-{stage}", num_train_epochs=args.epochs, learning_rate=example.learning_rate,
                     per_device_train_batch_size=example.batch_size, per_device_eval_batch_size=64, weight_decay=example.weight_decay, warmup_steps=0.1,
                     eval_strategy="no" if args.no_evaluation else "epoch", save_strategy="epoch", logging_strategy="no", report_to=[], use_cpu=args.device == "flex",
-                    disable_tqdm=True)
+                    bf16=args.bf16, disable_tqdm=True)
                 trainer = Trainer(model=model, args=arguments, train_dataset=data, eval_dataset=test,
                                   data_collator=example.collator)
                 trainer.train()
@@ -214,6 +217,8 @@ def main():
     parser.add_argument("--no-evaluation", action="store_true", help="the reference does not evaluate after each epoch")
     parser.add_argument("--skip-reference", action="store_true")
     parser.add_argument("--device", default="flex")
+    parser.add_argument("--bf16", action="store_true", help="the reference trains under bfloat16 autocast")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--reference", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args()

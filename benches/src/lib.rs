@@ -77,10 +77,27 @@ pub fn with_made_up_stages(system: System, method: &dyn PeftMethod) -> Result<Sy
     for (seed, key) in snapshot.missing().into_iter().enumerate() {
         let Some(lineage) = snapshot.plan().lineage(&key) else { continue };
         let (blocks, outputs) = (lineage.trained().range().collect(), lineage.recipe.task.outputs());
-        let tensors = made_up_stage(system.backbone(), method, &blocks, outputs, seed);
+        let mut tensors = made_up_stage(system.backbone(), method, &blocks, outputs, seed);
+        let hidden = system.backbone().hidden();
+        tensors.centroid = system
+            .pipeline()
+            .training
+            .centroid
+            .then(|| HostTensor { shape: vec![hidden], values: vec![seed as f32; hidden] });
         system.store().add_stage(&lineage, &tensors)?;
     }
     Ok(system)
+}
+
+/// The megabytes that this process has had at most, from Linux's `/proc`.
+///
+/// # Errors
+///
+/// Where there is no such file, or no such line in it.
+pub fn peak_megabytes() -> Result<f64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no peak of memory")?;
+    Ok(peak.trim().trim_end_matches(" kB").parse::<f64>()? / 1e3)
 }
 
 /// The options with which a model is loaded for a form of its frozen weights: `f32`, `bf16`, `int8` or `nf4`.

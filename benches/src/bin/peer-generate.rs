@@ -17,7 +17,7 @@ use s3t::models::Device;
 use s3t::peft::tensors::stage_on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, on_threads};
-use s3t_benches::{load_options, made_up_stage};
+use s3t_benches::{load_options, made_up_stage, peak_megabytes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let member = |member: usize| -> Result<(MemberInfo, Arc<StageModel>), Box<dyn Error>> {
         let tensors = stage_on_device(&made_up_stage(&backbone, &method, &blocks, 0, member), &device);
         let model = StageModel::of_blocks(&backbone, &method, &blocks, 0, &tensors)?;
-        Ok((MemberInfo { shard: ShardId(member as u32), depth: 1 }, Arc::new(model)))
+        Ok((MemberInfo::new(ShardId(member as u32), 1), Arc::new(model)))
     };
     let models = (0..members).map(member).collect::<Result<Vec<_>, _>>()?;
     // As in a server, texts come and go and the models stay.
@@ -47,10 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         if line == "memory" {
-            let status = std::fs::read_to_string("/proc/self/status")?;
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no peak of memory")?;
-            let kilobytes: f64 = peak.trim().trim_end_matches(" kB").parse()?;
-            writeln!(std::io::stdout(), "{:.1}", kilobytes / 1e3)?;
+            writeln!(std::io::stdout(), "{:.1}", peak_megabytes()?)?;
             continue;
         }
         let numbers = line.split(' ').map(str::parse).collect::<Result<Vec<usize>, _>>()?;

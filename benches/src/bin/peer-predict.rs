@@ -1,6 +1,6 @@
 //! Our side of `benches/peer/predict.py`: the answers of an ensemble, a line of standard input at a time.
 //!
-//! `peer-predict MODEL THREADS SHARDS [DEVICE]`: the first line is a JSON list of texts. A line `full one`, `full batch`, `cut one` or
+//! `peer-predict MODEL THREADS SHARDS [DEVICE [FORM]]`: the first line is a JSON list of texts. A line `full one`, `full batch`, `cut one` or
 //! `cut batch` answers the first text or all of them, as a serving system does, and prints the milliseconds.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use s3t::models::{Device, LoadOptions};
 use s3t::peft::tensors::stage_on_device;
 use s3t::prelude::*;
 use s3t::train::{StageModel, stacked_outputs};
-use s3t_benches::{made_up_stage, text_records};
+use s3t_benches::{load_options, made_up_stage, text_records};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,15 +24,16 @@ const OUTPUTS: usize = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let (model, threads, shards, device) = match arguments.as_slice() {
-        [_, model, threads, shards] => (model, threads, shards, "flex"),
-        [_, model, threads, shards, device] => (model, threads, shards, device.as_str()),
-        _ => return Err("usage: peer-predict MODEL THREADS SHARDS [DEVICE]".into()),
+    let (model, threads, shards, device, form) = match arguments.as_slice() {
+        [_, model, threads, shards] => (model, threads, shards, "flex", "f32"),
+        [_, model, threads, shards, device] => (model, threads, shards, device.as_str(), "f32"),
+        [_, model, threads, shards, device, form] => (model, threads, shards, device.as_str(), form.as_str()),
+        _ => return Err("usage: peer-predict MODEL THREADS SHARDS [DEVICE [FORM]]".into()),
     };
     let (threads, shards): (usize, usize) = (threads.parse()?, shards.parse()?);
     let device = device.parse::<s3t::backends::DeviceSpec>()?.open()?;
-    let backbone =
-        s3t::models::load(Path::new(model), LoadOptions { max_tokens: Some(64), ..LoadOptions::default() }, &device)?;
+    let options = LoadOptions { max_tokens: Some(64), ..load_options(form)? };
+    let backbone = s3t::models::load(Path::new(model), options, &device)?;
     let states = [("full", vec![0]), ("cut", vec![0, 0, 2, 2, 4])];
     let models = states.map(|(state, starts)| {
         let of_shard = |shard| shard_model(&backbone, &device, shard, starts[shard % starts.len()]);

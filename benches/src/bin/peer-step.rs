@@ -1,7 +1,9 @@
 //! Our side of `benches/peer/step.py`: trains and answers one batch again and again, a line of standard input at a time.
 //!
-//! `peer-step MODEL THREADS [DEVICE [FORM]]`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl` or `images.bin`. A line
-//! `train` takes one optimiser step and a line `forward` answers the batch once; both print the milliseconds.
+//! `peer-step MODEL THREADS [DEVICE [FORM]]`: `MODEL` is a Hugging Face folder with the batch's records in `records.jsonl`, `images.bin` or, for a
+//! language model, `continuations.jsonl` with a list of a prompt and what follows it in each line. A line `train` takes one optimiser step and a line
+//! `forward` answers the batch once, a language model with the likeliest token at each place that is learnt; both print the milliseconds. `memory` prints
+//! the megabytes that the process has had at most.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -17,7 +19,7 @@ use s3t::core::{BlockRange, Lineage, Payload, Recipe, Record, RecordId, StoreSec
 use s3t::executor::{Silent, StageJob, StageProgress, StageRecord, Step, Trainer};
 use s3t::prelude::*;
 use s3t::train::{StageModel, StageTrainer};
-use s3t_benches::load_options;
+use s3t_benches::{load_options, peak_megabytes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,6 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let precision = options.precision;
     let (model, threads): (_, usize) = (Path::new(model), threads.parse()?);
     let records = records(model)?;
+    let is_causal = records.iter().any(|of| matches!(of.record.target, Target::Text(_)));
+    let task = if is_causal { Task::CausalLm } else { Task::Classification { classes: 3 } };
     let device: s3t::backends::DeviceSpec = device.parse()?;
     let opened = device.open()?;
     let backbone = s3t::models::load(model, options, &opened)?;
@@ -46,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             base: backbone.digest(),
             peft: serde_json::to_value(&method)?,
             training: serde_json::to_value(training)?,
-            task: Task::Classification { classes: 3 },
+            task,
             environment: device.environment(),
         })
     };
@@ -65,6 +69,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let answering = StageModel::new(&backbone, &opened, &once.lineage, &[&tensors])?;
     let inputs = job.records.iter().map(|record| backbone.prepare(&record.record)).collect::<Result<Vec<_>, _>>()?;
     let inputs: Vec<_> = inputs.iter().collect();
+    if let Some(input) = inputs.iter().find(|input| is_causal && input.learnt() + 1 != input.tokens) {
+        return Err(format!("{} of {} tokens are learnt, not all but the first", input.learnt(), input.tokens).into());
+    }
 
     let (go, wait) = channel();
     let (done, finished) = channel();
@@ -87,9 +94,19 @@ fn main() -> Result<(), Box<dyn Error>> {
                     }
                 }
                 "forward" => {
-                    s3t::train::on_threads(threads, || answering.outputs(&backbone, &inputs))?;
+                    s3t::train::on_threads(threads, || {
+                        if is_causal {
+                            drop(s3t::engine::right_tokens(&backbone, &answering, &inputs));
+                        } else {
+                            drop(answering.outputs(&backbone, &inputs));
+                        }
+                    })?;
                 }
-                other => return Err(format!("unknown line `{other}`; known: train, forward").into()),
+                "memory" => {
+                    writeln!(std::io::stdout(), "{:.1}", peak_megabytes()?)?;
+                    continue;
+                }
+                other => return Err(format!("unknown line `{other}`; known: train, forward, memory").into()),
             }
             writeln!(std::io::stdout(), "{:.3}", started.elapsed().as_secs_f64() * 1e3)?;
         }
@@ -128,23 +145,29 @@ impl StageProgress for Gate {
 
 fn records(model: &Path) -> Result<Vec<StageRecord>, Box<dyn Error>> {
     let secret = StoreSecret::from_bytes([0; 32]);
-    let images = model.join("images.bin");
-    let payloads: Vec<Payload> = if images.is_file() {
+    let (images, continuations) = (model.join("images.bin"), model.join("continuations.jsonl"));
+    let class = |(row, payload)| (payload, Target::Class(row % 3));
+    let contents: Vec<(Payload, Target)> = if images.is_file() {
         let side: u32 = 224;
         let size = (side * side * 3) as usize;
         let image = |pixels: &[u8]| Payload::Image { width: side, height: side, channels: 3, pixels: pixels.to_vec() };
-        std::fs::read(images)?.chunks_exact(size).map(image).collect()
+        (0..).zip(std::fs::read(images)?.chunks_exact(size).map(image)).map(class).collect()
+    } else if continuations.is_file() {
+        let texts = std::fs::read_to_string(continuations)?;
+        let pair = |line: &str| {
+            let (prompt, follows) = serde_json::from_str::<(String, String)>(line)?;
+            Ok((Payload::Text(prompt), Target::Text(follows)))
+        };
+        texts.lines().map(pair).collect::<Result<_, serde_json::Error>>()?
     } else {
         let texts = std::fs::read_to_string(model.join("records.jsonl"))?;
-        texts
-            .lines()
-            .map(|text| Ok(Payload::Text(serde_json::from_str(text)?)))
-            .collect::<Result<_, serde_json::Error>>()?
+        let text = |(row, line): (u32, &str)| Ok(class((row, Payload::Text(serde_json::from_str(line)?))));
+        (0..).zip(texts.lines()).map(text).collect::<Result<_, serde_json::Error>>()?
     };
-    let record = |(row, payload): (u32, Payload)| {
+    let record = |(row, (payload, target)): (u64, (Payload, Target))| {
         let id = RecordId::new(format!("row-{row}"))?;
-        let record = Record { id, subject: None, target: Target::Class(row % 3), ordinal: row.into(), payload };
+        let record = Record { id, subject: None, target, ordinal: row, payload };
         Ok(StageRecord { digest: record.digest(&secret), record: Arc::new(record) })
     };
-    (0..).zip(payloads).map(record).collect()
+    (0..).zip(contents).map(record).collect()
 }

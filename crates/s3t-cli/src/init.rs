@@ -82,7 +82,7 @@ weight_decay = 0.01
 
 [serving]
 members = { type = "all-live", slack = 0 }   # which live sequences of a shard answer: all-live, covering, or deepest for the lowest cost
-aggregator = { type = "depth-weighted" }     # or mean-logits, trimmed-mean; for classes mean-probabilities, majority-vote
+aggregator = { type = "depth-weighted" }     # or mean-logits, trimmed-mean, stage-routed; for classes mean-probabilities, majority-vote
 dead_shard = "leave-out"       # what a shard without a live sequence does: leave-out, base
 # precision = "bf16"             # answers with products in bfloat16 where training has single precision; changes no stage
 

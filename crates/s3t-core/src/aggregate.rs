@@ -5,15 +5,25 @@ use std::fmt::Debug;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ShardId;
+use crate::{CoreError, ShardId};
 
 /// The place of a member in the ensemble.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemberInfo {
     /// The shard that the member answers for.
     pub shard: ShardId,
     /// The number of its stages; 0 for the base model.
     pub depth: usize,
+    /// The squared distance of the question's embedding from the [centroid](crate::tensors::StageTensors::centroid) of the member's records;
+    /// `None` unless the aggregator [is routed](Aggregator::is_routed), and for the base model, which has no records.
+    pub distance: Option<f32>,
+}
+
+impl MemberInfo {
+    /// The place of a member of a depth, without a distance.
+    pub fn new(shard: ShardId, depth: usize) -> Self {
+        Self { shard, depth, distance: None }
+    }
 }
 
 /// A way to combine the members' logits for one record.
@@ -21,7 +31,8 @@ pub struct MemberInfo {
 /// # Contract
 ///
 /// `members` is never empty and its rows have one length, the number of classes; the result has that length, and the
-/// largest entry is the prediction. The result is a function of the rows and the places in order: no weights learnt from data.
+/// largest entry is the prediction. The result is a function of the rows and the places in order: no weights learnt from data. The one
+/// exception is exact: a tensor that belongs to a stage and dies with it, which is what [`MemberInfo::distance`] is made from.
 #[typetag::serde(tag = "type")]
 pub trait Aggregator: Debug + Send + Sync {
     /// Combines `[members][classes]` logits into `[classes]` scores, of members of one depth.
@@ -35,6 +46,21 @@ pub trait Aggregator: Debug + Send + Sync {
     /// `true` if the result is on the scale of the members' outputs. Tasks other than classification need that: their outputs
     /// are numbers or independent scores, not shares of one whole.
     fn keeps_scale(&self) -> bool {
+        false
+    }
+
+    /// Checks fields that have to agree.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError::InvalidField`] for the first that does not.
+    fn check(&self) -> Result<(), CoreError> {
+        Ok(())
+    }
+
+    /// `true` if the result depends on [`MemberInfo::distance`]. Then the stages need centroids, and each answer takes a pass of the base
+    /// model more.
+    fn is_routed(&self) -> bool {
         false
     }
 }
@@ -57,15 +83,57 @@ impl Aggregator for MeanLogits {
 
 crate::plugin!(Aggregator, "mean-logits", MeanLogits);
 
+/// The temperature of probabilities: logits are divided by it before the softmax. A constant of the pipeline, to be fitted on public data
+/// only: one that is fitted on users' records, or on what a model says about them, would remember them after a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f32", into = "f32")]
+pub struct Temperature(f32);
+
+impl Temperature {
+    /// Softmax of a row at this temperature.
+    pub fn softmax(self, row: &[f32]) -> Vec<f32> {
+        softmax_at(row, self.0)
+    }
+}
+
+impl Default for Temperature {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
+impl From<Temperature> for f32 {
+    fn from(temperature: Temperature) -> Self {
+        temperature.0
+    }
+}
+
+impl TryFrom<f32> for Temperature {
+    type Error = String;
+
+    fn try_from(value: f32) -> Result<Self, String> {
+        let problem = || format!("`temperature` is {value}; use a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE}");
+        if (MIN_TEMPERATURE..=MAX_TEMPERATURE).contains(&value) { Ok(Self(value)) } else { Err(problem()) }
+    }
+}
+
+/// Bounds of the temperature, within which finite logits give finite probabilities.
+const MIN_TEMPERATURE: f32 = 0.01;
+const MAX_TEMPERATURE: f32 = 100.0;
+
 /// Mean of the softmax probabilities.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MeanProbabilities {}
+#[serde(deny_unknown_fields, default)]
+pub struct MeanProbabilities {
+    /// Divides the logits before the softmax, 0.01 to 100. Fit it on public data only.
+    #[schemars(with = "f32")]
+    pub temperature: Temperature,
+}
 
 #[typetag::serde(name = "mean-probabilities")]
 impl Aggregator for MeanProbabilities {
     fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
-        mean(members.iter().map(|row| softmax(row)), members.len())
+        mean(members.iter().map(|row| self.temperature.softmax(row)), members.len())
     }
 }
 
@@ -138,6 +206,31 @@ pub enum MeanOf {
     Probabilities,
 }
 
+impl MeanOf {
+    /// Refuses a temperature that nothing would use.
+    fn check(self, temperature: Temperature) -> Result<(), CoreError> {
+        if self == Self::Logits && temperature != Temperature::default() {
+            return Err(CoreError::field("temperature", "is for `of = \"probabilities\"`; leave it out, or set `of`"));
+        }
+        Ok(())
+    }
+
+    /// The mean of the members' outputs, weighted; the weights are finite, 0 or more, and not all 0.
+    fn mean(self, members: &[&[f32]], weights: &[f32], temperature: Temperature) -> Vec<f32> {
+        let total: f32 = weights.iter().sum();
+        let mut sum = vec![0.0; members.first().map_or(0, |row| row.len())];
+        for (row, weight) in members.iter().zip(weights) {
+            let share = weight / total;
+            let mut add = |row: &[f32]| sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += share * value);
+            match self {
+                Self::Logits => add(row),
+                Self::Probabilities => add(&temperature.softmax(row)),
+            }
+        }
+        sum
+    }
+}
+
 /// Mean of the logits or of the probabilities, with a weight for each depth: a shallow member has seen less.
 ///
 /// # Proof note
@@ -153,6 +246,9 @@ pub struct DepthWeighted {
     pub weights: Vec<f32>,
     /// The outputs whose mean is taken: `logits` or `probabilities`.
     pub of: MeanOf,
+    /// Of `probabilities`: divides the logits before the softmax, 0.01 to 100. Fit it on public data only.
+    #[schemars(with = "f32")]
+    pub temperature: Temperature,
 }
 
 impl DepthWeighted {
@@ -168,25 +264,16 @@ impl DepthWeighted {
 #[typetag::serde(name = "depth-weighted")]
 impl Aggregator for DepthWeighted {
     fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
-        match self.of {
-            MeanOf::Logits => MeanLogits {}.combine(members),
-            MeanOf::Probabilities => MeanProbabilities {}.combine(members),
-        }
+        self.of.mean(members, &vec![1.0; members.len()], self.temperature)
     }
 
     fn combine_placed(&self, members: &[&[f32]], places: &[MemberInfo]) -> Vec<f32> {
         let weights: Vec<f32> = places.iter().map(|place| self.weight(place.depth)).collect();
-        let total: f32 = weights.iter().sum();
-        let mut sum = vec![0.0; members.first().map_or(0, |row| row.len())];
-        for (row, weight) in members.iter().zip(&weights) {
-            let share = weight / total;
-            let mut add = |row: &[f32]| sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += share * value);
-            match self.of {
-                MeanOf::Logits => add(row),
-                MeanOf::Probabilities => add(&softmax(row)),
-            }
-        }
-        sum
+        self.of.mean(members, &weights, self.temperature)
+    }
+
+    fn check(&self) -> Result<(), CoreError> {
+        self.of.check(self.temperature)
     }
 
     fn keeps_scale(&self) -> bool {
@@ -211,6 +298,92 @@ fn weights<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>
 /// The largest weight: sums of weights stay finite.
 const MAX_WEIGHT: f32 = 1e6;
 
+/// Mean of the logits or of the probabilities, in which a member weighs the more, the nearer the question is to the records that it has seen:
+/// for shards that hold unlike data, such as one for each customer or source (partitioner `contiguous`). With slices by a keyed hash all
+/// members have seen alike records, and it is little else than `depth-weighted`.
+///
+/// A member of depth `k` (the base model counts as 1) at the squared distance `d` weighs `k (smallest d / d)^sharpness`. A member without a
+/// distance is as far as the farthest of the others.
+///
+/// As routers whose weights start from the mean embedding of each domain (`FlexOlmo`, arXiv 2507.07024) or that weigh by distance, but
+/// without anything that is learnt across stages.
+///
+/// # Proof note
+///
+/// *Before*: rows, depths and distances of live members. *After*: a weighted mean of the rows. *Why*: a distance is a function of the
+/// question, the frozen base model, and the centroid of a live stage's own records, which its lineage covers and which is erased with it;
+/// the rest are constants of the pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StageRouted {
+    /// The power by which a member that is farther weighs less, 0 to 1000; with 0 only depths count.
+    #[serde(deserialize_with = "sharpness")]
+    pub sharpness: f32,
+    /// The outputs whose mean is taken: `logits` or `probabilities`.
+    pub of: MeanOf,
+    /// Of `probabilities`: divides the logits before the softmax, 0.01 to 100. Fit it on public data only.
+    #[schemars(with = "f32")]
+    pub temperature: Temperature,
+}
+
+impl Default for StageRouted {
+    fn default() -> Self {
+        Self { sharpness: 16.0, of: MeanOf::default(), temperature: Temperature::default() }
+    }
+}
+
+impl StageRouted {
+    /// The weight of each member; the nearest has at least 1.
+    fn weights(&self, places: &[MemberInfo]) -> Vec<f32> {
+        let known = || places.iter().filter_map(|place| place.distance);
+        let (nearest, farthest) = (known().fold(f32::INFINITY, f32::min), known().fold(0.0, f32::max));
+        let weight = |place: &MemberInfo| {
+            let distance = place.distance.unwrap_or(farthest);
+            // Equal distances, 0 among them, and members without any.
+            let share = if distance <= nearest { 1.0 } else { libm::powf(nearest / distance, self.sharpness) };
+            place.depth.max(1) as f32 * share
+        };
+        places.iter().map(weight).collect()
+    }
+}
+
+#[typetag::serde(name = "stage-routed")]
+impl Aggregator for StageRouted {
+    fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
+        self.of.mean(members, &vec![1.0; members.len()], self.temperature)
+    }
+
+    fn combine_placed(&self, members: &[&[f32]], places: &[MemberInfo]) -> Vec<f32> {
+        self.of.mean(members, &self.weights(places), self.temperature)
+    }
+
+    fn check(&self) -> Result<(), CoreError> {
+        self.of.check(self.temperature)
+    }
+
+    fn keeps_scale(&self) -> bool {
+        self.of == MeanOf::Logits
+    }
+
+    fn is_routed(&self) -> bool {
+        true
+    }
+}
+
+crate::plugin!(Aggregator, "stage-routed", StageRouted);
+
+/// Reads a power, which is a number from 0 on.
+fn sharpness<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    let sharpness = f32::deserialize(deserializer)?;
+    if (0.0..=MAX_SHARPNESS).contains(&sharpness) {
+        return Ok(sharpness);
+    }
+    Err(serde::de::Error::custom(format!("`sharpness` is {sharpness}; use a number from 0 to {MAX_SHARPNESS}")))
+}
+
+/// The largest power: with it a member that is one hundredth farther weighs a 20,000th.
+const MAX_SHARPNESS: f32 = 1000.0;
+
 /// The index of the largest value, the first of them on a tie, 0 for an empty row.
 ///
 /// ```
@@ -233,8 +406,12 @@ pub fn argmax(row: &[f32]) -> usize {
 /// assert_eq!(softmax(&[1e30, 1e30]), [0.5, 0.5]);
 /// ```
 pub fn softmax(row: &[f32]) -> Vec<f32> {
+    softmax_at(row, 1.0)
+}
+
+fn softmax_at(row: &[f32], temperature: f32) -> Vec<f32> {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = row.iter().map(|x| libm::expf(x - largest)).collect();
+    let exponentials: Vec<f32> = row.iter().map(|x| libm::expf((x - largest) / temperature)).collect();
     let sum: f32 = exponentials.iter().sum();
     exponentials.into_iter().map(|x| x / sum).collect()
 }
@@ -265,13 +442,13 @@ mod tests {
         let means = MeanLogits {}.combine(&MEMBERS);
         assert!(means.iter().zip([5.0 / 3.0, 8.9 / 3.0, 0.0]).all(|(one, other)| (one - other).abs() < 1e-6));
         assert_eq!(argmax(&MajorityVote {}.combine(&MEMBERS)), 0);
-        let probabilities = MeanProbabilities {}.combine(&MEMBERS);
+        let probabilities = MeanProbabilities::default().combine(&MEMBERS);
         assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert_eq!(argmax(&probabilities), 1);
     }
 
     fn places(depths: [usize; 3]) -> [MemberInfo; 3] {
-        depths.map(|depth| MemberInfo { shard: ShardId(0), depth })
+        depths.map(|depth| MemberInfo::new(ShardId(0), depth))
     }
 
     #[test]
@@ -295,6 +472,40 @@ mod tests {
             let message = serde_json::from_str::<Box<dyn Aggregator>>(&table).unwrap_err().to_string();
             assert!(message.contains("a weight is a number above 0"), "{message}");
         }
+    }
+
+    #[test]
+    fn the_nearer_member_weighs_more() {
+        let at = |distance, depth| MemberInfo { distance, ..MemberInfo::new(ShardId(0), depth) };
+        let routed = StageRouted { sharpness: 2.0, ..StageRouted::default() };
+        // Ratios 1, 1/2 and 1/4, squared; then by depth.
+        assert_eq!(routed.weights(&[at(Some(1.0), 1), at(Some(2.0), 1), at(Some(4.0), 4)]), [1.0, 0.25, 0.25]);
+        // A member without a distance is as far as the farthest; without any distance depths alone count.
+        assert_eq!(routed.weights(&[at(Some(1.0), 1), at(None, 0), at(Some(2.0), 1)]), [1.0, 0.25, 0.25]);
+        assert_eq!(routed.weights(&[at(None, 2), at(None, 0), at(None, 3)]), [2.0, 1.0, 3.0]);
+        // A question that is a centroid itself.
+        assert_eq!(routed.weights(&[at(Some(0.0), 2), at(Some(0.0), 1), at(Some(1e-30), 3)]), [2.0, 1.0, 0.0]);
+        let depths_only = StageRouted { sharpness: 0.0, ..StageRouted::default() };
+        let places = [at(Some(1.0), 2), at(Some(9.0), 2), at(Some(3.0), 0)];
+        let by_depth = DepthWeighted::default().combine_placed(&MEMBERS, &places);
+        assert_eq!(depths_only.combine_placed(&MEMBERS, &places), by_depth);
+    }
+
+    #[test]
+    fn a_temperature_divides_the_logits() {
+        let of = |table: &str| serde_json::from_str::<Box<dyn Aggregator>>(table);
+        let cooler = of("{\"type\": \"mean-probabilities\", \"temperature\": 2.0}").unwrap();
+        assert_eq!(cooler.combine(&MEMBERS[..1]), softmax(&[1.0, 0.5, 0.0]));
+        let by_depth = DepthWeighted { of: MeanOf::Probabilities, ..DepthWeighted::default() };
+        let cooler = DepthWeighted { temperature: Temperature(2.0), ..by_depth };
+        assert_eq!(cooler.combine(&MEMBERS[..1]), softmax(&[1.0, 0.5, 0.0]));
+        for temperature in ["0.0", "-1.0", "1e9"] {
+            let table = format!("{{\"type\": \"mean-probabilities\", \"temperature\": {temperature}}}");
+            let message = of(&table).unwrap_err().to_string();
+            assert!(message.contains("use a number from 0.01 to 100"), "{message}");
+        }
+        let message = of("{\"type\": \"stage-routed\", \"sharpness\": -1.0}").unwrap_err().to_string();
+        assert!(message.contains("`sharpness` is -1; use a number from 0 to 1000"), "{message}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Parameters as tensors in host memory: values that are saved, hashed and compared bit for bit.
 //!
-//! A stage holds the parameters of the blocks of its own layer group, and a head of its own. [`StageTensors`] says so by its type: a
+//! A stage holds the parameters of the blocks of its own layer group, a head of its own, and the centroid of its records if it is asked for. [`StageTensors`] says so by its type: a
 //! block is a number, not a part of a name, and a chain of stages has one head, the last stage's. The names that a stage's file
 //! gives to its tensors (`blocks.4.query.a`, `head.weight`) are written and read here and nowhere else.
 
@@ -51,6 +51,9 @@ pub fn head_name(name: &str) -> String {
     format!("head.{name}")
 }
 
+/// The name of the centroid in a stage's file.
+const CENTROID: &str = "centroid";
+
 /// The trained parameters of a stage, or of a chain of stages.
 ///
 /// ```
@@ -74,11 +77,14 @@ pub struct StageTensors<T = HostTensor> {
     pub blocks: BlockTensors<T>,
     /// The parameters of the stage's own head; `None` where the base model's head answers.
     pub head: Option<NamedTensors<T>>,
+    /// The mean of the base model's embeddings of the stage's records, `[hidden]`, for aggregators that route by it. It is made of records,
+    /// so it belongs to the stage: the lineage covers it, and it is erased with the stage.
+    pub centroid: Option<T>,
 }
 
 impl<T> Default for StageTensors<T> {
     fn default() -> Self {
-        Self { blocks: BTreeMap::new(), head: None }
+        Self { blocks: BTreeMap::new(), head: None, centroid: None }
     }
 }
 
@@ -93,7 +99,8 @@ impl<T> StageTensors<T> {
         self.head.get_or_insert_default().insert(name.into(), tensor)
     }
 
-    /// The parameters of a chain of stages, the first stage first: the blocks of all stages and the head of the last.
+    /// The parameters of a chain of stages, the first stage first: the blocks of all stages, and the head and the centroid of the last, which
+    /// has seen the records of all.
     ///
     /// # Errors
     ///
@@ -106,7 +113,7 @@ impl<T> StageTensors<T> {
                     return Err(CoreError::OverlappingBlocks { block });
                 }
             }
-            chain.head = stage.head;
+            (chain.head, chain.centroid) = (stage.head, stage.centroid);
         }
         Ok(chain)
     }
@@ -118,12 +125,15 @@ impl<T> StageTensors<T> {
             named.extend(tensors.iter().map(|(name, tensor)| (parameter_name(*block, name), tensor)));
         }
         named.extend(self.head.iter().flatten().map(|(name, tensor)| (head_name(name), tensor)));
+        named.extend(self.centroid.iter().map(|tensor| (CENTROID.to_owned(), tensor)));
         named
     }
 
     /// The number of parameters.
     pub fn len(&self) -> usize {
-        self.blocks.values().map(BTreeMap::len).sum::<usize>() + self.head.as_ref().map_or(0, BTreeMap::len)
+        self.blocks.values().map(BTreeMap::len).sum::<usize>()
+            + self.head.as_ref().map_or(0, BTreeMap::len)
+            + usize::from(self.centroid.is_some())
     }
 
     /// `true` if there is no parameter at all.
@@ -138,7 +148,8 @@ impl<T> StageTensors<T> {
         };
         StageTensors {
             blocks: self.blocks.iter().map(|(block, tensors)| (*block, named(tensors))).collect(),
-            head: self.head.as_ref().map(named),
+            head: self.head.as_ref().map(&mut named),
+            centroid: self.centroid.as_ref().map(&mut function),
         }
     }
 }
@@ -148,7 +159,7 @@ impl StageTensors {
     ///
     /// # Errors
     ///
-    /// [`CoreError::TensorName`] for a name that is neither `blocks.{block}.{name}` nor `head.{name}`.
+    /// [`CoreError::TensorName`] for a name other than `blocks.{block}.{name}`, `head.{name}` and `centroid`.
     ///
     /// ```
     /// use s3t_core::tensors::{HostTensor, NamedTensors, StageTensors};
@@ -166,6 +177,8 @@ impl StageTensors {
                 stage.insert_head(name, tensor);
             } else if let Some((block, name)) = block_and_name(&full) {
                 stage.insert(block, name, tensor);
+            } else if full == CENTROID {
+                stage.centroid = Some(tensor);
             } else {
                 return Err(CoreError::TensorName { name: full });
             }
@@ -271,7 +284,17 @@ mod tests {
 
     #[test]
     fn names_that_are_no_parameters_are_refused() {
-        for name in ["pooler.weight", "blocks.x.a", "blocks.04.a", "blocks.+4.a", "blocks.4", "head", "blocks..a"] {
+        for name in [
+            "pooler.weight",
+            "blocks.x.a",
+            "blocks.04.a",
+            "blocks.+4.a",
+            "blocks.4",
+            "head",
+            "blocks..a",
+            "centroid.a",
+            "centroids",
+        ] {
             let tensor = HostTensor { shape: vec![0], values: Vec::new() };
             let named = NamedTensors::from([(name.to_owned(), tensor)]);
             let error = StageTensors::from_named(named).unwrap_err();
@@ -295,9 +318,10 @@ mod tests {
                 0..4,
             ),
             head in proptest::option::of(proptest::collection::btree_map(".*", any::<f32>(), 1..4)),
+            centroid in any::<Option<f32>>(),
         ) {
             let host = |value: &f32| HostTensor { shape: vec![1], values: vec![*value] };
-            let stage = StageTensors { blocks, head }.map(host);
+            let stage = StageTensors { blocks, head, centroid }.map(host);
             let named: NamedTensors = stage.named().into_iter().map(|(name, tensor)| (name, tensor.clone())).collect();
             prop_assert_eq!(named.len(), stage.len());
             let read = StageTensors::from_named(named).unwrap();
@@ -305,18 +329,20 @@ mod tests {
             prop_assert_eq!(read.digest(), stage.digest());
         }
 
-        /// Stages of disjoint blocks make the same chain in any order of the blocks, but the head is the last one's.
+        /// Stages of disjoint blocks make the same chain in any order of the blocks, but head and centroid are the last one's.
         #[test]
         fn a_chain_has_all_blocks_and_the_last_head(order in Just((0..6_usize).collect::<Vec<_>>()).prop_shuffle()) {
             let stage = |block: &usize| {
                 let mut stage = StageTensors::default();
                 stage.insert(*block, "a", *block);
                 stage.insert_head("weight", *block);
+                stage.centroid = Some(*block);
                 stage
             };
             let chain = StageTensors::of_chain(order.iter().map(stage)).unwrap();
             prop_assert_eq!(chain.blocks.keys().copied().collect::<Vec<_>>(), (0..6).collect::<Vec<_>>());
             prop_assert_eq!(&chain.head.unwrap()["weight"], order.last().unwrap());
+            prop_assert_eq!(chain.centroid.as_ref(), order.last());
         }
     }
 }

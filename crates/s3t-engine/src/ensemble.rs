@@ -1,5 +1,6 @@
 //! Answering: live prefixes of each shard, each with the head of its last stage.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use s3t_ledger::{Epoch, ShardServes};
 use s3t_models::{Backbone, Hidden, Input};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
-use s3t_train::{StageModel, rows, stacked_outputs};
+use s3t_train::{StageModel, embeddings, rows, stacked_outputs};
 
 /// Records that are answered together.
 pub(crate) const BATCH: usize = 64;
@@ -29,13 +30,46 @@ pub struct Member {
 impl Member {
     /// Its place in the ensemble.
     pub(crate) fn place(&self) -> MemberInfo {
-        MemberInfo { shard: self.shard, depth: self.serving.map_or(0, |serving| serving.depth) }
+        MemberInfo::new(self.shard, self.serving.map_or(0, |serving| serving.depth))
     }
 }
 
-/// The place of each member in the ensemble.
+/// The place of each member in the ensemble, without distances.
 pub(crate) fn places(members: &[Arc<Member>]) -> Vec<MemberInfo> {
     members.iter().map(|member| member.place()).collect()
+}
+
+/// The places of members for each of a batch of questions.
+#[derive(Debug)]
+pub struct Places {
+    members: Vec<MemberInfo>,
+    /// The distances of each question from the members' records; empty if the aggregator does not ask for them.
+    distances: Vec<Vec<Option<f32>>>,
+}
+
+impl Places {
+    /// The places of models that are asked a batch of one padded length, with their distances if the aggregator is routed.
+    pub fn new<'m>(
+        backbone: &Backbone,
+        aggregator: &dyn Aggregator,
+        models: impl IntoIterator<Item = (MemberInfo, &'m StageModel)>,
+        inputs: &[&Input<'_>],
+    ) -> Self {
+        let (members, models): (Vec<MemberInfo>, Vec<&StageModel>) = models.into_iter().unzip();
+        let distances = |embedding: Vec<f32>| models.iter().map(|model| model.distance(&embedding)).collect();
+        let embeddings = if aggregator.is_routed() { embeddings(backbone, inputs) } else { Vec::new() };
+        Self { members, distances: embeddings.into_iter().map(distances).collect() }
+    }
+
+    /// The places for one of the questions.
+    pub fn of(&self, question: usize) -> Cow<'_, [MemberInfo]> {
+        let Some(distances) = self.distances.get(question) else { return Cow::Borrowed(&self.members) };
+        self.members
+            .iter()
+            .zip(distances)
+            .map(|(place, distance)| MemberInfo { distance: *distance, ..*place })
+            .collect()
+    }
 }
 
 /// Answers for some records, all from one moment of the store.
@@ -91,10 +125,12 @@ pub(crate) fn predict(
             rows(&to_host(model.logits(backbone, hidden)), inputs.len())
         })
     });
-    let places = places(members);
+    let asked = members.iter().map(|member| (member.place(), &*member.model));
+    let places = Places::new(backbone, aggregator, asked, inputs);
     let answer = |(index, input): (usize, &&Input<'_>)| {
         let members: Vec<Vec<f32>> = of_members.iter().map(|rows| rows[index].clone()).collect();
-        let scores = aggregator.combine_placed(&members.iter().map(Vec::as_slice).collect::<Vec<_>>(), &places);
+        let scores =
+            aggregator.combine_placed(&members.iter().map(Vec::as_slice).collect::<Vec<_>>(), &places.of(index));
         Prediction { id: input.id().to_string(), label: one_class.then(|| argmax(&scores)), scores, members }
     };
     inputs.iter().enumerate().map(answer).collect()

@@ -44,7 +44,7 @@ mod watch;
 
 pub use audit::{AuditCheck, AuditReport, AuditRequest, GUARANTEE, LIMITS};
 pub use checked::CheckedPipeline;
-pub use ensemble::{Answer, Member, Prediction};
+pub use ensemble::{Answer, Member, Places, Prediction};
 pub use error::EngineError;
 pub use fulfilment::{CutMembers, Deletion, PendingErasure, SpellingsLeft};
 pub use generator::{FinishReason, Finished, Generator, GeneratorFigures, Listener, ServedModels, ServesModels};

@@ -193,11 +193,11 @@ mod tests {
     use super::*;
 
     const MEMBERS: [&[f32]; 2] = [&[2.0, 1.0, 0.0, -40.0], &[0.0, 5.0, 0.0, -3.0]];
-    const PLACES: [MemberInfo; 2] = [MemberInfo { shard: s3t_core::ShardId(0), depth: 1 }; 2];
+    const PLACES: [MemberInfo; 2] = [MemberInfo { shard: s3t_core::ShardId(0), depth: 1, distance: None }; 2];
 
     #[test]
     fn probabilities_of_the_combined_distribution_add_up_to_1() {
-        for aggregator in [&MeanLogits {} as &dyn Aggregator, &MeanProbabilities {}, &MajorityVote {}] {
+        for aggregator in [&MeanLogits {} as &dyn Aggregator, &MeanProbabilities::default(), &MajorityVote {}] {
             let sum: f64 =
                 (0..4).map(|token| combined(aggregator, &MEMBERS, &PLACES, token).log_probability.exp()).sum();
             assert!((sum - 1.0).abs() < 1e-12, "{aggregator:?}: {sum}");
@@ -209,7 +209,7 @@ mod tests {
         let of_logits = combined(&MeanLogits {}, &MEMBERS, &PLACES, 0).log_probability;
         let mean: Vec<f32> = (0..4).map(|at| f32::midpoint(MEMBERS[0][at], MEMBERS[1][at])).collect();
         assert!((of_logits - f64::from(softmax(&mean)[0]).ln()).abs() < 1e-6);
-        let of_shares = combined(&MeanProbabilities {}, &MEMBERS, &PLACES, 0).log_probability;
+        let of_shares = combined(&MeanProbabilities::default(), &MEMBERS, &PLACES, 0).log_probability;
         let share = f64::midpoint(f64::from(softmax(MEMBERS[0])[0]), f64::from(softmax(MEMBERS[1])[0]));
         assert!((of_shares - share.ln()).abs() < 1e-6);
         assert_eq!(combined(&MajorityVote {}, &MEMBERS, &PLACES, 2).log_probability, f64::NEG_INFINITY);

@@ -153,8 +153,9 @@ impl Replica {
         let shape = model_shape(&pipeline, &backbone);
         let (blocks, numbers) =
             (shape.blocks as u64, shape.blocks as u64 * shape.peft_parameters + shape.head_parameters);
+        let centroid = if pipeline.training.centroid { backbone.hidden() as u64 } else { 0 };
         let stages = model.shape.shards as usize * model.shape.slices as usize * pipeline.budget;
-        let max = MaxSizes { stages, bytes: 4 * numbers + (blocks + 1) * BYTES_BESIDE };
+        let max = MaxSizes { stages, bytes: 4 * (numbers + centroid) + (blocks + 1) * BYTES_BESIDE };
         let (content, served) = (Mutex::default(), Mutex::default());
         Ok(Self { pipeline, device, backbone, model, max, content, served, leaving: Mutex::default() })
     }

@@ -81,6 +81,25 @@ pub(crate) fn check_model(pipeline: &Pipeline, backbone: &Backbone) -> Result<()
             format!("`serving.aggregator` is for classes; for task `{}` use `mean-logits`", pipeline.task.name());
         return Err(pipeline.refuse("serving.aggregator", problem));
     }
+    if let Err(error) = pipeline.serving.aggregator.check() {
+        let name = pipeline.serving.aggregator.typetag_name();
+        return Err(pipeline.refuse("serving.aggregator", format!("aggregator `{name}`: {error}")));
+    }
+    if pipeline.serving.aggregator.is_routed() {
+        let problem = match (pipeline.task, pipeline.training.centroid) {
+            (Task::CausalLm, _) => {
+                Some("is for questions that are answered at once, not token by token; use `depth-weighted`")
+            }
+            (_, false) => Some(
+                "needs stages that hold the centroids of their records; set `training.centroid = true`, with a new store",
+            ),
+            (_, true) => None,
+        };
+        if let Some(problem) = problem {
+            let name = pipeline.serving.aggregator.typetag_name();
+            return Err(pipeline.refuse("serving.aggregator", format!("`{name}` {problem}")));
+        }
+    }
     if let Some(obstacle) = backbone.head_obstacle().filter(|_| pipeline.task != Task::CausalLm) {
         let problem = format!(
             "the base model has no place for a head: {obstacle}, so that an adapter with its head would be of no use there; use a \

@@ -57,6 +57,7 @@ impl Baseline {
         let slices = pipeline.shape.slices as usize;
         let training = TrainingConfig {
             epochs: (pipeline.training.epochs * (slices + 1)).div_ceil(2),
+            centroid: false,
             ..pipeline.training.clone()
         };
         let mut recipe = settings.recipe.clone();

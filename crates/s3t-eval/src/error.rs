@@ -83,8 +83,8 @@ pub enum EvalError {
     /// A task that methods are not compared on.
     #[error("the pipeline's task is `{0}`; methods are compared on `classification`")]
     OnlyClasses(&'static str),
-    /// A PEFT method that the compared methods cannot change.
-    #[error("the pipeline's PEFT method is not one that methods are compared on: {0}")]
+    /// A PEFT method that the compared methods cannot change, or an aggregator that they cannot answer with.
+    #[error("the pipeline is not one that methods are compared on: {0}")]
     Unsupported(&'static str),
     /// A plugin that cannot be read.
     #[error("{0}")]

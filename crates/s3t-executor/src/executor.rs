@@ -65,7 +65,7 @@ pub struct TrainedStage {
     pub key: StageKey,
     /// The arithmetic that trained it.
     pub environment: NumericEnvironment,
-    /// The adapters of the stage's own layer group, and its head.
+    /// The adapters of the stage's own layer group, its head, and its centroid if the lineage asks for one.
     pub tensors: StageTensors,
     /// The optimiser steps that were done.
     pub steps: usize,

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::ExecutorError;
 
 /// The version of frames and messages.
-pub const FRAME_VERSION: u16 = 3;
+pub const FRAME_VERSION: u16 = 4;
 
 /// The max length of a message in bytes: 64 gigabytes.
 pub const MAX_FRAME_BYTES: u64 = 1 << 36;

@@ -62,7 +62,7 @@ fn a_frame_of_another_version_is_refused_by_its_number() {
     let check = s3t_core::digest::DigestBuilder::new("frame header").bytes(&frame[..14]).finish();
     frame[14..22].copy_from_slice(&check.as_bytes()[..8]);
     let error = read_frame::<Answer>(&mut frame.as_slice()).unwrap_err();
-    assert_eq!(error, ExecutorError::OtherVersion { found: 4, expected: 3 });
+    assert_eq!(error, ExecutorError::OtherVersion { found: 5, expected: 4 });
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn models(method: &dyn PeftMethod, starts: &[usize]) -> Vec<Arc<StageModel>> {
 }
 
 fn lanes(models: &[Arc<StageModel>]) -> Lanes {
-    let place = MemberInfo { shard: ShardId(0), depth: 1 };
+    let place = MemberInfo::new(ShardId(0), 1);
     let models = models.iter().map(|model| (place, Arc::clone(model))).collect();
     Lanes::new(Arc::clone(&BACKBONE), models).unwrap()
 }
@@ -168,10 +168,10 @@ fn every_method_and_depth_continues_as_whole_passes_do() {
             let prompts: Vec<(usize, Prompt)> = [1, 15, 16, 17, 33]
                 .map(|length| (length % 3, Prompt { ids: prompt(&mut random, length), sampling: greedy(20) }))
                 .to_vec();
-            let results = made(&mut batch(&models, ROOM), &MeanProbabilities {}, &prompts);
+            let results = made(&mut batch(&models, ROOM), &MeanProbabilities::default(), &prompts);
             for ((_, prompt), (made, _)) in prompts.iter().zip(&results) {
                 assert_eq!(made.len(), 20);
-                check_greedy(&models, &prompt.ids, made, &MeanProbabilities {});
+                check_greedy(&models, &prompt.ids, made, &MeanProbabilities::default());
             }
         }
     }

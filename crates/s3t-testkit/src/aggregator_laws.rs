@@ -7,10 +7,20 @@ use s3t_core::{Aggregator, MemberInfo, PluginKind, ShardId};
 /// The largest difference that rounding explains, as a share of the largest number at hand.
 const ROUNDING: f32 = 1e-5;
 
-/// Checks an aggregator, given by its table, on one to seven members of the same and of other depths, and one to six classes:
+/// Distances of a question from the members' records: without any, all 0, far from some, and not known of the last members.
+const DISTANCES: [fn(usize) -> Option<f32>; 4] = [
+    |_| None,
+    |_| Some(0.0),
+    |member| Some(10.0_f32.powi(3 * member as i32 - 9)),
+    |member| (member < 3).then_some(member as f32),
+];
+
+/// Checks an aggregator, given by its table, on one to seven members of the same and of other depths, at any distances, and one to six
+/// classes:
 ///
 /// - the result has a number for each class, and finite rows give finite numbers, large ones included;
-/// - the same rows give the same bits, whatever was combined before;
+/// - the same rows give the same bits, whatever was combined before, and whatever the distances unless the aggregator is
+///   [routed](Aggregator::is_routed): others are not given any;
 /// - one member, and members that agree, keep their prediction: the largest entry, the first of several;
 /// - no class is favoured: rows with classes in another order give the result in that order;
 /// - with [`keeps_scale`](Aggregator::keeps_scale), every entry lies between the members', and rows that are multiplied by a number
@@ -26,10 +36,17 @@ pub fn check_aggregator(table: &serde_json::Value) {
         for classes in 1..=6 {
             for kind in 0..4 {
                 for depths in [|_| 1, |member| member % 3, |member| 9 - member] {
-                    let place = |member| MemberInfo { shard: ShardId(member as u32 / 2), depth: depths(member) };
-                    let places: Vec<MemberInfo> = (0..members).map(place).collect();
-                    let context = format!("{table}, {members} x {classes}, {places:?}");
-                    check_rows(&*aggregator, &rows(members, classes, kind), &places, &context);
+                    for distance in DISTANCES {
+                        let shard = |member| ShardId(member as u32 / 2);
+                        let place = |member| MemberInfo {
+                            shard: shard(member),
+                            depth: depths(member),
+                            distance: distance(member),
+                        };
+                        let places: Vec<MemberInfo> = (0..members).map(place).collect();
+                        let context = format!("{table}, {members} x {classes}, {places:?}");
+                        check_rows(&*aggregator, &rows(members, classes, kind), &places, &context);
+                    }
                 }
             }
         }
@@ -51,6 +68,12 @@ fn check_rows(aggregator: &dyn Aggregator, rows: &[Vec<f32>], places: &[MemberIn
     let again = combine(rows);
     let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&result), bits(&again), "the same rows give other bits: {context}");
+    if !aggregator.is_routed() {
+        let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        let without: Vec<MemberInfo> = places.iter().map(|place| MemberInfo { distance: None, ..*place }).collect();
+        let unrouted = aggregator.combine_placed(&slices, &without);
+        assert_eq!(bits(&result), bits(&unrouted), "distances count, but `is_routed` is false: {context}");
+    }
 
     for same in [vec![rows[0].clone()], vec![rows[0].clone(); rows.len()]] {
         let kept = combine(&same);

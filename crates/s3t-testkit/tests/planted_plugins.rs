@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use s3t_core::partition::Group;
 use s3t_core::{
-    Aggregator, CoreError, LivePrefix, Members, PartitionShape, Partitioner, Sequence, SequenceRequest,
+    Aggregator, CoreError, LivePrefix, MemberInfo, Members, PartitionShape, Partitioner, Sequence, SequenceRequest,
     SequenceStrategy, SliceAddress, SliceId, StoreSecret, plugin,
 };
 use s3t_testkit::{check_aggregator, check_members, check_partitioner, check_sequence_strategy};
@@ -59,6 +59,18 @@ planted!(Aggregator, "sums-and-says-it-keeps-the-scale", Sums {
 
     fn keeps_scale(&self) -> bool {
         true
+    }
+});
+
+planted!(Aggregator, "routes-in-silence", RoutesInSilence {
+    fn combine(&self, members: &[&[f32]]) -> Vec<f32> {
+        mean(members)
+    }
+
+    fn combine_placed(&self, members: &[&[f32]], places: &[MemberInfo]) -> Vec<f32> {
+        let distance = |member: &usize| places[*member].distance.unwrap_or_default();
+        let nearest = (0..members.len()).min_by(|one, other| distance(one).total_cmp(&distance(other))).unwrap();
+        if places[nearest].distance.is_some() { members[nearest].to_vec() } else { mean(members) }
     }
 });
 
@@ -173,6 +185,7 @@ fn mistakes_of_aggregators_are_caught() {
         ("remembers", "other bits"),
         ("favours-the-first-class", "classes in another order"),
         ("sums-and-says-it-keeps-the-scale", "is not between"),
+        ("routes-in-silence", "distances count, but"),
         ("turns-the-sign", "members that agree"),
     ] {
         caught(|| check_aggregator(&json!({ "type": name })), law);

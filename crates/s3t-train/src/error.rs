@@ -80,7 +80,7 @@ pub enum TrainError {
     },
     /// A stage with tensors outside its own layer group.
     #[error(
-        "stage {key} holds `{tensor}`, but its group is the blocks {group}; a stage holds its group and its head only"
+        "stage {key} holds `{tensor}`, but its group is the blocks {group}; a stage holds its group, its head and its centroid only"
     )]
     Isolation {
         /// The stage.
@@ -89,6 +89,16 @@ pub enum TrainError {
         tensor: String,
         /// The stage's group.
         group: BlockRange,
+    },
+    /// A stage whose centroid is not what its lineage asks for.
+    #[error("stage {key} has {found}, but `training.centroid` is {wanted} in its lineage; train it again")]
+    Centroid {
+        /// The stage.
+        key: StageKey,
+        /// The centroid in words.
+        found: String,
+        /// The setting.
+        wanted: bool,
     },
     /// The caller asked to stop.
     #[error("stopped before stage {0} was finished; finished stages are kept, run the same command to go on")]

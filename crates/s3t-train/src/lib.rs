@@ -8,6 +8,7 @@
 
 mod activations;
 mod batches;
+mod centroid;
 mod checkpointing;
 mod config;
 mod error;
@@ -22,6 +23,7 @@ mod trainer;
 mod worker;
 
 pub use activations::ActivationCache;
+pub use centroid::embeddings;
 pub use config::{Decay, TrainingConfig};
 pub use error::TrainError;
 pub use model::{StageModel, check_isolation, learnt_tokens, rows};

@@ -9,8 +9,10 @@ use s3t_core::{Lineage, Task};
 use s3t_models::{Backbone, Head, Hidden, Input};
 use s3t_peft::tensors::{on_device, stage_on_device, to_host};
 use s3t_peft::{Adapters, BlockAdapter, Linear, PeftMethod, bind};
+use serde_json::Value;
 
 use crate::TrainError;
+use crate::centroid::squared_distance;
 
 /// The adapters of the stages 1..k of a sequence and the head of stage k, ready to run.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct StageModel {
     pub(crate) head: Option<Head>,
     /// In place of the base model's layer before the head.
     pooler: Option<Linear>,
+    /// The last stage's centroid.
+    centroid: Option<Vec<f32>>,
 }
 
 impl StageModel {
@@ -29,7 +33,7 @@ impl StageModel {
     /// # Errors
     ///
     /// [`TrainError::Lineage`] if the lineage's settings cannot be read, [`TrainError::Core`] if two stages hold one block,
-    /// [`TrainError::Peft`] if tensors are missing.
+    /// [`TrainError::Peft`] if tensors are missing, [`TrainError::Centroid`] if the last stage's is of another model.
     pub fn new(
         backbone: &Backbone,
         device: &Device,
@@ -37,7 +41,19 @@ impl StageModel {
         stages: &[&StageTensors],
     ) -> Result<Self, TrainError> {
         let tensors = StageTensors::of_chain(stages.iter().map(|stage| stage_on_device(stage, device)))?;
-        Self::bind(backbone, &*read_method(lineage)?, lineage, &tensors, None)
+        let centroid = stages.last().and_then(|stage| stage.centroid.as_ref());
+        if let Some(centroid) = centroid.filter(|centroid| centroid.values.len() != backbone.hidden()) {
+            let found = format!("a centroid of {} numbers for {}", centroid.values.len(), backbone.hidden());
+            return Err(TrainError::Centroid { key: lineage.key(), found, wanted: true });
+        }
+        let model = Self::bind(backbone, &*read_method(lineage)?, lineage, &tensors, None)?;
+        Ok(Self { centroid: centroid.map(|centroid| centroid.values.clone()), ..model })
+    }
+
+    /// The squared distance of an [embedding](crate::embeddings) from the centroid of the records of the model's stages; `None` if they were trained
+    /// without.
+    pub fn distance(&self, embedding: &[f32]) -> Option<f32> {
+        self.centroid.as_ref().map(|centroid| squared_distance(embedding, centroid))
     }
 
     /// A model of a method's adapters on some blocks, and of a head with `outputs`, 0 without a head, from tensors that no store
@@ -75,7 +91,7 @@ impl StageModel {
         head_tensors: Option<&NamedTensors<Tensor<1>>>,
         pooler: Option<Linear>,
     ) -> Result<Self, TrainError> {
-        Ok(Self { adapters, start, head: head(backbone, outputs, head_tensors)?, pooler })
+        Ok(Self { adapters, start, head: head(backbone, outputs, head_tensors)?, pooler, centroid: None })
     }
 
     /// Builds the model from flat tensors that may be tracked for gradients; `step` seeds the dropout of a training step.
@@ -93,7 +109,7 @@ impl StageModel {
         let mut adapters = bind(method, &shape, start..lineage.trained().end, &tensors.blocks, step)?;
         adapters.extend(bind(method, &shape, lineage.trained().end..end, &tensors.blocks, None)?);
         let head = head(backbone, lineage.recipe.task.outputs(), tensors.head.as_ref())?;
-        Ok(Self { adapters, start, head, pooler: None })
+        Ok(Self { adapters, start, head, pooler: None, centroid: None })
     }
 
     /// The base model's own head on no adapters: what a shard without a live sequence may answer with. `None` if the model
@@ -101,11 +117,11 @@ impl StageModel {
     pub fn base(backbone: &Backbone, device: &Device, task: Task) -> Option<Self> {
         let start = backbone.blocks();
         if task == Task::CausalLm {
-            return Some(Self { adapters: Adapters::none(), start, head: None, pooler: None });
+            return Some(Self { adapters: Adapters::none(), start, head: None, pooler: None, centroid: None });
         }
         let tensors = on_device(backbone.classifier()?, device);
         let head = head(backbone, task.outputs(), Some(&tensors)).ok()?;
-        Some(Self { adapters: Adapters::none(), start, head, pooler: None })
+        Some(Self { adapters: Adapters::none(), start, head, pooler: None, centroid: None })
     }
 
     /// The adapter of a block.
@@ -199,16 +215,21 @@ pub(crate) fn read_method(lineage: &Lineage) -> Result<Box<dyn PeftMethod>, Trai
         .map_err(|error| TrainError::Lineage { key: lineage.key(), problem: error.to_string() })
 }
 
-/// Checks that a stage's tensors are those of its own layer group and its head.
+/// Checks that a stage's tensors are those of its own layer group, its head, and its centroid where the lineage asks for one.
 ///
 /// # Errors
 ///
-/// [`TrainError::Isolation`] naming the first tensor that does not belong.
+/// [`TrainError::Isolation`] naming the first tensor that does not belong; [`TrainError::Centroid`] for a centroid that is missing or not asked for.
 pub fn check_isolation(lineage: &Lineage, tensors: &StageTensors) -> Result<(), TrainError> {
-    let group = lineage.trained();
-    let Some((block, tensors)) = tensors.blocks.iter().find(|(block, _)| !group.contains(**block)) else {
-        return Ok(());
-    };
-    let name = tensors.keys().next().map_or("", String::as_str);
-    Err(TrainError::Isolation { key: lineage.key(), tensor: parameter_name(*block, name), group })
+    let (key, group) = (lineage.key(), lineage.trained());
+    if let Some((block, tensors)) = tensors.blocks.iter().find(|(block, _)| !group.contains(**block)) {
+        let name = tensors.keys().next().map_or("", String::as_str);
+        return Err(TrainError::Isolation { key, tensor: parameter_name(*block, name), group });
+    }
+    let wanted = lineage.recipe.training.get("centroid").and_then(Value::as_bool).unwrap_or_default();
+    match &tensors.centroid {
+        Some(_) if !wanted => Err(TrainError::Centroid { key, found: "a centroid".into(), wanted }),
+        None if wanted => Err(TrainError::Centroid { key, found: "no centroid".into(), wanted }),
+        _ => Ok(()),
+    }
 }

@@ -47,14 +47,14 @@ impl Parameters {
 
     /// The trained parameters, tracked for gradients, and the frozen ones.
     pub(crate) fn tracked(&self) -> Result<StageTensors<Tensor<1>>, CoreError> {
-        let frozen = StageTensors { blocks: self.ancestors.clone(), head: None };
+        let frozen = StageTensors { blocks: self.ancestors.clone(), ..StageTensors::default() };
         let own = self.trained.map(|parameter| parameter.value.clone().autodiff().require_grad());
         StageTensors::of_chain([frozen, own])
     }
 
     /// The parameters, none of them tracked.
     pub(crate) fn plain(&self) -> Result<StageTensors<Tensor<1>>, CoreError> {
-        let frozen = StageTensors { blocks: self.ancestors.clone(), head: None };
+        let frozen = StageTensors { blocks: self.ancestors.clone(), ..StageTensors::default() };
         StageTensors::of_chain([frozen, self.trained.map(|parameter| parameter.value.clone())])
     }
 

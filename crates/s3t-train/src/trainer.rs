@@ -18,6 +18,7 @@ use s3t_peft::{Init, LinearSite, PeftMethod};
 
 use crate::activations::Prepared;
 use crate::batches::batches;
+use crate::centroid::centroid;
 use crate::checkpointing::{self, Batch, Models};
 use crate::loss::{loss, terms};
 use crate::model::{StageModel, check_isolation, read_method};
@@ -169,7 +170,12 @@ impl StageTrainer {
                 }
             }
         }
-        let trained = parameters.to_host();
+        let mut trained = parameters.to_host();
+        if config.centroid {
+            let inputs: Vec<&Input<'_>> = prepared.iter().map(|(_, input)| input).collect();
+            let found = centroid(&self.backbone, &inputs, progress)?;
+            trained.centroid = Some(found.ok_or(TrainError::Interrupted(key))?);
+        }
         check_trained(key, &initial, &trained)?;
         check_isolation(lineage, &trained)?;
         Ok(TrainedStage { key, environment: self.environment.clone(), tensors: trained, steps, loss: last_loss })

@@ -315,8 +315,7 @@ fn accuracy(answers: &Answers, members: &[(usize, Serving)], aggregator: &dyn Ag
     }
     let of = |(shard, serving): &(usize, Serving)| &answers.outputs[*shard][serving.sequence][serving.depth - 1];
     let outputs: Vec<&Vec<Vec<f32>>> = members.iter().map(of).collect();
-    let place =
-        |(shard, serving): &(usize, Serving)| MemberInfo { shard: ShardId(*shard as u32), depth: serving.depth };
+    let place = |(shard, serving): &(usize, Serving)| MemberInfo::new(ShardId(*shard as u32), serving.depth);
     let places: Vec<MemberInfo> = members.iter().map(place).collect();
     let right = answers.right.iter().enumerate().filter(|(row, right)| {
         let rows: Vec<&[f32]> = outputs.iter().map(|rows| rows[*row].as_slice()).collect();

@@ -249,7 +249,7 @@ fn page() -> String {
     of_type::<TrainingConfig>(
         &mut out,
         "## `[training]`",
-        &json!({ "accumulate": 1, "activations": "f32", "precision": "f32" }),
+        &json!({ "accumulate": 1, "activations": "f32", "centroid": false, "precision": "f32" }),
     );
     by_hand(&mut out, "## `[serving]`", SERVING);
     out.push_str("\n### `serving.members`\n");

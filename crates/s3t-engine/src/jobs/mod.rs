@@ -164,7 +164,7 @@ pub(crate) fn build(
 }
 
 /// The stage as the executor gave it, if it is the one that was asked for. An executor is a plugin: whatever it trained and wherever,
-/// the stage has the arithmetic that its lineage names, and holds its own layer group and head only.
+/// the stage has the arithmetic that its lineage names, and holds its own layer group, head and centroid only.
 fn checked(job: &StageJob, trained: TrainedStage) -> Result<TrainedStage, EngineError> {
     let asked = job.key();
     if trained.key != asked {

@@ -11,5 +11,6 @@ mod joined;
 mod non_interference;
 mod pipelines;
 mod replica;
+mod routing;
 mod watch;
 mod world;

@@ -180,6 +180,7 @@ mod planted_leaks {
 
     use std::sync::Arc;
 
+    use s3t_core::tensors::StageTensors;
     use s3t_core::{BlockRange, Digest, NumericEnvironment, Payload};
     use s3t_executor::{Executor, ExecutorError, StageJob, StageProgress, StageRecord, TrainedStage, Trainer};
     use s3t_testkit::Planted;
@@ -225,8 +226,16 @@ mod planted_leaks {
         Planted::trainer(move |honest| Arc::new(Leaky { honest, train: Arc::clone(&train) }))
     }
 
+    /// A seed whose system is routed.
+    const ROUTED: u64 = 15;
+
     #[track_caller]
     fn check_caught(plant: &Plant<'_>, expected: &str) {
+        check_caught_with(1, plant, expected);
+    }
+
+    #[track_caller]
+    fn check_caught_with(seed: u64, plant: &Plant<'_>, expected: &str) {
         // Two slices and one request: a first stage survives, so there is something for the leak to show in.
         let case = Case {
             shards: 1,
@@ -236,7 +245,7 @@ mod planted_leaks {
             order: Order::Cyclic,
             contiguous: true,
             jobs: 1,
-            seed: 1,
+            seed,
             encrypt: true,
         };
         let request = Request { which: 0, subject: false, repair_after: false };
@@ -281,9 +290,9 @@ mod planted_leaks {
         check_caught(&plant, "tensor");
     }
 
-    #[test]
-    fn a_head_of_a_later_stage_is_caught() {
-        let plant = |records: &[Record]| {
+    /// A plant that takes a part of a stage that saw all records.
+    fn later(part: fn(&mut StageTensors, StageTensors)) -> impl Fn(&[Record]) -> Box<dyn Executor> {
+        move |records| {
             let secret = s3t_core::StoreSecret::from_bytes([0; 32]);
             let all: Vec<StageRecord> = records
                 .iter()
@@ -292,11 +301,20 @@ mod planted_leaks {
             leaky(move |honest, job, progress| {
                 let mut trained = honest.train(job, progress)?;
                 let later = honest.train(&StageJob { records: all.clone(), ..job.clone() }, progress)?;
-                trained.tensors.head = later.tensors.head;
+                part(&mut trained.tensors, later.tensors);
                 Ok(trained)
             })
-        };
-        check_caught(&plant, "head.");
+        }
+    }
+
+    #[test]
+    fn a_head_of_a_later_stage_is_caught() {
+        check_caught(&later(|own, later| own.head = later.head), "head.");
+    }
+
+    #[test]
+    fn a_centroid_of_a_later_stage_is_caught() {
+        check_caught_with(ROUTED, &later(|own, later| own.centroid = later.centroid), "centroid");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
+use s3t_core::aggregate::StageRouted;
 use s3t_core::partition::{Contiguous, KeyedHash};
 use s3t_core::sequence::{Cyclic, Single};
 use s3t_core::{PartitionShape, Prior, Record, SequenceStrategy, StoreSecret, Task};
@@ -80,6 +81,16 @@ fn class_names_and_task_have_to_agree() {
     check_refused(|pipeline| pipeline.task = Task::Classification { classes: 7 }, "names for 7 classes");
     check_refused(|pipeline| pipeline.task = Task::Regression, "`data.labels` is for classes");
     check_refused(|pipeline| pipeline.labels = Labels::none(), "`data.labels` has 0 names");
+}
+
+#[test]
+fn a_routed_aggregator_needs_centroids() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pipeline = tiny_pipeline(model(), &folder.path().join("store"));
+    pipeline.serving.aggregator = Box::new(StageRouted::default());
+    let error = make(pipeline, &toy_records(40, 10, 1)).expect_err("refused").to_string();
+    assert!(error.contains("`stage-routed` needs stages that hold the centroids of their records"), "{error}");
+    assert!(!folder.path().join("store").exists());
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(crate) fn planted(
         if let (Some((_, last)), Some(head)) = (stages.last_mut(), heads.0.get(&(shard, serving.sequence))) {
             last.head = Some(head.clone());
         }
-        models.push((MemberInfo { shard, depth: serving.depth }, model_of(after, &stages)?));
+        models.push((MemberInfo::new(shard, serving.depth), model_of(after, &stages)?));
     }
     if !models.is_empty() {
         let signals = Signals::of_models(after, &models, records)?;

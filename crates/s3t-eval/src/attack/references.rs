@@ -122,7 +122,7 @@ pub(crate) fn of_prefixes(system: &System, targets: &Targets, seed: u64) -> Resu
                 *role = Role::Target;
             }
         }
-        let place = MemberInfo { shard: stage.shard, depth: stage.slices.len() };
+        let place = MemberInfo::new(stage.shard, stage.slices.len());
         let model = model_of(system, &chain(system, stage)?)?;
         let signals = Signals::of_models(system, &[(place, model)], &records)?;
         let is_beside =

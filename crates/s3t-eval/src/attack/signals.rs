@@ -3,7 +3,7 @@
 use s3t_attack::language::ZoneToken;
 use s3t_attack::signal;
 use s3t_core::{Aggregator, MemberInfo, Record, Target, Task};
-use s3t_engine::{Cutting, Likelihood, System, in_batches};
+use s3t_engine::{Cutting, Likelihood, Places, System, in_batches};
 use s3t_train::StageModel;
 
 use crate::EvalError;
@@ -59,7 +59,6 @@ impl Signals {
         models: &[(MemberInfo, StageModel)],
         records: &[Record],
     ) -> Result<Self, EvalError> {
-        let places: Vec<MemberInfo> = models.iter().map(|(place, _)| *place).collect();
         let backbone = &**system.backbone();
         let inputs = records
             .iter()
@@ -69,9 +68,11 @@ impl Signals {
         let answers = in_batches(system.pipeline().resources.job_count(), &inputs, |batch| {
             let of_models: Vec<Vec<Vec<f32>>> =
                 models.iter().map(|(_, model)| model.outputs(backbone, batch)).collect();
+            let asked = models.iter().map(|(place, model)| (*place, model));
+            let places = Places::new(backbone, aggregator(system), asked, batch);
             let combine = |row: usize| {
                 let rows: Vec<&[f32]> = of_models.iter().map(|rows| &*rows[row]).collect();
-                (aggregator(system).combine_placed(&rows, &places), rows.concat())
+                (aggregator(system).combine_placed(&rows, &places.of(row)), rows.concat())
             };
             (0..batch.len()).map(combine).collect()
         })?;

@@ -39,6 +39,11 @@ impl<'a> Bench<'a> {
         let Task::Classification { classes } = system.pipeline().task else {
             return Err(EvalError::OnlyClasses(system.pipeline().task.name()));
         };
+        if system.pipeline().serving.aggregator.is_routed() {
+            return Err(EvalError::Unsupported(
+                "the aggregator is routed, and methods without stages have nothing to route by; use `depth-weighted`",
+            ));
+        }
         let written =
             serde_json::to_value(&system.pipeline().peft).map_err(|error| EvalError::Plugin(error.to_string()))?;
         let method = serde_json::from_value(written).map_err(|error| EvalError::Plugin(error.to_string()))?;

@@ -83,6 +83,7 @@ pub fn trained(job: &StageJob, steps: usize) -> TrainedStage {
     let mut tensors = StageTensors::default();
     let values = job.key().seed().iter().map(|byte| f32::from(*byte)).collect();
     tensors.insert(job.lineage.trained().start, "a", HostTensor { shape: vec![4, 8], values });
+    tensors.centroid = Some(HostTensor { shape: vec![2], values: vec![-0.0, f32::INFINITY] });
     TrainedStage { key: job.key(), environment: environment(), tensors, steps, loss: 0.25 }
 }
 

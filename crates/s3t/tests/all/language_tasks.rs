@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use s3t::core::aggregate::StageRouted;
 use s3t::engine::{Cutting, DeadShard};
 use s3t::eval::task::{LanguageTask, TaskKind, TaskOptions, TaskReport, run_task};
 use s3t::prelude::*;
@@ -24,6 +25,12 @@ fn instructions() -> Source {
 
 /// A system on the bundled model of which nothing is trained: two members, each the base model.
 fn untrained(store: &Path) -> System {
+    let pipeline = pipeline(store).check().unwrap();
+    let records = pipeline.read_source(&instructions()).unwrap();
+    System::create(pipeline, &records[..20], None).unwrap()
+}
+
+fn pipeline(store: &Path) -> Pipeline {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/llama-tiny");
     let mut pipeline = Pipeline::new(model, store, Labels::none(), Lora { rank: 2, ..Lora::default() });
     pipeline.task = Task::CausalLm;
@@ -31,9 +38,19 @@ fn untrained(store: &Path) -> System {
     pipeline.budget = 1;
     pipeline.serving.dead_shard = DeadShard::Base;
     pipeline.resources.jobs = 2;
+    pipeline
+}
+
+#[test]
+fn tokens_are_not_routed() {
+    let store = tempfile::tempdir().unwrap();
+    let mut pipeline = pipeline(&store.path().join("store"));
+    pipeline.training.centroid = true;
+    pipeline.serving.aggregator = Box::new(StageRouted::default());
     let pipeline = pipeline.check().unwrap();
     let records = pipeline.read_source(&instructions()).unwrap();
-    System::create(pipeline, &records[..20], None).unwrap()
+    let error = System::create(pipeline, &records[..20], None).err().expect("refused").to_string();
+    assert!(error.contains("`stage-routed` is for questions that are answered at once"), "{error}");
 }
 
 #[track_caller]

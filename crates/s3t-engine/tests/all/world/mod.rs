@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use s3t_baseline_sequences::Random;
-use s3t_core::aggregate::{DepthWeighted, MajorityVote, MeanLogits, MeanProbabilities, TrimmedMean};
+use s3t_core::aggregate::{DepthWeighted, MajorityVote, MeanLogits, MeanProbabilities, StageRouted, TrimmedMean};
 use s3t_core::digest::DigestBuilder;
 use s3t_core::members::{AllLive, Covering, Deepest};
 use s3t_core::partition::{Contiguous, KeyedHash};
@@ -203,13 +203,15 @@ fn pipeline(case: &Case, folder: &Path) -> Pipeline {
         1 => Box::new(AllLive::default()),
         _ => Box::new(Covering {}),
     };
-    pipeline.serving.aggregator = match case.seed / 3 % 5 {
+    pipeline.serving.aggregator = match case.seed / 3 % 6 {
         0 => Box::new(MeanLogits {}),
-        1 => Box::new(MeanProbabilities {}),
+        1 => Box::new(MeanProbabilities::default()),
         2 => Box::new(MajorityVote {}),
         3 => Box::new(TrimmedMean::default()),
-        _ => Box::new(DepthWeighted::default()),
+        4 => Box::new(DepthWeighted::default()),
+        _ => Box::new(StageRouted::default()),
     };
+    pipeline.training.centroid = pipeline.serving.aggregator.is_routed();
     pipeline.strategy = match case.order {
         Order::Single => Box::new(Single {}),
         Order::Cyclic => Box::new(Cyclic {}),
