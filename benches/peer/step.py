@@ -1,11 +1,11 @@
 """One training step and one forward pass beside PyTorch with transformers and peft: medians of interleaved runs.
 
-    python step.py PEER_STEP [--rounds N] [--threads N] [--device DEVICE] [--ways WAY,...] [--json]
+    python step.py PEER_STEP [--rounds N] [--threads N] [--device DEVICE] [--ways WAY,...] [--forms FORM,...] [--json]
 
 PEER_STEP is our side's program (`target/release/peer-step`). Both sides have the same random weights, the same batch, LoRA r 16
 on query and value of all blocks, a head of 3 classes, AdamW, and the same number of threads. The language model has the sizes of Qwen2.5-0.5B and learns
-every token but the first; a forward pass gives the likeliest token at each place. We run in single precision and with
-products in bfloat16 (`training.precision = "bf16"`); PyTorch runs in each of WAYS: `f32`, `bf16` (autocast), `f32+compile`, `bf16+compile`
+every token but the first; a forward pass gives the likeliest token at each place. We run in each of FORMS: `f32`, and `bf16` with
+products in bfloat16 (`training.precision = "bf16"`; without `avx512_bf16` they are emulated bit for bit, which is slow); PyTorch runs in each of WAYS: `f32`, `bf16` (autocast), `f32+compile`, `bf16+compile`
 (`torch.compile`). The ratios are the time of PyTorch's fastest way divided by ours: of those in single precision for `f32`, of all for `bf16`.
 With `--device cuda` or `vulkan`, of a program that was built with that feature (`cargo build --release -p s3t-benches --features
 vulkan`), PyTorch runs on the same card through CUDA.
@@ -186,6 +186,7 @@ def main():
     parser.add_argument("--device", default="flex")
     parser.add_argument("--only", help="part of a configuration's name")
     parser.add_argument("--ways", default="f32,bf16,f32+compile,bf16+compile")
+    parser.add_argument("--forms", default="f32,bf16")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--way", default="f32", help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=2, metavar=("MODEL", "KIND"), help=argparse.SUPPRESS)
@@ -201,26 +202,25 @@ def main():
             subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r});"
                             f"import step; step.make({directory!r}, {kind!r}, *{sizes!r})"], check=True)
             pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            ours = [subprocess.Popen([args.peer_step, directory, str(args.threads), args.device, precision], **pipes)
-                    for precision in ("f32", "bf16")]
-            ways = args.ways.split(",")
+            forms, ways = args.forms.split(","), args.ways.split(",")
+            ours = [subprocess.Popen([args.peer_step, directory, str(args.threads), args.device, form], **pipes) for form in forms]
             theirs = [subprocess.Popen([sys.executable, __file__, args.peer_step, "--threads", str(args.threads), "--device",
                                         args.device, "--way", way, "--worker", directory, kind], **pipes) for way in ways]
             for what in ("train", "forward"):
                 medians = take_turns(ours + theirs, what, args.rounds, 3)
-                single, half = medians[:2]
-                peers = dict(zip(ways, medians[2:]))
-                best_single = min((ms, way) for way, ms in peers.items() if way.startswith("f32"))
-                best = min((ms, way) for way, ms in peers.items())
+                mine, peers = dict(zip(forms, medians)), dict(zip(ways, medians[len(forms):]))
+                # Single precision against the same, bfloat16 against all.
+                best = {form: min((ms, way) for way, ms in peers.items() if form == "bf16" or way.startswith("f32")) for form in forms}
                 results.append({"configuration": name, "what": what, "threads": args.threads,
-                                "s3t_ms": {"f32": round(single, 1), "bf16": round(half, 1)},
+                                "s3t_ms": {form: round(ms, 1) for form, ms in mine.items()},
                                 "pytorch_ms": {way: round(ms, 1) for way, ms in peers.items()},
-                                "ratio": {"f32": round(best_single[0] / single, 2), "bf16": round(best[0] / half, 2)}})
+                                "ratio": {form: round(best[form][0] / ms, 2) for form, ms in mine.items()}})
                 if not args.json:
+                    of_ours = ", ".join(f"{form} {ms:8.1f} ms" for form, ms in mine.items())
                     of_peers = "  ".join(f"{way} {ms:.1f}" for way, ms in peers.items())
-                    print(f"{name:30} {what:8} f32 {single:8.1f} ms, bf16 {half:8.1f} ms  PyTorch: {of_peers}  ratio f32 "
-                          f"{best_single[0] / single:.2f} ({best_single[1]}), bf16 {best[0] / half:.2f} ({best[1]})", flush=True)
-            memory = dict(zip(["s3t f32", "s3t bf16", *ways], [ask(process, "memory") for process in ours + theirs]))
+                    ratios = ", ".join(f"{form} {best[form][0] / ms:.2f} ({best[form][1]})" for form, ms in mine.items())
+                    print(f"{name:30} {what:8} {of_ours}  PyTorch: {of_peers}  ratio {ratios}", flush=True)
+            memory = dict(zip([f"s3t {form}" for form in forms] + ways, [ask(process, "memory") for process in ours + theirs]))
             results.append({"configuration": name, "what": "peak memory", "mb": memory})
             if not args.json:
                 print(f"{name:30} memory   " + "  ".join(f"{way} {mb:.0f} MB" for way, mb in memory.items()), flush=True)

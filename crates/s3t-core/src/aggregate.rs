@@ -305,8 +305,10 @@ const MAX_WEIGHT: f32 = 1e6;
 /// A member of depth `k` (the base model counts as 1) at the squared distance `d` weighs `k (smallest d / d)^sharpness`. A member without a
 /// distance is as far as the farthest of the others.
 ///
-/// As routers whose weights start from the mean embedding of each domain (`FlexOlmo`, arXiv 2507.07024) or that weigh by distance, but
-/// without anything that is learnt across stages.
+/// # Sources
+///
+/// Routers that start from the mean embedding of each domain (`FlexOlmo`, arXiv 2507.07024), without what these learn across domains; weights that
+/// fall with a power of the distance (Shepard 1968, <https://doi.org/10.1145/800186.810616>).
 ///
 /// # Proof note
 ///
@@ -316,7 +318,7 @@ const MAX_WEIGHT: f32 = 1e6;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StageRouted {
-    /// The power by which a member that is farther weighs less, 0 to 1000; with 0 only depths count.
+    /// The power by which a member that is farther weighs less, 0 to 1000: with 0.5 weights fall with the distance, with 0 only depths count.
     #[serde(deserialize_with = "sharpness")]
     pub sharpness: f32,
     /// The outputs whose mean is taken: `logits` or `probabilities`.
@@ -328,7 +330,7 @@ pub struct StageRouted {
 
 impl Default for StageRouted {
     fn default() -> Self {
-        Self { sharpness: 16.0, of: MeanOf::default(), temperature: Temperature::default() }
+        Self { sharpness: 0.5, of: MeanOf::default(), temperature: Temperature::default() }
     }
 }
 
