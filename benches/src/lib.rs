@@ -93,7 +93,7 @@ pub fn with_made_up_stages(system: System, method: &dyn PeftMethod) -> Result<Sy
 ///
 /// # Errors
 ///
-/// Where there is no such file, or no such line in it.
+/// [`std::io::Error`] for a missing file, and an error in words for a file without the line or with a line that is not a number.
 pub fn peak_megabytes() -> Result<f64, Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no peak of memory")?;
