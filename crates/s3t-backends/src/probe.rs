@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use s3t_core::digest::DigestBuilder;
-use s3t_kernels::{Activation, AttentionShape, Norm, Targets, Visible};
+use s3t_kernels::{Activation, AttentionShape, Norm, Targets, Visible, Weight};
 
 /// The lengths of sums: below and above where products are cut into parts.
 const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
@@ -56,6 +56,11 @@ fn compute(device: &Device) -> String {
             &mut digest,
             s3t_kernels::linear_by_row(&few, &tensor([COLUMNS, length]).transpose().into(), None, &[None]),
         );
+        // Every form of frozen weights: their products have instructions of their own.
+        let weight = tensor([length, COLUMNS]);
+        for weight in [Weight::halved(&weight), Weight::in_bytes(&weight), Weight::in_nibbles(&weight)] {
+            take(&mut digest, s3t_kernels::linear(rows.clone(), &weight, None));
+        }
         let classes = Arc::new(Targets::Classes((0..ROWS as u32).collect()));
         take(&mut digest, s3t_kernels::loss(product.clone(), &classes).unsqueeze());
         let labels = Arc::new(Targets::Labels(vec![1.0; ROWS * COLUMNS]));

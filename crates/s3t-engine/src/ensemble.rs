@@ -1,7 +1,6 @@
 //! Answering: live prefixes of each shard, each with the head of its last stage.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use s3t_core::aggregate::argmax;
@@ -94,18 +93,6 @@ pub struct Prediction {
     pub scores: Vec<f32>,
     /// Each member's outputs, in the order of the members.
     pub members: Vec<Vec<f32>>,
-}
-
-/// The positions of inputs cut into batches, each of one padded length: so no record is padded to the length of another.
-pub(crate) fn batches(inputs: &[Input<'_>]) -> Vec<Vec<usize>> {
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, input) in inputs.iter().enumerate() {
-        by_length.entry(input.padded).or_default().push(index);
-    }
-    by_length
-        .into_values()
-        .flat_map(|indices| indices.chunks(BATCH).map(<[usize]>::to_vec).collect::<Vec<_>>())
-        .collect()
 }
 
 /// Answers for a batch of one padded length. The base blocks below the lowest live adapter run once for all members, and

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use s3t_models::Input;
-use s3t_train::{TrainError, on_threads};
+use s3t_train::{TrainError, by_padded_length, on_threads};
 
 use crate::{EngineError, ensemble};
 
@@ -63,7 +63,7 @@ pub fn in_batches<T: Send>(
     inputs: &[Input<'_>],
     answer: impl Fn(&[&Input<'_>]) -> Vec<T> + Sync,
 ) -> Result<Vec<T>, EngineError> {
-    let batches = ensemble::batches(inputs);
+    let batches = by_padded_length(inputs.iter().map(|input| input.padded).enumerate(), ensemble::BATCH);
     let answers = parallel(jobs, &batches, |batch| {
         let of_batch: Vec<&Input<'_>> = batch.iter().map(|index| &inputs[*index]).collect();
         let answers = answer(&of_batch);

@@ -8,7 +8,7 @@
 //! function of the record), and each record's rows go through the blocks independently of the others', so an entry depends
 //! neither on which records were asked for together nor on how many. A law in the tests holds the backend to that.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,6 +19,7 @@ use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 
 use crate::Precision;
+use crate::batches::by_padded_length;
 use crate::remembered::Remembered;
 use crate::spill::{Spill, Spilled};
 
@@ -157,17 +158,11 @@ impl ActivationCache {
         place: Place,
         mut take: impl FnMut(usize, Remembered),
     ) {
-        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for index in missing {
-            by_length.entry(records[index].1.padded).or_default().push(index);
-        }
-        for (padded, indices) in by_length {
-            for chunk in indices.chunks(CHUNK) {
-                let of_chunk: Vec<&Input<'_>> = chunk.iter().map(|index| &records[*index].1).collect();
-                for (index, values) in chunk.iter().zip(compute(backbone, &of_chunk, padded, place)) {
-                    self.insert(records[*index].0, place, &values);
-                    take(*index, values);
-                }
+        for chunk in by_padded_length(missing.into_iter().map(|index| (index, records[index].1.padded)), CHUNK) {
+            let of_chunk: Vec<&Input<'_>> = chunk.iter().map(|index| &records[*index].1).collect();
+            for (index, values) in chunk.into_iter().zip(compute(backbone, &of_chunk, place)) {
+                self.insert(records[index].0, place, &values);
+                take(index, values);
             }
         }
     }
@@ -219,12 +214,11 @@ impl ActivationCache {
     }
 }
 
-/// The input of a block for each input, computed in one chunk of a fixed number of rows of `padded` tokens.
-fn compute(backbone: &Backbone, inputs: &[&Input<'_>], padded: usize, (block, precision): Place) -> Vec<Remembered> {
-    let mut filled = inputs.to_vec();
-    if let Some(first) = inputs.first() {
-        filled.resize(CHUNK, first);
-    }
+/// The input of a block for each input of one padded length, computed in one chunk of a fixed number of rows.
+fn compute(backbone: &Backbone, inputs: &[&Input<'_>], (block, precision): Place) -> Vec<Remembered> {
+    let Some(first) = inputs.first() else { return Vec::new() };
+    let (mut filled, padded) = (inputs.to_vec(), first.padded);
+    filled.resize(CHUNK, first);
     let hidden = backbone.run(backbone.embed(&filled, padded), 0..block, &Adapters::none());
     let values = to_host(hidden.states);
     let width = backbone.hidden();

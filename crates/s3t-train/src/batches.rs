@@ -1,5 +1,7 @@
 //! Batches: the records that go through the model together.
 
+use std::collections::BTreeMap;
+
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -35,6 +37,27 @@ pub(crate) fn batches(lengths: &[usize], size: BatchSize, rng: &mut impl Rng) ->
         batches.shuffle(rng);
     }
     batches
+}
+
+/// Groups of inputs of one padded length each, of at most `most` inputs, so that no input is padded to the length of another: the
+/// shortest first, each group in the order given.
+///
+/// `inputs` are pairs of what names an input and its [`padded`](s3t_models::Input::padded) length.
+///
+/// # Panics
+///
+/// If `most` is 0.
+///
+/// ```
+/// let groups = s3t_train::by_padded_length([("a", 16), ("b", 8), ("c", 16), ("d", 16)], 2);
+/// assert_eq!(groups, [vec!["b"], vec!["a", "c"], vec!["d"]]);
+/// ```
+pub fn by_padded_length<T: Clone>(inputs: impl IntoIterator<Item = (T, usize)>, most: usize) -> Vec<Vec<T>> {
+    let mut by_length: BTreeMap<usize, Vec<T>> = BTreeMap::new();
+    for (input, padded) in inputs {
+        by_length.entry(padded).or_default().push(input);
+    }
+    by_length.values().flat_map(|of_length| of_length.chunks(most)).map(<[T]>::to_vec).collect()
 }
 
 /// The parts of an order that are sorted.

@@ -5,14 +5,13 @@
 //! *Before*: records and the frozen base model. *After*: a function of both, bit for bit, that belongs to the stage of these records. *Why*:
 //! an embedding is a function of a record and the base model; sums run in the order of the records, in double precision, on one thread.
 
-use std::collections::BTreeMap;
-
 use s3t_core::tensors::HostTensor;
 use s3t_executor::StageProgress;
 use s3t_models::{Backbone, Input};
 use s3t_peft::Adapters;
 use s3t_peft::tensors::to_host;
 
+use crate::batches::by_padded_length;
 use crate::{TrainError, on_threads};
 
 /// Tokens whose states are computed together, with the padding.
@@ -42,20 +41,17 @@ pub(crate) fn centroid(
     inputs: &[&Input<'_>],
     progress: &dyn StageProgress,
 ) -> Result<Option<HostTensor>, TrainError> {
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (at, input) in inputs.iter().enumerate() {
-        by_length.entry(input.padded).or_default().push(at);
-    }
     let mut of_records = vec![Vec::new(); inputs.len()];
-    for batch in by_length.values().flat_map(|of_length| of_length.chunks(RECORDS_TOGETHER)) {
+    let padded = inputs.iter().map(|input| input.padded).enumerate();
+    for batch in by_padded_length(padded, RECORDS_TOGETHER) {
         if progress.is_cancelled() {
             return Ok(None);
         }
         let of_batch: Vec<&Input<'_>> = batch.iter().map(|at| inputs[*at]).collect();
         // Threads for one batch: there may be more for the next.
         let found = on_threads(progress.threads(), || embeddings(backbone, &of_batch))?;
-        for (at, embedding) in batch.iter().zip(found) {
-            of_records[*at] = embedding;
+        for (at, embedding) in batch.into_iter().zip(found) {
+            of_records[at] = embedding;
         }
     }
     let values = mean(of_records.iter().map(Vec::as_slice), backbone.hidden());

@@ -23,6 +23,7 @@ mod trainer;
 mod worker;
 
 pub use activations::ActivationCache;
+pub use batches::by_padded_length;
 pub use centroid::embeddings;
 pub use config::{Decay, TrainingConfig};
 pub use error::TrainError;

@@ -1,23 +1,52 @@
-//! Every Rust file is part of a program or library: one that no `mod` names is never compiled, and its tests never run.
+//! Every Rust file is part of a program or library, and every test is run: a file that no `mod` names is never compiled, and tests of a
+//! target with `test = false` are not either.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use cargo_metadata::{Target, TargetKind};
 use syn::{Attribute, Expr, Item, Lit, Meta};
 
+use super::circles::is_test;
 use super::workspace::{File, Workspace};
 
-/// The files of each crate that none of its targets reaches.
+/// The files of each crate that none of its targets reaches, and those with tests that no target runs.
 pub fn check(workspace: &Workspace, problems: &mut Vec<String>) {
     let files: Vec<&File> = workspace.crates.values().flat_map(|member| &member.files).collect();
-    let targets = workspace.metadata.workspace_packages().into_iter().flat_map(|package| &package.targets);
-    let roots = targets.filter_map(|target| target.src_path.strip_prefix(&workspace.metadata.workspace_root).ok());
-    let reached = reach(&files, roots.map(|root| PathBuf::from(root.as_str())));
+    let packages = workspace.metadata.workspace_packages();
+    let targets = || packages.iter().flat_map(|package| &package.targets);
+    let root = |target: &Target| {
+        let path = target.src_path.strip_prefix(&workspace.metadata.workspace_root).ok()?;
+        Some(PathBuf::from(path.as_str()))
+    };
+    let reached = reach(&files, targets().filter_map(root));
     // A skeleton of `cargo xtask new` becomes a part of the crate that it is written to.
     let is_missing = |file: &&&File| !file.path.contains("/templates/") && !reached.contains(Path::new(&file.path));
     for file in files.iter().filter(is_missing) {
         problems.push(format!("{} is part of no program: no `mod` names it", file.path));
     }
+    // Examples and benches have no tests of their own.
+    let is_silent = |target: &&Target| {
+        let of_source = |kind: &TargetKind| matches!(kind, TargetKind::Lib | TargetKind::Bin);
+        !target.test && target.kind.iter().any(of_source)
+    };
+    let run = reach(&files, targets().filter(|target| target.test).filter_map(root));
+    for path in never_run(&files, targets().filter(is_silent).filter_map(root), &run) {
+        problems.push(format!("{path} has tests that never run: its Cargo.toml says `test = false`"));
+    }
+}
+
+/// The files with tests that the roots reach and that are not among those that run.
+fn never_run<'a>(files: &[&'a File], roots: impl Iterator<Item = PathBuf>, run: &BTreeSet<PathBuf>) -> Vec<&'a str> {
+    let silent: BTreeSet<PathBuf> = reach(files, roots).difference(run).cloned().collect();
+    let has_tests = |file: &File| file.tree.items.iter().any(|item| is_test(item) || is_one_test(item));
+    let found = files.iter().filter(|file| silent.contains(Path::new(&file.path)) && has_tests(file));
+    found.map(|file| &*file.path).collect()
+}
+
+/// A test outside a module of tests.
+fn is_one_test(item: &Item) -> bool {
+    matches!(item, Item::Fn(function) if function.attrs.iter().any(|attribute| attribute.path().is_ident("test")))
 }
 
 /// The files that the roots name, directly or by way of others.
@@ -112,5 +141,19 @@ mod tests {
         let left: Vec<&str> =
             files.iter().map(|file| &*file.path).filter(|path| !reached.contains(Path::new(path))).collect();
         assert_eq!(left, ["a/tests/all/forgotten.rs"]);
+    }
+
+    #[test]
+    fn tests_that_a_manifest_leaves_out_are_found() {
+        let files = [
+            file("a/src/lib.rs", "mod one; mod two;"),
+            file("a/src/one.rs", "#[cfg(test)] mod tests { #[test] fn never() {} }"),
+            file("a/src/two.rs", "#[test] fn in_the_program() {}"),
+            file("a/src/main.rs", "mod two;"),
+        ];
+        let files: Vec<&File> = files.iter().collect();
+        let root = |path: &str| std::iter::once(PathBuf::from(path));
+        let run = reach(&files, root("a/src/main.rs"));
+        assert_eq!(never_run(&files, root("a/src/lib.rs"), &run), ["a/src/one.rs"]);
     }
 }

@@ -167,7 +167,8 @@ fn module_of(folder: &str, path: &str) -> Option<Module> {
     Some(module)
 }
 
-fn is_test(item: &syn::Item) -> bool {
+/// A module of tests.
+pub fn is_test(item: &syn::Item) -> bool {
     let syn::Item::Mod(module) = item else { return false };
     module.attrs.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
