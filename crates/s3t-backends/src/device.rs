@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 #[cfg(any(feature = "vulkan", feature = "wgpu"))]
-use burn::tensor::{DeviceKind as CardKind, DeviceType};
+use burn::tensor::DeviceKind as CardKind;
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
+use burn::tensor::DeviceType;
 use s3t_core::NumericEnvironment;
 use s3t_kernels::ARITHMETIC;
 
@@ -81,7 +83,7 @@ impl DeviceSpec {
     ///
     /// # Errors
     ///
-    /// [`BackendError::DeviceNotCompiled`] if its backend was not compiled in.
+    /// [`BackendError::DeviceNotCompiled`] if its backend was not compiled in, [`BackendError::NoCard`] if the machine has no such card.
     pub fn open(self) -> Result<Device, BackendError> {
         match self.kind {
             #[cfg(feature = "flex")]
@@ -90,7 +92,10 @@ impl DeviceSpec {
             #[allow(deprecated, reason = "it is on offer for as long as upstream has it")]
             DeviceKind::NdArray => Ok(Device::ndarray()),
             #[cfg(feature = "cuda")]
-            DeviceKind::Cuda => Ok(Device::cuda(self.index)),
+            DeviceKind::Cuda => {
+                let found = Device::enumerate(DeviceType::Cuda).len();
+                if self.index < found { Ok(Device::cuda(self.index)) } else { Err(self.no_card(found)) }
+            }
             #[cfg(feature = "vulkan")]
             DeviceKind::Vulkan => self.card(DeviceType::Vulkan, Device::vulkan),
             #[cfg(feature = "wgpu")]
@@ -116,13 +121,30 @@ impl DeviceSpec {
                 (device, is_there)
             }
         };
-        if is_there { Ok(device) } else { Err(BackendError::NoCard { device: self.to_string(), found: found.len() }) }
+        if is_there { Ok(device) } else { Err(self.no_card(found.len())) }
+    }
+
+    #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
+    fn no_card(self, found: usize) -> BackendError {
+        BackendError::NoCard { device: self.to_string(), found }
+    }
+
+    /// The name of the card and what its kernels are compiled for, as in `NVIDIA H200, ptx_sm90`; `None` for a processor, and where there is
+    /// no card.
+    fn card_name(self) -> Option<String> {
+        #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
+        if !self.is_cpu() {
+            let identity = self.open().ok()?.identity()?;
+            return Some(format!("{}, {}", identity.name, identity.fingerprint));
+        }
+        None
     }
 
     /// The arithmetic that results on this device and machine come from.
     ///
     /// On `flex` it is [`ARITHMETIC`] on every machine. A machine that fails the self-test, because it computes something else than
-    /// others for a reason that nobody foresaw, has an environment of its own, which no other store is of.
+    /// others for a reason that nobody foresaw, has an environment of its own, which no other store is of. On a card the architecture is the
+    /// card's: another card gives other bits.
     pub fn environment(self) -> NumericEnvironment {
         let (backend, precision, probe) = (self.kind.name().to_owned(), "f32".to_owned(), self.probe());
         if self.kind == DeviceKind::Flex {
@@ -138,7 +160,7 @@ impl DeviceSpec {
         NumericEnvironment {
             backend,
             library: format!("{LIBRARY}, {ARITHMETIC}"),
-            architecture: std::env::consts::ARCH.to_owned(),
+            architecture: self.card_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             instructions: if self.is_cpu() { vector_instructions() } else { Vec::new() },
             precision,
             probe,

@@ -70,7 +70,7 @@ pub struct NumericEnvironment {
     pub backend: String,
     /// The library and version that computes, for example `burn 0.22.1`.
     pub library: String,
-    /// The processor architecture, for example `x86_64`; [`ANY`](Self::ANY) where bits do not depend on it.
+    /// The processor architecture, for example `x86_64`, or the card; [`ANY`](Self::ANY) where bits do not depend on it.
     pub architecture: String,
     /// The vector instructions that change the order of additions, sorted.
     pub instructions: Vec<String>,

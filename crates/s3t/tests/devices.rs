@@ -113,6 +113,14 @@ mod wgpu {
     }
 
     #[test]
+    fn the_kind_of_card_is_part_of_the_arithmetic() {
+        let environment = "wgpu".parse::<DeviceSpec>().unwrap().environment();
+        let (name, compiled_for) =
+            environment.architecture.split_once(", ").expect("a name, and what kernels are compiled for");
+        assert!(!name.is_empty() && !compiled_for.is_empty(), "{environment}");
+    }
+
+    #[test]
     fn stages_of_wgpu_are_not_those_of_flex() {
         let folder = with_model();
         let [card, flex] = ["wgpu", "flex"].map(|device| trained(pipeline(folder.path(), device, device)));
