@@ -49,6 +49,11 @@ impl DeviceKind {
         }
     }
 
+    /// True if the backend computes with numbers in bfloat16: Burn's older CPU backend and the shaders of WebGPU have none.
+    pub fn has_bf16(self) -> bool {
+        !matches!(self, Self::NdArray | Self::Wgpu)
+    }
+
     /// True if the backend is compiled in.
     pub fn is_compiled(self) -> bool {
         match self {
@@ -175,7 +180,12 @@ impl DeviceSpec {
             DeviceKind::NdArray => &PROBES[1],
             DeviceKind::Cuda | DeviceKind::Vulkan | DeviceKind::Wgpu => return String::new(),
         };
-        probe.get_or_init(|| self.open().map_or_else(|_| String::new(), |device| probe::digest(&device))).clone()
+        probe
+            .get_or_init(|| {
+                self.open()
+                    .map_or_else(|_| String::new(), |device| probe::digest(&device, self.kind == DeviceKind::Flex))
+            })
+            .clone()
     }
 }
 
@@ -236,7 +246,7 @@ mod tests {
         let device = "flex".parse::<DeviceSpec>().unwrap();
         for set in s3t_kernels::Instructions::ALL {
             set.choose();
-            assert_eq!(probe::digest(&device.open().unwrap()), SELF_TEST, "{set}");
+            assert_eq!(probe::digest(&device.open().unwrap(), true), SELF_TEST, "{set}");
         }
         s3t_kernels::Instructions::Native.choose();
         assert_eq!(device.environment().to_string(), "s3t-arithmetic 1, f32");

@@ -14,17 +14,18 @@ use s3t_kernels::{Activation, AttentionShape, Norm, Targets, Visible, Weight};
 const LENGTHS: [usize; 4] = [64, 544, 768, 3072];
 
 /// The digest of the bits that some products, activations and normalisations give on a device, in one thread as training
-/// has it, and of elementary functions.
-pub(crate) fn digest(device: &Device) -> String {
+/// has it, and of elementary functions. With `has_forms` products with every form of frozen weights are among them: devices other than
+/// `flex` do not have all.
+pub(crate) fn digest(device: &Device, has_forms: bool) -> String {
     let one = || rayon::ThreadPoolBuilder::new().num_threads(1);
     // Where the machine starts no thread, the caller's is the one. Bits do not depend on whose it is.
     match one().build().or_else(|_| one().use_current_thread().build()) {
-        Ok(pool) => pool.install(|| compute(device)),
-        Err(_) => compute(device),
+        Ok(pool) => pool.install(|| compute(device, has_forms)),
+        Err(_) => compute(device, has_forms),
     }
 }
 
-fn compute(device: &Device) -> String {
+fn compute(device: &Device, has_forms: bool) -> String {
     const ROWS: usize = 34;
     const COLUMNS: usize = 48;
     let mut state = 1u64;
@@ -56,10 +57,12 @@ fn compute(device: &Device) -> String {
             &mut digest,
             s3t_kernels::linear_by_row(&few, &tensor([COLUMNS, length]).transpose().into(), None, &[None]),
         );
-        // Every form of frozen weights: their products have instructions of their own.
-        let weight = tensor([length, COLUMNS]);
-        for weight in [Weight::halved(&weight), Weight::in_bytes(&weight), Weight::in_nibbles(&weight)] {
-            take(&mut digest, s3t_kernels::linear(rows.clone(), &weight, None));
+        // Their products have instructions of their own.
+        if has_forms {
+            let weight = tensor([length, COLUMNS]);
+            for weight in [Weight::halved(&weight), Weight::in_bytes(&weight), Weight::in_nibbles(&weight)] {
+                take(&mut digest, s3t_kernels::linear(rows.clone(), &weight, None));
+            }
         }
         let classes = Arc::new(Targets::Classes((0..ROWS as u32).collect()));
         take(&mut digest, s3t_kernels::loss(product.clone(), &classes).unsqueeze());
@@ -104,9 +107,9 @@ mod tests {
     #[cfg(feature = "flex")]
     #[test]
     fn the_digest_is_always_the_same_and_does_not_depend_on_threads_around_it() {
-        let first = digest(&Device::flex());
+        let first = digest(&Device::flex(), true);
         assert_eq!(first.len(), 16);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        assert_eq!(pool.install(|| digest(&Device::flex())), first);
+        assert_eq!(pool.install(|| digest(&Device::flex(), true)), first);
     }
 }

@@ -8,7 +8,7 @@ use s3t_backends::DeviceKind;
 use s3t_core::limits::too_large;
 use s3t_core::{PartitionShape, Task};
 use s3t_executor::ExecutorError;
-use s3t_train::TrainError;
+use s3t_train::{Precision, TrainError};
 
 use crate::error::EngineError;
 use crate::pipeline::{MAX_WAIT_SECONDS, Pipeline};
@@ -156,6 +156,17 @@ impl Pipeline {
                 self.device
             );
             return Err(self.refuse("model.weights", problem));
+        }
+        let asked =
+            [("training.precision", Some(self.training.precision)), ("serving.precision", self.serving.precision)];
+        for (key, _) in asked.into_iter().filter(|(_, precision)| *precision == Some(Precision::Bf16)) {
+            if !self.device.kind().has_bf16() {
+                let problem = format!(
+                    "`{key}` is \"bf16\", which the device `{}` does not have; use \"f32\", or the device `flex`",
+                    self.device
+                );
+                return Err(self.refuse(key, problem));
+            }
         }
         if !(0.0..=MAX_WAIT_SECONDS).contains(&self.wait_seconds) {
             let problem = format!("`store.wait_seconds` is {}; it takes 0 to {MAX_WAIT_SECONDS}", self.wait_seconds);
