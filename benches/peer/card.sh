@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # A graphics card in one command: the quickstart is trained on it and verified, which trains every stage again and compares the bits, and then a
-# step, answers of an ensemble and a whole system are timed beside PyTorch on the same card, in single precision and in bfloat16.
+# step, answers of an ensemble and a whole system are timed in single precision beside PyTorch on the same card, in single precision and in bfloat16.
 #
 #     benches/peer/card.sh cuda|vulkan|wgpu [FOLDER]
 #
 # FOLDER has `s3t`, `peer-step` and `peer-predict`, built with the feature of that name (on another machine, for example); without it they are built
 # here. PYTHON names a Python with the packages of docs/performance.md and PyTorch for CUDA; without one that has them only the quickstart
-# runs. Every part is tried, and the exit code is 1 if one failed. `flex` tries the script itself on a machine without a card.
+# runs. Every part is tried, and the exit code is 1 if one failed. `flex` with a FOLDER tries the script itself on a machine without a
+# card.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 device=${1:?cuda, vulkan or wgpu}

@@ -73,7 +73,8 @@ pub struct TrainingConfig {
     /// The precision of the products with frozen weights, in training and in answers: `f32`, or `bf16` for operands in bfloat16 and sums
     /// in single precision, which takes half of the memory for the weights and is faster where the processor has fast instructions
     /// for it (AMD's `avx512_bf16`). Adapters, normalisations, attention and losses stay in single precision. The bits are the same on every
-    /// machine either way. Changing it changes every stage. The devices `ndarray` and `wgpu` have no `bf16`. With `model.weights` in `int8` or `nf4` it concerns the language head alone.
+    /// machine either way. Changing it changes every stage. The devices `ndarray` and `wgpu` have no `bf16`. With `model.weights` in
+    /// `int8` or `nf4` it concerns the language head alone.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
     /// Keeps in each stage the mean of the frozen base model's embeddings of its records, for the aggregator `stage-routed`. It takes a pass of
