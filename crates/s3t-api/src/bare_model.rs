@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use s3t_backends::DeviceSpec;
 use s3t_core::Task;
-use s3t_engine::{EngineError, Resources, in_batches};
+use s3t_engine::{EngineError, Resources, check_precision, check_weights, in_batches};
 use s3t_interchange::{Adapter, read_adapter};
-use s3t_models::{Backbone, Input, LoadOptions, ModelError, head_outputs};
+use s3t_models::{Backbone, Input, LoadOptions, ModelError, Precision, WeightFormat, head_outputs};
 use s3t_peft::tensors::to_host;
 use s3t_train::{StageModel, rows};
 use schemars::JsonSchema;
@@ -34,6 +34,13 @@ pub struct ModelRequest {
     /// Fields of the model's or the adapter's files that are passed over although they are refused or unknown.
     #[serde(default)]
     pub accept_fields: Vec<String>,
+    /// The form of the frozen weights, as a pipeline's `model.weights`: a store whose base model has another form than `full` answers
+    /// as its exports do in that form.
+    #[serde(default)]
+    pub weights: WeightFormat,
+    /// The precision of the products with frozen weights, as a pipeline's `serving.precision`.
+    #[serde(default)]
+    pub precision: Precision,
     /// The device: `flex`, `ndarray`, `cuda`, `vulkan`, `wgpu`.
     #[serde(default = "default_device")]
     pub device: String,
@@ -76,9 +83,18 @@ pub struct Logits {
 ///
 /// [`ErrorKind::Refused`] for a model, an adapter or questions that cannot be used.
 pub fn predict_with_model(request: &ModelRequest) -> Result<ModelAnswer, ApiError> {
-    let device = request.device.parse::<DeviceSpec>().and_then(DeviceSpec::open)?;
-    let accept_fields = request.accept_fields.clone();
-    let options = LoadOptions { max_tokens: request.max_tokens, accept_fields, ..LoadOptions::default() };
+    let named = request.device.parse::<DeviceSpec>()?;
+    let refuse = |field, problem| ApiError::field(field, format!("`{field}` {problem}"));
+    check_weights(request.weights, named).map_err(|problem| refuse("weights", problem))?;
+    check_precision(request.precision, named).map_err(|problem| refuse("precision", problem))?;
+    let device = named.open()?;
+    let options = LoadOptions {
+        max_tokens: request.max_tokens,
+        accept_fields: request.accept_fields.clone(),
+        precision: request.precision,
+        weights: request.weights,
+        ..LoadOptions::default()
+    };
     let backbone = s3t_models::load(&request.model, options.clone(), &device)?;
     let Some(mut records) = request.questions.read(&backbone, &options.limits)? else {
         let problem = "nothing to answer for; give --input FILE.jsonl or --image FILE";

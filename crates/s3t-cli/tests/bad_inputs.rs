@@ -139,7 +139,7 @@ fn cases() -> Vec<Case> {
         planned("Pipeline file", "unknown precision", |w| w.edit("pipeline.toml", "epochs = 2", "activations = \"fp8\""),
             "pipeline.toml line 37: `training.activations`: unknown variant `fp8`, expected `f32` or `bf16`"),
         planned("Pipeline file", "8-bit weights on another device", |w| w.edit("pipeline.toml", "seed = 1\n\n[model]\n", "seed = 1\ndevice = \"vulkan\"\n\n[model]\nweights = \"int8\"\n"),
-            "pipeline.toml line 6: `model.weights` is \"int8\", which is for the device `flex`, and `device` is `vulkan`; use \"full\""),
+            "pipeline.toml line 6: `model.weights` is \"int8\", which is for the device `flex`, and the device is `vulkan`; use \"full\""),
         planned("Pipeline file", "bfloat16 on a device without it", |w| { w.edit("pipeline.toml", "seed = 1\n", "seed = 1\ndevice = \"ndarray\"\n"); w.edit("pipeline.toml", "epochs = 2", "epochs = 2\nprecision = \"bf16\""); },
             "pipeline.toml line 39: `training.precision` is \"bf16\", which the device `ndarray` does not have; use \"f32\", or the device `flex`"),
         planned("Pipeline file", "bfloat16 answers on a device without it", |w| { w.edit("pipeline.toml", "seed = 1\n", "seed = 1\ndevice = \"wgpu\"\n"); w.append("pipeline.toml", "\n[serving]\nprecision = \"bf16\"\n"); },

@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::ops::Deref;
 
-use s3t_backends::DeviceKind;
 use s3t_core::limits::too_large;
 use s3t_core::{PartitionShape, Task};
 use s3t_executor::ExecutorError;
-use s3t_train::{Precision, TrainError};
+use s3t_train::TrainError;
 
 use crate::error::EngineError;
+use crate::forms;
 use crate::pipeline::{MAX_WAIT_SECONDS, Pipeline};
 use crate::section::Section;
 use crate::settings::PriorSource;
@@ -149,24 +149,12 @@ impl Pipeline {
             let problem = "`model.name` is empty; give the name by which exports call the model";
             return Err(self.refuse("model.name", problem));
         }
-        if !self.weights.is_full() && self.device.kind() != DeviceKind::Flex {
-            let problem = format!(
-                "`model.weights` is \"{}\", which is for the device `flex`, and `device` is `{}`; use \"full\"",
-                self.weights.name(),
-                self.device
-            );
-            return Err(self.refuse("model.weights", problem));
-        }
-        let asked =
-            [("training.precision", Some(self.training.precision)), ("serving.precision", self.serving.precision)];
-        for (key, _) in asked.into_iter().filter(|(_, precision)| *precision == Some(Precision::Bf16)) {
-            if !self.device.kind().has_bf16() {
-                let problem = format!(
-                    "`{key}` is \"bf16\", which the device `{}` does not have; use \"f32\", or the device `flex`",
-                    self.device
-                );
-                return Err(self.refuse(key, problem));
-            }
+        forms::check_weights(self.weights, self.device)
+            .map_err(|problem| self.refuse("model.weights", format!("`model.weights` {problem}")))?;
+        let asked = [("training.precision", self.training.precision), ("serving.precision", self.serving_precision())];
+        for (key, precision) in asked {
+            forms::check_precision(precision, self.device)
+                .map_err(|problem| self.refuse(key, format!("`{key}` {problem}")))?;
         }
         if !(0.0..=MAX_WAIT_SECONDS).contains(&self.wait_seconds) {
             let problem = format!("`store.wait_seconds` is {}; it takes 0 to {MAX_WAIT_SECONDS}", self.wait_seconds);

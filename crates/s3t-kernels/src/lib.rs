@@ -194,9 +194,9 @@ pub fn linear_by_row(
     composed::linear_low_rank_parts(x, weight, bias, parts)
 }
 
+#[cfg(feature = "flex")]
 impl<'a> Norm<'a> {
     /// The scale of each channel, and the offsets that layer normalisation has.
-    #[cfg(feature = "flex")]
     fn weights(self) -> (&'a Tensor<1>, Option<&'a Tensor<1>>) {
         match self {
             Self::Layer { weight, bias } => (weight, Some(bias)),

@@ -181,6 +181,8 @@ fn field_of(error: &CoreError) -> ApiError {
         "slice_blocks" => ApiError::field("min_slice_blocks", problem),
         "shards" => ApiError::field("max_shards", problem),
         "budget" => ApiError::field("max_budget", problem),
+        "fixed.shards" => ApiError::field("shards", problem),
+        "fixed.blocks_per_slice" => ApiError::field("blocks_per_slice", problem),
         "slices" => ApiError::field("slices", problem),
         "prior" => ApiError::field("prior", problem),
         _ => ApiError::new(ErrorKind::Refused, error.to_string()),

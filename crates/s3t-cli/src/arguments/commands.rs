@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use s3t::models::{Precision, WeightFormat};
 
-use super::shared::{FreshArgs, PipelineArg, Scope};
+use super::shared::{FreshArgs, PipelineArg, Scope, named};
 
 #[derive(Args)]
 pub(crate) struct TrainArgs {
@@ -161,6 +162,12 @@ pub(crate) struct PredictArgs {
     /// several times.
     #[arg(long, requires = "model")]
     pub(crate) accept_field: Vec<String>,
+    /// The form of a bare model's frozen weights: full, int8, nf4. As `model.weights` of the pipeline whose exports answer.
+    #[arg(long, requires = "model", value_name = "FORM", default_value = "full", value_parser = named::<WeightFormat>)]
+    pub(crate) weights: WeightFormat,
+    /// The precision of products with a bare model's frozen weights: f32, bf16.
+    #[arg(long, requires = "model", default_value = "f32", value_parser = named::<Precision>)]
+    pub(crate) precision: Precision,
     /// The device of a bare model: flex, ndarray, cuda, vulkan, wgpu.
     #[arg(long, requires = "model", default_value = "flex")]
     pub(crate) device: String,

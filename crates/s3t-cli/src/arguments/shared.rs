@@ -5,6 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use s3t::api::Start;
 use s3t::engine::VerifyScope;
+use serde::de::DeserializeOwned;
+use serde::de::value::{Error, StrDeserializer};
+
+/// Reads a value by its name in pipeline files.
+pub(super) fn named<T: DeserializeOwned>(name: &str) -> Result<T, Error> {
+    T::deserialize(StrDeserializer::new(name))
+}
 
 #[derive(Args, Clone, Copy)]
 pub(crate) struct FreshArgs {

@@ -23,6 +23,8 @@ pub(crate) fn predict(args: PredictArgs, output: &mut Output) -> Outcome {
                 questions,
                 max_tokens: args.max_tokens,
                 accept_fields: args.accept_field,
+                weights: args.weights,
+                precision: args.precision,
                 device: args.device,
             })?;
             output.answer(&answer, || show_logits(&answer));

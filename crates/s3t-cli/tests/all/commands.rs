@@ -346,21 +346,50 @@ fn what_is_exported_is_named_when_a_deletion_supersedes_it_and_a_bare_model_answ
     let told = workspace.run(&["export", "pipeline.toml", "--to", "exports/third"]).stdout;
     assert!(told.contains("superseded: `") && told.contains("withdraw its copies"), "{told}");
 
-    // One shard's adapter on the bare model gives that shard's outputs: with both shards' mean, the system's scores.
+    assert!(distance_to_exports(&workspace, "exports/second", &[]) < 1e-5);
+}
+
+/// The largest distance between the system's scores for a question and the mean of what its two shards' exports give on the bare model,
+/// asked with these arguments: each shard's adapter gives that shard's outputs.
+fn distance_to_exports(workspace: &Workspace, exports: &str, more: &[&str]) -> f64 {
     let features: Vec<f32> = (0..16).map(|at| at as f32 / 10.0).collect();
     workspace.write("questions.jsonl", format!("{}\n", serde_json::json!({"id": "q", "features": features})));
-    let of_shard = |shard: &str| {
-        let adapter = format!("exports/second/shard-{shard}");
-        let answer =
-            workspace.json(&["predict", "--model", "model", "--adapter", &adapter, "--input", "questions.jsonl"]);
+    let of_shard = |shard: u32| {
+        let adapter = format!("{exports}/shard-{shard}");
+        let asked = ["predict", "--model", "model", "--adapter", &adapter, "--input", "questions.jsonl"];
+        let answer = workspace.json(&[&asked, more].concat());
         assert_eq!(answer["predictions"][0]["id"], "q");
         answer["predictions"][0]["logits"].clone()
     };
-    let shards = ["0", "1"].map(of_shard);
+    let shards = [0, 1].map(of_shard);
     let system = workspace.json(&["predict", "pipeline.toml", "--input", "questions.jsonl"]);
-    for class in 0..3 {
+    let distance = |class: usize| {
         let mean = f64::midpoint(shards[0][class].as_f64().unwrap(), shards[1][class].as_f64().unwrap());
-        let score = system["predictions"][0]["scores"][class].as_f64().unwrap();
-        assert!((mean - score).abs() < 1e-5, "{mean} and {score}");
+        (mean - system["predictions"][0]["scores"][class].as_f64().unwrap()).abs()
+    };
+    (0..3).map(distance).fold(0.0, f64::max)
+}
+
+#[test]
+fn a_bare_model_takes_the_form_of_weights_and_the_precision_of_its_exports() {
+    let workspace = Workspace::new();
+    workspace.edit("pipeline.toml", "[model]\n", "[model]\nweights = \"int8\"\n");
+    workspace.json(&["train", "pipeline.toml"]);
+    workspace.json(&["export", "pipeline.toml", "--to", "exports"]);
+    assert!(distance_to_exports(&workspace, "exports", &["--weights", "int8"]) < 1e-5);
+    assert!(distance_to_exports(&workspace, "exports", &[]) > 1e-5);
+    assert!(distance_to_exports(&workspace, "exports", &["--precision", "bf16"]) > 1e-5);
+
+    let asked = ["predict", "--model", "model", "--adapter", "exports/shard-0", "--input", "questions.jsonl"];
+    for (more, problem) in [
+        (["--weights", "int4"], "expected one of `full`, `int8`, `nf4`"),
+        (["--precision", "f16"], "expected `f32` or `bf16`"),
+    ] {
+        let ran = workspace.run(&[&asked[..], &more].concat());
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains(problem), "{}", ran.stderr);
     }
+    let ran = workspace.run(&[&asked[..], &["--weights", "int8", "--device", "vulkan"]].concat());
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("`weights` is \"int8\", which is for the device `flex`"), "{}", ran.stderr);
 }

@@ -74,13 +74,17 @@ impl Advice {
         let counts = grid::slice_counts(request)?;
         let among_others = strategies.len() > 1;
         let (strategies, left_out) = grid::affordable(request, &counts, strategies)?;
-        let mut candidates = Vec::new();
-        for slices in counts {
+        let (mut candidates, mut refused) = (Vec::new(), None);
+        for &slices in &counts {
             for budget in grid::budgets(request, slices) {
                 let of_shard = grid::of_shard(request, slices, budget, 0);
                 for strategy in strategies.iter().filter(|strategy| !(among_others && strategy.is_baseline(&of_shard)))
                 {
-                    candidates.extend(value::shapes(request, slices, budget, *strategy)?);
+                    match value::shapes(request, slices, budget, *strategy) {
+                        Ok(shapes) => candidates.extend(shapes),
+                        Err(error @ CoreError::BudgetOutOfRange { .. }) => refused = refused.or(Some(error)),
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -89,7 +93,7 @@ impl Advice {
             candidate.cost.flops <= request.limits.flops && candidate.cost.bytes <= request.limits.bytes
         });
         if candidates.is_empty() {
-            return Err(nothing_fits(request, searched));
+            return Err(nothing_fits(request, &counts, searched, refused));
         }
         let (front, recommended, reason) = match request.wanted_deletions {
             Some(wanted) => {
@@ -145,22 +149,35 @@ fn warnings(request: &SearchRequest<'_>, best: &Candidate, left_out: &[String]) 
     warnings
 }
 
-fn nothing_fits(request: &SearchRequest<'_>, searched: usize) -> CoreError {
+/// The reason why no shape is left: of those of the grid, so many were valued, and `refused` is a strategy's refusal of a budget.
+fn nothing_fits(request: &SearchRequest<'_>, counts: &[u32], searched: usize, refused: Option<CoreError>) -> CoreError {
     for (field, value) in [("shards", u64::from(request.limits.shards)), ("budget", request.limits.budget as u64)] {
         if value == 0 {
             return CoreError::field(field, "is limited to 0; allow at least 1");
         }
     }
-    if request.model.blocks < request.limits.slice_blocks {
-        let problem = format!(
-            "is {}, but the model has {} blocks; use at most that",
-            request.limits.slice_blocks, request.model.blocks
-        );
-        return CoreError::field("slice_blocks", problem);
+    let blocks = request.model.blocks;
+    if counts.is_empty() {
+        let (field, wanted) = match request.fixed.blocks_per_slice {
+            Some(wanted) => ("fixed.blocks_per_slice", wanted),
+            None => ("slice_blocks", request.limits.slice_blocks),
+        };
+        return CoreError::field(field, format!("is {wanted}, but the model has {blocks} blocks; use at most that"));
     }
-    if searched == 0 {
+    if counts.iter().all(|slices| grid::shard_counts(request, *slices).is_empty()) {
+        if let Some(shards) = request.fixed.shards {
+            let most = counts.iter().map(|slices| request.records / u64::from(*slices)).max().unwrap_or_default();
+            let problem = format!(
+                "is {shards}, but {} records in the slices tried are enough for {most} at most; use 1 to that",
+                request.records
+            );
+            return CoreError::field("fixed.shards", problem);
+        }
         let problem = format!("of {} leaves no slice of {} records", request.limits.slice_records, request.records);
         return CoreError::field("slice_records", problem);
+    }
+    if let (0, Some(refused)) = (searched, refused) {
+        return refused;
     }
     let problem = format!(
         "are too tight: none of {searched} shapes has at most {:e} FLOPs and {} bytes",
@@ -264,11 +281,22 @@ mod tests {
         check(&few, "leaves no slice");
         let mut large = request;
         large.limits.slice_blocks = 20;
-        check(&large, "12 blocks");
+        check(&large, "`slice_blocks` is 20, but the model has 12 blocks");
+        large.fixed.blocks_per_slice = Some(13);
+        check(&large, "`fixed.blocks_per_slice` is 13, but the model has 12 blocks");
+        let mut given = request;
+        given.fixed.shards = Some(50_001);
+        check(&given, "fixed.shards` is 50001, but 50000 records");
+        given.fixed = Fixed { slices: Some(3), budget: Some(7), ..Fixed::default() };
+        check(&given, "cannot make 7 distinct sequences of 3 slices");
+        let mut deep = super::tests::request(&Prior::Uniform, Goal::Depth { requests: 9 });
+        deep.model.blocks = 100;
+        deep.fixed.slices = Some(40);
+        check(&deep, "is 40; depths are exact for 1 to 20 slices");
         let prior = Prior::PerSlice(vec![0.1; 9]);
         let mut many = request;
         many.prior = &prior;
-        check(&many, "allow 1 to 6");
+        check(&many, "gives 9 slices; 12 blocks with at least 2 to a slice are enough for 1 to 6");
     }
 
     #[test]
@@ -280,7 +308,7 @@ mod tests {
         assert_eq!((best.shape.shards, best.shape.slices, best.budget, best.blocks_per_slice), (7, 4, 3, 2));
         assert_eq!(advice.front.len(), 1);
         request.fixed.slices = Some(9);
-        check(&request, "allow 1 to 6");
+        check(&request, "is 9; 12 blocks with 2 to a slice are enough for 1 to 6");
     }
 
     #[test]

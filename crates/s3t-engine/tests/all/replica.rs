@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use proptest::prelude::*;
+use s3t_core::aggregate::StageRouted;
 use s3t_core::{Record, RecordId, SliceId, StageKey};
 use s3t_engine::{
     EngineError, Quiet, Replica, ReplicaShard, ReplicaState, ServesModels, StageContent, System, VerifyScope,
@@ -269,6 +270,42 @@ fn answers_in_bfloat16_change_no_stage_and_a_follower_gives_the_same_bits() {
     assert_eq!(follower.answer(&questions()).unwrap(), leader.answer(&questions()).unwrap());
     let message = Replica::open(pipeline("none", None)).unwrap().apply(state).unwrap_err().to_string();
     assert!(message.contains("`serving.precision` of the leader is \"bf16\", and here it is \"f32\""), "{message}");
+}
+
+#[test]
+fn a_follower_routes_as_its_leader_and_refuses_stages_without_centroids() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    write_tiny_model(&model, 4).unwrap();
+    let pipeline = |store: &str, has_centroids: bool| {
+        let mut pipeline = tiny_pipeline(&model, &folder.path().join(store));
+        pipeline.training.centroid = has_centroids;
+        if has_centroids {
+            pipeline.serving.aggregator = Box::new(StageRouted::default());
+        }
+        pipeline
+    };
+    let with_stages = |leader: &System| {
+        let follower = Replica::open(pipeline("none", true)).unwrap();
+        follower.apply(leader.replica_state(&mut BTreeMap::new()).unwrap()).unwrap();
+        while let Some((key, _)) = follower.missing().first() {
+            follower.add(key, &leader.store().stage_content(key).unwrap())?;
+        }
+        Ok::<Replica, EngineError>(follower)
+    };
+    for (store, has_centroids) in [("routed", true), ("unrouted", false)] {
+        let leader = System::create(pipeline(store, has_centroids), &toy_records(RECORDS, 0, 1), None).unwrap();
+        leader.train(&Quiet).unwrap();
+        match with_stages(&leader) {
+            Ok(follower) => {
+                assert!(has_centroids);
+                assert_eq!(follower.answer(&questions()).unwrap(), leader.answer(&questions()).unwrap());
+            }
+            Err(error) => {
+                assert!(!has_centroids && error.to_string().contains("no centroid of its records"), "{error}")
+            }
+        }
+    }
 }
 
 #[test]

@@ -36,10 +36,20 @@ pub(super) fn slice_counts(request: &SearchRequest<'_>) -> Result<Vec<u32>, Core
     }
     let exact = matches!(request.goal, Goal::Depth { .. });
     let max = max_slices(request).min(if exact { MAX_EXACT_SLICES as usize } else { usize::MAX }) as u32;
+    let limit = || {
+        if exact && max == MAX_EXACT_SLICES {
+            return format!("depths are exact for 1 to {MAX_EXACT_SLICES} slices");
+        }
+        let of_slice = match request.fixed.blocks_per_slice {
+            Some(blocks) => blocks.to_string(),
+            None => format!("at least {}", request.limits.slice_blocks.max(1)),
+        };
+        format!("{} blocks with {of_slice} to a slice are enough for 1 to {max}", request.model.blocks)
+    };
     if let Some(slices) = request.fixed.slices {
         request.prior.check(slices)?;
         if slices == 0 || slices > max {
-            return Err(CoreError::field("slices", format!("is {slices}, but the blocks allow 1 to {max}")));
+            return Err(CoreError::field("slices", format!("is {slices}; {}", limit())));
         }
         return Ok(vec![slices]);
     }
@@ -49,8 +59,7 @@ pub(super) fn slice_counts(request: &SearchRequest<'_>) -> Result<Vec<u32>, Core
             let slices = values.len() as u32;
             request.prior.check(slices)?;
             if slices == 0 || slices > max {
-                let problem = format!("gives {slices} slices, but the blocks allow 1 to {max}");
-                return Err(CoreError::field("prior", problem));
+                return Err(CoreError::field("prior", format!("gives {slices} slices; {}", limit())));
             }
             Ok(vec![slices])
         }

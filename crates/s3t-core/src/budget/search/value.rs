@@ -15,7 +15,7 @@ use crate::{CoreError, LayerGroups, PartitionShape, Prior, Sequence, SequenceStr
 ///
 /// # Errors
 ///
-/// The strategy's own refusal, but for a budget that it cannot make: then there are no shapes.
+/// The strategy's own refusal; [`CoreError::BudgetOutOfRange`] for a budget that it cannot make.
 pub(super) fn shapes(
     request: &SearchRequest<'_>,
     slices: u32,
@@ -25,11 +25,7 @@ pub(super) fn shapes(
     let own = own_shards(request, strategy, &of_shard(request, slices, budget, 0));
     let mut chosen = Vec::new();
     for shard in 0..own {
-        match plan_sequences(strategy, &of_shard(request, slices, budget, shard)) {
-            Ok(sequences) => chosen.push(sequences),
-            Err(CoreError::BudgetOutOfRange { .. }) => return Ok(Vec::new()),
-            Err(other) => return Err(other),
-        }
+        chosen.push(plan_sequences(strategy, &of_shard(request, slices, budget, shard))?);
     }
     let mut sets: BTreeMap<&[Sequence], SequenceSet<'_>> = BTreeMap::new();
     for (shard, sequences) in chosen.iter().enumerate() {
