@@ -2,7 +2,7 @@
 # The device `wgpu` without a graphics card: on the software driver of Mesa (llvmpipe), by which any machine has a Vulkan.
 #
 #   xtask/wgpu.sh install   installs the driver where apt-get can; exit code 3 where it cannot
-#   xtask/wgpu.sh test      builds the feature `wgpu`, trains and answers on the driver, and compares with `flex`
+#   xtask/wgpu.sh test      builds the feature `wgpu`, trains and answers on the driver, compares with `flex`, and trains again
 #
 # Needs mesa-vulkan-drivers (Debian: `apt-get install -y mesa-vulkan-drivers`). Exit code 3: not installed.
 set -euo pipefail
@@ -32,6 +32,9 @@ test)
     VK_DRIVER_FILES=$(driver) || { echo "wgpu.sh: mesa-vulkan-drivers is not installed" >&2; exit 3; }
     # Loaders before 1.3.207 have the older name only. Whatever cards the machine has, this driver is the one that is found.
     export VK_DRIVER_FILES VK_ICD_FILENAMES=$VK_DRIVER_FILES
+    # Without a desktop the driver looks for one and says so, again and again.
+    : "${XDG_RUNTIME_DIR:=$(mktemp -d)}"
+    export XDG_RUNTIME_DIR
     cargo test -p s3t --features wgpu --test devices
     ;;
 *)

@@ -113,6 +113,14 @@ mod wgpu {
     }
 
     #[test]
+    fn stages_trained_again_have_the_same_bits() {
+        let folder = with_model();
+        let system = trained(pipeline(folder.path(), "store", "wgpu"));
+        let report = system.verify(VerifyScope::All, &Quiet).unwrap();
+        assert!(report.passed() && !report.stages.is_empty());
+    }
+
+    #[test]
     fn the_kind_of_card_is_part_of_the_arithmetic() {
         let environment = "wgpu".parse::<DeviceSpec>().unwrap().environment();
         let (name, compiled_for) =
