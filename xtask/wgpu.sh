@@ -33,8 +33,11 @@ test)
     # Loaders before 1.3.207 have the older name only. Whatever cards the machine has, this driver is the one that is found.
     export VK_DRIVER_FILES VK_ICD_FILENAMES=$VK_DRIVER_FILES
     # Without a desktop the driver looks for one and says so, again and again.
-    : "${XDG_RUNTIME_DIR:=$(mktemp -d)}"
-    export XDG_RUNTIME_DIR
+    if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+        XDG_RUNTIME_DIR=$(mktemp -d)
+        export XDG_RUNTIME_DIR
+        trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
+    fi
     cargo test -p s3t --features wgpu --test devices
     ;;
 *)

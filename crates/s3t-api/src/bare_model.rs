@@ -38,7 +38,8 @@ pub struct ModelRequest {
     /// as its exports do in that form.
     #[serde(default)]
     pub weights: WeightFormat,
-    /// The precision of the products with frozen weights, as a pipeline's `serving.precision`.
+    /// The precision of the products with frozen weights, as a pipeline's `serving.precision`, which is that of training where it
+    /// is left out.
     #[serde(default)]
     pub precision: Precision,
     /// The device: `flex`, `ndarray`, `cuda`, `vulkan`, `wgpu`.
@@ -84,9 +85,8 @@ pub struct Logits {
 /// [`ErrorKind::Refused`] for a model, an adapter or questions that cannot be used.
 pub fn predict_with_model(request: &ModelRequest) -> Result<ModelAnswer, ApiError> {
     let named = request.device.parse::<DeviceSpec>()?;
-    let refuse = |field, problem| ApiError::field(field, format!("`{field}` {problem}"));
-    check_weights(request.weights, named).map_err(|problem| refuse("weights", problem))?;
-    check_precision(request.precision, named).map_err(|problem| refuse("precision", problem))?;
+    check_weights(request.weights, named).map_err(|problem| ApiError::field("weights", problem))?;
+    check_precision(request.precision, named).map_err(|problem| ApiError::field("precision", problem))?;
     let device = named.open()?;
     let options = LoadOptions {
         max_tokens: request.max_tokens,

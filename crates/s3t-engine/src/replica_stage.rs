@@ -34,11 +34,6 @@ pub(crate) fn check_stage(
     if trained != here {
         return Err(refuse(format!("it was trained in {trained}, and this pipeline's `training.precision` is {here}")));
     }
-    if pipeline.serving.aggregator.is_routed() && tensors.centroid.is_none() {
-        let problem = "it has no centroid of its records, which this pipeline's `serving.aggregator` asks for; set `training.centroid = true` \
-                       where stages are trained, or another aggregator here";
-        return Err(refuse(problem.into()));
-    }
     let blocks = backbone.blocks();
     let parent = lineage.parent().map(|parent| parent.key());
     if lineage.depth() != place.depth || parent != place.parent {
@@ -56,5 +51,8 @@ pub(crate) fn check_stage(
         return Err(refuse("its lineage has another number of groups than of slices".into()));
     }
     check_isolation(&lineage, &tensors).map_err(|error| refuse(error.to_string()))?;
+    if pipeline.serving.aggregator.is_routed() && tensors.centroid.is_none() {
+        return Err(refuse("it has no centroid of its records, which `serving.aggregator` asks for".into()));
+    }
     Ok((lineage, tensors))
 }

@@ -182,6 +182,7 @@ fn field_of(error: &CoreError) -> ApiError {
         "shards" => ApiError::field("max_shards", problem),
         "budget" => ApiError::field("max_budget", problem),
         "fixed.shards" => ApiError::field("shards", problem),
+        "fixed.budget" => ApiError::field("budget", problem),
         "fixed.blocks_per_slice" => ApiError::field("blocks_per_slice", problem),
         "slices" => ApiError::field("slices", problem),
         "prior" => ApiError::field("prior", problem),

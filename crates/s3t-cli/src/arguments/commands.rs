@@ -165,7 +165,7 @@ pub(crate) struct PredictArgs {
     /// The form of a bare model's frozen weights: full, int8, nf4. As `model.weights` of the pipeline whose exports answer.
     #[arg(long, requires = "model", value_name = "FORM", default_value = "full", value_parser = named::<WeightFormat>)]
     pub(crate) weights: WeightFormat,
-    /// The precision of products with a bare model's frozen weights: f32, bf16.
+    /// The precision of products with a bare model's frozen weights: f32, bf16. As `serving.precision` of the pipeline whose exports answer.
     #[arg(long, requires = "model", default_value = "f32", value_parser = named::<Precision>)]
     pub(crate) precision: Precision,
     /// The device of a bare model: flex, ndarray, cuda, vulkan, wgpu.

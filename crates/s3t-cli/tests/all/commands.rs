@@ -373,14 +373,21 @@ fn distance_to_exports(workspace: &Workspace, exports: &str, more: &[&str]) -> f
 #[test]
 fn a_bare_model_takes_the_form_of_weights_and_the_precision_of_its_exports() {
     let workspace = Workspace::new();
-    workspace.edit("pipeline.toml", "[model]\n", "[model]\nweights = \"int8\"\n");
-    workspace.json(&["train", "pipeline.toml"]);
-    workspace.json(&["export", "pipeline.toml", "--to", "exports"]);
-    assert!(distance_to_exports(&workspace, "exports", &["--weights", "int8"]) < 1e-5);
-    assert!(distance_to_exports(&workspace, "exports", &[]) > 1e-5);
-    assert!(distance_to_exports(&workspace, "exports", &["--precision", "bf16"]) > 1e-5);
+    let original = std::fs::read_to_string(workspace.path("pipeline.toml")).unwrap();
+    for (section, field, form) in
+        [("model", "weights", "int8"), ("model", "weights", "nf4"), ("training", "precision", "bf16")]
+    {
+        workspace.write("pipeline.toml", &original);
+        let heading = format!("[{section}]\n");
+        workspace.edit("pipeline.toml", &heading, &format!("{heading}{field} = \"{form}\"\n"));
+        workspace.json(&["train", "pipeline.toml", "--fresh", "--yes"]);
+        workspace.json(&["export", "pipeline.toml", "--to", form]);
+        let flag = format!("--{field}");
+        assert!(distance_to_exports(&workspace, form, &[&flag, form]) < 1e-5, "{form}");
+        assert!(distance_to_exports(&workspace, form, &[]) > 1e-5, "{form}");
+    }
 
-    let asked = ["predict", "--model", "model", "--adapter", "exports/shard-0", "--input", "questions.jsonl"];
+    let asked = ["predict", "--model", "model", "--adapter", "nf4/shard-0", "--input", "questions.jsonl"];
     for (more, problem) in [
         (["--weights", "int4"], "expected one of `full`, `int8`, `nf4`"),
         (["--precision", "f16"], "expected `f32` or `bf16`"),
@@ -389,7 +396,12 @@ fn a_bare_model_takes_the_form_of_weights_and_the_precision_of_its_exports() {
         assert_eq!(ran.code, 2);
         assert!(ran.stderr.contains(problem), "{}", ran.stderr);
     }
-    let ran = workspace.run(&[&asked[..], &["--weights", "int8", "--device", "vulkan"]].concat());
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("`weights` is \"int8\", which is for the device `flex`"), "{}", ran.stderr);
+    for (flag, form, device, problem) in [
+        ("--weights", "int8", "vulkan", "--weights is \"int8\", which is for the device `flex`"),
+        ("--precision", "bf16", "wgpu", "--precision is \"bf16\", which the device `wgpu` does not have"),
+    ] {
+        let ran = workspace.run(&[&asked[..], &[flag, form, "--device", device]].concat());
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains(problem), "{}", ran.stderr);
+    }
 }

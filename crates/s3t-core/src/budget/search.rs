@@ -69,8 +69,10 @@ impl Advice {
     /// # Errors
     ///
     /// [`CoreError::InvalidField`] for an invalid prior, or if no shape is within the limits, naming the limit that leaves
-    /// none. A strategy that cannot make a budget is passed over; [`CoreError::BrokenStrategy`] is not.
+    /// none, or the given part that no shape can have. A strategy that cannot make a budget is passed over, and
+    /// [`CoreError::BudgetOutOfRange`] if none can make the one that is given; [`CoreError::BrokenStrategy`] is not.
     pub fn search(request: &SearchRequest<'_>, strategies: &[&dyn SequenceStrategy]) -> Result<Self, CoreError> {
+        check_given(request)?;
         let counts = grid::slice_counts(request)?;
         let among_others = strategies.len() > 1;
         let (strategies, left_out) = grid::affordable(request, &counts, strategies)?;
@@ -82,7 +84,7 @@ impl Advice {
                 {
                     match value::shapes(request, slices, budget, *strategy) {
                         Ok(shapes) => candidates.extend(shapes),
-                        Err(error @ CoreError::BudgetOutOfRange { .. }) => refused = refused.or(Some(error)),
+                        Err(error @ CoreError::BudgetOutOfRange { .. }) => refused = Some(error),
                         Err(error) => return Err(error),
                     }
                 }
@@ -149,32 +151,54 @@ fn warnings(request: &SearchRequest<'_>, best: &Candidate, left_out: &[String]) 
     warnings
 }
 
+/// Checks what is given and limited, each by itself.
+fn check_given(request: &SearchRequest<'_>) -> Result<(), CoreError> {
+    let SearchRequest { fixed, limits, model, .. } = request;
+    let given = [
+        ("fixed.shards", fixed.shards.map(u64::from)),
+        ("fixed.budget", fixed.budget.map(|budget| budget as u64)),
+        ("fixed.blocks_per_slice", fixed.blocks_per_slice.map(|blocks| blocks as u64)),
+    ];
+    if let Some((field, _)) = given.into_iter().find(|(_, value)| *value == Some(0)) {
+        return Err(CoreError::field(field, "is 0; use at least 1"));
+    }
+    if fixed.shards.is_none() && limits.shards == 0 {
+        return Err(CoreError::field("shards", "is limited to 0; allow at least 1"));
+    }
+    if fixed.budget.is_none() && limits.budget == 0 {
+        return Err(CoreError::field("budget", "is limited to 0; allow at least 1"));
+    }
+    let (field, wanted) = match fixed.blocks_per_slice {
+        Some(wanted) => ("fixed.blocks_per_slice", wanted),
+        None => ("slice_blocks", limits.slice_blocks),
+    };
+    if wanted > model.blocks {
+        let problem = format!("is {wanted}, but the model has {} blocks; use at most that", model.blocks);
+        return Err(CoreError::field(field, problem));
+    }
+    Ok(())
+}
+
 /// The reason why no shape is left: of those of the grid, so many were valued, and `refused` is a strategy's refusal of a budget.
 fn nothing_fits(request: &SearchRequest<'_>, counts: &[u32], searched: usize, refused: Option<CoreError>) -> CoreError {
-    for (field, value) in [("shards", u64::from(request.limits.shards)), ("budget", request.limits.budget as u64)] {
-        if value == 0 {
-            return CoreError::field(field, "is limited to 0; allow at least 1");
-        }
-    }
-    let blocks = request.model.blocks;
-    if counts.is_empty() {
-        let (field, wanted) = match request.fixed.blocks_per_slice {
-            Some(wanted) => ("fixed.blocks_per_slice", wanted),
-            None => ("slice_blocks", request.limits.slice_blocks),
-        };
-        return CoreError::field(field, format!("is {wanted}, but the model has {blocks} blocks; use at most that"));
-    }
     if counts.iter().all(|slices| grid::shard_counts(request, *slices).is_empty()) {
-        if let Some(shards) = request.fixed.shards {
-            let most = counts.iter().map(|slices| request.records / u64::from(*slices)).max().unwrap_or_default();
-            let problem = format!(
-                "is {shards}, but {} records in the slices tried are enough for {most} at most; use 1 to that",
-                request.records
-            );
-            return CoreError::field("fixed.shards", problem);
-        }
-        let problem = format!("of {} leaves no slice of {} records", request.limits.slice_records, request.records);
-        return CoreError::field("slice_records", problem);
+        let (records, fewest) = (request.records, counts.iter().copied().min().unwrap_or(1));
+        let most = records / u64::from(fewest);
+        return match (request.fixed.shards, request.limits.slice_records) {
+            (Some(shards), _) if most > 0 => {
+                let problem = format!(
+                    "is {shards}, but {records} records are enough for {most} at most, with {fewest} to a shard"
+                );
+                CoreError::field("fixed.shards", problem)
+            }
+            (_, wanted) if fewest == 1 => {
+                CoreError::field("slice_records", format!("of {wanted} leaves no slice of {records} records"))
+            }
+            (_, wanted) => {
+                let problem = format!("of {wanted} leaves no {fewest} slices of {records} records; use fewer slices");
+                CoreError::field("slice_records", problem)
+            }
+        };
     }
     if let (0, Some(refused)) = (searched, refused) {
         return refused;
@@ -289,6 +313,29 @@ mod tests {
         check(&given, "fixed.shards` is 50001, but 50000 records");
         given.fixed = Fixed { slices: Some(3), budget: Some(7), ..Fixed::default() };
         check(&given, "cannot make 7 distinct sequences of 3 slices");
+        // Not that of one slice, which can make one.
+        given.fixed = Fixed { budget: Some(800), ..Fixed::default() };
+        check(&given, "cannot make 800 distinct sequences of 6 slices");
+        for zero in [
+            Fixed { shards: Some(0), ..Fixed::default() },
+            Fixed { budget: Some(0), ..Fixed::default() },
+            Fixed { blocks_per_slice: Some(0), ..Fixed::default() },
+        ] {
+            given.fixed = zero;
+            check(&given, "is 0; use at least 1");
+        }
+        // What is given has no limit.
+        given.fixed = Fixed { shards: Some(2), slices: Some(3), budget: Some(3), ..Fixed::default() };
+        (given.limits.shards, given.limits.budget) = (0, 0);
+        assert_eq!(Advice::search(&given, &[&Cyclic {}]).unwrap().searched, 3);
+        given.fixed.shards = None;
+        check(&given, "`shards` is limited to 0");
+        let mut large = request;
+        (large.fixed.slices, large.limits.slice_blocks) = (Some(2), 20);
+        check(&large, "`slice_blocks` is 20, but the model has 12 blocks");
+        let mut few = request;
+        (few.fixed.slices, few.records) = (Some(6), 500);
+        check(&few, "`slice_records` of 100 leaves no 6 slices of 500 records");
         let mut deep = super::tests::request(&Prior::Uniform, Goal::Depth { requests: 9 });
         deep.model.blocks = 100;
         deep.fixed.slices = Some(40);

@@ -287,7 +287,11 @@ fn a_follower_routes_as_its_leader_and_refuses_stages_without_centroids() {
     };
     let with_stages = |leader: &System| {
         let follower = Replica::open(pipeline("none", true)).unwrap();
-        follower.apply(leader.replica_state(&mut BTreeMap::new()).unwrap()).unwrap();
+        // What a leader that is not routed would not say.
+        let mut state = leader.replica_state(&mut BTreeMap::new()).unwrap();
+        state.model.aggregator =
+            json!({ "type": "stage-routed", "sharpness": 0.5, "of": "logits", "temperature": 1.0 });
+        follower.apply(state).unwrap();
         while let Some((key, _)) = follower.missing().first() {
             follower.add(key, &leader.store().stage_content(key).unwrap())?;
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use s3t::core::StoreSecret;
+use s3t::engine::SecretSource;
 use s3t::eval::memorisation::{
     Canaries, Canary, Comparison, Extraction, Memorisation, SecretSpace, measure_memorisation,
 };
@@ -124,6 +125,8 @@ fn records_come_back_from_their_prompts_until_they_are_deleted() {
         "type": "jsonl", "file": file, "label": "target", "id": "id", "subject": "who", "text": "prompt"
     });
     pipeline.train_data = Some(serde_json::from_value(source).unwrap());
+    // By another secret all records may come into one slice, and nothing would answer after the deletion.
+    pipeline.secret = SecretSource::FromSeed;
     let system = System::open(pipeline).unwrap();
     system.train(&Quiet).unwrap();
     let extract = |data: Option<&str>, prefix_tokens, suffix_tokens| {
