@@ -306,7 +306,7 @@ fn a_follower_routes_as_its_leader_and_refuses_stages_without_centroids() {
                 assert_eq!(follower.answer(&questions()).unwrap(), leader.answer(&questions()).unwrap());
             }
             Err(error) => {
-                assert!(!has_centroids && error.to_string().contains("no centroid of its records"), "{error}")
+                assert!(!has_centroids && error.to_string().contains("no centroid of its records"), "{error}");
             }
         }
     }
