@@ -7,7 +7,7 @@ use s3t_models::{Precision, WeightFormat};
 ///
 /// # Errors
 ///
-/// What is wrong, to follow the name of the field.
+/// The problem in words, which follow the name of the field.
 ///
 /// ```
 /// use s3t_engine::check_weights;
@@ -30,7 +30,7 @@ pub fn check_weights(weights: WeightFormat, device: DeviceSpec) -> Result<(), St
 ///
 /// # Errors
 ///
-/// What is wrong, to follow the name of the field.
+/// The problem in words, which follow the name of the field.
 pub fn check_precision(precision: Precision, device: DeviceSpec) -> Result<(), String> {
     if precision.is_f32() || device.kind().has_bf16() {
         return Ok(());
