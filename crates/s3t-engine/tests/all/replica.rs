@@ -289,8 +289,7 @@ fn a_follower_routes_as_its_leader_and_refuses_stages_without_centroids() {
         let follower = Replica::open(pipeline("none", true)).unwrap();
         // What a leader that is not routed would not say.
         let mut state = leader.replica_state(&mut BTreeMap::new()).unwrap();
-        state.model.aggregator =
-            json!({ "type": "stage-routed", "sharpness": 0.5, "of": "logits", "temperature": 1.0 });
+        state.model.aggregator = serde_json::to_value(&follower.pipeline().serving.aggregator).unwrap();
         follower.apply(state).unwrap();
         while let Some((key, _)) = follower.missing().first() {
             follower.add(key, &leader.store().stage_content(key).unwrap())?;
