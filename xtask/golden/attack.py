@@ -72,6 +72,22 @@ def lira():
             "probability": [stats.norm.cdf(x, mo, do) for x, (_, mo), do in zip(target, means, d_out)],
             "deviations": [(x - mo) / do for x, (_, mo), do in zip(target, means, d_out)],
         }
+
+    def predictive(row, deviation):
+        """The next value of a normal distribution whose variance is inverse gamma and whose mean is uniform before the row is seen."""
+        freedom = prior + len(row) - 1
+        found = stats.t(freedom, np.mean(row), deviation * np.sqrt(1 + 1 / len(row)))
+        variance = stats.invgamma(freedom / 2, scale=freedom * deviation**2 / 2)
+        mixed = integrate.quad(lambda v: stats.norm.pdf(1.5, np.mean(row), np.sqrt(v * (1 + 1 / len(row)))) * variance.pdf(v), 0, np.inf)
+        assert abs(mixed[0] - found.pdf(1.5)) < 1e-7, (mixed, found.pdf(1.5))
+        return found
+
+    fit_in, fit_out = ([predictive(*pair) for pair in zip(rows, deviations(rows, "shrunk"))] for rows in (inside, outside))
+    result["predictive"] = {
+        "online": [i.logpdf(x) - o.logpdf(x) for x, i, o in zip(target, fit_in, fit_out)],
+        "probability": [o.cdf(x) for x, o in zip(target, fit_out)],
+        "deviations": [-stats.norm.ppf(o.sf(x)) if x > o.mean() else stats.norm.ppf(o.cdf(x)) for x, o in zip(target, fit_out)],
+    }
     return result
 
 

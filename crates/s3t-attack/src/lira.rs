@@ -5,7 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal};
+use statrs::distribution::{Continuous, ContinuousCDF, Normal, StudentsT};
 
 use crate::AttackError;
 use crate::inputs::{finite, mean, same_length, within};
@@ -19,9 +19,17 @@ pub enum Deviation {
     /// One for all examples of a set (inside or outside), around each example's own mean: for few shadow models (the paper's
     /// "global variance"). Inside and outside are never mixed.
     Pooled,
-    /// Between the two: `(d0 s0^2 + d s^2) / (d0 + d)` with the pooled variance s0^2 and the example's own s^2 of d degrees of freedom
+    /// Between the two, as BaVarIA-n (arXiv 2603.11799): `(d0 s0^2 + d s^2) / (d0 + d)` with the pooled variance s0^2 and the example's own s^2 of d degrees of freedom
     /// (Smyth, "Linear models and empirical Bayes methods", 2004).
     Shrunk {
+        /// The weight d0 of the pooled variance, in degrees of freedom, above 0.
+        prior: f64,
+    },
+    /// As [`Self::Shrunk`], but not taken to be known: the next value of a shadow model has Student's t distribution with `d0 + d` degrees of
+    /// freedom around the mean of the example's `n` values, of scale `sqrt(1 + 1/n)` times the deviation. It is the predictive distribution of
+    /// a normal one whose variance has an inverse gamma prior and whose mean has a uniform one; BaVarIA-t (arXiv 2603.11799) is of this
+    /// family. Tails are heavy where an example has few shadow values.
+    Predictive {
         /// The weight d0 of the pooled variance, in degrees of freedom, above 0.
         prior: f64,
     },
@@ -39,15 +47,57 @@ pub struct Shadows {
 /// The offline score of an example.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OfflineScore {
-    /// Deviations of the target's value above the mean of the outside models. Ranks as `probability` does, and does not saturate.
+    /// Deviations of the target's value above the mean of the outside models; of [`Deviation::Predictive`] those of a normal value that is as
+    /// improbable. Ranks as `probability` does, and does not saturate.
     pub deviations: f64,
     /// The probability that an outside model gives at most the target's value.
     pub probability: f64,
 }
 
-/// The mean and deviation of each example.
-fn fits(set: &'static str, values: &[Vec<f64>], deviation: Deviation) -> Result<Vec<(f64, f64)>, AttackError> {
-    if let Deviation::Shrunk { prior } = deviation {
+/// The distribution of the values that shadow models give an example: normal, or Student's t.
+struct Fit {
+    mean: f64,
+    /// The deviation of a normal distribution.
+    scale: f64,
+    student: Option<StudentsT>,
+}
+
+impl Fit {
+    fn new(values: &[f64], variance: f64, deviation: Deviation) -> Self {
+        let (mean, count) = (mean(values), values.len() as f64);
+        match deviation {
+            Deviation::PerExample | Deviation::Pooled | Deviation::Shrunk { .. } => {
+                Self { mean, scale: variance.sqrt(), student: None }
+            }
+            Deviation::Predictive { prior } => Self {
+                mean,
+                scale: (variance * (1.0 + 1.0 / count)).sqrt(),
+                student: StudentsT::new(0.0, 1.0, prior + count - 1.0).ok(),
+            },
+        }
+    }
+
+    /// Up to a constant that all normal fits share.
+    fn log_density(&self, value: f64) -> f64 {
+        let deviations = (value - self.mean) / self.scale;
+        let standard = self.student.map_or(-deviations.powi(2) / 2.0, |student| student.ln_pdf(deviations));
+        standard - self.scale.ln()
+    }
+
+    fn score(&self, value: f64) -> OfflineScore {
+        let (deviations, normal) = ((value - self.mean) / self.scale, Normal::standard());
+        let Some(student) = self.student else {
+            return OfflineScore { deviations, probability: normal.cdf(deviations) };
+        };
+        // From the nearer tail, as 1 less a small number has lost it.
+        let tail = normal.inverse_cdf(student.cdf(-deviations.abs()));
+        OfflineScore { deviations: if deviations > 0.0 { -tail } else { tail }, probability: student.cdf(deviations) }
+    }
+}
+
+/// The distribution of each example.
+fn fits(set: &'static str, values: &[Vec<f64>], deviation: Deviation) -> Result<Vec<Fit>, AttackError> {
+    if let Deviation::Shrunk { prior } | Deviation::Predictive { prior } = deviation {
         within("prior", prior, "a finite number above 0", prior > 0.0 && prior.is_finite())?;
     }
     let needed = if deviation == Deviation::PerExample { 2 } else { 1 };
@@ -71,9 +121,15 @@ fn fits(set: &'static str, values: &[Vec<f64>], deviation: Deviation) -> Result<
         let variance = match deviation {
             Deviation::PerExample => squares(values) / freedom(values),
             Deviation::Pooled => pooled,
-            Deviation::Shrunk { prior } => (prior * pooled + squares(values)) / (prior + freedom(values)),
+            Deviation::Shrunk { prior } | Deviation::Predictive { prior } => {
+                (prior * pooled + squares(values)) / (prior + freedom(values))
+            }
         };
-        if variance > 0.0 { Ok((mean(values), variance.sqrt())) } else { Err(AttackError::NoSpread { set, example }) }
+        if variance > 0.0 {
+            Ok(Fit::new(values, variance, deviation))
+        } else {
+            Err(AttackError::NoSpread { set, example })
+        }
     };
     values.iter().enumerate().map(fit).collect()
 }
@@ -99,14 +155,11 @@ pub fn online(target: &[f64], shadows: &Shadows, deviation: Deviation) -> Result
     same_length("outside", shadows.outside.len(), "target", target.len())?;
     let inside = fits("inside", &shadows.inside, deviation)?;
     let outside = fits("outside", &shadows.outside, deviation)?;
-    // Both densities have the same constant, which cancels.
-    let log_density =
-        |value: f64, (mean, deviation): (f64, f64)| -((value - mean) / deviation).powi(2) / 2.0 - deviation.ln();
-    let fits = inside.into_iter().zip(outside);
+    let fits = inside.iter().zip(&outside);
     Ok(target
         .iter()
         .zip(fits)
-        .map(|(&value, (inside, outside))| log_density(value, inside) - log_density(value, outside))
+        .map(|(&value, (inside, outside))| inside.log_density(value) - outside.log_density(value))
         .collect())
 }
 
@@ -128,10 +181,5 @@ pub fn offline(target: &[f64], outside: &[Vec<f64>], deviation: Deviation) -> Re
     finite("target", target)?;
     same_length("outside", outside.len(), "target", target.len())?;
     let fits = fits("outside", outside, deviation)?;
-    let normal = Normal::standard();
-    let score = |(&value, (mean, deviation)): (&f64, (f64, f64))| {
-        let deviations = (value - mean) / deviation;
-        OfflineScore { deviations, probability: normal.cdf(deviations) }
-    };
-    Ok(target.iter().zip(fits).map(score).collect())
+    Ok(target.iter().zip(fits).map(|(&value, fit)| fit.score(value)).collect())
 }

@@ -62,7 +62,8 @@ impl Attack {
         let of = |deviation: Deviation| match deviation {
             Deviation::PerExample => "a deviation for each record",
             Deviation::Pooled => "one deviation",
-            Deviation::Shrunk { .. } => "deviations with a prior (BaVarIA)",
+            Deviation::Shrunk { .. } => "deviations with a prior (BaVarIA-n)",
+            Deviation::Predictive { .. } => "Student's t with a prior (BaVarIA-t)",
         };
         match self {
             Self::LiraOnline { deviation } => format!("LiRA online, {}", of(deviation)),

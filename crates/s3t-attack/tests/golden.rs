@@ -81,6 +81,7 @@ fn likelihood_ratios() -> Result<(), AttackError> {
         ("per-example", Deviation::PerExample),
         ("pooled", Deviation::Pooled),
         ("shrunk", Deviation::Shrunk { prior }),
+        ("predictive", Deviation::Predictive { prior }),
     ];
     for (name, deviation) in kinds {
         all_close(&online(&target, &shadows, deviation)?, &case[name]["online"]);

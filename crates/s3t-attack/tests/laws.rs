@@ -152,7 +152,8 @@ proptest! {
             inside: shadows.inside.iter().map(|list| map(list)).collect(),
             outside: shadows.outside.iter().map(|list| map(list)).collect(),
         };
-        for deviation in [Deviation::PerExample, Deviation::Pooled, Deviation::Shrunk { prior: 3.0 }] {
+        let prior = 3.0;
+        for deviation in [Deviation::PerExample, Deviation::Pooled, Deviation::Shrunk { prior }, Deviation::Predictive { prior }] {
             let (one, other) = (online(&target, &shadows, deviation).unwrap(), online(&map(&target), &mapped, deviation).unwrap());
             for (one, other) in one.iter().zip(&other) {
                 prop_assert!((one - other).abs() <= 1e-7 * one.abs().max(1.0), "{one} {other}");

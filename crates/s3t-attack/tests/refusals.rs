@@ -40,10 +40,9 @@ fn likelihood_ratios() {
     refused(offline(&[1.0], &[vec![]], Deviation::Pooled), "has 0 shadow values");
     refused(offline(&[1.0], &[vec![2.0, 2.0]], Deviation::PerExample), "`outside` of example 0 has deviation 0");
     refused(offline(&[1.0], &[vec![2.0, NAN]], Deviation::PerExample), "`outside` holds NaN at position 1");
-    refused(
-        offline(&[1.0], &[vec![2.0, 3.0]], Deviation::Shrunk { prior: 0.0 }),
-        "`prior` is 0; allowed is a finite number above 0",
-    );
+    for deviation in [Deviation::Shrunk { prior: 0.0 }, Deviation::Predictive { prior: 0.0 }] {
+        refused(offline(&[1.0], &[vec![2.0, 3.0]], deviation), "`prior` is 0; allowed is a finite number above 0");
+    }
     refused(
         offline(&[1.0, 2.0], &[vec![2.0, 3.0]], Deviation::Pooled),
         "`outside` has 1 entries, expected 2: one for each of `target`",

@@ -11,6 +11,15 @@ pub fn section(title: &str, text: &str, body: &str) -> String {
     format!("\n## {title}\n\n{}\n\n{body}", wrapped(text))
 }
 
+/// The page with another section under the heading `title`, up to the next heading of the same rank; `None` if it has no such heading.
+pub fn with_section(page: &str, title: &str, section: &str) -> Option<String> {
+    let heading = format!("\n## {title}\n");
+    let start = page.find(&heading)?;
+    let rest = start + heading.len();
+    let after = page[rest..].find("\n## ").map_or("", |end| &page[rest + end..]);
+    Some(format!("{}{}\n{after}", &page[..start], section.trim_end()))
+}
+
 /// Lines of at most 120 characters.
 fn wrapped(text: &str) -> String {
     let (mut lines, mut line) = (Vec::new(), String::new());
@@ -34,4 +43,21 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_replaced_and_its_neighbours_stay() {
+        let page = "# Page\n\nText.\n\n## one\n\nold\n\n### part\n\n## two\n\nkept\n";
+        let new = section("one", "new", "| 1 |\n");
+        let with = with_section(page, "one", &new).unwrap();
+        assert_eq!(with, "# Page\n\nText.\n\n## one\n\nnew\n\n| 1 |\n\n## two\n\nkept\n");
+        assert_eq!(with_section(&with, "one", &new).unwrap(), with);
+        let last = with_section(page, "two", &section("two", "new", "")).unwrap();
+        assert!(last.ends_with("### part\n\n## two\n\nnew\n"), "{last}");
+        assert_eq!(with_section(page, "three", &new), None);
+    }
 }

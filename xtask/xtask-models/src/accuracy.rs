@@ -1,5 +1,5 @@
-//! Makes docs/reproduction/accuracy.md: the accuracy of ensembles by who answers and how the answers are combined, before and after
-//! deletions, beside ordinary fine-tuning.
+//! Makes the tables of docs/reproduction/accuracy.md: the accuracy of ensembles by who answers and how the answers are combined, before
+//! and after deletions, beside ordinary fine-tuning.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,15 +15,15 @@ use s3t::core::registry::plugin_from_json;
 use s3t::core::{Aggregator, Availability, MemberInfo, Members, PluginKind, Serving, SliceAddress, SliceId};
 use s3t::prelude::*;
 use serde_json::{Map, Value, json};
-use xtask_figures::{Outcome, section, table};
+use xtask_figures::{Outcome, section, table, with_section};
 
 use crate::answers::Answers;
 use crate::training::spread;
 
-/// Makes docs/reproduction/accuracy.md.
+/// Makes the sections of examples in docs/reproduction/accuracy.md; the rest of the page stays as it is.
 #[derive(Args)]
 pub struct ReproduceAccuracy {
-    /// The folder that the page is written to.
+    /// The folder of the page.
     #[arg(long, default_value = "docs/reproduction")]
     out: PathBuf,
     /// Runs of each example, with other partitions and other random numbers.
@@ -83,13 +83,16 @@ type Measured = Vec<(f64, f64)>;
 impl ReproduceAccuracy {
     pub fn run(&self) -> Outcome {
         fs::create_dir_all(&self.answers)?;
-        let mut page = String::from(INTRODUCTION);
+        let path = self.out.join("accuracy.md");
         for example in &self.examples {
-            page.push_str(&self.example(example)?);
+            let section = self.example(example)?;
+            // Read and written for each example, so that one that fails loses none of those before.
+            let page = fs::read_to_string(&path)?;
+            let page = with_section(&page, example, &section)
+                .ok_or_else(|| format!("{}: no section `## {example}`; write its heading first", path.display()))?;
+            fs::write(&path, page)?;
+            println!("written: {example} in {}", path.display());
         }
-        page.push_str(CONCLUSION);
-        fs::write(self.out.join("accuracy.md"), page)?;
-        println!("written: {}", self.out.join("accuracy.md").display());
         Ok(())
     }
 
@@ -323,64 +326,3 @@ fn accuracy(answers: &Answers, members: &[(usize, Serving)], aggregator: &dyn Ag
     });
     right.count() as f64 / answers.right.len() as f64
 }
-
-const INTRODUCTION: &str = "# Accuracy: who answers, and how answers are combined
-
-Made by `cargo xtask reproduce-accuracy` on a machine with 2 processor cores (AMD EPYC, AVX2 and AVX-512), in single precision on the
-processor. Each example is trained with the seeds 0, 1, ..., which change the partition and every random number. Figures are accuracies in
-percent on the example's held-out records, the mean and standard deviation over the seeds; of language models the share of the
-tokens of responses that are predicted from those before.
-
-After a deletion the stages that are left have the bits that they had before, so that a system is trained once and every state of it is
-some of its prefixes. Requests hit slices uniformly, nothing is repaired; the figures after 1 and after 5 requests are means over 200
-streams, and a system without any live prefix answers by chance. *Ordinary* is one adapter in all blocks, trained on all records at
-once for as many passes over each record as a whole sequence takes.
-
-The choices of members are `deepest` (the paper's: the deepest live prefix of each shard), `covering` (the fewest live prefixes of a shard
-that have seen all its live slices) and `all-live` (every live prefix that is at most `slack` stages shorter than the deepest of its
-shard). The time of an answer is the least of 15, before any deletion, on the same two cores while other programs ran there. The quickstart
-and the texts are trained with `s3t-arithmetic 1` (the texts with three seeds, on an Intel Xeon), the language model with the arithmetic before:
-other last bits are other draws.
-";
-
-const CONCLUSION: &str = "
-## What follows
-
-- **Sequences that are equally deep are worth asking together.** `all-live` with `slack` 0 beats `deepest` on images by 1.1 points before a
-  deletion and by 1.6 after one, on texts by 0.9 and 0.8, and on the language model by 0.5 and 2.5, at the same aggregator: more than the spread over seeds.
-- **Shallower ones are not, unless they weigh less.** With `slack` 1 or more the mean of logits loses 0.8 of the 1.6 points on images.
-- **Weights by depth cost nothing.** Before a deletion all members are equally deep, and `depth-weighted` is the mean of logits. After one it adds
-  0.2 to 0.6 points on images, none on texts and 0.7 to 1.6 on the language model, because a shard that was cut has less to say.
-- Means of probabilities do about as well as means of logits: within 0.2 points on images, up to 0.5 points better on the language model after a
-  deletion. A trimmed mean is no better than the mean, and a vote is worse, on texts by 3 points for `deepest`.
-- `covering` is `deepest` in shapes of so few slices, where one prefix has nearly always seen what any other has.
-- After 5 requests among 6 slices of two shards hardly two members are left, and who answers matters little.
-- What is left between the ensemble and ordinary fine-tuning, 1.1 points on images and 0.8 on the language model, is not won by who answers. On texts
-  the ensemble is ahead of it in each of three seeds: 75.5, 75.9 and 75.0 % beside 74.6, 67.2 and 74.8 %; in the second ordinary fine-tuning was unstable.
-
-So `s3t init` and the examples ask every sequence that is as deep as the deepest of its shard, and weigh by depth. That costs about as many
-times the time of an answer as there are sequences in a shard (tables above: 2 to 3 times on images and texts), and less after deletions. A pipeline
-without the setting keeps `deepest`: a program that is updated should not take twice the time for its answers without a word.
-
-## What was tried and not kept
-
-On the quickstart, before a deletion, `all-live` with `slack` 0 by the mean of logits (`--change` with the settings; the examples' own
-settings give 80.5 ± 0.5 % over the same three seeds, beside 81.8 ± 0.9 % of ordinary fine-tuning and 79.6 ± 0.3 % of `deepest`):
-
-| tried | seeds | ensemble | after 1 deletion | ordinary |
-|---|---|---|---|---|
-| the examples' settings | 3 | 80.5 ± 0.5 | 79.6 ± 0.2 | 81.8 ± 0.9 |
-| a stage starts with the head of the stage before it, not with a new one | 3 | 79.7 ± 0.4 | 78.8 ± 0.1 | 84.1 ± 0.5 |
-| `batch_size` 16 | 2 | 81.3 ± 0.6 | 80.3 ± 0.1 | 77.6 ± 0.6 |
-| `batch_size` 16, `learning_rate` 3e-3 | 2 | 80.8 ± 0.1 | 79.7 ± 0.4 | 82.9 ± 0.7 |
-| the sequences of a shard merged into one model: the mean of their low-rank updates and of their heads | 3 | 78.3 ± 0.2 | | 81.8 ± 0.9 |
-
-- Heads that go on from stage to stage make members more alike, which costs more than their head start wins. The code was taken out again.
-- One merged model for each shard answers worse than the deepest prefix alone, at the same cost: `merged` serving is not built.
-- Ordinary fine-tuning of all blocks at once is near the edge of stability at the learning rate that suits stages: that of the second row differs
-  from that of the first in its random numbers only, and half of the learning rate suits it better. Beside ordinary fine-tuning at its own best the ensemble is 1.6 to
-  3 points behind, not 1.1; beside the same settings it can be 3.7 ahead. Neither closes the gap.
-
-Not built: `stage-routed` aggregators, which would weigh members by a tensor that belongs to a stage: with slices by a keyed hash all members have
-seen alike records, and there is nothing to route by. Not measured yet: learning rates by stage.
-";

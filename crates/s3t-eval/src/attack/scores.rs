@@ -65,6 +65,7 @@ impl Ground<'_> {
             if has_spread {
                 attacks.push(Attack::LiraOffline { deviation: Deviation::Pooled });
                 attacks.push(Attack::LiraOffline { deviation: Deviation::Shrunk { prior: PRIOR } });
+                attacks.push(Attack::LiraOffline { deviation: Deviation::Predictive { prior: PRIOR } });
             }
             let a = self.best_a().unwrap_or(DEFAULT_A);
             attacks.push(Attack::Rmia { marginal: Marginal::Offline { a }, gamma: GAMMA });
@@ -72,6 +73,7 @@ impl Ground<'_> {
             if has_spread && inside.iter().all(|values| !values.is_empty()) && inside.iter().any(differs) {
                 attacks.push(Attack::LiraOnline { deviation: Deviation::Pooled });
                 attacks.push(Attack::LiraOnline { deviation: Deviation::Shrunk { prior: PRIOR } });
+                attacks.push(Attack::LiraOnline { deviation: Deviation::Predictive { prior: PRIOR } });
             }
         }
         attacks
