@@ -1,13 +1,14 @@
 """Texts continued by two members, beside PyTorch, transformers and PEFT with their cache.
 
-    python generate.py PEER_GENERATE [--model llama-77m|qwen-0.5b] [--rounds N] [--threads N] [--forms FORM,...] [--json]
+    python generate.py PEER_GENERATE [--model llama-77m|qwen-0.5b] [--rounds N] [--threads N] [--forms FORM,...] [--ways WAY,...] [--prompts N,...] [--json]
 
 PEER_GENERATE is our side's program (`target/release/peer-generate`). Both sides have one model of random parameters, a Llama of 77 million or
 one with the sizes of Qwen2.5-0.5B, two LoRA adapters (r 16 on query and value), prompts of 128 random tokens, and 64 new tokens taken greedily from the mean of both members' logits,
 with keys and values remembered. PyTorch does it in two ways, each in single precision and in bfloat16: the adapters are switched and
 each has its own cache (`switched`), or both go through the model in one batch with `adapter_names` (`mixed`). Ours runs in each
 of FORMS: `f32`, `bf16` (products of frozen weights in bfloat16), `int8` and `nf4` (`model.weights`, the language head in single precision); a ratio is
-that of PyTorch's faster way in the same precision, for the last two in any.
+that of PyTorch's fastest of WAYS in the same precision, for the last two in any (all four unless given, as `--ways "switched f32,mixed f32"`: autocast
+takes minutes on a processor without instructions for bfloat16). `--prompts` are the numbers of prompts that are continued together.
 The peak of memory is that of each process, after all runs.
 """
 
@@ -31,7 +32,7 @@ MODELS = {
 }
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../data/llama-tiny")
 MEMBERS = 2
-FORMS = ("switched f32", "mixed f32", "switched bf16", "mixed bf16")
+WAYS = ("switched f32", "mixed f32", "switched bf16", "mixed bf16")
 
 
 def make_model(name, folder):
@@ -107,22 +108,26 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--forms", default="f32,bf16")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--prompts", default="1,16")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", nargs=2, metavar=("FOLDER", "FORM"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return worker(*args.worker, args.threads)
+    forms, ways = args.forms.split(","), args.ways.split(",")
+    if unknown := set(ways) - set(WAYS):
+        parser.error(f"unknown ways: {', '.join(sorted(unknown))}; known are {', '.join(WAYS)}")
     with tempfile.TemporaryDirectory() as folder:
         make_model(args.model, folder)
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        forms = args.forms.split(",")
         processes = {f"s3t {form}": subprocess.Popen(
             [args.peer_generate, folder, str(args.threads), str(MEMBERS), form], **pipes) for form in forms}
-        for form in FORMS:
+        for form in ways:
             command = [sys.executable, __file__, args.peer_generate, "--threads", str(args.threads), "--worker", folder, form]
             processes[form] = subprocess.Popen(command, **pipes)
         results = []
-        for prompts in (1, 16):
+        for prompts in map(int, args.prompts.split(",")):
             times = {form: [] for form in processes}
             for round_ in range(args.rounds):
                 for form, process in processes.items():
@@ -134,8 +139,9 @@ def main():
                 results.append({"prompts": prompts, "what": what, "ms": {form: round(value, 1) for form, value in medians.items()}})
                 results[-1]["ratio"] = {}
                 for ours in forms:
-                    best = min(medians[form] for form in FORMS if ours in ("int8", "nf4") or form.endswith(ours))
-                    results[-1]["ratio"][ours] = round(best / medians[f"s3t {ours}"], 2)
+                    peers = [medians[way] for way in ways if ours in ("int8", "nf4") or way.endswith(ours)]
+                    if peers:
+                        results[-1]["ratio"][ours] = round(min(peers) / medians[f"s3t {ours}"], 2)
         memory = {form: ask(process, "memory")[0] for form, process in processes.items()}
         for process in processes.values():
             process.stdin.close()

@@ -10,6 +10,7 @@
 #![allow(clippy::needless_range_loop, reason = "loops over several arrays at a time, of a length that is known")]
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -25,6 +26,9 @@ const FEW_ROWS: usize = 12;
 
 /// Inputs of a panel, which takes at most 2 MB: many cuts.
 const PANEL_INPUTS: usize = 32 * CUT;
+
+/// Values of a group of panels, 2 MB: rows of a block meet all panels of a group while they are in the caches.
+const GROUP: usize = 1 << 19;
 
 /// Rows whose results stay in the caches while the cuts of their inputs are added up: a multiple of the rows of every tile.
 const ROWS_TOGETHER: usize = 96;
@@ -81,8 +85,8 @@ impl<T: ByTiles> WithSimd for Filling<T> {
 }
 
 impl ByTiles for Product<'_, '_> {
-    /// Works through panels of `VECTORS` vectors of `LANES` columns, for each through rows whose results stay in the caches, and for these
-    /// through cuts of the inputs.
+    /// Works through groups of panels of `VECTORS` vectors of `LANES` columns, for each through rows whose results stay in the caches, for
+    /// these through cuts of the inputs, and for a cut through the panels of the group.
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const LANES: usize>(self, simd: S) {
         let Self { out, onto, scale, a, b, panels } = self;
@@ -93,36 +97,51 @@ impl ByTiles for Product<'_, '_> {
             }
             return;
         }
+        let width = VECTORS * LANES;
         // Whole vectors of columns are read where they lie, if they lie side by side and few rows meet them.
         let direct = b.lines().filter(|_| rows <= FEW_ROWS);
         let direct_columns = if direct.is_some() { columns / LANES * LANES } else { 0 };
+        // Rows that stay in the caches anyway meet one panel after the other, which is read while it is there too.
+        let together = if rows <= ROWS_TOGETHER { 1 } else { (GROUP / (inputs * width)).max(1) };
         let mut column = 0;
         while column < columns {
             let end = if column < direct_columns { direct_columns } else { columns };
-            let width = (VECTORS * LANES).min(end - column);
-            let vectors = width.div_ceil(LANES);
-            let panel = match direct {
-                Some((values, step)) if column < direct_columns => {
-                    Panel { values: &values[column..], vector: LANES, step }
+            let group = column..end.min(column + together * width);
+            // The steps of a panel, and the place of its values in those of its group.
+            let placed = |of: &Range<usize>| (of.len().next_multiple_of(LANES), (of.start - group.start) * inputs);
+            let of_panels = || (group.clone()).step_by(width).map(|first| first..group.end.min(first + width));
+            let direct = direct.filter(|_| column < direct_columns);
+            let mut packed: &[f32] = &[];
+            if direct.is_none() {
+                let values = aligned(panels, group.len().next_multiple_of(LANES) * inputs);
+                for of_panel in of_panels() {
+                    let (step, first) = placed(&of_panel);
+                    pack::<LANES>(b.columns(of_panel), &mut values[first..][..step * inputs], step);
                 }
-                _ => {
-                    let step = vectors * LANES;
-                    let values = aligned(panels, step * inputs);
-                    pack::<LANES>(b.columns(column..column + width), values, step);
-                    Panel { values, vector: LANES, step }
-                }
-            };
+                packed = values;
+            }
             for first_row in (0..rows).step_by(ROWS_TOGETHER) {
-                let end_row = rows.min(first_row + ROWS_TOGETHER);
+                let of_rows = first_row..rows.min(first_row + ROWS_TOGETHER);
                 for first in (0..inputs).step_by(CUT) {
-                    let a = a.rows(first_row..end_row).columns(first..inputs.min(first + CUT));
+                    let a = a.rows(of_rows.clone()).columns(first..inputs.min(first + CUT));
                     let onto = if first == 0 { onto } else { Onto::Add };
-                    let panel = Panel { values: &panel.values[first * panel.step..], ..panel };
-                    let out = out.block(first_row..end_row, column..column + width);
-                    Tile { a, panel, onto, scale, out }.run_rows_of::<S, ROWS, LANES>(simd, vectors);
+                    for of_panel in of_panels() {
+                        let (mut step, place) = placed(&of_panel);
+                        let values = match direct {
+                            Some((values, stride)) => {
+                                step = stride;
+                                &values[of_panel.start + first * stride..]
+                            }
+                            None => &packed[place + first * step..],
+                        };
+                        let vectors = of_panel.len().div_ceil(LANES);
+                        let panel = Panel { values, vector: LANES, step };
+                        let out = out.block(of_rows.clone(), of_panel);
+                        Tile { a, panel, onto, scale, out }.run_rows_of::<S, ROWS, LANES>(simd, vectors);
+                    }
                 }
             }
-            column += width;
+            column = group.end;
         }
     }
 }

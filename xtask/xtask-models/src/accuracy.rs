@@ -265,9 +265,9 @@ fn by_budget(runs: &[Answers]) -> Outcome<String> {
             rows.push(row);
         }
     }
-    let deletions: Vec<String> = MANY_DELETIONS.map(|deletions| format!("{deletions} deletions")).to_vec();
-    let header: Vec<&str> =
-        ["sequences", "who answers"].into_iter().chain(deletions.iter().map(String::as_str)).collect();
+    let deletions: Vec<String> = MANY_DELETIONS.map(|deletions| deletions.to_string()).to_vec();
+    let names = ["sequences", "who answers, after deletions:"];
+    let header: Vec<&str> = names.into_iter().chain(deletions.iter().map(String::as_str)).collect();
     Ok(table(&header, &rows))
 }
 
