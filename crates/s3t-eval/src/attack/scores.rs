@@ -65,7 +65,10 @@ impl Ground<'_> {
             if has_spread {
                 attacks.push(Attack::LiraOffline { deviation: Deviation::Pooled });
                 attacks.push(Attack::LiraOffline { deviation: Deviation::Shrunk { prior: PRIOR } });
-                attacks.push(Attack::LiraOffline { deviation: Deviation::Predictive { prior: PRIOR } });
+                // Where all records have as many references, Student's t ranks them as the normal distribution does.
+                if outside.windows(2).any(|pair| pair[0].len() != pair[1].len()) {
+                    attacks.push(Attack::LiraOffline { deviation: Deviation::Predictive { prior: PRIOR } });
+                }
             }
             let a = self.best_a().unwrap_or(DEFAULT_A);
             attacks.push(Attack::Rmia { marginal: Marginal::Offline { a }, gamma: GAMMA });
