@@ -19,8 +19,8 @@ pub enum Deviation {
     /// One for all examples of a set (inside or outside), around each example's own mean: for few shadow models (the paper's
     /// "global variance"). Inside and outside are never mixed.
     Pooled,
-    /// Between the two, as BaVarIA-n (arXiv 2603.11799): `(d0 s0^2 + d s^2) / (d0 + d)` with the pooled variance s0^2 and the example's own s^2 of d degrees of freedom
-    /// (Smyth, "Linear models and empirical Bayes methods", 2004).
+    /// Between the two, as BaVarIA-n (arXiv 2603.11799): `(d0 s0^2 + d s^2) / (d0 + d)` with the pooled variance s0^2 and the example's own
+    /// s^2 of d degrees of freedom (Smyth, "Linear models and empirical Bayes methods", 2004).
     Shrunk {
         /// The weight d0 of the pooled variance, in degrees of freedom, above 0.
         prior: f64,
@@ -48,7 +48,7 @@ pub struct Shadows {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OfflineScore {
     /// Deviations of the target's value above the mean of the outside models; of [`Deviation::Predictive`] those of a normal value that is as
-    /// improbable. Ranks as `probability` does, and does not saturate.
+    /// improbable, down to the smallest positive number. Ranks as `probability` does, which saturates sooner.
     pub deviations: f64,
     /// The probability that an outside model gives at most the target's value.
     pub probability: f64,
@@ -72,7 +72,9 @@ impl Fit {
             Deviation::Predictive { prior } => Self {
                 mean,
                 scale: (variance * (1.0 + 1.0 / count)).sqrt(),
-                student: StudentsT::new(0.0, 1.0, prior + count - 1.0).ok(),
+                student: Some(
+                    StudentsT::new(0.0, 1.0, prior + count - 1.0).expect("a prior above 0 and one value or more"),
+                ),
             },
         }
     }

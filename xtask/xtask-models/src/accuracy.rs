@@ -84,13 +84,19 @@ impl ReproduceAccuracy {
     pub fn run(&self) -> Outcome {
         fs::create_dir_all(&self.answers)?;
         let path = self.out.join("accuracy.md");
+        let replaced = |example: &str, section: &str| -> Outcome<String> {
+            let page = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let missing = || format!("{}: no section `## {example}`; write its heading first", path.display());
+            Ok(with_section(&page, example, section).ok_or_else(missing)?)
+        };
+        // Training takes long: a page without a place for it is refused before.
         for example in &self.examples {
+            replaced(example, "")?;
+        }
+        for example in &self.examples {
+            // Written for each example, so that one that fails loses none of those before.
             let section = self.example(example)?;
-            // Read and written for each example, so that one that fails loses none of those before.
-            let page = fs::read_to_string(&path)?;
-            let page = with_section(&page, example, &section)
-                .ok_or_else(|| format!("{}: no section `## {example}`; write its heading first", path.display()))?;
-            fs::write(&path, page)?;
+            fs::write(&path, replaced(example, &section)?)?;
             println!("written: {example} in {}", path.display());
         }
         Ok(())
