@@ -47,7 +47,8 @@ fn compute(device: &Device, has_forms: bool) -> String {
     for length in LENGTHS {
         let (rows, columns) = (tensor([ROWS, length]), tensor([length, COLUMNS]));
         let product = s3t_kernels::matmul(rows.clone(), columns.clone());
-        take(&mut digest, product.clone());
+        // The same product, of weights that are laid out for it; the product itself is in the losses below.
+        take(&mut digest, s3t_kernels::linear(rows.clone(), &Weight::packed(&columns), None));
         // As in the gradient of a weight: the same lengths in the other layout.
         take(&mut digest, s3t_kernels::matmul(tensor([length, ROWS]).transpose(), tensor([length, COLUMNS])));
         // A few rows, and weights that lie the other way round.

@@ -69,3 +69,14 @@ mod tests {
         }
     }
 }
+
+/// So many values that begin with a line of the caches, so that no vector of them is in two.
+pub(crate) fn aligned(values: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    const LINE: usize = 64;
+    let room = length + LINE / size_of::<f32>();
+    if values.len() < room {
+        values.resize(room, 0.0);
+    }
+    let first = values.as_ptr().align_offset(LINE).min(room - length);
+    &mut values[first..first + length]
+}

@@ -4,8 +4,8 @@
 //!
 //! *Before*: rows of any number. *After*: a row's results have the same bits whatever rows stand beside it. *Why*: each result is summed
 //! up in one order along its inputs, cut at every [`CUT`] inputs, by whichever of the three ways computes it: streaming the weights
-//! past a few rows, [`tiles`](crate::tiles) for many rows (the same chains of fused multiply-adds along the inputs; a test compares the
-//! bits), or dot products where the weights lie the other way round, which depends on the layer alone.
+//! past a few rows, [`tiles`](crate::tiles) for many rows and for weights that were laid out before (the same chains of fused
+//! multiply-adds along the inputs; a test compares the bits), or dot products where the weights lie the other way round, which depends on the layer alone.
 
 use rayon::prelude::*;
 
@@ -106,7 +106,9 @@ pub(crate) fn layer_by_row(
             out
         }
         // These never depend on the number of rows.
-        Weights::Half(_) | Weights::Byte(_) | Weights::Nibble(_) => layer(x, w, bias, |_, _, _| {}),
+        Weights::Packed(_) | Weights::Half(_) | Weights::Byte(_) | Weights::Nibble(_) => {
+            layer(x, w, bias, |_, _, _| {})
+        }
     };
     let rows = all / parts.len().max(1);
     if rows == 0 || outputs == 0 {

@@ -22,6 +22,7 @@ use crate::halves::Halves;
 use crate::heads::{self, Inputs};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads};
 use crate::nibbles::Nibbles;
+use crate::packed::Packed;
 use crate::products::{LowRank, Weights, layer, multiply, product};
 use crate::rows::{self, NormWeights};
 use crate::tensors::{contiguous, dims, matrix, primitive, tensor};
@@ -119,6 +120,7 @@ struct FrozenLayer {
 #[derive(Debug, Clone)]
 enum FrozenWeight {
     Single(FlexTensor),
+    Packed(Arc<Packed>),
     Half(Arc<Halves>),
     Byte(Arc<Bytes>),
     Nibble(Arc<Nibbles>),
@@ -128,6 +130,7 @@ impl FrozenLayer {
     fn new(weight: &Weight, bias: Option<&Tensor<1>>) -> Self {
         let weight = match &weight.0 {
             Form::Tensor(weight) => FrozenWeight::Single(primitive(weight)),
+            Form::Packed(weight, _) => FrozenWeight::Packed(Arc::clone(weight)),
             Form::Halves(weight, _) => FrozenWeight::Half(Arc::clone(weight)),
             Form::Bytes(weight, _) => FrozenWeight::Byte(Arc::clone(weight)),
             Form::Nibbles(weight, _) => FrozenWeight::Nibble(Arc::clone(weight)),
@@ -145,6 +148,7 @@ impl FrozenWeight {
     fn view(&self) -> Weights<'_> {
         match self {
             Self::Single(weight) => Weights::Single(matrix(weight)),
+            Self::Packed(weight) => Weights::Packed(weight.view()),
             Self::Half(weight) => Weights::Half(weight.view()),
             Self::Byte(weight) => Weights::Byte(weight.view()),
             Self::Nibble(weight) => Weights::Nibble(weight.view()),

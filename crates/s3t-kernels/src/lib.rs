@@ -38,6 +38,8 @@ mod matrix;
 mod nibbles;
 mod operands;
 #[cfg(feature = "flex")]
+mod packed;
+#[cfg(feature = "flex")]
 mod products;
 #[cfg(feature = "flex")]
 mod rows;

@@ -7,21 +7,23 @@ use crate::bytes::{self, ByteRows, ByteWeights};
 use crate::halves::{self, HalfRows, HalfWeights};
 use crate::matrix::{Matrix, MatrixMut, Onto, Threads, by_blocks};
 use crate::nibbles::{self, NibbleWeights};
-use crate::tiles;
+use crate::packed::PackedWeights;
+use crate::tiles::{self, Second};
 
 /// `out = scale a b`, or added to `out`, by [`tiles`]: no bit of an element depends on the other rows and columns, or on threads.
 ///
 /// # Panics
 ///
 /// If the sizes do not go together.
-pub(crate) fn multiply(
+pub(crate) fn multiply<'b>(
     out: &mut MatrixMut<'_>,
     onto: Onto,
     scale: f32,
     a: Matrix<'_>,
-    b: Matrix<'_>,
+    b: impl Into<Second<'b>>,
     threads: Threads,
 ) {
+    let b = b.into();
     assert!(
         a.dims()[1] == b.dims()[0] && out.dims()[0] == a.dims()[0] && out.dims()[1] == b.dims()[1],
         "a product of {} by {} and {} by {} does not go into {} by {}",
@@ -50,7 +52,7 @@ const BLOCK_WORK: usize = 1 << 19;
 const BLOCK_STEP: [usize; 2] = [12, 192];
 
 /// The rows and columns of the blocks that threads compute a product in; no bit depends on them.
-fn block_size(a: Matrix<'_>, b: Matrix<'_>) -> [usize; 2] {
+fn block_size(a: Matrix<'_>, b: Second<'_>) -> [usize; 2] {
     let [rows, columns] = [a.dims()[0], b.dims()[1]];
     let work = rows * columns * a.dims()[1];
     let blocks = (BLOCKS * rayon::current_num_threads()).min(work / BLOCK_WORK).max(1);
@@ -66,7 +68,8 @@ fn block_size(a: Matrix<'_>, b: Matrix<'_>) -> [usize; 2] {
 /// # Panics
 ///
 /// If the sizes do not go together.
-pub(crate) fn product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+pub(crate) fn product<'b>(scale: f32, a: Matrix<'_>, b: impl Into<Second<'b>>) -> Vec<f32> {
+    let b = b.into();
     let (rows, columns) = (a.dims()[0], b.dims()[1]);
     let length = rows.checked_mul(columns).expect("no memory is that large");
     let mut out = Unwritten::new(length);
@@ -105,8 +108,10 @@ pub(crate) struct LowRank<'a> {
 /// The weights of a layer, `[inputs, outputs]`.
 #[derive(Clone, Copy)]
 pub(crate) enum Weights<'a> {
-    /// In single precision.
+    /// In single precision, as a matrix lies in memory.
     Single(Matrix<'a>),
+    /// In single precision, in the order in which they are read.
+    Packed(PackedWeights<'a>),
     /// In bfloat16: inputs are rounded to it too.
     Half(HalfWeights<'a>),
     /// In 8-bit integers: inputs are rounded to them too.
@@ -120,6 +125,7 @@ impl Weights<'_> {
     pub(crate) fn dims(self) -> [usize; 2] {
         match self {
             Self::Single(weights) => weights.dims(),
+            Self::Packed(weights) => weights.dims(),
             Self::Half(weights) => weights.dims(),
             Self::Byte(weights) => weights.dims(),
             Self::Nibble(weights) => weights.dims(),
@@ -130,6 +136,7 @@ impl Weights<'_> {
     pub(crate) fn gradient(self, of_results: Matrix<'_>) -> Vec<f32> {
         match self {
             Self::Single(weights) => product(1.0, of_results, weights.transposed()),
+            Self::Packed(weights) => product(1.0, of_results, Second::Turned(weights)),
             Self::Half(weights) => halves::gradient(of_results, weights),
             Self::Byte(weights) => bytes::gradient(of_results, weights),
             Self::Nibble(weights) => nibbles::gradient(of_results, weights),
@@ -161,6 +168,9 @@ pub(crate) fn layer(
         Weights::Single(w) => {
             Box::new(move |out, onto, columns, threads| multiply(out, onto, 1.0, x, w.columns(columns), threads))
         }
+        Weights::Packed(w) => Box::new(move |out, onto, columns, threads| {
+            multiply(out, onto, 1.0, x, Second::Packed(w.outputs(columns)), threads);
+        }),
         Weights::Half(w) => {
             let x = HalfRows::of(x);
             Box::new(move |out, onto, columns, threads| halves::multiply(out, onto, &x, w.columns(columns), threads))

@@ -14,8 +14,10 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use crate::buffer::aligned;
 use crate::instructions::dispatch;
 use crate::matrix::{Matrix, MatrixMut, Onto};
+use crate::packed::{self, PackedWeights};
 use crate::turned::copy_turned;
 
 /// Inputs that a chain is as long as: part of the arithmetic.
@@ -38,15 +40,133 @@ thread_local! {
     static PANELS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The second matrix of a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Second<'a> {
+    /// In any layout.
+    Plain(Matrix<'a>),
+    /// Weights in the order in which they are read, `[inputs, outputs]`.
+    Packed(PackedWeights<'a>),
+    /// The same turned, `[outputs, inputs]`.
+    Turned(PackedWeights<'a>),
+}
+
+impl<'a> From<Matrix<'a>> for Second<'a> {
+    fn from(matrix: Matrix<'a>) -> Self {
+        Self::Plain(matrix)
+    }
+}
+
+impl Second<'_> {
+    /// Rows and columns.
+    pub(crate) fn dims(self) -> [usize; 2] {
+        match self {
+            Self::Plain(matrix) => matrix.dims(),
+            Self::Packed(weights) => weights.dims(),
+            Self::Turned(weights) => {
+                let [inputs, outputs] = weights.dims();
+                [outputs, inputs]
+            }
+        }
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many; with [`Turned`](Self::Turned) also if they do not begin with a vector of outputs.
+    fn rows(self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Plain(matrix) => Self::Plain(matrix.rows(rows)),
+            Self::Packed(weights) => Self::Packed(weights.inputs(rows)),
+            Self::Turned(weights) => Self::Turned(weights.outputs(rows)),
+        }
+    }
+
+    /// Some of the columns.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many; with [`Packed`](Self::Packed) also if they do not begin with a vector of outputs.
+    pub(crate) fn columns(self, columns: Range<usize>) -> Self {
+        match self {
+            Self::Plain(matrix) => Self::Plain(matrix.columns(columns)),
+            Self::Packed(weights) => Self::Packed(weights.outputs(columns)),
+            Self::Turned(weights) => Self::Turned(weights.inputs(columns)),
+        }
+    }
+
+    /// Puts columns side by side, in vectors of `LANES`: `step` values for each row, zeros behind the last column.
+    #[inline(always)]
+    fn pack<const LANES: usize>(self, columns: Range<usize>, panel: &mut [f32], step: usize) {
+        match self {
+            Self::Plain(matrix) => pack::<LANES>(matrix.columns(columns), panel, step),
+            Self::Turned(weights) => weights.inputs(columns).turn(panel, step),
+            Self::Packed(_) => unreachable!("packed weights are read where they lie"),
+        }
+    }
+}
+
+/// Columns that are read where they lie.
+#[derive(Clone, Copy)]
+enum InPlace<'a> {
+    /// The values of a row follow each other, at a distance from those of the next.
+    Lines(&'a [f32], usize),
+    Packed(PackedWeights<'a>),
+}
+
+impl<'a> InPlace<'a> {
+    /// The columns of a product with so many rows, and their number: columns behind them are not read where they lie.
+    fn of<const LANES: usize>(b: Second<'a>, rows: usize) -> (Option<Self>, usize) {
+        let [_, columns] = b.dims();
+        let in_place = match b {
+            Second::Packed(weights) => Some((Self::Packed(weights), columns)),
+            // Whole vectors, if few rows meet them.
+            Second::Plain(matrix) if rows <= FEW_ROWS => {
+                matrix.lines().map(|(values, stride)| (Self::Lines(values, stride), columns / LANES * LANES))
+            }
+            Second::Plain(_) | Second::Turned(_) => None,
+        };
+        in_place.map_or((None, 0), |(in_place, columns)| (Some(in_place), columns))
+    }
+
+    /// The columns from one on, at a row and those behind it. For packed weights they are those of one vector, or begin with one.
+    #[inline(always)]
+    fn panel<const LANES: usize>(self, [row, column]: [usize; 2]) -> Panel<'a> {
+        match self {
+            Self::Lines(values, stride) => {
+                Panel { values: &values[column + row * stride..], vector: LANES, step: stride }
+            }
+            Self::Packed(weights) => {
+                let (values, distance) = weights.from_output(column);
+                let vector = if LANES < packed::LANES { LANES } else { distance };
+                Panel { values: &values[row * packed::LANES..], vector, step: packed::LANES }
+            }
+        }
+    }
+}
+
 /// `out = scale a b`, or added to `out`, in this thread.
-pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, scale: f32, a: Matrix<'_>, b: Matrix<'_>) {
+pub(crate) fn multiply(out: &mut MatrixMut<'_>, onto: Onto, scale: f32, a: Matrix<'_>, b: Second<'_>) {
+    multiply_on(out, onto, scale, a, b, |product| dispatch(product));
+}
+
+/// As [`multiply`], on the instructions that `run` takes.
+fn multiply_on(
+    out: &mut MatrixMut<'_>,
+    onto: Onto,
+    scale: f32,
+    a: Matrix<'_>,
+    b: Second<'_>,
+    run: impl Fn(Filling<Product<'_, '_>>),
+) {
     PANELS.with_borrow_mut(|panels| {
         let inputs = a.dims()[1];
         for first in (0..inputs.max(1)).step_by(PANEL_INPUTS) {
             let some = first..inputs.min(first + PANEL_INPUTS);
             let (a, b) = (a.columns(some.clone()), b.rows(some));
             let onto = if first == 0 { onto } else { Onto::Add };
-            dispatch(Filling(Product { out, onto, scale, a, b, panels }));
+            run(Filling(Product { out, onto, scale, a, b, panels }));
         }
     });
 }
@@ -56,7 +176,7 @@ struct Product<'a, 'b> {
     onto: Onto,
     scale: f32,
     a: Matrix<'a>,
-    b: Matrix<'a>,
+    b: Second<'a>,
     panels: &'a mut Vec<f32>,
 }
 
@@ -98,25 +218,23 @@ impl ByTiles for Product<'_, '_> {
             return;
         }
         let width = VECTORS * LANES;
-        // Whole vectors of columns are read where they lie, if they lie side by side and few rows meet them.
-        let direct = b.lines().filter(|_| rows <= FEW_ROWS);
-        let direct_columns = if direct.is_some() { columns / LANES * LANES } else { 0 };
+        let (in_place, columns_in_place) = InPlace::of::<LANES>(b, rows);
         // Rows that stay in the caches anyway meet one panel after the other, which is read while it is there too.
         let together = if rows <= ROWS_TOGETHER { 1 } else { (GROUP / (inputs * width)).max(1) };
         let mut column = 0;
         while column < columns {
-            let end = if column < direct_columns { direct_columns } else { columns };
+            let in_place = in_place.filter(|_| column < columns_in_place);
+            let end = if in_place.is_some() { columns_in_place } else { columns };
             let group = column..end.min(column + together * width);
             // The steps of a panel, and the place of its values in those of its group.
             let placed = |of: &Range<usize>| (of.len().next_multiple_of(LANES), (of.start - group.start) * inputs);
             let of_panels = || (group.clone()).step_by(width).map(|first| first..group.end.min(first + width));
-            let direct = direct.filter(|_| column < direct_columns);
             let mut packed: &[f32] = &[];
-            if direct.is_none() {
+            if in_place.is_none() {
                 let values = aligned(panels, group.len().next_multiple_of(LANES) * inputs);
                 for of_panel in of_panels() {
                     let (step, first) = placed(&of_panel);
-                    pack::<LANES>(b.columns(of_panel), &mut values[first..][..step * inputs], step);
+                    b.pack::<LANES>(of_panel, &mut values[first..][..step * inputs], step);
                 }
                 packed = values;
             }
@@ -126,16 +244,14 @@ impl ByTiles for Product<'_, '_> {
                     let a = a.rows(of_rows.clone()).columns(first..inputs.min(first + CUT));
                     let onto = if first == 0 { onto } else { Onto::Add };
                     for of_panel in of_panels() {
-                        let (mut step, place) = placed(&of_panel);
-                        let values = match direct {
-                            Some((values, stride)) => {
-                                step = stride;
-                                &values[of_panel.start + first * stride..]
+                        let panel = match in_place {
+                            Some(in_place) => in_place.panel::<LANES>([first, of_panel.start]),
+                            None => {
+                                let (step, place) = placed(&of_panel);
+                                Panel { values: &packed[place + first * step..], vector: LANES, step }
                             }
-                            None => &packed[place + first * step..],
                         };
                         let vectors = of_panel.len().div_ceil(LANES);
-                        let panel = Panel { values, vector: LANES, step };
                         let out = out.block(of_rows.clone(), of_panel);
                         Tile { a, panel, onto, scale, out }.run_rows_of::<S, ROWS, LANES>(simd, vectors);
                     }
@@ -173,17 +289,6 @@ impl ByTiles for OnPanel<'_, '_> {
             Tile { a, panel, onto, scale: 1.0, out }.run_rows_of::<S, ROWS, LANES>(simd, vectors);
         }
     }
-}
-
-/// So many values that begin with a line of the caches, so that no vector of them is in two.
-pub(crate) fn aligned(values: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    const LINE: usize = 64;
-    let room = length + LINE / size_of::<f32>();
-    if values.len() < room {
-        values.resize(room, 0.0);
-    }
-    let first = values.as_ptr().align_offset(LINE).min(room - length);
-    &mut values[first..first + length]
 }
 
 /// Puts columns side by side, in vectors of `LANES`: `step` values for each input, zeros behind the last column.
@@ -361,6 +466,7 @@ mod tests {
     use super::*;
     use crate::Instructions;
     use crate::instructions::Choosing;
+    use crate::packed::Packed;
 
     /// Values whose sums depend on their order.
     fn values(length: usize, seed: usize) -> Vec<f32> {
@@ -403,14 +509,27 @@ mod tests {
                     }
                 }
             }
+            // The same numbers as weights that were laid out before.
+            let (packed, turned) = (Packed::of(b), Packed::of(b.transposed()));
+            let forms = [Second::Plain(b), Second::Packed(packed.view()), Second::Turned(turned.view())];
+            let check = |place: &str, run: &dyn Fn(Filling<Product<'_, '_>>)| -> Result<(), TestCaseError> {
+                for (form, b) in forms.into_iter().enumerate() {
+                    let mut found = start.clone();
+                    let mut out = MatrixMut::strided(&mut found, [rows, columns], columns + gap);
+                    multiply_on(&mut out, onto, scale, a, b, run);
+                    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                    prop_assert_eq!(bits(&found), bits(&expected), "{}, form {}", place, form);
+                }
+                Ok(())
+            };
             let _turn = Choosing::take();
             for set in Instructions::ALL {
                 set.choose();
-                let mut found = start.clone();
-                multiply(&mut MatrixMut::strided(&mut found, [rows, columns], columns + gap), onto, scale, a, b);
-                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-                prop_assert_eq!(bits(&found), bits(&expected), "{}", set);
+                check(set.name(), &|product| dispatch(product))?;
             }
+            // The tiles of vectors that this processor may lack.
+            check("vectors of 4", &|product| product.with_simd(pulp::Scalar128b))?;
+            check("vectors of 16", &|product| product.with_simd(pulp::Scalar512b))?;
         }
     }
 }

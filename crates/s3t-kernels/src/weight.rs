@@ -13,6 +13,8 @@ use crate::levels::{BLOCK, LEVELS, numbers};
 #[cfg(feature = "flex")]
 use crate::nibbles::Nibbles;
 #[cfg(feature = "flex")]
+use crate::packed::Packed;
+#[cfg(feature = "flex")]
 use crate::tensors;
 
 /// The weight of a linear layer, `[inputs, outputs]`. Cloning it copies nothing.
@@ -32,7 +34,10 @@ pub struct Weight(pub(crate) Form);
 pub(crate) enum Form {
     /// In single precision; in bfloat16 on devices other than the processor.
     Tensor(Tensor<2>),
-    /// In bfloat16, in the order in which the processor's kernels read it.
+    /// In single precision, in the order in which the processor's kernels read it.
+    #[cfg(feature = "flex")]
+    Packed(Arc<Packed>, Device),
+    /// In bfloat16, in that order.
     #[cfg(feature = "flex")]
     Halves(Arc<Halves>, Device),
     /// In 8-bit integers, in that order.
@@ -44,6 +49,24 @@ pub(crate) enum Form {
 }
 
 impl Weight {
+    /// Frozen weights in single precision, laid out once in the order in which products read them, with the bits of `Weight::from`. A weight
+    /// that is trained, or is on an autodiff device, stays the tensor that it is.
+    ///
+    /// # Shapes
+    ///
+    /// - `weight`: `[inputs, outputs]`
+    pub fn packed(weight: &Tensor<2>) -> Self {
+        if weight.is_autodiff() {
+            return Self(Form::Tensor(weight.clone()));
+        }
+        #[cfg(feature = "flex")]
+        if tensors::takes(weight) {
+            let packed = Packed::of(tensors::matrix(&tensors::primitive(weight)));
+            return Self(Form::Packed(Arc::new(packed), weight.device()));
+        }
+        Self(Form::Tensor(Tensor::from_data(weight.to_data(), &weight.device())))
+    }
+
     /// Frozen weights rounded to bfloat16 (nearest, ties to even; 0 below the normal range), for half of the memory. A layer with such
     /// weights rounds its inputs too, and adds up in single precision.
     ///
@@ -129,6 +152,8 @@ impl Weight {
         match &self.0 {
             Form::Tensor(weight) => weight.dims(),
             #[cfg(feature = "flex")]
+            Form::Packed(weight, _) => weight.view().dims(),
+            #[cfg(feature = "flex")]
             Form::Halves(weight, _) => weight.view().dims(),
             #[cfg(feature = "flex")]
             Form::Bytes(weight, _) => weight.view().dims(),
@@ -142,7 +167,9 @@ impl Weight {
         match &self.0 {
             Form::Tensor(weight) => weight.device(),
             #[cfg(feature = "flex")]
-            Form::Halves(_, device) | Form::Bytes(_, device) | Form::Nibbles(_, device) => device.clone(),
+            Form::Packed(_, device) | Form::Halves(_, device) | Form::Bytes(_, device) | Form::Nibbles(_, device) => {
+                device.clone()
+            }
         }
     }
 
@@ -151,6 +178,8 @@ impl Weight {
         match &self.0 {
             Form::Tensor(weight) if weight.dtype() == DType::F32 => weight.clone(),
             Form::Tensor(weight) => weight.clone().cast(DType::F32),
+            #[cfg(feature = "flex")]
+            Form::Packed(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
             #[cfg(feature = "flex")]
             Form::Halves(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
             #[cfg(feature = "flex")]
@@ -167,7 +196,7 @@ impl Weight {
             #[cfg(feature = "flex")]
             Form::Halves(..) | Form::Nibbles(..) => Some(self.full().cast(DType::BF16)),
             #[cfg(feature = "flex")]
-            Form::Bytes(..) => None,
+            Form::Packed(..) | Form::Bytes(..) => None,
         }
     }
 

@@ -217,6 +217,37 @@ fn layers_with_weights_in_bfloat16() {
     }
 }
 
+#[test]
+fn weights_that_are_laid_out_give_the_bits_of_the_matrix() {
+    let mut source = Source(12);
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    for (rows, inputs, outputs) in [(1, 3, 5), (6, 257, 48), (70, 65, 33), (600, 300, 200), (2, 40, 9000)] {
+        let (matrix, bias) = (source.matrix(inputs, outputs), source.vector(outputs));
+        // In the order of a file, and laid out before.
+        let turned = matrix.clone().transpose().to_data();
+        let turned = Tensor::<2>::from_data(turned, &Default::default()).transpose();
+        let (plain, packed) = (Weight::from(matrix.clone()), [Weight::packed(&matrix), Weight::packed(&turned)]);
+        let (down, up) = (source.matrix(inputs, 4), source.matrix(4, outputs));
+        let of = |x: &[Tensor<2>], weight: &Weight| {
+            let y = s3t_kernels::linear_low_rank(x[0].clone(), weight, Some(&bias), x[1].clone(), x[2].clone(), 0.5);
+            y + s3t_kernels::linear(x[0].clone(), weight, None) * 0.25
+        };
+        for packed in &packed {
+            assert_eq!(bits(&host(packed.full())), bits(&host(matrix.clone())));
+            for operands in tracked(vec![source.matrix(rows, inputs), down.clone(), up.clone()]) {
+                let expected = run_exactly(&operands, &|x| of(x, &plain));
+                for (found, expected) in run_exactly(&operands, &|x| of(x, packed)).iter().zip(&expected) {
+                    assert_eq!(bits(found), bits(expected), "{rows} rows, {inputs} by {outputs}");
+                }
+            }
+            let x = source.matrix(rows, inputs);
+            let factors = || Some(LowRankFactors { down: down.clone(), up: up.clone(), scale: 0.5 });
+            let by_row = |weight: &Weight| s3t_kernels::linear_by_row(&x, weight, Some(&bias), &[factors()]);
+            assert_eq!(bits(&host(by_row(packed))), bits(&host(by_row(&plain))), "by row, {rows} rows");
+        }
+    }
+}
+
 /// As [`run`], with the gradients of a sum.
 fn run_exactly(inputs: &[(Tensor<2>, bool)], operation: &dyn Fn(&[Tensor<2>]) -> Tensor<2>) -> Vec<Vec<f32>> {
     let tracked = |(tensor, tracked): &(Tensor<2>, bool)| match tracked {

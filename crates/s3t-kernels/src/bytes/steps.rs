@@ -10,9 +10,10 @@ use std::cell::RefCell;
 
 use super::layout::byte;
 use super::{FOUR, OFFSET, Panel, byte_of};
+use crate::buffer::aligned;
 use crate::halves::{COLUMNS, LANES, Line};
 use crate::matrix::{Matrix, MatrixMut, Onto};
-use crate::tiles::{CUT, aligned, multiply_panel};
+use crate::tiles::{CUT, multiply_panel};
 
 /// Inputs whose sums are exact in single precision: 128 times 128 times as many is 2^24.
 const EXACT: usize = 1024;

@@ -12,8 +12,9 @@
 use std::cell::RefCell;
 
 use super::{COLUMNS, LANES, PAIR, Panel, by_lines, put, rounded};
+use crate::buffer::aligned;
 use crate::matrix::{Matrix, MatrixMut, Onto};
-use crate::tiles::{CUT, aligned, multiply_panel};
+use crate::tiles::{CUT, multiply_panel};
 
 /// Biased exponents of a row and a panel whose sum is at least this never give a sum that is 0 for the instruction and not without it.
 const SAFE: u32 = 2 * BIAS + 14 - (BIAS - 1);

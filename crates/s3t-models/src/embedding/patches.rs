@@ -1,11 +1,11 @@
 //! Pictures as patches (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
 use burn::tensor::{Tensor, TensorData};
-use s3t_peft::Linear;
+use s3t_peft::{Linear, Weight};
 
 use super::Embedding;
 use crate::pictures::PictureReader;
-use crate::weights::{Loader, transposed};
+use crate::weights::Loader;
 use crate::{Hidden, Input, ModelError};
 
 /// The patches of pictures, by their modules in the file without the prefix.
@@ -50,7 +50,7 @@ impl PatchEmbedding {
         let positions = positions.reshape([patches + 1, hidden]);
         let weight = loader.tensor(&format!("{}.weight", spec.projection), &[hidden, channels, side, side])?;
         let projection = Linear {
-            weight: transposed(weight, [hidden, spec.patch_values()]).into(),
+            weight: Weight::packed(&weight.reshape([hidden, spec.patch_values()]).transpose()),
             bias: Some(loader.tensor(&format!("{}.bias", spec.projection), &[hidden])?),
         };
         let first = positions.clone().slice([0..1, 0..hidden]);

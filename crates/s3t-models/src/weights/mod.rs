@@ -152,12 +152,11 @@ impl<'a> Loader<'a> {
         }
         let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
-        // Rounded weights are laid out anew, whatever they came in.
         let view = |weight: Tensor<1>| weight.reshape([outputs, inputs]).transpose();
         let weight = match (self.format, self.precision) {
             (WeightFormat::Int8, _) => Weight::in_bytes(&view(weight)),
             (WeightFormat::Nf4, _) => Weight::in_nibbles(&view(weight)),
-            (WeightFormat::Full, Precision::F32) => transposed(weight, [outputs, inputs]).into(),
+            (WeightFormat::Full, Precision::F32) => Weight::packed(&view(weight)),
             (WeightFormat::Full, Precision::Bf16) => Weight::halved(&view(weight)),
         };
         Ok(Linear { weight, bias })
@@ -237,11 +236,4 @@ impl<'a> Loader<'a> {
         }
         Ok(self.digest.finish())
     }
-}
-
-/// A flat `[outputs, inputs]` weight as `[inputs, outputs]`; a frozen one is laid out anew so that products read it in
-/// order.
-pub(crate) fn transposed(flat: Tensor<1>, shape: [usize; 2]) -> Tensor<2> {
-    let view = flat.reshape(shape).transpose();
-    if view.is_autodiff() { view } else { Tensor::from_data(view.to_data(), &view.device()) }
 }
