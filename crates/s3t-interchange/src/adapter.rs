@@ -6,7 +6,7 @@ use s3t_core::Task;
 use s3t_core::tensors::{HostTensor, StageTensors};
 use s3t_models::{Backbone, Device, head_outputs};
 use s3t_peft::tensors::{on_device, stage_on_device, to_device};
-use s3t_peft::{Adapters, AdaptersBySite, Linear, LinearSite, PeftMethod, bind};
+use s3t_peft::{Adapters, AdaptersBySite, Linear, LinearSite, PeftMethod, Weight, bind};
 use s3t_train::StageModel;
 
 use crate::InterchangeError;
@@ -82,7 +82,7 @@ impl Adapter {
             adapters.insert(*block, Box::new(AdaptersBySite(by_site)));
         }
         let pooler = self.pooler.as_ref().map(|(weight, bias)| Linear {
-            weight: to_device(weight, device).reshape([weight.shape[0], weight.shape[1]]).transpose().into(),
+            weight: Weight::packed(&to_device(weight, device).reshape([weight.shape[0], weight.shape[1]]).transpose()),
             bias: Some(to_device(bias, device)),
         });
         let start = blocks.first().copied().unwrap_or(backbone.blocks());

@@ -1,5 +1,5 @@
 //! New vectors that are written to once, on all threads: large results cost more to clear, and to bring into memory on one
-//! thread, than to compute.
+//! thread, than to compute. And memory that begins with a line of the caches.
 
 use std::mem::MaybeUninit;
 
@@ -56,6 +56,17 @@ fn clear(values: &mut [MaybeUninit<f32>]) {
     values.fill(MaybeUninit::new(0.0));
 }
 
+/// So many values that begin with a line of the caches, so that no vector of them is in two.
+pub(crate) fn aligned(values: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    const LINE: usize = 64;
+    let room = length + LINE / size_of::<f32>();
+    if values.len() < room {
+        values.resize(room, 0.0);
+    }
+    let first = values.as_ptr().align_offset(LINE).min(room - length);
+    &mut values[first..first + length]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,15 +79,4 @@ mod tests {
             assert_eq!(pool.install(|| zeros(length)), vec![0.0; length]);
         }
     }
-}
-
-/// So many values that begin with a line of the caches, so that no vector of them is in two.
-pub(crate) fn aligned(values: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    const LINE: usize = 64;
-    let room = length + LINE / size_of::<f32>();
-    if values.len() < room {
-        values.resize(room, 0.0);
-    }
-    let first = values.as_ptr().align_offset(LINE).min(room - length);
-    &mut values[first..first + length]
 }

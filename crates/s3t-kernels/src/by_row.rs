@@ -5,7 +5,8 @@
 //! *Before*: rows of any number. *After*: a row's results have the same bits whatever rows stand beside it. *Why*: each result is summed
 //! up in one order along its inputs, cut at every [`CUT`] inputs, by whichever of the three ways computes it: streaming the weights
 //! past a few rows, [`tiles`](crate::tiles) for many rows and for weights that were laid out before (the same chains of fused
-//! multiply-adds along the inputs; a test compares the bits), or dot products where the weights lie the other way round, which depends on the layer alone.
+//! multiply-adds along the inputs; a test compares the bits), or dot products where the weights lie the
+//! other way round, which depends on the layer alone.
 
 use rayon::prelude::*;
 

@@ -80,6 +80,21 @@ pub fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     a.matmul(b)
 }
 
+/// The product `x W` with weights that are frozen, as [`matmul`] with [`Weight::full`]: `x` is never rounded, whatever form the weights
+/// are in. The full weight is made, and kept for the backward pass, only of those that are rounded.
+///
+/// # Shapes
+///
+/// - `x`: `[rows, inputs]`, `weight`: `[inputs, outputs]`
+/// - result: `[rows, outputs]`
+pub fn matmul_frozen(x: Tensor<2>, weight: &Weight) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if weight.is_packed() && tensors::takes(&x) {
+        return flex::linear(x, weight, None);
+    }
+    matmul(x, weight.full())
+}
+
 /// The mean loss of rows of outputs: over the rows for [`Targets::Classes`], over all outputs otherwise.
 ///
 /// # Shapes

@@ -36,10 +36,14 @@ impl fmt::Debug for Packed {
 
 impl Packed {
     /// Copies weights, `[inputs, outputs]`.
+    ///
+    /// # Panics
+    ///
+    /// If no memory is that large: a matrix may have its values more than once.
     pub(crate) fn of(weights: Matrix<'_>) -> Self {
         let [inputs, outputs] = weights.dims();
-        let (mut values, distance) = (Vec::new(), inputs * LANES);
-        let length = outputs.div_ceil(LANES) * distance;
+        let (mut values, distance) = (Vec::new(), inputs.checked_mul(LANES).expect("no memory is that large"));
+        let length = outputs.div_ceil(LANES).checked_mul(distance).expect("no memory is that large");
         let packed = aligned(&mut values, length);
         if distance > 0 {
             packed.par_chunks_exact_mut(distance).enumerate().for_each(|(vector, lines)| {
@@ -164,6 +168,12 @@ mod tests {
             let of_columns = Packed::of(Matrix::new(&columns, outputs, inputs).transposed());
             assert_eq!(of_columns.values(), values);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "no memory is that large")]
+    fn a_matrix_that_shows_one_value_too_often_is_refused() {
+        Packed::of(Matrix::strided(&[0.0], [usize::MAX / 48, 192], [0, 0]));
     }
 
     #[test]

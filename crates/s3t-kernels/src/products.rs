@@ -56,7 +56,7 @@ fn block_size(a: Matrix<'_>, b: Second<'_>) -> [usize; 2] {
     let [rows, columns] = [a.dims()[0], b.dims()[1]];
     let work = rows * columns * a.dims()[1];
     let blocks = (BLOCKS * rayon::current_num_threads()).min(work / BLOCK_WORK).max(1);
-    // Every block of columns reads all rows again, every block of rows puts all columns side by side again.
+    // Every block of columns reads all rows again, every block of rows puts all columns side by side again, or reads them.
     let across = (1..=blocks).filter(|across| blocks.is_multiple_of(*across) && columns / across >= BLOCK_STEP[1]);
     let across = across.min_by_key(|across| rows * across / 4 + columns * (blocks / across)).unwrap_or(1);
     let size = |all: usize, parts: usize, step: usize| all.div_ceil(parts).next_multiple_of(step);
@@ -149,7 +149,7 @@ type Product<'a> = dyn Fn(&mut MatrixMut<'_>, Onto, Range<usize>, Threads) + Syn
 
 /// A layer's results `bias + x w`, in new memory. `then` may change them: it is given some of the columns, their numbers,
 /// and the threads that it may run on. With few rows that is each panel of columns in turn, so that threads meet once a layer and each
-/// packs its own part of `w`.
+/// reads, or puts side by side, its own part of `w`.
 ///
 /// # Panics
 ///

@@ -139,6 +139,7 @@ impl<'a> InPlace<'a> {
             }
             Self::Packed(weights) => {
                 let (values, distance) = weights.from_output(column);
+                // Panels of narrower vectors are parts of a packed vector, those of the widest are several.
                 let vector = if LANES < packed::LANES { LANES } else { distance };
                 Panel { values: &values[row * packed::LANES..], vector, step: packed::LANES }
             }
@@ -209,6 +210,12 @@ impl ByTiles for Product<'_, '_> {
     /// these through cuts of the inputs, and for a cut through the panels of the group.
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize, const VECTORS: usize, const LANES: usize>(self, simd: S) {
+        const {
+            assert!(
+                LANES == packed::LANES || packed::LANES.is_multiple_of(VECTORS * LANES),
+                "a panel is inside a vector"
+            )
+        }
         let Self { out, onto, scale, a, b, panels } = self;
         let ([rows, inputs], [_, columns]) = (a.dims(), b.dims());
         if inputs == 0 {

@@ -49,8 +49,8 @@ pub(crate) enum Form {
 }
 
 impl Weight {
-    /// Frozen weights in single precision, laid out once in the order in which products read them, with the bits of `Weight::from`. A weight
-    /// that is trained, or is on an autodiff device, stays the tensor that it is.
+    /// Frozen weights in single precision, laid out once in the order in which products read them, with the bits of a tensor whose rows
+    /// follow each other. A weight that is trained, or is on an autodiff device, stays the tensor that it is.
     ///
     /// # Shapes
     ///
@@ -173,7 +173,8 @@ impl Weight {
         }
     }
 
-    /// The weight in single precision, `[inputs, outputs]`.
+    /// The weight in single precision, `[inputs, outputs]`: new memory for all forms but that of a tensor. Products with it are
+    /// [`matmul_frozen`](crate::matmul_frozen), which needs none.
     pub fn full(&self) -> Tensor<2> {
         match &self.0 {
             Form::Tensor(weight) if weight.dtype() == DType::F32 => weight.clone(),
@@ -187,6 +188,17 @@ impl Weight {
             #[cfg(feature = "flex")]
             Form::Nibbles(weight, device) => Tensor::from_data(TensorData::new(weight.values(), self.dims()), device),
         }
+    }
+
+    /// The sum of the squares of each output's weights, `[1, outputs]`.
+    pub fn squared_lengths(&self) -> Tensor<2> {
+        self.full().powi_scalar(2).sum_dim(0)
+    }
+
+    /// True for weights in single precision that are laid out for products.
+    #[cfg(feature = "flex")]
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(&self.0, Form::Packed(..))
     }
 
     /// The weight in bfloat16, `[inputs, outputs]`, if it was rounded to that.

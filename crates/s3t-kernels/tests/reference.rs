@@ -248,6 +248,20 @@ fn weights_that_are_laid_out_give_the_bits_of_the_matrix() {
     }
 }
 
+#[test]
+fn products_with_frozen_weights_are_those_with_the_full_ones() {
+    let mut source = Source(13);
+    for (rows, inputs, outputs) in [(1, 3, 5), (8, 300, 70), (16, 40, 33)] {
+        let matrix = source.matrix(inputs, outputs);
+        for weight in [Weight::from(matrix.clone()), Weight::packed(&matrix), Weight::halved(&matrix)] {
+            for x in tracked(vec![source.matrix(rows, inputs)]) {
+                let expected = run_exactly(&x, &|x| s3t_kernels::matmul(x[0].clone(), weight.full()));
+                assert_eq!(run_exactly(&x, &|x| s3t_kernels::matmul_frozen(x[0].clone(), &weight)), expected);
+            }
+        }
+    }
+}
+
 /// As [`run`], with the gradients of a sum.
 fn run_exactly(inputs: &[(Tensor<2>, bool)], operation: &dyn Fn(&[Tensor<2>]) -> Tensor<2>) -> Vec<Vec<f32>> {
     let tracked = |(tensor, tracked): &(Tensor<2>, bool)| match tracked {

@@ -75,7 +75,8 @@ pub enum Sublayer {
 /// A frozen linear layer, `y = x W + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[inputs, outputs]`, in single precision, bfloat16 or 8-bit integers: [`Weight::full`] for arithmetic with it.
+    /// `[inputs, outputs]`, in single precision, bfloat16, 8-bit integers or 4-bit numbers: [`matmul_frozen`](s3t_kernels::matmul_frozen) and
+    /// [`Weight::full`] for other arithmetic than the layer's.
     pub weight: Weight,
     /// `[outputs]`.
     pub bias: Option<Tensor<1>>,

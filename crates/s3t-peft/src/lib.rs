@@ -26,5 +26,5 @@ pub use method::{BlockParameters, BlockShape, Init, ParameterSpec, PeftMethod, b
 
 pub use burn::tensor::{Device, Tensor};
 pub use s3t_core::tensors::{BlockTensors, HostTensor, NamedTensors, StageTensors};
-pub use s3t_kernels::{Activation, LowRankFactors, Weight, activate, matmul};
+pub use s3t_kernels::{Activation, LowRankFactors, Weight, activate, matmul, matmul_frozen};
 pub use {burn, s3t_core, serde_json, typetag};

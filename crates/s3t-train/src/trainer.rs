@@ -104,8 +104,7 @@ impl StageTrainer {
     /// The length of each output's weights in a linear layer of the base model.
     fn weight_norms(&self, block: usize, site: LinearSite) -> Result<Vec<f32>, TrainError> {
         let layer = self.backbone.linear(block, site);
-        let norms: Vec<f32> =
-            layer.map(|layer| to_host(layer.weight.full().powi_scalar(2).sum_dim(0).sqrt())).unwrap_or_default();
+        let norms: Vec<f32> = layer.map(|layer| to_host(layer.weight.squared_lengths().sqrt())).unwrap_or_default();
         match norms.iter().position(|norm| *norm == 0.0) {
             Some(output) => Err(TrainError::NoLength { block, site: site.name(), output }),
             None => Ok(norms),

@@ -4,7 +4,7 @@ use s3t_peft::burn::tensor::Tensor;
 use s3t_peft::serde_json::{Map, Value};
 use s3t_peft::{
     BlockAdapter, BlockParameters, BlockShape, Init, Interchange, Linear, LinearSite, ParameterSpec, PeftError,
-    PeftMethod, ReadMethod, matmul, peft_reader, s3t_core,
+    PeftMethod, ReadMethod, Weight, matmul, matmul_frozen, peft_reader, s3t_core,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,12 +125,12 @@ struct DoraAdapter {
 
 impl Layer {
     /// The length of each output's weights in `W + s A B`, `[1, outputs]`.
-    fn lengths(&self, weight: &Tensor<2>, scale: f64) -> Tensor<2> {
+    fn lengths(&self, weight: &Weight, scale: f64) -> Tensor<2> {
         let LowRank { down, up, .. } = &self.update;
         // `[rank, outputs]` and `[rank, rank]`.
-        let crossed = matmul(down.clone().transpose(), weight.clone());
+        let crossed = matmul_frozen(down.clone().transpose(), weight);
         let squared = matmul(down.clone().transpose(), down.clone());
-        let base = weight.clone().powi_scalar(2).sum_dim(0);
+        let base = weight.squared_lengths();
         let mixed = (crossed * up.clone()).sum_dim(0).mul_scalar(2.0 * scale);
         let own = (matmul(squared, up.clone()) * up.clone()).sum_dim(0).mul_scalar(scale * scale);
         root(base + mixed + own)
@@ -150,7 +150,7 @@ impl BlockAdapter for DoraAdapter {
         let Some((_, layer)) = self.layers.iter().find(|(other, _)| *other == site) else {
             return base.forward(x);
         };
-        let factor = layer.magnitude.clone() / layer.lengths(&base.weight.full(), self.scale);
+        let factor = layer.magnitude.clone() / layer.lengths(&base.weight, self.scale);
         let unbiased = Linear { weight: base.weight.clone(), bias: None };
         let y = unbiased.forward(x.clone()) + layer.update.forward(x).mul_scalar(self.scale);
         let y = y * factor;
