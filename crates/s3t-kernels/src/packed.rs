@@ -131,7 +131,7 @@ impl<'a> PackedWeights<'a> {
     }
 
     /// The values from an output on, in the order of the module, and the distance of vectors of outputs.
-    pub(crate) fn from_output(self, output: usize) -> (&'a [f32], usize) {
+    pub(crate) fn lines_from(self, output: usize) -> (&'a [f32], usize) {
         (&self.values[output / LANES * self.distance + output % LANES..], self.distance)
     }
 

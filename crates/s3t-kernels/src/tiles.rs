@@ -138,7 +138,7 @@ impl<'a> InPlace<'a> {
                 Panel { values: &values[column + row * stride..], vector: LANES, step: stride }
             }
             Self::Packed(weights) => {
-                let (values, distance) = weights.from_output(column);
+                let (values, distance) = weights.lines_from(column);
                 // Panels of narrower vectors are parts of a packed vector, those of the widest are several.
                 let vector = if LANES < packed::LANES { LANES } else { distance };
                 Panel { values: &values[row * packed::LANES..], vector, step: packed::LANES }
@@ -214,7 +214,7 @@ impl ByTiles for Product<'_, '_> {
             assert!(
                 LANES == packed::LANES || packed::LANES.is_multiple_of(VECTORS * LANES),
                 "a panel is inside a vector"
-            )
+            );
         }
         let Self { out, onto, scale, a, b, panels } = self;
         let ([rows, inputs], [_, columns]) = (a.dims(), b.dims());

@@ -225,7 +225,7 @@ fn weights_that_are_laid_out_give_the_bits_of_the_matrix() {
         let (matrix, bias) = (source.matrix(inputs, outputs), source.vector(outputs));
         // In the order of a file, and laid out before.
         let turned = matrix.clone().transpose().to_data();
-        let turned = Tensor::<2>::from_data(turned, &Default::default()).transpose();
+        let turned = Tensor::<2>::from_data(turned, &matrix.device()).transpose();
         let (plain, packed) = (Weight::from(matrix.clone()), [Weight::packed(&matrix), Weight::packed(&turned)]);
         let (down, up) = (source.matrix(inputs, 4), source.matrix(4, outputs));
         let of = |x: &[Tensor<2>], weight: &Weight| {
