@@ -174,7 +174,7 @@ impl Weight {
     }
 
     /// The weight in single precision, `[inputs, outputs]`: new memory for all forms but that of a tensor. Products with it are
-    /// [`matmul_frozen`](crate::matmul_frozen), which needs none.
+    /// [`matmul_frozen`](crate::matmul_frozen), which needs none for weights in single precision.
     pub fn full(&self) -> Tensor<2> {
         match &self.0 {
             Form::Tensor(weight) if weight.dtype() == DType::F32 => weight.clone(),
